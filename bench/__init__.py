@@ -1,0 +1,1 @@
+"""One file a published number: `sokuji bench NAME --json`."""

@@ -1,0 +1,112 @@
+"""CREATE MODEL kmeans on a million rows, against scikit-learn on the same numpy array.
+
+Both start from the same rows and make the same number of iterations. Ours is the whole statement: analysis, reading the table, statistics
+and standardisation, training, the parity gate, evaluation, registration; scikit-learn's is `KMeans.fit` on the array it is given.
+Each is the best of the runs. Beside it: both with their own rule to stop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+import sokuji
+from bench._report import report
+from sokuji.config import Config
+from sokuji.lake.delta import DeltaLake
+from sokuji.meta.base import Ref
+from sokuji.platform import Platform
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--columns", type=int, default=8)
+    parser.add_argument("--clusters", type=int, default=8)
+    parser.add_argument("--iterations", type=int, default=20, help="of both (BigQuery's default of MAX_ITERATIONS)")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args(argv)
+
+    values = _blobs(arguments.rows, arguments.columns, arguments.clusters)
+    with tempfile.TemporaryDirectory() as folder, sokuji.open(folder) as platform:
+        _make_table(platform, Path(folder), values, arguments.clusters)
+        early, full = (_statement(arguments.clusters, arguments.iterations, early_stop=stop) for stop in (True, False))
+        seconds, history = _best(lambda: _create(platform, full), arguments.runs)
+        early_seconds, early_history = _best(lambda: _create(platform, early), arguments.runs)
+    peer_seconds, _ = _best(lambda: _peer(values, arguments.clusters, max_iter=arguments.iterations, tol=0), arguments.runs)
+    default_seconds, default_iterations = _best(lambda: _peer(values, arguments.clusters), arguments.runs)
+    report(
+        "CREATE MODEL kmeans over scikit-learn",
+        seconds / peer_seconds,
+        "times",
+        as_json=arguments.json,
+        packages=("numpy", "scikit-learn"),
+        rows=arguments.rows,
+        columns=arguments.columns,
+        clusters=arguments.clusters,
+        iterations=history,
+        seconds=round(seconds, 3),
+        scikit_learn_seconds=round(peer_seconds, 3),
+        early_stop_seconds=round(early_seconds, 3),
+        early_stop_iterations=early_history,
+        scikit_learn_tol_seconds=round(default_seconds, 3),
+        scikit_learn_tol_iterations=default_iterations,
+    )
+
+
+def _blobs(rows: int, columns: int, clusters: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    random = np.random.default_rng(0)
+    middles = random.normal(0, 2, (clusters, columns))
+    return middles[random.integers(clusters, size=rows)] + random.normal(size=(rows, columns))
+
+
+def _make_table(platform: Platform, folder: Path, values: np.ndarray[Any, Any], clusters: int) -> None:
+    """`d.points` with the values, and TRUE in `first` for the rows both start from."""
+    columns = {f"x{column}": values[:, column] for column in range(values.shape[1])}
+    platform.sql(f"CREATE SCHEMA d; CREATE TABLE d.points ({', '.join(f'{name} FLOAT64' for name in columns)}, first BOOL)")
+    rows = pa.table(columns | {"first": np.arange(len(values)) < clusters})
+    DeltaLake(folder / Config().data / "lake").append(Ref("d", "points"), rows.to_reader())
+
+
+def _statement(clusters: int, iterations: int, *, early_stop: bool) -> str:
+    return f"""
+        CREATE OR REPLACE MODEL d.clusters
+        OPTIONS(model_type='kmeans', num_clusters={clusters}, max_iterations={iterations}, early_stop={early_stop},
+                kmeans_init_method='CUSTOM', kmeans_init_col='first')
+        AS SELECT * FROM d.points
+    """
+
+
+def _create(platform: Platform, statement: str) -> Callable[[], int]:
+    platform.sql(statement)
+    return lambda: len(platform.sql("SELECT iteration FROM ML.TRAINING_INFO(MODEL d.clusters)").rows())
+
+
+def _peer(values: np.ndarray[Any, Any], clusters: int, **parameters: Any) -> Callable[[], int]:
+    from sklearn.cluster import KMeans
+
+    fitted = KMeans(clusters, init=values[:clusters], n_init=1, **parameters).fit(values)
+    return lambda: int(fitted.n_iter_)
+
+
+def _best(run: Callable[[], Callable[[], int]], runs: int) -> tuple[float, int]:
+    """Seconds of the fastest run, and the iterations that the last one made."""
+    seconds = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        iterations = run()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds), iterations()
+
+
+if __name__ == "__main__":
+    main()

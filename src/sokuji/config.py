@@ -1,0 +1,148 @@
+"""`sokuji.toml` as small frozen structs, one a component. A component is given its own struct, never the whole."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from sokuji.errors import ConfigError
+
+FILE_NAME = "sokuji.toml"
+
+Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: any free port
+Count = Annotated[int, Meta(ge=1)]
+Seconds = Annotated[float, Meta(gt=0)]
+Section = TypeVar("Section", bound="Settings")
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The base of every section."""
+
+
+class Source(Settings, frozen=True):
+    """`[sources.NAME]`: a site or an app that sends events with its own write key, into one dataset."""
+
+    write_key: Annotated[str, Meta(min_length=1)]
+    dataset: Name = "main"
+
+
+class TrackSettings(Settings, frozen=True):
+    """`[track]`: the collector."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    max_request_bytes: Count = 5 * 1024 * 1024  # decompressed; Rudder's Python SDK sends up to 4 MB
+    max_event_bytes: Count = 32 * 1024  # Segment's policy for one event
+    max_depth: Count = 64  # nesting of one event's JSON
+    queue_events: Count = 200_000  # accepted and not yet durable; beyond it requests get 503
+    skew_threshold_seconds: Seconds = 60.0  # smaller clock offsets are left alone
+
+
+class LogSettings(Settings, frozen=True):
+    """`[log]`: the durable log."""
+
+    partitions: Count = 4  # fixed when the log is made
+    segment_bytes: Count = 128 * 1024 * 1024
+    retention_hours: Seconds = 72.0
+    retention_bytes: Count = 50 * 1024**3
+
+
+class LakeSettings(Settings, frozen=True):
+    """`[lake]`: the sink and its tables."""
+
+    commit_seconds: Seconds = 1.0  # at most this long between commits while events arrive
+    commit_rows: Count = 500_000
+    deduplication_hours: Seconds = 24.0  # repeats of (source, message id) are removed within this window
+    deduplication_ids: Count = 20_000_000  # and within this many ids of one dataset: 16 bytes of memory each
+    time_travel_hours: Seconds = 168.0  # FOR SYSTEM_TIME AS OF reaches back this far, as in BigQuery
+    health_port: Port = 8082
+
+
+class SqlSettings(Settings, frozen=True):
+    """`[sql]`: limits of one query."""
+
+    memory_limit_mib: Count = 4096
+    threads: Count = 2
+    timeout_seconds: Seconds = 600.0
+
+
+class Config(Settings, frozen=True):
+    """A project's settings. `data` is where everything the platform stores lives."""
+
+    data: Path = Path(".sokuji")
+    sources: dict[Name, Source] = field(default_factory=dict)
+    track: TrackSettings = field(default_factory=TrackSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    lake: LakeSettings = field(default_factory=LakeSettings)
+    sql: SqlSettings = field(default_factory=SqlSettings)
+
+
+def load(folder: Path) -> Config:
+    """The settings of the project in `folder`, its `data` path made absolute.
+
+    Raises:
+        ConfigError: no `sokuji.toml` there, not TOML, an unknown key, or a value that is not allowed.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        raise ConfigError(f"{path} does not exist; `sokuji init {folder}` makes a project there")
+    try:
+        values = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    config = convert(values, str(path))
+    return msgspec.structs.replace(config, data=(folder / config.data).resolve())
+
+
+def convert(values: dict[str, Any], origin: str = FILE_NAME) -> Config:
+    """Check `values` as read from TOML. Errors name the key, the value and what is allowed, and begin with `origin`."""
+    sources = values.get("sources", {})
+    if not isinstance(sources, dict):
+        raise ConfigError(f"{origin}: sources = {sources!r}: expected tables, [sources.NAME]")
+    values = values | {"sources": {name: _section(source, Source, f"sources.{name}", origin) for name, source in sources.items()}}
+    config = _section(values, Config, "", origin)
+    names: dict[str, str] = {}
+    for name, source in config.sources.items():
+        other = names.setdefault(source.write_key, name)
+        if other != name:
+            raise ConfigError(f"{origin}: sources.{name}.write_key is the same as that of sources.{other}; every source needs its own")
+    return config
+
+
+def _section(values: Any, struct: type[Section], path: str, origin: str) -> Section:
+    """One section: nested sections first, so that the place of an error is always known here."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"{origin}: {path} = {values!r}: expected a table, [{path}]")
+    prefix = f"{path}." if path else ""
+    fields = {item.name: item.type for item in msgspec.structs.fields(struct)}
+    converted = {}
+    for key, value in values.items():
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, 1)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else "."
+            raise ConfigError(f"{origin}: {prefix}{key} is not a setting{hint} Allowed here: {', '.join(fields)}")
+        kind = fields[key]
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            converted[key] = _section(value, kind, f"{prefix}{key}", origin)
+            continue
+        try:
+            converted[key] = msgspec.convert(value, kind, dec_hook=_decode)
+        except msgspec.ValidationError as error:
+            expectation = str(error).partition(" - at ")[0].replace("Expected", "expected").replace("`", "")
+            raise ConfigError(f"{origin}: {prefix}{key} = {value!r}: {expectation}") from error
+    missing = [item.name for item in msgspec.structs.fields(struct) if item.required and item.name not in converted]
+    if missing:
+        raise ConfigError(f"{origin}: {prefix}{missing[0]} is missing")
+    return struct(**converted)
+
+
+def _decode(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise msgspec.ValidationError(f"Expected a {kind.__name__.lower()}")

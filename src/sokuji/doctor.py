@@ -1,0 +1,97 @@
+"""`sokuji doctor`: whether this machine can run this project, one line a finding, each trouble with its fix."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import socket
+import sys
+import zoneinfo
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sokuji.config import Config
+
+MINIMUM_FREE_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at. `fix` says what to do and is empty when all is well."""
+
+    subject: str
+    found: str
+    fix: str = ""
+
+
+def examine(config: Config) -> list[Finding]:
+    """Everything there is to look at, in the order a person would."""
+    return [_python(), *_packages(), _disk(config.data), *_ports(config), *_time_zones(), _analyzer()]
+
+
+def _python() -> Finding:
+    fix = "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer"
+    return Finding("Python", f"{platform.python_version()} on {platform.machine()}", fix)
+
+
+def _packages() -> Iterator[Finding]:
+    """Installed versions of what changes semantics against what this release is made for."""
+    for requirement in importlib.metadata.requires("sokuji") or []:
+        pinned = re.fullmatch(r"([A-Za-z0-9_.-]+)==([0-9.]+)", requirement)
+        if pinned:
+            name, wanted = pinned.groups()
+            found = importlib.metadata.version(name)
+            yield Finding(name, found, "" if found == wanted else f"pip install {name}=={wanted}")
+    optional = {"xgboost-cpu": "ml", "matplotlib": "plot"}
+    for name, extra in optional.items():
+        try:
+            yield Finding(name, importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, f"not installed (optional): pip install 'sokuji[{extra}]'")
+
+
+def _disk(data: Path) -> Finding:
+    folder = data
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 1024**3:.1f} GiB free for {data}"
+    if not os.access(folder, os.W_OK):
+        return Finding("disk", found, f"{folder} is not writable; set `data` in sokuji.toml to a folder that is")
+    return Finding("disk", found, "" if free >= MINIMUM_FREE_BYTES else "free at least 2 GiB, or set `data` to a larger disk")
+
+
+def _ports(config: Config) -> Iterator[Finding]:
+    for setting, host, port in (
+        ("track.port", config.track.host, config.track.port),
+        ("lake.health_port", "127.0.0.1", config.lake.health_port),
+    ):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                yield Finding(setting, f"{host}:{port} {error.strerror}", f"stop what listens there, or set {setting} in sokuji.toml")
+            else:
+                yield Finding(setting, f"{host}:{port} free")
+
+
+def _time_zones() -> Iterator[Finding]:
+    zone = "Asia/Tokyo"
+    try:
+        zoneinfo.ZoneInfo(zone)
+    except zoneinfo.ZoneInfoNotFoundError:
+        yield Finding("time zones", f"{zone} unknown", "pip install tzdata")
+    else:
+        yield Finding("time zones", f"{importlib.metadata.version('tzdata')} (tzdata)")
+
+
+def _analyzer() -> Finding:
+    from sokuji.sql.wasm import cache_file
+
+    ready = cache_file().exists()
+    return Finding("SQL analyzer", "compiled" if ready else "not compiled yet: the first query takes about 20 s more")

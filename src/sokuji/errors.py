@@ -1,0 +1,88 @@
+"""Every error sokuji raises on purpose.
+
+One root, one class a kind of trouble. A message names the thing, the value it had, what was expected and, where there is one,
+the fix, so that it can be shown to a user as it is.
+"""
+
+from __future__ import annotations
+
+
+class SokujiError(Exception):
+    """The root: `except SokujiError` catches what sokuji raises on purpose and nothing else."""
+
+
+class ConfigError(SokujiError):
+    """A key or a value of `sokuji.toml` is not allowed."""
+
+
+class MissingExtraError(SokujiError, ImportError):
+    """An optional package is needed for what was asked."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package!r}; install it with: pip install 'sokuji[{extra}]'")
+
+
+class NotFoundError(SokujiError):
+    """A dataset, table, model, function or alias that was named does not exist."""
+
+
+class AlreadyExistsError(SokujiError):
+    """A dataset, table, model or function of that name exists already."""
+
+
+class LogError(SokujiError):
+    """The log cannot do what was asked."""
+
+
+class OffsetTrimmedError(LogError):
+    """The offset asked for is older than what retention kept."""
+
+    def __init__(self, partition: int, offset: int, start: int) -> None:
+        super().__init__(f"partition {partition}: offset {offset} is gone, retention kept the log from offset {start}; read on from there")
+        self.partition, self.offset, self.start = partition, offset, start
+
+
+class CorruptLogError(LogError):
+    """A stored frame that was once whole fails its checksum."""
+
+
+class LakeError(SokujiError):
+    """A lake table cannot be read or committed."""
+
+
+class InvalidRequestError(SokujiError):
+    """A request to the collector is refused whole; `status` is the HTTP status that says so."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+class SqlError(SokujiError):
+    """A statement is refused or failed. `line` and `column` count from 1; both are None where no place is known."""
+
+    def __init__(self, message: str, *, line: int | None = None, column: int | None = None, sql: str | None = None) -> None:
+        super().__init__(message if line is None else f"{message} [at {line}:{column}]")
+        self.message, self.line, self.column, self.sql = message, line, column, sql
+
+    def pretty(self) -> str:
+        """The message, then the line of the statement it is about with a caret below the place."""
+        if self.sql is None or self.line is None or self.column is None:
+            return str(self)
+        lines = self.sql.splitlines()
+        text = lines[self.line - 1] if 0 < self.line <= len(lines) else ""
+        # A tab before the caret must stay a tab, else the caret points elsewhere on a terminal.
+        padding = "".join("\t" if character == "\t" else " " for character in text[: self.column - 1])
+        return f"{self}\n{text}\n{padding}^"
+
+
+class UnsupportedSqlError(SqlError):
+    """Valid GoogleSQL that this engine does not run; the message names the function or the clause."""
+
+
+class QueryCancelledError(SqlError):
+    """The query was cancelled, or ran into its time limit."""
+
+
+class ModelError(SokujiError):
+    """A model cannot be trained, registered, loaded or applied."""

@@ -1,0 +1,71 @@
+"""What an event is: the contract between the collector, the log, the real-time side and the lake."""
+
+from __future__ import annotations
+
+import enum
+
+import pyarrow as pa
+
+TIMESTAMP = pa.timestamp("us", tz="UTC")
+
+
+class EventType(enum.StrEnum):
+    """The calls of the Segment specification (https://segment.com/docs/connections/spec/)."""
+
+    TRACK = "track"
+    PAGE = "page"
+    SCREEN = "screen"
+    IDENTIFY = "identify"
+    GROUP = "group"
+    ALIAS = "alias"
+
+
+class TimeRule(enum.StrEnum):
+    """How `event_time` was found from the four times a client and the collector know."""
+
+    CLIENT = "client"  # the client's own timestamp, its clock agreeing with ours within the threshold
+    SKEW = "skew"  # the client's timestamp, corrected by the device's clock offset
+    CLAMPED = "clamped"  # the corrected time lay in the future: received_at was taken
+    RECEIVED = "received"  # the client gave no timestamp
+    TRUSTED = "trusted"  # a history import: the timestamp is taken as it is
+
+
+EVENT_SCHEMA = pa.schema(
+    [
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("message_id", pa.string(), nullable=False),
+        pa.field("type", pa.string(), nullable=False),  # an EventType
+        # track: the event's name; every other type: the type's own name ("page", "identify", ...).
+        pa.field("event_name", pa.string(), nullable=False),
+        pa.field("visitor_id", pa.string()),  # anonymousId
+        pa.field("user_id", pa.string()),  # userId; at least one of the two ids is present
+        pa.field("event_time", TIMESTAMP, nullable=False),  # the time to compute with
+        pa.field("original_time", TIMESTAMP),  # the client's timestamp as sent
+        pa.field("sent_at", TIMESTAMP),  # the client's sentAt as sent
+        pa.field("received_at", TIMESTAMP, nullable=False),  # the collector's clock
+        pa.field("time_rule", pa.string(), nullable=False),  # a TimeRule
+        pa.field("historical", pa.bool_(), nullable=False),  # a history import: fills features, triggers nothing
+        pa.field("context", pa.string()),  # JSON object
+        # JSON object: track, page and screen: properties; identify and group: traits. What has no column of its own is added
+        # here: page and screen "name" and "category", group "group_id", alias "previous_id".
+        pa.field("properties", pa.string()),
+    ]
+)
+"""One row of the `events` log. JSON columns hold valid UTF-8 JSON text; times are microseconds UTC."""
+
+BAD_EVENT_SCHEMA = pa.schema(
+    [
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("received_at", TIMESTAMP, nullable=False),
+        pa.field("code", pa.string(), nullable=False),  # machine-readable: "missing_id", "too_deep", ...
+        pa.field("reason", pa.string(), nullable=False),  # for a person: what was wrong and what was expected
+        pa.field("message_id", pa.string()),
+        pa.field("payload", pa.string(), nullable=False),  # the refused event as it came, invalid UTF-8 replaced, cut at 64 KiB
+    ]
+)
+"""One row of the `bad_events` log, which the sink writes to the dataset's `bad_events` table."""
+
+EVENTS_LOG = "events"
+BAD_EVENTS_LOG = "bad_events"

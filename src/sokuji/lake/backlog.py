@@ -1,0 +1,100 @@
+"""What a log holds beyond what its consumer, the sink, has committed, by dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sokuji.log.base import Log
+
+CONSUMER = "sink"
+ROUND_BYTES = 96 * 1024 * 1024  # of rows held in memory at a time, to which the last read adds at most `log.base.READ_BYTES_MAX`
+Mask = npt.NDArray[np.bool_]
+Offsets = dict[int, int]  # by partition
+
+
+def applications(log: Log) -> dict[int, str]:
+    """The application id in a table's transactions for each partition: its number is the next offset to read."""
+    return {partition: f"sink-{log.name}-{partition}" for partition in range(log.partitions)}
+
+
+def positions(log: Log) -> Offsets:
+    """Up to where every row of the log is in the lake, by partition: the consumer's offset, as far as retention kept the log."""
+    committed = log.committed(CONSUMER)
+    return {partition: max(committed.get(partition, 0), log.start(partition)) for partition in range(log.partitions)}
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Rows of one dataset from several partitions, in the order they are processed, and where each stands in the log."""
+
+    rows: pa.Table
+    partitions: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+
+    def from_offsets(self, committed: Mapping[int, int]) -> Mask:
+        """Which rows are not before the committed offsets."""
+        if not committed:
+            return np.ones(len(self.offsets), np.bool_)
+        limits = np.zeros(max(*committed, int(self.partitions.max(initial=0))) + 1, np.int64)
+        limits[list(committed)] = list(committed.values())
+        result: Mask = self.offsets >= limits[self.partitions]
+        return result
+
+
+def read(log: Log, start: Offsets, limit: int) -> tuple[dict[str, Backlog], Offsets]:
+    """About `limit` rows from `start` on, by dataset, and where to read on: the partitions that are furthest behind come first.
+
+    No further partition is read beyond `ROUND_BYTES`.
+    """
+    share = limit // len(start) + 1
+    behind = sorted(start, key=lambda partition: start[partition] - log.end(partition))
+    return _read(log, {partition: start[partition] for partition in behind}, {partition: start[partition] + share for partition in behind})
+
+
+def read_until(log: Log, start: Offsets, end: Offsets) -> dict[str, Backlog]:
+    """All rows from `start` to `end`, by dataset."""
+    parts: dict[str, list[Backlog]] = {}
+    while start != end:
+        found, start = _read(log, start, end)
+        for dataset, rows in found.items():
+            parts.setdefault(dataset, []).append(rows)
+    return {dataset: _joined(rows) for dataset, rows in parts.items()}
+
+
+def _read(log: Log, start: Offsets, end: Offsets) -> tuple[dict[str, Backlog], Offsets]:
+    parts: dict[str, list[Backlog]] = {}
+    following = dict(start)
+    size = 0
+    for partition, offset in start.items():
+        if size >= ROUND_BYTES:
+            break
+        batch, following[partition] = log.read(partition, offset, end[partition] - offset)
+        size += batch.nbytes
+        offsets = np.arange(offset, following[partition])
+        for dataset, which in _by_dataset(batch):
+            rows = pa.table(batch if which is None else batch.filter(which))
+            chosen = offsets if which is None else offsets[which.to_numpy(zero_copy_only=False)]
+            parts.setdefault(dataset, []).append(Backlog(rows, np.full(len(chosen), partition, np.int32), chosen))
+    return {dataset: _joined(rows) for dataset, rows in parts.items()}, following
+
+
+def _by_dataset(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.BooleanArray | None]]:
+    """The datasets in a batch and which rows are theirs; None for all."""
+    column = batch.column("dataset")
+    names = pc.unique(column).to_pylist()
+    for name in names:
+        yield name, None if len(names) == 1 else pc.equal(column, name)
+
+
+def _joined(parts: list[Backlog]) -> Backlog:
+    return Backlog(
+        pa.concat_tables([part.rows for part in parts]),
+        np.concatenate([part.partitions for part in parts]),
+        np.concatenate([part.offsets for part in parts]),
+    )

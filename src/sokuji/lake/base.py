@@ -1,0 +1,98 @@
+"""The lake contract: tables of Parquet files with atomic commits, and what a query reads of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from sokuji.meta.base import Ref
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One version of one table, as a query reads it: the rows of `files`, then the rows of `tail`.
+
+    The files may lack columns that were added later (read them as NULL). They hold the types of `lake/physical.py`, and so do
+    `schema` and `tail`. `tail` is for events tables: acknowledged rows of the log that are not committed yet, duplicates of committed
+    rows removed, with exactly `schema`.
+    """
+
+    files: tuple[str, ...]
+    schema: pa.Schema
+    version: int
+    tail: pa.Table | None = None
+    transactions: Mapping[str, int] = field(default_factory=dict)  # of the applications asked for, as of this version
+
+
+class Lake(ABC):
+    """Tables by name. A commit is atomic; two commits to one table never mix."""
+
+    @abstractmethod
+    def create(self, ref: Ref, schema: pa.Schema, *, day_of: str | None = None) -> None:
+        """An empty table. Raises AlreadyExistsError.
+
+        Columns may have any type of `types.to_arrow`. `day_of` names a timestamp column by whose day (UTC) the files are partitioned;
+        readers and writers do not see that.
+        """
+
+    @abstractmethod
+    def drop(self, ref: Ref) -> None:
+        """Remove the table and its files. Raises NotFoundError."""
+
+    def refresh(self) -> None:  # noqa: B027 most lakes have nothing to do
+        """Let the catalog know the tables and columns that came into being outside of SQL; called before a statement is analysed."""
+
+    @abstractmethod
+    def snapshot(self, ref: Ref, *, at: dt.datetime | None = None, applications: Sequence[str] = ()) -> Snapshot:
+        """The newest version, or the one that was newest at `at` (without a tail), with the transactions of `applications`.
+
+        Raises:
+            NotFoundError: there is no such table.
+            LakeError: `at` lies before the table's first version, or past its retention.
+        """
+
+    @abstractmethod
+    def settle(self, ref: Ref) -> None:
+        """Commit what stands only in the log, so that all rows that were acknowledged before are in files and can be changed.
+
+        Changing an events table: `settle`, then `snapshot`, whose tail is of later events and is left out, then `rewrite`.
+        """
+
+    @abstractmethod
+    def append(self, ref: Ref, rows: pa.RecordBatchReader, *, transactions: Mapping[str, int] | None = None) -> int:
+        """Append rows in one commit and return the new version.
+
+        Columns the table does not have are added to it (NULL in older rows). `transactions` (application id -> number, such as
+        a log offset) is stored in the same commit.
+
+        Raises:
+            NotFoundError: there is no such table.
+            LakeError: a column's type does not fit the table's, or someone else changed the table's columns or committed for the same
+                application meanwhile. Nothing was committed.
+        """
+
+    @abstractmethod
+    def replace(self, ref: Ref, rows: pa.RecordBatchReader, *, read_version: int | None = None) -> int:
+        """Put `rows` (whose schema becomes the table's) in place of all rows, in one commit; return the new version.
+
+        Raises:
+            LakeError: `read_version` is given and the table has changed since (the caller computed from what is gone: retry).
+        """
+
+    @abstractmethod
+    def rewrite(self, ref: Ref, files: Sequence[str], rows: pa.RecordBatchReader, *, read_version: int) -> int:
+        """Put `rows` in place of the rows of `files` (of a snapshot of version `read_version`) in one commit; return the new version.
+
+        What others appended since stays. UPDATE, DELETE and MERGE rewrite only the files with rows that change.
+
+        Raises:
+            LakeError: one of the files has been replaced since, or a column's type does not fit the table's.
+        """
+
+    @abstractmethod
+    def maintain(self, refs: Iterable[Ref]) -> None:
+        """Compact small files; remove files no version within retention needs."""

@@ -1,0 +1,238 @@
+"""Rows of the `events` log as rows of a dataset's `events` table.
+
+Every scalar property gets a column of its own, besides the whole `properties` as JSON:
+
+- Numbers are FLOAT64, whether or not the first one seen had a decimal point, so that sums are right; `true` and `false` are BOOL; text is
+  STRING, also if it looks like a time. The first value that is not null decides. A value of another type is NULL in the column and
+  remains in `properties`, as do arrays and objects, and a number with more digits than FLOAT64 holds.
+- A property that is named like one of the fixed columns has its column under that name plus `_prop`.
+- What cannot stand in a column's name is replaced by `_`. Names that are then the same, whatever their case, share one column, as
+  SQL could not tell them apart; when one event has several of them, the first in the alphabet counts.
+- A table has at most `COLUMNS_MAX` property columns. Further properties are in `properties` only, as are those with names longer
+  than `NAME_LENGTH_MAX`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator, Mapping
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sokuji import types as t
+from sokuji.clock import now_us
+from sokuji.events import EVENT_SCHEMA, TIMESTAMP
+from sokuji.lake.seen import Ids, make_ids
+from sokuji.meta.base import Column, Ref, Table, TableKind
+
+COLUMNS_MAX = 1000
+NAME_LENGTH_MAX = 128
+EVENTS = "events"
+BAD_EVENTS = "bad_events"
+TIME_COLUMN = "_date"
+
+_KEYS = pa.struct([("visitor_id", pa.string()), ("user_id", pa.string())])
+FIXED_SCHEMA = pa.schema(
+    [
+        ("event_name", pa.string()),
+        ("keys", _KEYS),
+        (TIME_COLUMN, TIMESTAMP),
+        ("message_id", pa.string()),
+        ("type", pa.string()),
+        ("source", pa.string()),
+        ("received_at", TIMESTAMP),
+        ("original_time", TIMESTAMP),
+        ("sent_at", TIMESTAMP),
+        ("time_rule", pa.string()),
+        ("historical", pa.bool_()),
+        ("context", pa.string()),
+        ("properties", pa.string()),
+    ]
+)
+"""The columns every events table has, in front of those of its properties."""
+
+_JSON_COLUMNS = {"context", "properties"}
+_RESERVED = {name.lower() for name in FIXED_SCHEMA.names} | {"_day"}
+_CHUNK_ROWS = 32_768
+_NOT_IN_NAMES = re.compile(r"\W")
+_LOG = logging.getLogger(__name__)
+
+Columns = dict[str, pa.DataType]
+"""The property columns of a table in their order: float64, bool or string."""
+
+
+def property_columns(schema: pa.Schema) -> Columns:
+    """The property columns in the schema of an events table."""
+    return {field.name: field.type for field in schema if field.name not in FIXED_SCHEMA.names}
+
+
+def table_definition(ref: Ref, schema: pa.Schema, known: Table | None) -> Table:
+    """What the catalog says of an events table with at least the columns of `schema`.
+
+    Columns that only `known`, the definition so far, has are kept: they are those of events that are not in the lake yet.
+    """
+    columns = [Column(field.name, t.JSON if field.name in _JSON_COLUMNS else t.from_arrow(field.type)) for field in schema]
+    names = {column.name for column in columns}
+    columns += [column for column in (known.columns if known else ()) if column.name not in names]
+    if known is not None and set(known.columns) == set(columns):
+        return known
+    created = now_us() if known is None else known.created_at_us
+    return Table(ref, TableKind.EVENTS, tuple(columns), created_at_us=created)
+
+
+def column_name(key: str) -> str | None:
+    """The column of the property `key`, before its case is fitted to the table's; None if it gets none."""
+    name = _NOT_IN_NAMES.sub("_", key)
+    if not name or len(name) > NAME_LENGTH_MAX or "\0" in key:
+        return None
+    if name[0].isdecimal():
+        name = f"_{name}"
+    return f"{name}_prop" if name.lower() in _RESERVED else name
+
+
+class Shaper:
+    """Makes lake rows of log rows, in DuckDB. For one thread."""
+
+    def __init__(self) -> None:
+        self._duck = duckdb.connect(":memory:", config={"threads": 1})
+
+    def close(self) -> None:
+        """Release the database."""
+        self._duck.close()
+
+    def shape(self, rows: pa.Table, columns: Columns) -> pa.RecordBatchReader:
+        """The rows with all of `columns`, and with those of properties seen for the first time, which are added to `columns`."""
+        chunks = [self._readable(pa.table(batch)) for batch in rows.to_batches(max_chunksize=_CHUNK_ROWS)]
+        keys = [self._keys(chunk, columns) for chunk in chunks]
+        schema = pa.schema([*FIXED_SCHEMA, *columns.items()])
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for chunk, keys_of_columns in zip(chunks, keys, strict=True):
+                found = self._properties(chunk, keys_of_columns, columns)
+                nothing = (pa.nulls(chunk.num_rows, type_) if name not in found else found[name] for name, type_ in columns.items())
+                yield pa.record_batch([*_fixed(chunk), *nothing], schema=schema)
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+    def ids(self, rows: pa.Table) -> Ids:
+        """What tells messages apart: one id a row."""
+        hashed = "md5_number(concat_ws(chr(31), source, message_id))"
+        parts = f"SELECT CAST(h >> 64 AS UBIGINT), CAST(h & 18446744073709551615 AS UBIGINT) FROM (SELECT {hashed} AS h FROM chunk)"
+        high, low = self._query(parts, rows).columns
+        return make_ids(high.to_numpy(), low.to_numpy(), rows.column("received_at").cast(pa.int64()).to_numpy())
+
+    def _query(self, query: str, chunk: pa.Table) -> pa.Table:
+        self._duck.register("chunk", chunk)
+        try:
+            return self._duck.sql(query).to_arrow_table()
+        finally:
+            self._duck.unregister("chunk")
+
+    def _readable(self, chunk: pa.Table) -> pa.Table:
+        """The chunk, its JSON such that DuckDB reads it: text that it takes for invalid (1e999) becomes a JSON string."""
+        valid = "SELECT coalesce(bool_and(json_valid(properties)), true), coalesce(bool_and(json_valid(context)), true) FROM chunk"
+        for name, fine in zip(("properties", "context"), self._query(valid, chunk).columns, strict=True):
+            if not fine[0].as_py():
+                fixed = self._query(f"SELECT CASE WHEN json_valid({name}) THEN {name} ELSE to_json({name}) END AS fixed FROM chunk", chunk)
+                chunk = chunk.set_column(chunk.schema.get_field_index(name), name, fixed.column(0).cast(pa.string()))
+        return chunk
+
+    def _keys(self, chunk: pa.Table, columns: Columns) -> dict[str, list[str]]:
+        """The properties in a chunk by their column. Those without one get it here, in `columns`, while there is room."""
+        found = self._query("SELECT DISTINCT unnest(json_keys(properties)) FROM chunk", chunk).column(0).to_pylist()
+        spelling = {name.lower(): name for name in columns}
+        named: dict[str, list[str]] = {}
+        for key in sorted(found):
+            name = column_name(key)
+            if name is not None:
+                named.setdefault(spelling.setdefault(name.lower(), name), []).append(key)
+        unknown = {name: keys for name, keys in named.items() if name not in columns}
+        for name, type_ in self._types(chunk, unknown).items():
+            if len(columns) < COLUMNS_MAX:
+                columns[name] = type_
+            else:
+                _LOG.warning("no column for a property: the table has as many as it can", extra={"property": name, "limit": COLUMNS_MAX})
+        return {name: keys for name, keys in named.items() if name in columns}
+
+    def _types(self, chunk: pa.Table, named: Mapping[str, list[str]]) -> Columns:
+        """The column types for properties that no column holds yet, by their first values; none for those without a scalar value."""
+        if not named:
+            return {}
+        firsts = (_first_character(keys) for keys in _layered(named).values())
+        first = self._query(f"SELECT {', '.join(firsts)} FROM ({_extracted(named)})", chunk)
+        found = {name: column[0].as_py() for name, column in zip(named, first.columns, strict=True)}
+        return {name: _TYPES.get(character, pa.float64()) for name, character in found.items() if character is not None}
+
+    def _properties(self, chunk: pa.Table, named: Mapping[str, list[str]], columns: Columns) -> dict[str, pa.Array]:
+        if not named:
+            return {}
+        values = (_value(keys, columns[name]) for name, keys in _layered(named).items())
+        table = self._query(f"SELECT {', '.join(values)} FROM ({_extracted(named)})", chunk)
+        return {name: _one(column, columns[name]) for name, column in zip(named, table.columns, strict=True)}
+
+
+_TYPES = {'"': pa.string(), "t": pa.bool_(), "f": pa.bool_()}
+
+
+def _layered(named: Mapping[str, list[str]]) -> dict[str, list[tuple[str, str]]]:
+    """Each property as (layer, key): properties that share a column cannot be fields of one DuckDB STRUCT."""
+    return {name: [(f"layer{number}", key) for number, key in enumerate(keys)] for name, keys in named.items()}
+
+
+def _extracted(named: Mapping[str, list[str]]) -> str:
+    """The query for the properties as raw JSON values, one STRUCT a layer."""
+    layers: dict[str, dict[str, str]] = {}
+    for keys in _layered(named).values():
+        for layer, key in keys:
+            layers.setdefault(layer, {})[key] = "JSON"
+    items = (f"json_transform(properties, {_quoted(json.dumps(fields))}) AS {layer}" for layer, fields in layers.items())
+    return f"SELECT {', '.join(items)} FROM chunk"
+
+
+def _first_character(keys: list[tuple[str, str]]) -> str:
+    """The DuckDB expression for the first character of the first scalar value in a chunk, which tells its type."""
+    characters = (f"{_raw(layer, key)}[1]" for layer, key in keys)
+    firsts = [f"first({character}) FILTER ({character} NOT IN ('{{', '[', 'n'))" for character in characters]
+    return firsts[0] if len(firsts) == 1 else f"coalesce({', '.join(firsts)})"
+
+
+def _raw(layer: str, key: str) -> str:
+    return f"CAST(struct_extract({layer}, {_quoted(key)}) AS VARCHAR)"
+
+
+def _value(keys: list[tuple[str, str]], type_: pa.DataType) -> str:
+    """The DuckDB expression for the value of a column."""
+    values = [_typed(_raw(layer, key), type_) for layer, key in keys]
+    return values[0] if len(values) == 1 else f"coalesce({', '.join(values)})"
+
+
+def _typed(raw: str, type_: pa.DataType) -> str:
+    """A raw JSON value as `type_`; NULL unless it has just that type."""
+    if type_ == pa.float64():
+        return f"TRY_CAST({raw} AS DOUBLE)"
+    if type_ == pa.bool_():
+        return f"CASE {raw} WHEN 'true' THEN true WHEN 'false' THEN false END"
+    unescaped = f"CASE WHEN contains({raw}, '\\') THEN CAST({raw} AS JSON) ->> '$' ELSE ({raw})[2:-2] END"
+    return f"CASE WHEN {raw} LIKE '\"%' THEN {unescaped} END"
+
+
+def _fixed(chunk: pa.Table) -> list[pa.Array]:
+    columns = {name: _one(column, type_) for name, column, type_ in zip(EVENT_SCHEMA.names, chunk.columns, EVENT_SCHEMA.types, strict=True)}
+    columns["keys"] = pa.StructArray.from_arrays([columns["visitor_id"], columns["user_id"]], fields=list(_KEYS))
+    columns[TIME_COLUMN] = columns["event_time"]
+    return [columns[name] for name in FIXED_SCHEMA.names]
+
+
+def _one(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # what pyarrow gives for a column without chunks
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], type_)
+    return array if array.type == type_ else pc.cast(array, type_)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

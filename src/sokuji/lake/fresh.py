@@ -1,0 +1,174 @@
+"""The lake with the log's tail: a query sees every event that was acknowledged before it started."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from sokuji.config import LakeSettings
+from sokuji.errors import LakeError, NotFoundError
+from sokuji.lake import backlog
+from sokuji.lake.backlog import Backlog, Offsets
+from sokuji.lake.base import Lake, Snapshot
+from sokuji.lake.events import EVENTS, FIXED_SCHEMA, Shaper, property_columns
+from sokuji.lake.seen import Seen
+from sokuji.lake.sink import Sink
+from sokuji.lake.writers import committed_offsets, define, open_seen
+from sokuji.log.base import Log
+from sokuji.meta.base import Catalog, Ref
+
+# A tail is shaped again for each query that finds new rows in it. If no sink runs, one is run here when it gets longer than this.
+_INLINE_ROWS = 20_000
+# A running sink that is further behind than this is waited for: the tail is held in memory.
+_TAIL_ROWS_MAX = 1_000_000
+_WAIT_SECONDS = 60.0
+_POLL_SECONDS = 0.05
+_NO_TABLE = Snapshot((), FIXED_SCHEMA, -1)
+
+
+class FreshLake(Lake):
+    """A lake whose events tables end with what is in the log only. Thread-safe."""
+
+    def __init__(
+        self, lake: Lake, events: Log, catalog: Catalog, *, folder: Path, settings: LakeSettings, make_sink: Callable[[], Sink]
+    ) -> None:
+        """Add the tail of `events` to the tables of `lake`.
+
+        Args:
+            lake: the tables, as the sink commits to them.
+            events: the log.
+            catalog: gets the definitions of events tables and columns that only the log has yet.
+            folder: the sink's.
+            settings: the sink's.
+            make_sink: opens a sink, or raises LakeError while one is running; used when a long tail has none.
+        """
+        self._lake, self._events, self._catalog = lake, events, catalog
+        self._folder, self._settings, self._make_sink = folder, settings, make_sink
+        self._applications = backlog.applications(events)
+        self._lock = threading.Lock()
+        self._shaper = Shaper()
+        self._place: tuple[Offsets, Offsets] = {}, {}
+        self._tail: dict[str, Backlog] = {}
+        self._shaped: dict[Ref, tuple[Backlog, Snapshot, Snapshot]] = {}
+
+    def refresh(self) -> None:
+        """Let the catalog know all datasets, events tables and columns of the log. To be called before a statement is analysed."""
+        with self._lock:
+            self._read_tail()
+            for dataset in self._tail:
+                ref = Ref(dataset, EVENTS)
+                define(self._catalog, ref, self._snapshot(ref, ()).schema)
+
+    def snapshot(self, ref: Ref, *, at: dt.datetime | None = None, applications: Sequence[str] = ()) -> Snapshot:
+        """As `Lake.snapshot`, with the tail."""
+        if at is not None or ref.name != EVENTS:
+            return self._lake.snapshot(ref, at=at, applications=applications)
+        with self._lock:
+            self._read_tail()
+            return self._snapshot(ref, applications)
+
+    def settle(self, ref: Ref) -> None:
+        """As `Lake.settle`. Waits for the sink; if none is running, commits here."""
+        end = self._ends()
+
+        def settled() -> bool:
+            return all(offset >= end[partition] for partition, offset in backlog.positions(self._events).items())
+
+        if ref.name == EVENTS and not settled():
+            self._wait(settled)
+
+    def _read_tail(self) -> None:
+        """Read what is not committed. What it leaves out is in any snapshot of the tables that is taken after this."""
+        place = backlog.positions(self._events), self._ends()
+        if place == self._place:
+            return
+        if _rows(*place) > _INLINE_ROWS:
+            self._wait(lambda: _rows(backlog.positions(self._events), self._ends()) <= _TAIL_ROWS_MAX)
+            place = backlog.positions(self._events), self._ends()
+        self._tail, self._place = backlog.read_until(self._events, *place), place
+
+    def _wait(self, done: Callable[[], bool]) -> None:
+        """Commit the log here, or if a sink is running, wait until it has come as far as `done` wants."""
+        deadline = time.monotonic() + _WAIT_SECONDS
+        while True:
+            try:
+                sink = self._make_sink()
+            except LakeError:  # one is running
+                if done():
+                    return
+                if time.monotonic() > deadline:
+                    behind = _rows(backlog.positions(self._events), self._ends())
+                    raise LakeError(f"the sink is {behind:,} events behind the log and did not catch up in {_WAIT_SECONDS:.0f} s") from None
+                time.sleep(_POLL_SECONDS)
+            else:
+                with sink:
+                    sink.drain()
+                return
+
+    def _snapshot(self, ref: Ref, applications: Sequence[str]) -> Snapshot:
+        rows = self._tail.get(ref.dataset)
+        # Before the snapshot: the repeats of what was seen after the snapshot's version would be missing in the tail.
+        seen = open_seen(self._folder, ref.dataset, self._settings) if rows is not None else None
+        try:
+            base = self._lake.snapshot(ref, applications=[*self._applications.values(), *applications])
+        except NotFoundError:
+            if rows is None:
+                raise
+            base = _NO_TABLE
+        if rows is None or seen is None:
+            return base
+        known = self._shaped.get(ref)
+        if known is None or known[0] is not rows or known[1] is not base:
+            known = self._shaped[ref] = rows, base, self._with_tail(base, rows, seen)
+        return known[2]
+
+    def _with_tail(self, base: Snapshot, rows: Backlog, seen: Seen) -> Snapshot:
+        uncommitted = rows.from_offsets(committed_offsets(base, self._applications))
+        # Committed rows first: what repeats them is to be left out of the others, whatever partition they are in.
+        order = np.argsort(uncommitted, kind="stable")
+        fresh = uncommitted.copy()
+        fresh[order] &= seen.is_new(self._shaper.ids(rows.rows).take(order))
+        tail = self._shaper.shape(rows.rows.filter(pa.array(fresh)), property_columns(base.schema)).read_all()
+        return replace(base, schema=tail.schema, tail=tail)
+
+    def _ends(self) -> Offsets:
+        return {partition: self._events.end(partition) for partition in range(self._events.partitions)}
+
+    def create(self, ref: Ref, schema: pa.Schema, *, day_of: str | None = None) -> None:
+        """As `Lake.create`."""
+        self._lake.create(ref, schema, day_of=day_of)
+
+    def drop(self, ref: Ref) -> None:
+        """As `Lake.drop`. Events that are in the log only, or come later, make the table anew."""
+        self._lake.drop(ref)
+
+    def append(self, ref: Ref, rows: pa.RecordBatchReader, *, transactions: Mapping[str, int] | None = None) -> int:
+        """As `Lake.append`."""
+        return self._lake.append(ref, rows, transactions=transactions)
+
+    def replace(self, ref: Ref, rows: pa.RecordBatchReader, *, read_version: int | None = None) -> int:
+        """As `Lake.replace`."""
+        return self._lake.replace(ref, rows, read_version=read_version)
+
+    def rewrite(self, ref: Ref, files: Sequence[str], rows: pa.RecordBatchReader, *, read_version: int) -> int:
+        """As `Lake.rewrite`."""
+        return self._lake.rewrite(ref, files, rows, read_version=read_version)
+
+    def maintain(self, refs: Iterable[Ref]) -> None:
+        """As `Lake.maintain`."""
+        self._lake.maintain(refs)
+
+    def close(self) -> None:
+        """Release the database that shapes the tail."""
+        self._shaper.close()
+
+
+def _rows(start: Offsets, end: Offsets) -> int:
+    return sum(end.values()) - sum(start.values())

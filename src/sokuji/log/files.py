@@ -1,0 +1,62 @@
+"""What the local log needs of a file system: locks between processes, and files and folders that are there after a power cut."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`. Each call opens the file anew, so it keeps threads apart as well as processes."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # which releases the lock, as the death of the process does
+
+
+def write_all(descriptor: int, data: bytes, position: int) -> None:
+    """`os.pwrite` until all of `data` is written: one call may write less, at most 2 GiB."""
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, position)
+        view, position = view[written:], position + written
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Give `path` this content so that after a crash it has either the old or the new content, and after the return the new one.
+
+    The caller holds a lock: two calls for one path at a time would share the temporary file.
+    """
+    temporary = path.with_suffix(".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        write_all(descriptor, content, 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.rename(path)
+    sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Create `path` and its missing parents, durably."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable: syncing a file does not sync its name."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

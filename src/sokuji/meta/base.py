@@ -1,0 +1,113 @@
+"""What the catalog knows: datasets, tables, views, functions and models, and the contract of the store that keeps them."""
+
+from __future__ import annotations
+
+import enum
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from sokuji.types import Field, Type
+
+
+class Ref(NamedTuple):
+    """`dataset.name`: a table, view, function or model. Both parts are case-sensitive, as in BigQuery."""
+
+    dataset: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.dataset}.{self.name}"
+
+
+class TableKind(enum.StrEnum):
+    """What stands behind a table's name."""
+
+    EVENTS = "events"  # fed from the log: committed files plus the log's tail
+    TABLE = "table"
+    VIEW = "view"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table, in its order."""
+
+    name: str
+    type: Type
+    not_null: bool = False
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table or view. `query` is the view's GoogleSQL; partitioning and clustering are the column expressions as written."""
+
+    ref: Ref
+    kind: TableKind
+    columns: tuple[Column, ...]
+    query: str | None = None
+    partition_by: str | None = None
+    cluster_by: tuple[str, ...] = ()
+    description: str = ""
+    options: Mapping[str, object] = field(default_factory=dict)  # OPTIONS(...) as given, JSON values
+    created_at_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSignature:
+    """What SQL must know of a model before it can analyse a statement that names it."""
+
+    ref: Ref
+    model_type: str  # as BigQuery writes it: "KMEANS", "LOGISTIC_REG", ...
+    inputs: tuple[Field, ...]  # the columns ML.PREDICT needs
+    labels: tuple[Field, ...]  # the label columns, empty for unsupervised models
+    outputs: tuple[Field, ...]  # the columns ML.PREDICT adds in front of its input's
+
+
+class Catalog(ABC):
+    """Names and definitions. Every change is one transaction and raises `version`, by which readers know their copy is stale."""
+
+    @abstractmethod
+    def version(self) -> int:
+        """Grows with every change, from whichever process."""
+
+    @abstractmethod
+    def datasets(self) -> list[str]:
+        """The names of all datasets, sorted."""
+
+    @abstractmethod
+    def create_dataset(self, name: str, *, if_not_exists: bool = False) -> None:
+        """Raises AlreadyExistsError."""
+
+    @abstractmethod
+    def drop_dataset(self, name: str) -> None:
+        """Drop an empty dataset. Raises NotFoundError; SokujiError when tables or models are in it (they are named)."""
+
+    @abstractmethod
+    def tables(self, dataset: str | None = None) -> list[Table]:
+        """All tables and views, of one dataset or of all, sorted by name."""
+
+    @abstractmethod
+    def table(self, ref: Ref) -> Table:
+        """Raises NotFoundError."""
+
+    @abstractmethod
+    def put_table(self, table: Table, *, replace: bool = False) -> None:
+        """Raises AlreadyExistsError unless `replace`; NotFoundError for the dataset. Tables and models share one namespace."""
+
+    @abstractmethod
+    def drop_table(self, ref: Ref) -> None:
+        """Raises NotFoundError."""
+
+    @abstractmethod
+    def models(self, dataset: str | None = None) -> list[ModelSignature]:
+        """The signatures of the models' current versions, sorted by name."""
+
+    @abstractmethod
+    def put_model(self, signature: ModelSignature) -> None:
+        """Add or replace. Raises AlreadyExistsError when a table has that name; NotFoundError for the dataset."""
+
+    @abstractmethod
+    def drop_model(self, ref: Ref) -> None:
+        """Raises NotFoundError."""

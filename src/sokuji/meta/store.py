@@ -1,0 +1,187 @@
+"""The catalog in a SQL database: SQLite by default, another by its SQLAlchemy URL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Column, Connection, Engine, LargeBinary, MetaData, String
+
+from sokuji.errors import AlreadyExistsError, NotFoundError, SokujiError
+from sokuji.meta.base import Catalog, ModelSignature, Ref, Table
+
+_BUSY_TIMEOUT_MS = 30_000
+_DATASET_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
+# BigQuery's rule (letters, marks, numbers, connectors, dashes, spaces), within what a file system takes as one name.
+_OBJECT_NAME = re.compile(r"\w[\w\- ]*")
+_OBJECT_NAME_BYTES_MAX = 200
+_MODEL = "model"
+
+_METADATA = MetaData()
+# One row. Every writer raises it first, so its lock also makes writers wait for each other.
+_VERSION = sa.Table("catalog_version", _METADATA, Column("id", BigInteger, primary_key=True), Column("version", BigInteger, nullable=False))
+_DATASETS = sa.Table("datasets", _METADATA, Column("name", String, primary_key=True))
+# Tables, views and models in one place, as they share one namespace.
+_OBJECTS = sa.Table(
+    "objects",
+    _METADATA,
+    Column("dataset", String, sa.ForeignKey("datasets.name"), primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("kind", String, nullable=False),  # a TableKind, or "model"
+    Column("definition", LargeBinary, nullable=False),  # the Table or ModelSignature as JSON
+)
+Definition = TypeVar("Definition", Table, ModelSignature)
+
+
+class SqlCatalog(Catalog):
+    """A catalog that any number of processes may open at the same time. Thread-safe."""
+
+    def __init__(self, url: str) -> None:
+        """Open the catalog at a SQLAlchemy URL (`sqlite:////path/catalog.db`), making its tables if they are not there."""
+        self._engine = _engine(url)
+        with self._engine.begin() as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN IMMEDIATE")  # two processes that open a new catalog take turns
+            _METADATA.create_all(connection)
+            if connection.scalar(sa.select(_VERSION.c.version)) is None:
+                connection.execute(_VERSION.insert().values(id=0, version=0))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @contextmanager
+    def _change(self) -> Iterator[Connection]:
+        with self._engine.begin() as connection:
+            connection.execute(_VERSION.update().values(version=_VERSION.c.version + 1))
+            yield connection
+
+    def version(self) -> int:
+        """As `Catalog.version`."""
+        with self._engine.connect() as connection:
+            return int(connection.scalar(sa.select(_VERSION.c.version)) or 0)
+
+    def datasets(self) -> list[str]:
+        """As `Catalog.datasets`."""
+        with self._engine.connect() as connection:
+            return sorted(connection.scalars(sa.select(_DATASETS.c.name)))
+
+    def create_dataset(self, name: str, *, if_not_exists: bool = False) -> None:
+        """As `Catalog.create_dataset`."""
+        if _DATASET_NAME.fullmatch(name) is None:
+            raise SokujiError(f"dataset name {name!r} is not allowed; use 1 to 200 letters, digits and underscores")
+        if if_not_exists and name in self.datasets():
+            return
+        with self._change() as connection:
+            if not _dataset_exists(connection, name):
+                connection.execute(_DATASETS.insert().values(name=name))
+            elif not if_not_exists:
+                raise AlreadyExistsError(f"dataset {name} already exists")
+
+    def drop_dataset(self, name: str) -> None:
+        """As `Catalog.drop_dataset`."""
+        with self._change() as connection:
+            _check_dataset(connection, name)
+            inside = sorted(connection.scalars(sa.select(_OBJECTS.c.name).where(_OBJECTS.c.dataset == name)))
+            if inside:
+                raise SokujiError(f"dataset {name} is not empty; drop what is in it first: {', '.join(inside)}")
+            connection.execute(_DATASETS.delete().where(_DATASETS.c.name == name))
+
+    def tables(self, dataset: str | None = None) -> list[Table]:
+        """As `Catalog.tables`."""
+        return self._definitions(Table, _OBJECTS.c.kind != _MODEL, dataset)
+
+    def table(self, ref: Ref) -> Table:
+        """As `Catalog.table`."""
+        query = sa.select(_OBJECTS.c.definition).where(_is(ref), _OBJECTS.c.kind != _MODEL)
+        with self._engine.connect() as connection:
+            definition = connection.scalar(query)
+        if definition is None:
+            raise NotFoundError(f"table {ref} was not found")
+        return msgspec.json.decode(definition, type=Table)
+
+    def put_table(self, table: Table, *, replace: bool = False) -> None:
+        """As `Catalog.put_table`."""
+        with self._change() as connection:
+            _put(connection, table.ref, table.kind, table, replace=replace)
+
+    def drop_table(self, ref: Ref) -> None:
+        """As `Catalog.drop_table`."""
+        with self._change() as connection:
+            if not connection.execute(_OBJECTS.delete().where(_is(ref), _OBJECTS.c.kind != _MODEL)).rowcount:
+                raise NotFoundError(f"table {ref} was not found")
+
+    def models(self, dataset: str | None = None) -> list[ModelSignature]:
+        """As `Catalog.models`."""
+        return self._definitions(ModelSignature, _OBJECTS.c.kind == _MODEL, dataset)
+
+    def put_model(self, signature: ModelSignature) -> None:
+        """As `Catalog.put_model`."""
+        with self._change() as connection:
+            _put(connection, signature.ref, _MODEL, signature, replace=True)
+
+    def drop_model(self, ref: Ref) -> None:
+        """As `Catalog.drop_model`."""
+        with self._change() as connection:
+            if not connection.execute(_OBJECTS.delete().where(_is(ref), _OBJECTS.c.kind == _MODEL)).rowcount:
+                raise NotFoundError(f"model {ref} was not found")
+
+    def _definitions(self, kind: type[Definition], condition: sa.ColumnElement[bool], dataset: str | None) -> list[Definition]:
+        query = sa.select(_OBJECTS.c.definition).where(condition)
+        if dataset is not None:
+            query = query.where(_OBJECTS.c.dataset == dataset)
+        decoder = msgspec.json.Decoder(kind)
+        with self._engine.connect() as connection:
+            found = [decoder.decode(definition) for definition in connection.scalars(query)]
+        return sorted(found, key=lambda definition: definition.ref)
+
+
+def _engine(url: str) -> Engine:
+    engine = sa.create_engine(url)
+    if engine.dialect.name == "sqlite":
+
+        @sa.event.listens_for(engine, "connect")
+        def configure(connection: Any, _record: Any) -> None:
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+
+    return engine
+
+
+def _is(ref: Ref) -> sa.ColumnElement[bool]:
+    return sa.and_(_OBJECTS.c.dataset == ref.dataset, _OBJECTS.c.name == ref.name)
+
+
+def _dataset_exists(connection: Connection, name: str) -> bool:
+    return connection.scalar(sa.select(_DATASETS.c.name).where(_DATASETS.c.name == name)) is not None
+
+
+def _check_dataset(connection: Connection, name: str) -> None:
+    if not _dataset_exists(connection, name):
+        raise NotFoundError(f"dataset {name} was not found")
+
+
+def _put(connection: Connection, ref: Ref, kind: str, definition: Table | ModelSignature, *, replace: bool) -> None:
+    if _OBJECT_NAME.fullmatch(ref.name) is None or len(ref.name.encode()) > _OBJECT_NAME_BYTES_MAX:
+        raise SokujiError(f"name {ref.name!r} is not allowed; use up to 200 bytes of letters, digits, underscores, dashes and spaces")
+    _check_dataset(connection, ref.dataset)
+    stored = connection.scalar(sa.select(_OBJECTS.c.kind).where(_is(ref)))
+    if stored is not None and (not replace or (stored == _MODEL) != (kind == _MODEL)):
+        raise AlreadyExistsError(f"{ref} already exists: it is a {stored}")
+    values = {"kind": kind, "definition": msgspec.json.encode(definition)}
+    if stored is None:
+        connection.execute(_OBJECTS.insert().values(dataset=ref.dataset, name=ref.name, **values))
+    else:
+        connection.execute(_OBJECTS.update().where(_is(ref)).values(**values))

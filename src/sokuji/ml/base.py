@@ -1,0 +1,160 @@
+"""The contract between training and the SQL statements on top of it.
+
+    trained = train.train(task, progress)             # -> Trained
+    serving = artefact.save(trained, folder, rows)    # writes a staged folder, runs the parity gate -> Serving
+    predictor = Predictor(folder)                     # predictor.trained is what was saved
+    predictor.predict(batch)                          # -> {"distances": ...} | {"probabilities": ...} | {"prediction": ...}
+
+`linear.weights(trained, standardize)` and `kmeans.centroids(trained, standardize)` give the rows of ML.WEIGHTS and ML.CENTROIDS.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sokuji.types import Field
+
+if TYPE_CHECKING:
+    from sokuji.ml.design import Design
+    from sokuji.ml.graph import Encoded, Graph, Tensor
+    from sokuji.ml.preprocessing import Preprocessing
+
+NULL_CATEGORY = "_null_filler"
+"""What BigQuery calls the category of a NULL, and how a NULL string is fed to a model's graph."""
+
+Floats = npt.NDArray[np.float64]
+
+# What `Predictor.predict` gives, by model type. N rows, K clusters or classes.
+DISTANCES = "distances"  # KMEANS: float64 [N, K], to every centroid; centroid_id is the position from 1
+PROBABILITIES = "probabilities"  # classifiers: float64 [N, K], in the order of `classes`
+PREDICTION = "prediction"  # regressors: float64 [N]
+RANKS = {DISTANCES: 2, PROBABILITIES: 2, PREDICTION: 1}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTask:
+    """One CREATE MODEL, checked.
+
+    `options` has every option of the model type with its effective value, by lower-case name; None where it is found from the data.
+    The tables have the feature columns, the label column and the special columns that options name (`kmeans_init_col`,
+    `instance_weight_col`); other columns are ignored. Rows whose label is NULL are left out.
+    """
+
+    model_type: str
+    options: Mapping[str, Any]
+    features: tuple[Field, ...]
+    labels: tuple[Field, ...]  # empty for KMEANS, else one
+    training: pa.Table
+    evaluation: pa.Table | None = None  # None when the data was not split
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster as it was after an iteration."""
+
+    centroid_id: int  # from 1
+    radius: float  # root mean square distance of its rows
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Iteration:
+    """One row of ML.TRAINING_INFO."""
+
+    iteration: int  # from 0
+    loss: float
+    eval_loss: float | None
+    learning_rate: float | None
+    duration_ms: int
+    clusters: tuple[Cluster, ...] = ()
+
+
+def stalled(losses: Sequence[float], min_rel_progress: float) -> bool:
+    """EARLY_STOP's rule: the last iteration improved the loss by less than `min_rel_progress` of what it was."""
+    if len(losses) < 2:
+        return False
+    before, after = losses[-2:]
+    return before - after < min_rel_progress * before or before == 0
+
+
+Progress = Callable[[Iteration], None]
+"""Called after every iteration, in the training thread; an exception it raises ends the training."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureInfo:
+    """One row of ML.FEATURE_INFO. Numbers describe the training rows; None where they have no meaning for the column's type."""
+
+    input: str
+    min: float | None
+    max: float | None
+    mean: float | None
+    median: float | None
+    stddev: float | None  # of the sample (n - 1)
+    category_count: int | None  # without NULL
+    null_count: int
+    dimension: int | None = None  # of an ARRAY
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryValue:
+    """A number that belongs to one category of a feature: a weight, or a share of a cluster's rows."""
+
+    category: str  # NULL_CATEGORY for NULL
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureValue:
+    """A number per feature (`number`), or per category of it (`categories`): a row of ML.CENTROIDS or ML.WEIGHTS."""
+
+    feature: str
+    number: float | None
+    categories: tuple[CategoryValue, ...] = ()
+
+
+class Estimator(ABC):
+    """What training found, as plain arrays. It predicts natively, and writes itself into an ONNX graph."""
+
+    @abstractmethod
+    def predict(self, design: Design) -> dict[str, Floats]:
+        """DISTANCES, PROBABILITIES or PREDICTION for preprocessed rows."""
+
+    @abstractmethod
+    def export(self, graph: Graph, encoded: Encoded) -> dict[str, Tensor]:
+        """Add nodes that compute the same from the preprocessed tensors; float64."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the parameters; a `load(folder)` of the same class reads them back exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A fitted model in memory."""
+
+    model_type: str
+    options: Mapping[str, Any]  # as given, and None replaced by what was found
+    preprocessing: Preprocessing
+    estimator: Estimator
+    classes: tuple[Any, ...]  # label values, ascending; the last of two is the positive class. Empty for other models
+    history: tuple[Iteration, ...]
+    feature_info: tuple[FeatureInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How a saved model is served, and what that decision rests on."""
+
+    serving: str  # "onnx" or "native"
+    reason: str = ""  # why not ONNX
+    max_difference: float = 0.0  # between native and ONNX, over the rows compared
+    rows: int = 0

@@ -1,0 +1,210 @@
+"""CREATE MODEL and DROP MODEL."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from zetasql.wasi._pb2.zetasql.resolved_ast.resolved_ast_enums_pb2 import ResolvedCreateStatementEnums
+
+from sokuji.clock import Clock, now_us
+from sokuji.errors import AlreadyExistsError, NotFoundError, SokujiError, SqlError, UnsupportedSqlError
+from sokuji.meta.base import Catalog, ModelSignature, Ref
+from sokuji.ml import evaluation, metrics
+from sokuji.ml.artefact import save
+from sokuji.ml.base import Iteration, Trained, TrainingTask
+from sokuji.ml.functions.anomalies import keep_distances
+from sokuji.ml.functions.base import BATCH_ROWS
+from sokuji.ml.functions.predict import output_columns
+from sokuji.ml.options import CLASSIFIERS, KMEANS, effective
+from sokuji.ml.predictor import Predictor
+from sokuji.ml.split import Split, split
+from sokuji.ml.train import train
+from sokuji.models.base import ModelStore, ModelVersion
+from sokuji.sql.extension import Queries
+from sokuji.sql.names import ref as to_ref
+from sokuji.sql.result import Result
+from sokuji.types import Field, Kind
+
+Progress = Callable[[Ref, Iteration], None]
+"""Called after every iteration of a training; an exception it raises ends the training, and nothing of it is kept."""
+
+
+def unheard(ref: Ref, iteration: Iteration) -> None:
+    """The `Progress` nobody follows."""
+
+
+_CLASS_LABELS = frozenset({Kind.STRING, Kind.BOOL, Kind.INT64})
+_NUMBER_LABELS = frozenset({Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC})
+
+# Columns that options name and that are no features.
+_COLUMN_OPTIONS = ("data_split_col", "kmeans_init_col", "instance_weight_col")
+
+
+class CreateModel:
+    """Runs `CREATE [OR REPLACE] MODEL [IF NOT EXISTS] m OPTIONS(...) AS query`. A failure leaves nothing behind."""
+
+    def __init__(self, catalog: Catalog, store: ModelStore, *, progress: Progress = unheard, clock: Clock = now_us) -> None:
+        self._catalog, self._store, self._progress, self._clock = catalog, store, progress, clock
+
+    def __call__(self, statement: Any, sql: str, queries: Queries) -> Result:
+        """See `StatementHandler`."""
+        ref = to_ref(statement.parent.name_path)
+        exists = self._exists(ref, statement.parent.create_mode)
+        if exists and statement.parent.create_mode == ResolvedCreateStatementEnums.CREATE_IF_NOT_EXISTS:
+            return Result((), message=f"Model {ref} exists already; nothing was done.")
+        model_type, options = effective(queries.option_values(statement.option_list))
+        _refuse_unsupported(statement)
+        started = time.monotonic()
+        task = _task(queries.run_query(statement.output_column_list, statement.query), model_type, options)
+
+        def follow(iteration: Iteration) -> None:
+            queries.check()
+            self._progress(ref, iteration)
+
+        trained = train(task, follow)
+        version = self._register(ref, task, trained, sql)
+        return Result((), message=_message(version, trained, task, time.monotonic() - started))
+
+    def _exists(self, ref: Ref, mode: int) -> bool:
+        """Whether the model is there; raises for what training would be in vain for."""
+        if ref.dataset not in self._catalog.datasets():
+            raise NotFoundError(f"Not found: Dataset {ref.dataset}")
+        if any(table.ref == ref for table in self._catalog.tables(ref.dataset)):
+            raise AlreadyExistsError(f"Already Exists: {ref} is a table; models and tables share one namespace")
+        exists = any(model.ref == ref for model in self._catalog.models(ref.dataset))
+        if exists and mode == ResolvedCreateStatementEnums.CREATE_DEFAULT:
+            raise AlreadyExistsError(f"Already Exists: Model {ref}; CREATE OR REPLACE MODEL makes a new version of it")
+        return exists
+
+    def _register(self, ref: Ref, task: TrainingTask, trained: Trained, sql: str) -> ModelVersion:
+        folder = self._store.stage(ref)
+        serving = save(trained, folder, task.training)
+        signature = ModelSignature(ref, task.model_type, task.features, task.labels, output_columns(task.model_type, task.labels))
+        scores = _evaluate(task, Predictor(folder), folder)
+        version = self._store.register(
+            ModelVersion(
+                signature,
+                version=0,  # the store numbers it
+                folder=folder,
+                created_at_us=self._clock(),
+                sql=sql,
+                options=trained.options,
+                serving=serving.serving,
+                serving_reason=serving.reason,
+                metrics={name: value for name, value in scores.items() if value is not None},
+            )
+        )
+        try:
+            self._catalog.put_model(signature)
+        except SokujiError:
+            if version.version == 1:
+                self._store.delete(ref)
+            raise
+        return version
+
+
+class DropModel:
+    """Runs `DROP MODEL [IF EXISTS] m`: every version of it."""
+
+    def __init__(self, catalog: Catalog, store: ModelStore) -> None:
+        self._catalog, self._store = catalog, store
+
+    def __call__(self, statement: Any, sql: str, queries: Queries) -> Result:  # noqa: ARG002 the handlers' common form
+        """See `StatementHandler`."""
+        ref = to_ref(statement.name_path)
+        if not any(model.ref == ref for model in self._catalog.models(ref.dataset)):
+            if statement.is_if_exists:
+                return Result((), message=f"Model {ref} does not exist; nothing was done.")
+            raise NotFoundError(f"Not found: Model {ref}")
+        # The catalog first: what SQL cannot name any more may be removed, never the other way round.
+        self._catalog.drop_model(ref)
+        self._store.delete(ref)
+        return Result((), message=f"Model {ref} was dropped.")
+
+
+def _refuse_unsupported(statement: Any) -> None:
+    clauses = {
+        "TRANSFORM": statement.transform_list or statement.transform_input_column_list,
+        "INPUT and OUTPUT": statement.input_column_definition_list or statement.output_column_definition_list,
+        "REMOTE": statement.is_remote,
+        "AS (training_data AS ...)": statement.aliased_query_list,
+    }
+    for clause, used in clauses.items():
+        if used:
+            raise UnsupportedSqlError(f"CREATE MODEL with {clause} is not supported yet; write CREATE MODEL ... OPTIONS(...) AS SELECT ...")
+    if not statement.HasField("query"):
+        raise SqlError("CREATE MODEL needs a query to train on: CREATE MODEL ... OPTIONS(...) AS SELECT ...")
+
+
+def _task(result: Result, model_type: str, options: dict[str, Any]) -> TrainingTask:
+    """Check the training query's columns against the options, run it, and split its rows."""
+    fields = {field.name.lower(): field for field in result.schema}
+    special = {name: _column(fields, name.upper(), options[name]) for name in _COLUMN_OPTIONS if options.get(name) is not None}
+    options |= {name: field.name for name, field in special.items()}
+    if special.get("kmeans_init_col") is None and options.get("kmeans_init_method") == "CUSTOM":
+        raise SqlError("KMEANS_INIT_METHOD 'CUSTOM' needs the option KMEANS_INIT_COL, the name of a BOOL column")
+    labels = () if model_type == KMEANS else (_label(fields, model_type, options),)
+    features = tuple(field for field in result.schema if field not in {*special.values(), *labels})
+    if not features:
+        raise SqlError("the training query has no feature columns; select at least one beside the label")
+    rows = result.arrow()
+    for label in labels:
+        rows = rows.filter(pc.is_valid(rows[label.name]))
+    if not rows.num_rows:
+        raise SqlError(f"the training query gave no rows{' with a label' if labels else ''}")
+    parts = split(rows, options) if labels else Split(rows, None)
+    return TrainingTask(model_type, options, features, labels, parts.training, parts.evaluation)
+
+
+def _column(fields: dict[str, Field], option: str, name: str) -> Field:
+    if name.lower() not in fields:
+        listed = ", ".join(field.name for field in fields.values())
+        raise SqlError(f"option {option} is {name!r}, which is not a column of the training query; they are: {listed}")
+    return fields[name.lower()]
+
+
+def _label(fields: dict[str, Field], model_type: str, options: dict[str, Any]) -> Field:
+    names = options["input_label_cols"]
+    if len(names) != 1:
+        raise SqlError(f"option INPUT_LABEL_COLS is {list(names)!r}, and {model_type} models have exactly one label column")
+    label = _column(fields, "INPUT_LABEL_COLS", names[0])
+    allowed = _CLASS_LABELS if model_type in CLASSIFIERS else _NUMBER_LABELS
+    if label.type.kind not in allowed:
+        kinds = ", ".join(sorted(allowed))
+        raise SqlError(f"label column {label.name} is {label.type}, and {model_type} models predict one of: {kinds}")
+    return label
+
+
+def _evaluate(task: TrainingTask, predictor: Predictor, folder: Path) -> metrics.Scores:
+    """ML.EVALUATE's row without data.
+
+    What other functions need of the rows is kept in `folder`: of classifiers the predictions, of k-means the distances.
+    """
+    if task.model_type == KMEANS:
+        keep_distances(predictor, task.training, folder)
+        return evaluation.cluster_scores(predictor)
+    (label,) = task.labels
+    rows = task.training if task.evaluation is None else task.evaluation
+    if task.evaluation is not None and predictor.trained.classes:
+        # A class that only evaluation rows have, which a split by time can bring about, is no reason to refuse the model.
+        classes = pa.array(predictor.trained.classes, rows[label.name].type)
+        rows = rows.filter(pc.is_in(rows[label.name], value_set=classes))
+    batches = rows.to_batches(max_chunksize=BATCH_ROWS)
+    found = evaluation.outcome(predictor, label, ((batch, batch[label.name]) for batch in batches))
+    if task.model_type in CLASSIFIERS:
+        found.save(folder)
+    return evaluation.scores(task.model_type, found)
+
+
+def _message(version: ModelVersion, trained: Trained, task: TrainingTask, seconds: float) -> str:
+    evaluated = "" if task.evaluation is None else f", evaluated on {task.evaluation.num_rows}"
+    serving = version.serving if not version.serving_reason else f"{version.serving} ({version.serving_reason})"
+    return (
+        f"Model {version.signature.ref} version {version.version} ({trained.model_type}): "
+        f"trained on {task.training.num_rows} rows{evaluated}, {len(trained.history)} iterations, {seconds:.1f} s; served by {serving}."
+    )

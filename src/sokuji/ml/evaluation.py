@@ -1,0 +1,128 @@
+"""What a model says of rows whose label is known, and the numbers that follow; kept with a classifier for ML.EVALUATE without data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sokuji.errors import ModelError, SqlError
+from sokuji.ml import metrics
+from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES, Floats
+from sokuji.ml.kmeans import KMeans
+from sokuji.ml.metrics import Scores
+from sokuji.ml.options import CLASSIFIERS, KMEANS
+from sokuji.ml.predictor import Predictor
+from sokuji.types import Field, to_arrow
+
+FILE_NAME = "evaluation.arrow"
+
+_METRICS = {KMEANS: metrics.CLUSTERING} | dict.fromkeys(CLASSIFIERS, metrics.CLASSIFICATION)
+
+
+def metric_names(model_type: str) -> tuple[str, ...]:
+    """ML.EVALUATE's columns for a model of this type."""
+    return _METRICS.get(model_type, metrics.REGRESSION)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Rows with their label. A classifier: class codes (the position in the model's classes) and probabilities [N, K]."""
+
+    actual: npt.NDArray[Any]
+    predicted: Floats
+
+    def save(self, folder: Path) -> None:
+        """Write into a model's folder."""
+        columns = {str(number): column for number, column in enumerate(self.predicted.T)}
+        table = pa.table({"actual": self.actual, **columns})
+        with pa.OSFile(str(folder / FILE_NAME), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+
+    @classmethod
+    def load(cls, folder: Path) -> Outcome:
+        """Read back what `save` wrote."""
+        with pa.OSFile(str(folder / FILE_NAME)) as file:
+            table = pa.ipc.open_file(file).read_all()
+        return cls(table["actual"].to_numpy(), np.column_stack([column.to_numpy() for column in table.columns[1:]]))
+
+
+def outcome(predictor: Predictor, label: Field, rows: Iterable[tuple[pa.RecordBatch, pa.Array]]) -> Outcome:
+    """Predict batches of features with their labels; rows without a label are left out.
+
+    Raises:
+        SqlError: a label the model was not trained on.
+    """
+    actual: list[npt.NDArray[Any]] = []
+    predicted: list[Floats] = []
+    for features, labels in rows:
+        known = pc.is_valid(labels)
+        said = predictor.predict(features.filter(known))
+        predicted.append(said[PROBABILITIES] if predictor.trained.classes else said[PREDICTION])
+        actual.append(_label_values(labels.filter(known), label, predictor.trained.classes))
+    if not actual:
+        shape = (0, len(predictor.trained.classes)) if predictor.trained.classes else (0,)
+        return Outcome(np.empty(0, dtype=np.int64), np.empty(shape))
+    return Outcome(np.concatenate(actual), np.concatenate(predicted))
+
+
+def _label_values(labels: pa.Array, label: Field, classes: tuple[Any, ...]) -> npt.NDArray[Any]:
+    if not classes:
+        return np.asarray(labels.cast(pa.float64()))
+    known = pa.array(classes, type=to_arrow(label.type))
+    if labels.type != known.type:  # other numbers than the model's INT64 labels
+        labels, known = labels.cast(pa.float64(), safe=False), known.cast(pa.float64(), safe=False)
+    codes = pc.index_in(labels, value_set=known)
+    if codes.null_count:
+        unknown = pc.unique(labels.filter(pc.is_null(codes))).to_pylist()
+        listed = ", ".join(repr(value) for value in unknown[:5])
+        raise SqlError(
+            f"{codes.null_count} rows have a {label.name} the model was not trained on ({listed}); "
+            f"it knows {', '.join(repr(value) for value in classes)}: leave the others out with WHERE"
+        )
+    return np.asarray(codes.to_numpy(), dtype=np.int64)
+
+
+def scores(model_type: str, found: Outcome, *, threshold: float = 0.5) -> Scores:
+    """ML.EVALUATE's row for a supervised model."""
+    if model_type in CLASSIFIERS:
+        return metrics.classification(found.actual, found.predicted, threshold=threshold)
+    return metrics.regression(found.actual, found.predicted)
+
+
+def cluster_scores(predictor: Predictor, rows: Iterable[pa.RecordBatch] | None = None) -> Scores:
+    """ML.EVALUATE's row for k-means: of these rows, or of those it was trained on.
+
+    Raises:
+        ModelError: the model has no clusters.
+    """
+    estimator = predictor.trained.estimator
+    if not isinstance(estimator, KMeans):
+        raise ModelError(f"{predictor.trained.model_type} models have no clusters")
+    between = _between_centroids(estimator)
+    if rows is None:
+        sizes = np.array(estimator.sizes, dtype=np.int64)
+        return metrics.clustering(np.array(estimator.radii) ** 2 * sizes, sizes, between)
+    squared, sizes = np.zeros(len(between)), np.zeros(len(between), dtype=np.int64)
+    for batch in rows:
+        distances = predictor.predict(batch)[DISTANCES]
+        nearest = distances.argmin(axis=1)
+        squared += np.bincount(nearest, weights=distances.min(axis=1) ** 2, minlength=len(between))
+        sizes += np.bincount(nearest, minlength=len(between))
+    return metrics.clustering(squared, sizes, between)
+
+
+def _between_centroids(estimator: KMeans) -> Floats:
+    """[K, K]: the distances between centroids, measured as those of rows are."""
+    centroids = estimator.centroids
+    if not estimator.cosine:
+        return np.asarray(np.linalg.norm(centroids[:, None] - centroids, axis=2))
+    lengths = np.linalg.norm(centroids, axis=1)
+    unit = np.divide(centroids, lengths[:, None], out=np.zeros_like(centroids), where=lengths[:, None] > 0)
+    return np.asarray(np.sqrt(np.maximum(1 - unit @ unit.T, 0)))

@@ -1,0 +1,49 @@
+"""Statistics of the training rows: what preprocessing is fitted from and ML.FEATURE_INFO shows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sokuji.ml.base import NULL_CATEGORY, FeatureInfo, Floats
+from sokuji.ml.inputs import Input
+
+
+def describe_numbers(item: Input, values: Floats) -> FeatureInfo:
+    """Of a numeric column; NaN is NULL."""
+    missing = np.isnan(values)
+    null_count = int(missing.sum())
+    present = values[~missing] if null_count else values
+    if not present.size:
+        return FeatureInfo(item.name, None, None, None, None, None, None, null_count)
+    return FeatureInfo(
+        input=item.name,
+        min=float(present.min()),
+        max=float(present.max()),
+        mean=float(present.mean()),
+        median=_median(present),
+        stddev=float(present.std(ddof=1)) if present.size > 1 else 0.0,
+        category_count=None,
+        null_count=null_count,
+    )
+
+
+def describe_categories(item: Input, categories: int, null_count: int) -> FeatureInfo:
+    """Of a column whose values are categories."""
+    return FeatureInfo(item.name, None, None, None, None, None, categories, null_count)
+
+
+def count_null_strings(values: pa.Array) -> int:
+    """How many are NULL, as `read_strings` writes it."""
+    return pc.sum(pc.equal(values, NULL_CATEGORY)).as_py() or 0
+
+
+def _median(values: Floats) -> float:
+    middle = values.size // 2
+    halves = np.partition(values, middle)
+    high = float(halves[middle])
+    if values.size % 2:
+        return high
+    low = float(halves[:middle].max())
+    return low + (high - low) / 2

@@ -1,0 +1,78 @@
+"""ML.DETECT_ANOMALIES: rows far from the cluster they belong to, against how far the training rows were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from sokuji.errors import ModelError, SqlError
+from sokuji.ml.base import DISTANCES, Floats
+from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, Rows, arrow_schema, load, restored
+from sokuji.ml.kmeans import KMeans
+from sokuji.ml.metrics import Ints
+from sokuji.ml.options import KMEANS
+from sokuji.ml.predictor import Predictor
+from sokuji.models.base import ModelVersion
+from sokuji.sql.extension import Call
+from sokuji.types import BOOL, FLOAT64, INT64, Field
+
+_FILE = "distances.npy"
+_ROWS_KEPT = 100_000  # of a larger table: the cut-off is then a sample's, right to a fraction of a percent of the rows
+
+
+def normalized_distances(predictor: Predictor, rows: pa.RecordBatch) -> tuple[Floats, Ints]:
+    """Each row's distance to its centroid over the root mean square of the training rows', and its cluster (from 0)."""
+    estimator = predictor.trained.estimator
+    if not isinstance(estimator, KMeans):
+        raise ModelError(f"{predictor.trained.model_type} models have no clusters")
+    distances = predictor.predict(rows)[DISTANCES]
+    clusters = distances.argmin(axis=1)
+    nearest, radii = distances.min(axis=1), np.array(estimator.radii)[clusters]
+    far = np.where(nearest > 0, np.inf, 0.0)  # of a cluster whose rows all were the same
+    return np.divide(nearest, radii, out=far, where=radii > 0), clusters
+
+
+def keep_distances(predictor: Predictor, rows: pa.Table, folder: Path) -> None:
+    """Store the training rows' normalised distances, sorted, in the model's folder."""
+    if rows.num_rows > _ROWS_KEPT:
+        rows = rows.take(pa.array(np.linspace(0, rows.num_rows - 1, _ROWS_KEPT).astype(np.int64)))
+    batches = rows.to_batches(max_chunksize=BATCH_ROWS)
+    np.save(folder / _FILE, np.sort(np.concatenate([normalized_distances(predictor, batch)[0] for batch in batches])))
+
+
+class DetectAnomalies(ModelFunction):
+    """ML.DETECT_ANOMALIES(MODEL m, STRUCT(contamination), {TABLE t | (query)}).
+
+    A row is an anomaly when it is farther from its centroid than all but the fraction `contamination` of the training rows.
+    """
+
+    name = "ML.DETECT_ANOMALIES"
+    types = frozenset({KMEANS})
+    settings: ClassVar[tuple[str, ...]] = ("contamination",)
+    takes_rows = needs_rows = True
+
+    def columns(self, version: ModelVersion, call: Call) -> tuple[Field, ...]:
+        given = call.input or ()
+        Rows(self.name, version, given, version.signature.inputs)
+        self._contamination(call)
+        return Field("is_anomaly", BOOL), Field("normalized_distance", FLOAT64), Field("CENTROID_ID", INT64), *given
+
+    def batches(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
+        given = call.input or ()
+        view = Rows(self.name, version, given, version.signature.inputs)
+        schema = arrow_schema(self.columns(version, call))
+        cut = np.quantile(np.load(version.folder / _FILE), 1 - self._contamination(call), method="inverted_cdf")
+        for batch in restored(rows or (), given):
+            distances, clusters = normalized_distances(load(version), view.select(batch))
+            columns = [pa.array(distances > cut), pa.array(distances), pa.array(clusters + 1)]
+            yield pa.RecordBatch.from_arrays([*columns, *batch.columns], schema=schema)
+
+    def _contamination(self, call: Call) -> float:
+        value = call.settings.get("contamination")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 0.5:
+            raise SqlError(f"{self.name}: contamination is {value!r}, and must be a number from 0 to 0.5: STRUCT(0.02 AS contamination)")
+        return float(value)

@@ -1,0 +1,150 @@
+"""What every ML.* function does alike: find the model's version, check what it was called with, name its columns."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from sokuji.errors import SqlError
+from sokuji.ml.options import MODEL_TYPES, did_you_mean
+from sokuji.ml.predictor import Predictor
+from sokuji.models.base import CHAMPION, ModelStore, ModelVersion
+from sokuji.sql.extension import Call
+from sokuji.types import Field, Kind, to_arrow
+
+BATCH_ROWS = 32_768
+
+_NUMERIC = frozenset({Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC})
+
+
+def load(version: ModelVersion) -> Predictor:
+    """The model, ready to compute on all cores; the ones used last stay in memory."""
+    return _load(version.folder)
+
+
+@lru_cache(maxsize=32)
+def _load(folder: Path) -> Predictor:
+    # A folder never changes once registered, so a loaded model stays right for as long as it is kept.
+    return Predictor(folder, threads=os.cpu_count() or 1)
+
+
+class ModelFunction(ABC):
+    """A table function whose first argument is a model. Implements `sokuji.sql.extension.TableFunction`."""
+
+    name: ClassVar[str]
+    types: ClassVar[frozenset[str]] = MODEL_TYPES
+    settings: ClassVar[tuple[str, ...]] = ()
+    takes_rows: ClassVar[bool] = False
+    needs_rows: ClassVar[bool] = False
+    takes_arguments: ClassVar[int] = 0
+
+    def __init__(self, store: ModelStore) -> None:
+        self._store = store
+
+    @abstractmethod
+    def columns(self, version: ModelVersion, call: Call) -> tuple[Field, ...]:
+        """The columns of the result; raises SqlError for input columns that do not fit the model."""
+
+    @abstractmethod
+    def batches(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
+        """The result, in the Arrow types of `columns`."""
+
+    def schema(self, call: Call) -> tuple[Field, ...]:
+        """See `TableFunction`."""
+        return self.columns(self._version(call), call)
+
+    def run(self, call: Call, rows: pa.RecordBatchReader | None) -> pa.RecordBatchReader:
+        """See `TableFunction`."""
+        version = self._version(call)
+        schema = arrow_schema(self.columns(version, call))
+        return pa.RecordBatchReader.from_batches(schema, self.batches(version, call, rows))
+
+    def _version(self, call: Call) -> ModelVersion:
+        """The version that `STRUCT('challenger' AS version)` names, or the champion, once the call is known to fit the function."""
+        if call.model is None:
+            raise SqlError(f"{self.name} needs a model as its first argument: {self.name}(MODEL dataset.model)")
+        self._check_settings(call.settings)
+        if call.input is None and self.needs_rows:
+            raise SqlError(f"{self.name} needs rows: {self.name}(MODEL {call.model.ref}, TABLE dataset.table) or a query in parentheses")
+        if call.input is not None and not self.takes_rows:
+            raise SqlError(f"{self.name} takes a model and no table")
+        if len(call.arguments) > self.takes_arguments:
+            raise SqlError(f"{self.name} was given an argument it does not take: {call.arguments[self.takes_arguments]!r}")
+        version = self._store.get(call.model.ref, call.settings.get("version", CHAMPION))
+        if version.signature.model_type not in self.types:
+            raise SqlError(f"{self.name} is for {', '.join(sorted(self.types))} models; {call.model.ref} is {version.signature.model_type}")
+        return version
+
+    def _check_settings(self, given: Mapping[str, Any]) -> None:
+        known = (*self.settings, "version")
+        for setting in given:
+            if setting not in known:
+                hint = did_you_mean(setting, known)
+                raise SqlError(f"{self.name} has no setting {setting!r}{hint}; it takes: {', '.join(known)}")
+
+
+def arrow_schema(fields: Iterable[Field]) -> pa.Schema:
+    """The Arrow schema that carries `fields`."""
+    return pa.schema([pa.field(field.name, to_arrow(field.type)) for field in fields])
+
+
+def table_batch(fields: Iterable[Field], columns: Iterable[Iterable[Any]]) -> pa.RecordBatch:
+    """A small result from Python values, a list a column."""
+    schema = arrow_schema(fields)
+    arrays = [pa.array(list(values), type=field.type) for values, field in zip(columns, schema, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+class Rows:
+    """The relation argument of a call, seen through the columns a model needs.
+
+    Raises:
+        SqlError: a needed column is missing, there twice, or of a type that does not become the one the model was trained on.
+    """
+
+    def __init__(self, function: str, version: ModelVersion, given: tuple[Field, ...], needed: Iterable[Field]) -> None:
+        self._needed = tuple(needed)
+        positions: dict[str, list[int]] = {}
+        for position, field in enumerate(given):
+            positions.setdefault(field.name.lower(), []).append(position)
+        missing = [field for field in self._needed if field.name.lower() not in positions]
+        if missing:
+            listed = ", ".join(f"{field.name} {field.type}" for field in missing)
+            names = [field.name for field in given]
+            raise SqlError(f"{function}: model {version.signature.ref} needs the columns {listed}; the input has: {', '.join(names)}")
+        for field in self._needed:
+            found = positions[field.name.lower()]
+            if len(found) > 1:
+                raise SqlError(f"{function}: the input has {len(found)} columns called {field.name}; rename all but one")
+            _check_type(function, version, field, given[found[0]])
+        self._positions = [positions[field.name.lower()][0] for field in self._needed]
+
+    def select(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """The needed columns of a batch, under the names the model knows them by."""
+        return pa.RecordBatch.from_arrays(
+            [batch.column(position) for position in self._positions], names=[field.name for field in self._needed]
+        )
+
+
+def _check_type(function: str, version: ModelVersion, needed: Field, given: Field) -> None:
+    # A model reads every number as FLOAT64, so that any of the number types does.
+    if given.type != needed.type and not {given.type.kind, needed.type.kind} <= _NUMERIC:
+        raise SqlError(
+            f"{function}: column {given.name} is {given.type}, and model {version.signature.ref} was trained on {needed.type}; "
+            f"use CAST({given.name} AS {needed.type})"
+        )
+
+
+def restored(reader: Iterable[pa.RecordBatch], fields: tuple[Field, ...]) -> Iterator[pa.RecordBatch]:
+    """The rows in batches that fit a processor's cache, columns in exactly the Arrow types of `fields`, names as there."""
+    types = [to_arrow(field.type) for field in fields]
+    for batch in reader:
+        columns = [column if column.type == type_ else column.cast(type_) for column, type_ in zip(batch.columns, types, strict=True)]
+        whole = pa.RecordBatch.from_arrays(columns, names=[field.name for field in fields])
+        yield from (whole.slice(start, BATCH_ROWS) for start in range(0, whole.num_rows, BATCH_ROWS))

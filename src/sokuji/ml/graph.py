@@ -1,0 +1,121 @@
+"""A small writer of ONNX graphs.
+
+Versions are fixed, not the newest: ONNX Runtime refuses models newer than itself, and every deployed runtime since 1.18 reads these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 18
+ML_OPSET = 3
+IR_VERSION = 9
+ML_DOMAIN = "ai.onnx.ml"
+
+
+class Graph:
+    """Collects nodes. Inputs keep the names of the model's columns; every other name is made here and clashes with none of them."""
+
+    def __init__(self, inputs: Mapping[str, bool]) -> None:
+        """`inputs`: column name -> whether it is a string (else float64). All have shape [N]."""
+        self._inputs = dict(inputs)
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[onnx.TensorProto] = []
+        self._taken = set(inputs)
+
+    def input(self, name: str) -> Tensor:
+        """The tensor fed under `name`."""
+        return Tensor(self, name)
+
+    def constant(self, value: npt.ArrayLike) -> Tensor:
+        """A tensor stored with the model."""
+        name = self._unique(f"constant{len(self._constants)}")
+        self._constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return Tensor(self, name)
+
+    def node(self, operator: str, *inputs: Tensor, domain: str = "", **attributes: Any) -> Tensor:
+        """The single output of a new node."""
+        output = self._unique(f"{operator}{len(self._nodes)}")
+        names = [tensor.name for tensor in inputs]
+        self._nodes.append(helper.make_node(operator, names, [output], domain=domain, **attributes))
+        return Tensor(self, output)
+
+    def cast(self, tensor: Tensor, to: int) -> Tensor:
+        """To a `TensorProto` element type."""
+        return self.node("Cast", tensor, to=to)
+
+    def build(self, outputs: Mapping[str, Tensor], ranks: Mapping[str, int]) -> onnx.ModelProto:
+        """The checked model. Outputs are float64 of the given ranks; one that is called like an input gets underscores added."""
+        infos = []
+        for name, tensor in outputs.items():
+            self._nodes.append(helper.make_node("Identity", [tensor.name], [self._unique(name)]))
+            infos.append(helper.make_tensor_value_info(self._nodes[-1].output[0], TensorProto.DOUBLE, ["N", "K"][: ranks[name]]))
+        inputs = [
+            helper.make_tensor_value_info(name, TensorProto.STRING if string else TensorProto.DOUBLE, ["N"])
+            for name, string in self._inputs.items()
+        ]
+        graph = helper.make_graph(self._nodes, "sokuji", inputs, infos, initializer=self._constants)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(ML_DOMAIN, ML_OPSET)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="sokuji")
+        onnx.checker.check_model(model)
+        return model
+
+    def _unique(self, name: str) -> str:
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A named value in a graph, with arithmetic: other operands are float64 constants."""
+
+    graph: Graph
+    name: str
+
+    def __add__(self, other: Tensor | npt.ArrayLike) -> Tensor:
+        return self._binary("Add", other)
+
+    def __sub__(self, other: Tensor | npt.ArrayLike) -> Tensor:
+        return self._binary("Sub", other)
+
+    def __mul__(self, other: Tensor | npt.ArrayLike) -> Tensor:
+        return self._binary("Mul", other)
+
+    def __truediv__(self, other: Tensor | npt.ArrayLike) -> Tensor:
+        return self._binary("Div", other)
+
+    def __matmul__(self, other: Tensor | npt.ArrayLike) -> Tensor:
+        return self._binary("MatMul", other)
+
+    def floor(self) -> Tensor:
+        """The largest whole number not above, elementwise."""
+        return self.graph.node("Floor", self)
+
+    def _binary(self, operator: str, other: Tensor | npt.ArrayLike) -> Tensor:
+        right = other if isinstance(other, Tensor) else self.graph.constant(np.asarray(other, dtype=np.float64))
+        return self.graph.node(operator, self, right)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Preprocessed rows inside a graph."""
+
+    numbers: Tensor | None  # float64 [N, D]; None when D is 0
+    codes: Sequence[tuple[Tensor, int]]  # int64 [N] and the number of known categories, a category feature
+
+
+def total(terms: Sequence[Tensor]) -> Tensor:
+    """The sum of one or more."""
+    result = terms[0]
+    for term in terms[1:]:
+        result += term
+    return result

@@ -1,0 +1,59 @@
+"""What each feature does in boosted trees: ML.FEATURE_IMPORTANCE."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sokuji.errors import ModelError
+from sokuji.ml.base import Floats, Trained
+from sokuji.ml.trees import Trees
+
+
+@dataclass(frozen=True, slots=True)
+class Importance:
+    """One row of ML.FEATURE_IMPORTANCE."""
+
+    feature: str
+    weight: float  # how many splits use the feature
+    gain: float  # what such a split takes off the loss, on average
+    cover: float  # the sum of second derivatives of the rows such a split divides, on average
+
+
+def importances(trained: Trained) -> list[Importance]:
+    """Of every feature, in the model's order; 0 for one that no split uses.
+
+    Raises:
+        ModelError: the model has no trees.
+    """
+    if not isinstance(trained.estimator, Trees):
+        raise ModelError(f"ML.FEATURE_IMPORTANCE needs a boosted tree model, this one is {trained.model_type}")
+    names = _columns(trained, one_hot=trained.estimator.one_hot)
+    features = list(dict.fromkeys(names))
+    rows = np.array([features.index(name) for name in names])
+    booster = json.loads(trained.estimator.model)["learner"]["gradient_booster"]
+    totals = np.zeros((len(features), 3))
+    for tree in (booster["gbtree"] if booster["name"] == "dart" else booster)["model"]["trees"]:
+        split, values = _splits(tree)
+        np.add.at(totals, rows[split], values)
+    totals[:, 1:] /= np.maximum(totals[:, :1], 1)
+    return [Importance(name, *(float(value) for value in values)) for name, values in zip(features, totals, strict=True)]
+
+
+def _columns(trained: Trained, *, one_hot: bool) -> list[str]:
+    """The feature each column of a tree's matrix belongs to."""
+    names = [number.name for number in trained.preprocessing.numbers]
+    for category in trained.preprocessing.categories:
+        names += [category.name] * (category.size if one_hot else 1)
+    return names
+
+
+def _splits(tree: Mapping[str, Any]) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Floats]:
+    """The matrix column of each split, and [splits, 3]: 1, its gain, its cover."""
+    inner = np.array(tree["left_children"]) != -1
+    gain, cover = np.array(tree["loss_changes"])[inner], np.array(tree["sum_hessian"])[inner]
+    return np.array(tree["split_indices"])[inner], np.column_stack([np.ones(len(gain)), gain, cover])

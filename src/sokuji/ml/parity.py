@@ -1,0 +1,63 @@
+"""Whether a graph computes what the model computes: compared on real rows, and on rows made to go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sokuji.ml.base import NULL_CATEGORY, Floats
+from sokuji.ml.inputs import InputKind
+from sokuji.ml.preprocessing import Preprocessing
+
+TOLERANCE = 1e-4
+"""The largest difference allowed: absolute up to 1, relative beyond."""
+
+_NUMBERS = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e-300, 1e30, -1e30, 3.4e38, -1e300, 2.0**53 + 2)
+_STRINGS = (NULL_CATEGORY, "", " ", "\N{SNOWMAN} unseen \N{GREEK SMALL LETTER OMEGA}", "x" * 10_000)
+_CATEGORIES_TRIED = 50
+
+
+def difference(native: Mapping[str, Floats], graph: Mapping[str, Floats]) -> float:
+    """The largest difference of any output; infinite where one side is NaN or infinite alone, or shapes differ."""
+    largest = 0.0
+    for (_, expected), (_, found) in zip(native.items(), graph.items(), strict=True):
+        if expected.shape != found.shape:
+            return np.inf
+        same = (expected == found) | (np.isnan(expected) & np.isnan(found))
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(expected - found) / np.maximum(1, np.abs(expected))
+        apart = np.where(same, 0.0, np.where(np.isfinite(apart), apart, np.inf))
+        largest = max(largest, float(apart.max(initial=0)))
+    return largest
+
+
+def adversarial(preprocessing: Preprocessing, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Copies of a real row with one column replaced: NULL, unseen and every (or the first 50) category, extremes, rounding to float32."""
+    real = {name: column.to_pylist() if isinstance(column, pa.Array) else column for name, column in columns.items()}
+    categories = {category.input: category.keys for category in preprocessing.categories}
+    made: dict[str, list[Any]] = {name: [] for name in columns}
+    trials = [
+        (item.name, value) for item in preprocessing.inputs for value in _trials(item.kind, real[item.name], categories.get(item.name))
+    ]
+    for row, (replaced, value) in enumerate(trials):
+        for name, values in real.items():
+            made[name].append(value if name == replaced else values[row % len(values)])
+    nothing = {item.name: NULL_CATEGORY if item.kind is InputKind.STRING else np.nan for item in preprocessing.inputs}
+    for name, values in made.items():
+        values.append(nothing[name])
+    return {name: pa.array(values) if isinstance(columns[name], pa.Array) else np.array(values) for name, values in made.items()}
+
+
+def _trials(kind: InputKind, real: Any, keys: tuple[Any, ...] | None) -> Iterable[Any]:
+    if kind is InputKind.STRING:
+        return [*_STRINGS, *(keys or ())[:_CATEGORIES_TRIED]]
+    finite = real[np.isfinite(real)]
+    if not len(finite):
+        return _NUMBERS
+    edges = np.array([finite.min(), finite.max(), np.median(finite)])
+    with np.errstate(over="ignore"):
+        rounded = np.concatenate([np.nextafter(edges.astype(np.float32), np.float32(bound)) for bound in (-np.inf, np.inf)])
+    return [*_NUMBERS, *edges, *rounded.astype(np.float64), *(edges * (1 + 1e-8))]

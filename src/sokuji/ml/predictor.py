@@ -1,0 +1,44 @@
+"""A saved model, loaded: rows in, numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from sokuji.ml.artefact import GRAPH_FILE, check_golden, load, readable
+from sokuji.ml.base import Floats
+from sokuji.ml.runtime import Session
+
+
+class Predictor:
+    """Computes a model's raw outputs, through ONNX Runtime unless the model is served natively. Threads may share it."""
+
+    def __init__(self, folder: Path, threads: int = 1) -> None:
+        """Load what `artefact.save` wrote, and predict its golden rows again; `threads` work on one batch.
+
+        Raises:
+            ModelError: the folder cannot be read, or the answers are no longer those of training time.
+        """
+        self.trained, self.serving = load(folder)
+        self._session: Session | None = None
+        if self.serving.serving == "onnx":
+            with readable(folder):
+                self._session = Session((folder / GRAPH_FILE).read_bytes(), threads)
+        check_golden(folder, self.predict_columns)
+
+    def predict(self, batch: pa.RecordBatch) -> dict[str, Floats]:
+        """`distances`, `probabilities` or `prediction` (see base.py), of rows that have the model's feature columns.
+
+        Raises:
+            ModelError: a feature column is missing.
+        """
+        return self.predict_columns(self.trained.preprocessing.read(batch))
+
+    def predict_columns(self, columns: Mapping[str, Any]) -> dict[str, Floats]:
+        """The same of raw columns by input name, carried as inputs.py says."""
+        if self._session is not None:
+            return self._session.run(columns)
+        return self.trained.estimator.predict(self.trained.preprocessing.transform(columns))

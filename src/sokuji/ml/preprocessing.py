@@ -1,0 +1,210 @@
+"""From raw columns to what an estimator computes with: fitted once, described once, run by numpy in training and by ONNX in serving.
+
+A feature becomes either one number or one code, the position of its category. Categories are never expanded into columns of zeros
+and ones: a weight per category is looked up by its code, which gives the same sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from onnx import TensorProto
+
+from sokuji.errors import ModelError
+from sokuji.ml.base import NULL_CATEGORY, FeatureInfo, Floats
+from sokuji.ml.design import Codes, Design
+from sokuji.ml.feature_info import count_null_strings, describe_categories, describe_numbers
+from sokuji.ml.graph import ML_DOMAIN, Encoded, Graph, Tensor
+from sokuji.ml.inputs import BOUNDS, Input, InputKind, inputs, read_numbers, read_strings
+from sokuji.ml.timestamps import PARTS
+from sokuji.types import Field
+
+Column = Any
+"""`Floats` with NaN for NULL, or a `pa.Array` of strings with NULL_CATEGORY for NULL."""
+
+_BLOCK_ROWS = 16_384  # what is made on the way stays in the processor's cache
+_NULL_KEY = -(2**31)  # no BOOL or calendar part has this value
+_CONSTANT_BELOW = 1e-12  # a standard deviation this small against the mean is rounding noise of a constant column
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A numeric feature: (value - center) / scale, NULL first replaced by `fill` (None: it stays NaN)."""
+
+    name: str
+    input: str
+    part: str | None  # of a timestamp; None for the value itself
+    fill: float | None
+    center: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """A categorical feature: position in the sorted `keys`; NULL is len(keys), a category not seen in training len(keys) + 1."""
+
+    name: str
+    input: str
+    part: str | None
+    keys: tuple[str | int, ...]
+    boolean: bool = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The categories by code, as text, NULL included."""
+        return (*(str(bool(key)).lower() if self.boolean else str(key) for key in self.keys), NULL_CATEGORY)
+
+    @property
+    def size(self) -> int:
+        """How many codes belong to known categories, NULL included; also the code of an unseen one."""
+        return len(self.keys) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """The fitted description. Weights and centroids are in the order `numbers`, then `categories`."""
+
+    inputs: tuple[Input, ...]
+    numbers: tuple[Number, ...]
+    categories: tuple[Category, ...]
+
+    def read(self, rows: pa.RecordBatch | pa.Table) -> dict[str, Column]:
+        """The raw columns by name, as the graph's inputs carry them."""
+        return {item.name: read_strings(item, rows) if item.kind is InputKind.STRING else read_numbers(item, rows) for item in self.inputs}
+
+    def transform(self, columns: Mapping[str, Column]) -> Design:
+        """The same as `export`'s nodes, in numpy."""
+        kinds = {item.name: item.kind for item in self.inputs}
+        rows = len(next(iter(columns.values())))
+        numbers = np.empty((rows, len(self.numbers)), order="F")  # a column is written, and mostly read, as a whole
+        for start in range(0, rows, _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            for position, number in enumerate(self.numbers):
+                values = _part(columns[number.input][block], kinds[number.input], number.part)
+                if number.fill is not None:
+                    values = np.where(np.isnan(values), number.fill, values)
+                numbers[block, position] = (values - number.center) / number.scale
+        codes = tuple(_codes(category, columns[category.input], kinds[category.input]) for category in self.categories)
+        return Design(numbers, codes, tuple(category.size for category in self.categories))
+
+    def export(self, graph: Graph) -> Encoded:
+        """Nodes that encode the graph's inputs."""
+        clipped = {item.name: _clipped(graph, item) for item in self.inputs if item.kind is not InputKind.STRING}
+        numbers = _export_numbers(graph, self.numbers, clipped) if self.numbers else None
+        codes = [(_export_codes(graph, category, clipped), category.size) for category in self.categories]
+        return Encoded(numbers, codes)
+
+
+def fit(
+    features: Iterable[Field], rows: pa.Table, *, standardize: bool = True, trees: bool = False
+) -> tuple[Preprocessing, tuple[FeatureInfo, ...]]:
+    """Learn means, deviations and categories from the training rows.
+
+    With `trees`, numbers stay as they are and NULL stays NaN. Otherwise NULL becomes the mean, and `standardize` makes
+    z-scores with the sample's standard deviation (n - 1).
+
+    Raises:
+        ModelError: there are no features or no rows.
+    """
+    items = inputs(features)
+    if not items or not rows.num_rows:
+        raise ModelError(f"training needs at least one feature and one row; the query gave {len(items)} features, {rows.num_rows} rows")
+    numbers: list[Number] = []
+    categories: list[Category] = []
+    infos: list[FeatureInfo] = []
+    for item in items:
+        if item.kind is InputKind.STRING:
+            strings = read_strings(item, rows)
+            keys = tuple(sorted(key for key in pc.unique(strings).to_pylist() if key != NULL_CATEGORY))
+            categories.append(Category(item.name, item.name, None, keys))
+            infos.append(describe_categories(item, len(keys), count_null_strings(strings)))
+            continue
+        raw = read_numbers(item, rows)
+        values = _part(raw, item.kind, None)
+        info = describe_numbers(item, values)
+        if item.kind is InputKind.BOOL:
+            categories.append(Category(item.name, item.name, None, _integer_keys(values), boolean=True))
+            info = describe_categories(item, len(categories[-1].keys), info.null_count)
+        elif item.kind is InputKind.TIMESTAMP and not trees:
+            categories += [
+                Category(f"_TS_{part}_{item.name}", item.name, part, _integer_keys(_part(raw, item.kind, part))) for part in PARTS
+            ]
+        elif item.kind is InputKind.TIMESTAMP:
+            numbers += [Number(f"_TS_{part}_{item.name}", item.name, part, None) for part in PARTS]
+        if item.kind is not InputKind.BOOL:
+            numbers.append(Number(item.name, item.name, None, None) if trees else _scaled(info, standardize=standardize))
+        infos.append(info)
+    return Preprocessing(items, tuple(numbers), tuple(categories)), tuple(infos)
+
+
+def _scaled(info: FeatureInfo, *, standardize: bool) -> Number:
+    mean, deviation = info.mean or 0.0, info.stddev or 0.0
+    if not standardize:
+        return Number(info.input, info.input, None, mean)
+    varies = deviation > _CONSTANT_BELOW * abs(mean) and deviation > 1e-30
+    return Number(info.input, info.input, None, mean, mean, deviation if varies else 1.0)
+
+
+def _integer_keys(values: Floats) -> tuple[int, ...]:
+    return tuple(int(key) for key in np.unique(values[~np.isnan(values)]))
+
+
+def _part(column: Floats, kind: InputKind, part: str | None) -> Floats:
+    values = np.clip(column, *BOUNDS[kind])
+    return values if part is None else PARTS[part](values, np.floor)
+
+
+def _codes(category: Category, column: Column, kind: InputKind) -> Codes:
+    if kind is InputKind.STRING:
+        found = pc.index_in(column, value_set=pa.array([*category.keys, NULL_CATEGORY], pa.string()))
+        return np.asarray(pc.fill_null(found, category.size), dtype=np.int32)
+    values = _part(column, kind, category.part)
+    whole = np.where(np.isnan(values), _NULL_KEY, values).astype(np.int64)
+    keys = np.array([_NULL_KEY, *category.keys], dtype=np.int64)
+    place = np.minimum(np.searchsorted(keys, whole), len(keys) - 1)
+    codes = np.where(place == 0, category.size - 1, place - 1)  # _NULL_KEY sorts first, its code comes last
+    return np.where(keys[place] == whole, codes, category.size).astype(np.int32)
+
+
+def _clipped(graph: Graph, item: Input) -> tuple[Tensor, Tensor]:
+    """The column within its bounds (0 for NULL), and where it is NULL."""
+    raw = graph.input(item.name)
+    missing = graph.node("IsNaN", raw)
+    present = graph.node("Where", missing, graph.constant(0.0), raw)
+    low, high = BOUNDS[item.kind]
+    return graph.node("Min", graph.node("Max", present, graph.constant(low)), graph.constant(high)), missing
+
+
+def _export_part(clipped: Tensor, part: str | None) -> Tensor:
+    return clipped if part is None else PARTS[part](clipped, Tensor.floor)
+
+
+def _export_numbers(graph: Graph, numbers: tuple[Number, ...], clipped: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+    column = graph.constant(np.array([-1, 1], dtype=np.int64))
+    values, missing = [], []
+    for number in numbers:
+        value, null = clipped[number.input]
+        values.append(graph.node("Reshape", _export_part(value, number.part), column))
+        missing.append(graph.node("Reshape", null, column))
+    fill = graph.constant(np.array([np.nan if number.fill is None else number.fill for number in numbers]))
+    filled = graph.node("Where", graph.node("Concat", *missing, axis=1), fill, graph.node("Concat", *values, axis=1))
+    if all(number.center == 0 and number.scale == 1 for number in numbers):
+        return filled
+    return (filled - [number.center for number in numbers]) / [number.scale for number in numbers]
+
+
+def _export_codes(graph: Graph, category: Category, clipped: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
+    codes: dict[str, Any] = {"values_int64s": list(range(category.size)), "default_int64": category.size}
+    if category.input not in clipped:
+        return graph.node(
+            "LabelEncoder", graph.input(category.input), domain=ML_DOMAIN, keys_strings=[*category.keys, NULL_CATEGORY], **codes
+        )
+    value, missing = clipped[category.input]
+    known = graph.node("Where", missing, graph.constant(float(_NULL_KEY)), _export_part(value, category.part))
+    whole = graph.cast(known, TensorProto.INT64)
+    return graph.node("LabelEncoder", whole, domain=ML_DOMAIN, keys_int64s=[*category.keys, _NULL_KEY], **codes)

@@ -1,0 +1,162 @@
+"""From a checked CREATE MODEL to a fitted model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sokuji.errors import ModelError
+from sokuji.ml import kmeans, linear, preprocessing, trees
+from sokuji.ml.base import FeatureInfo, Floats, Progress, Trained, TrainingTask
+from sokuji.ml.inputs import inputs, read_numbers
+from sokuji.ml.linear import Labelled
+from sokuji.ml.preprocessing import Preprocessing
+from sokuji.types import Kind
+
+_NUMBERS = {Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC}
+_CLASSES = {Kind.STRING, Kind.INT64, Kind.BOOL, Kind.FLOAT64}
+
+
+def train(task: TrainingTask, progress: Progress = lambda _: None) -> Trained:
+    """Fit the preprocessing, then the estimator.
+
+    Raises:
+        ModelError: the rows or the options cannot make a model.
+        MissingExtraError: the model type needs a package that is not installed.
+    """
+    return _TRAINERS[task.model_type](task, progress)
+
+
+def _train_kmeans(task: TrainingTask, progress: Progress) -> Trained:
+    rows, options = task.training, dict(task.options)
+    chosen = None
+    if options["kmeans_init_method"] == "CUSTOM":
+        chosen = np.asarray(pc.fill_null(rows[options["kmeans_init_col"]], False), dtype=bool)
+    if options["num_clusters"] is None:
+        options["num_clusters"] = kmeans.default_clusters(rows.num_rows) if chosen is None else int(chosen.sum())
+    fitted, infos = preprocessing.fit(task.features, rows, standardize=options["standardize_features"])
+    design = fitted.transform(fitted.read(rows))
+    estimator, history = kmeans.fit(design, options, chosen, progress)
+    return Trained(task.model_type, options, fitted, estimator, (), history, infos)
+
+
+def _train_linear(task: TrainingTask, progress: Progress) -> Trained:
+    logistic = task.model_type == "LOGISTIC_REG"
+    data = _prepare(task, classify=logistic, for_trees=False)
+    training = replace(data.training, targets=_indicators(data.training.targets, data.classes))
+    evaluation = data.evaluation and replace(data.evaluation, targets=_indicators(data.evaluation.targets, data.classes))
+    options = {**task.options, "optimize_strategy": linear.strategy(task.options, training.design, logistic=logistic)}
+    estimator, history = linear.fit(training, evaluation, options, logistic=logistic, progress=progress)
+    return Trained(task.model_type, options, data.preprocessing, estimator, data.classes, history, data.infos)
+
+
+def _train_trees(task: TrainingTask, progress: Progress) -> Trained:
+    data = _prepare(task, classify=task.model_type == "BOOSTED_TREE_CLASSIFIER", for_trees=True)
+    estimator, history = trees.fit(data.training, data.evaluation, task.options, classes=len(data.classes), progress=progress)
+    return Trained(task.model_type, task.options, data.preprocessing, estimator, data.classes, history, data.infos)
+
+
+_TRAINERS: dict[str, Callable[[TrainingTask, Progress], Trained]] = {
+    "KMEANS": _train_kmeans,
+    "LINEAR_REG": _train_linear,
+    "LOGISTIC_REG": _train_linear,
+    "BOOSTED_TREE_CLASSIFIER": _train_trees,
+    "BOOSTED_TREE_REGRESSOR": _train_trees,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    preprocessing: Preprocessing
+    infos: tuple[FeatureInfo, ...]
+    classes: tuple[Any, ...]
+    training: Labelled  # targets [N, 1]: the label, or its position in `classes`
+    evaluation: Labelled | None
+
+
+def _prepare(task: TrainingTask, *, classify: bool, for_trees: bool) -> _Data:
+    if len(task.labels) != 1:
+        raise ModelError(f"{task.model_type} needs exactly one label column, there are {len(task.labels)}")
+    label = task.labels[0]
+    rows = _with_label(task.training, label.name)
+    if label.type.kind not in (_CLASSES if classify else _NUMBERS):
+        raise ModelError(f"the label {label.name!r} is {label.type}; cast it to {'STRING, INT64 or BOOL' if classify else 'FLOAT64'}")
+    classes = _classes(rows[label.name], label.name) if classify else ()
+    fitted, infos = preprocessing.fit(task.features, rows, trees=for_trees)
+    by_class = _class_weights(task, classes, rows)
+
+    def labelled(table: pa.Table) -> Labelled:
+        targets = _targets(table, task, classes)
+        weights = _instance_weights(table, task.options.get("instance_weight_col"))
+        if by_class is not None:
+            weights = weights * by_class[targets[:, 0].astype(np.int64)]
+        return Labelled(fitted.transform(fitted.read(table)), targets, weights)
+
+    evaluation = None
+    if task.evaluation is not None:
+        known = _with_label(task.evaluation, label.name)
+        if classify:  # a class the model cannot know has no loss
+            known = known.filter(pc.is_in(known[label.name], value_set=pa.array(classes, known[label.name].type)))
+        evaluation = labelled(known) if known.num_rows else None
+    return _Data(fitted, infos, classes, labelled(rows), evaluation)
+
+
+def _with_label(rows: pa.Table, label: str) -> pa.Table:
+    known = rows.filter(pc.is_valid(rows[label])) if rows[label].null_count else rows
+    if not known.num_rows and rows.num_rows:
+        raise ModelError(f"the label {label!r} is NULL in every row; select rows where it is known")
+    return known
+
+
+def _classes(labels: pa.ChunkedArray, name: str) -> tuple[Any, ...]:
+    classes = tuple(sorted(pc.unique(labels).to_pylist()))
+    if len(classes) < 2:
+        raise ModelError(f"the label {name!r} has {len(classes)} different values; a classifier needs at least 2")
+    return classes
+
+
+def _targets(rows: pa.Table, task: TrainingTask, classes: tuple[Any, ...]) -> Floats:
+    label = task.labels[0]
+    if classes:
+        column = rows[label.name]
+        positions = pc.index_in(column, value_set=pa.array(classes, column.type))
+        return np.asarray(positions, dtype=np.float64)[:, None]
+    values = read_numbers(inputs([label])[0], rows)
+    if not np.isfinite(values).all():
+        raise ModelError(f"the label {label.name!r} is NaN or infinite in {int((~np.isfinite(values)).sum())} rows; leave these out")
+    return values[:, None]
+
+
+def _indicators(targets: Floats, classes: tuple[Any, ...]) -> Floats:
+    """A column of 0 and 1 per class when there are more than two; otherwise as they are."""
+    if len(classes) <= 2:
+        return targets
+    return np.asarray(targets == np.arange(len(classes)), dtype=np.float64)
+
+
+def _instance_weights(rows: pa.Table, column: str | None) -> Floats:
+    if column is None:
+        return np.ones(rows.num_rows)
+    weights = np.asarray(pc.fill_null(pc.cast(rows[column], pa.float64()), 0.0), dtype=np.float64)
+    if (weights < 0).any():
+        raise ModelError(f"instance_weight_col {column!r} is negative in {int((weights < 0).sum())} rows; weights are at least 0")
+    return weights
+
+
+def _class_weights(task: TrainingTask, classes: tuple[Any, ...], rows: pa.Table) -> Floats | None:
+    """A weight per class, or None when all count the same."""
+    if not classes:
+        return None
+    if task.options["auto_class_weights"]:
+        counts = np.bincount(_targets(rows, task, classes)[:, 0].astype(np.int64), minlength=len(classes))
+        return np.asarray(rows.num_rows / (len(classes) * counts))
+    given: Mapping[Any, float] = dict(task.options["class_weights"] or ())
+    unknown = [label for label in given if label not in classes]
+    if unknown:
+        raise ModelError(f"class_weights names {unknown[0]!r}, which is not a value of the label; its values are {classes}")
+    return np.array([given.get(label, 1.0) for label in classes]) if given else None

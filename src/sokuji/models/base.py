@@ -1,0 +1,65 @@
+"""The model store contract: immutable versions, and aliases that point at them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sokuji.meta.base import ModelSignature, Ref
+
+CHAMPION = "champion"  # what SQL and serving use when no version is named
+CHALLENGER = "challenger"
+PREVIOUS = "previous"  # the champion before this one
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One trained model. Its folder never changes once registered."""
+
+    signature: ModelSignature
+    version: int  # 1, 2, ... per model
+    folder: Path
+    created_at_us: int
+    sql: str  # the statement that made it
+    options: Mapping[str, Any]  # every option with its effective value
+    serving: str  # "onnx", or "native" with the reason in `serving_reason`
+    serving_reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)  # ML.EVALUATE's row at training time
+
+
+class ModelStore(ABC):
+    """Versions by model. Registration is atomic: a crash leaves the version whole or absent."""
+
+    @abstractmethod
+    def stage(self, ref: Ref) -> Path:
+        """A fresh folder to write artefacts into; what is never registered is removed later."""
+
+    @abstractmethod
+    def register(self, version: ModelVersion) -> ModelVersion:
+        """Store `version` and point `champion` at it, `previous` at the champion before.
+
+        The number is assigned and the folder moved into place here: the version that is returned has both.
+        """
+
+    @abstractmethod
+    def get(self, ref: Ref, version: int | str = CHAMPION) -> ModelVersion:
+        """By number or alias. Raises NotFoundError."""
+
+    @abstractmethod
+    def versions(self, ref: Ref) -> list[ModelVersion]:
+        """Oldest first; empty for an unknown model."""
+
+    @abstractmethod
+    def set_alias(self, ref: Ref, alias: str, version: int) -> None:
+        """Raises NotFoundError when there is no such version."""
+
+    @abstractmethod
+    def aliases(self, ref: Ref) -> dict[str, int]:
+        """Alias -> version."""
+
+    @abstractmethod
+    def delete(self, ref: Ref) -> None:
+        """Remove every version and alias. Raises NotFoundError."""

@@ -1,0 +1,160 @@
+"""The one place that wires: backends from the configuration, and what each part is given of the others."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from sokuji.clock import now_us
+from sokuji.config import FILE_NAME, Config, load
+from sokuji.errors import InvalidRequestError
+from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
+from sokuji.lake.delta import DeltaLake
+from sokuji.log.base import Log
+from sokuji.log.local import LocalLog
+from sokuji.meta.store import SqlCatalog
+from sokuji.ml.sql import statement_handlers, table_functions
+from sokuji.models.base import ModelStore
+from sokuji.models.local import LocalModelStore
+from sokuji.sql.analyzer import Parameters
+from sokuji.sql.engine import Engine
+from sokuji.sql.result import Result
+from sokuji.track.check import Limits
+from sokuji.track.committer import Committer
+from sokuji.track.parse import parse_event
+from sokuji.track.request import Source
+
+
+class Backends:
+    """What a project's configuration says its parts are kept in, opened on first use."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        config.data.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def database_url(self) -> str:
+        """Where metadata lives, for SQLAlchemy."""
+        return f"sqlite:///{self.config.data / 'meta.db'}"
+
+    @functools.cached_property
+    def events_log(self) -> Log:
+        """The log of events."""
+        return LocalLog(
+            self.config.data / "log",
+            EVENT_SCHEMA,
+            name=EVENTS_LOG,
+            partitions=self.config.log.partitions,
+            segment_bytes=self.config.log.segment_bytes,
+        )
+
+    @functools.cached_property
+    def bad_events_log(self) -> Log:
+        """The log of refused events; one partition, as their order says nothing."""
+        return LocalLog(self.config.data / "log", BAD_EVENT_SCHEMA, name=BAD_EVENTS_LOG, partitions=1)
+
+    @functools.cached_property
+    def catalog(self) -> SqlCatalog:
+        """Datasets, tables, views and model signatures."""
+        return SqlCatalog(self.database_url)
+
+    @functools.cached_property
+    def lake(self) -> DeltaLake:
+        """The tables."""
+        return DeltaLake(self.config.data / "lake", time_travel_hours=self.config.lake.time_travel_hours)
+
+    @functools.cached_property
+    def models(self) -> LocalModelStore:
+        """Trained models."""
+        return LocalModelStore(self.config.data / "models", self.database_url)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for name in ("models", "catalog", "bad_events_log", "events_log"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+
+
+class Platform:
+    """The embedded platform: SQL, models and events of one project, in this process. Thread-safe.
+
+    Processes of `sokuji up` on the same project may run beside it; without them events are kept in the log and read from there.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._backends = Backends(config)
+        self._tracking = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """On the project in `folder`; see `sokuji.open`."""
+        if (folder / FILE_NAME).exists():
+            return cls(load(folder))
+        return cls(msgspec.structs.replace(Config(), data=(folder / Config().data).resolve()))
+
+    @property
+    def models(self) -> ModelStore:
+        """Trained models, by version and alias."""
+        return self._backends.models
+
+    @functools.cached_property
+    def engine(self) -> Engine:
+        """The SQL engine, started on first use."""
+        backends, data = self._backends, self._backends.config.data
+        return Engine(
+            backends.catalog,
+            backends.lake,
+            folders=[data / "lake"],
+            temporary=data / "tmp",
+            settings=backends.config.sql,
+            handlers=statement_handlers(backends.catalog, backends.models),
+            table_functions=table_functions(backends.models),
+        )
+
+    def sql(self, text: str, params: Parameters | None = None) -> Result:
+        """Run GoogleSQL: one statement, or a script whose last result is returned.
+
+        A query sees every event that was acknowledged before it started. `params` are values for `@name` (a mapping) or `?` (a
+        sequence).
+
+        Raises:
+            SqlError: the statement is not valid or fails; `error.pretty()` shows the place.
+        """
+        return self.engine.execute(text, params)
+
+    def track(self, event: Mapping[str, Any], *, dataset: str = "main", source: str = "python") -> None:
+        """Store one event, in the form of Segment's calls; it is on disk on return and in the next query.
+
+        Raises:
+            InvalidRequestError: the event is refused; the message says why.
+        """
+        request = parse_event(msgspec.json.encode(event))
+        request.source, request.received_at = Source(source, dataset), now_us()
+        with self._tracking:
+            self._committer.commit([request])
+        for refused in request.refused:
+            raise InvalidRequestError(400, *refused.refusal)
+
+    @functools.cached_property
+    def _committer(self) -> Committer:
+        settings = self._backends.config.track
+        limits = Limits(settings.max_event_bytes, settings.max_depth)
+        return Committer(self._backends.events_log, self._backends.bad_events_log, limits, settings.skew_threshold_seconds)
+
+    def close(self) -> None:
+        """Close files and connections. Closing twice is a no-op."""
+        if "engine" in self.__dict__:
+            self.__dict__.pop("engine").close()
+        self._backends.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

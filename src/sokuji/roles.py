@@ -1,0 +1,108 @@
+"""The processes of a running platform: each role alone, and all of them under one supervisor."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sokuji.config import Config, load
+from sokuji.errors import SokujiError
+from sokuji.platform import Backends
+from sokuji.service import logs
+from sokuji.service.stop import SUPERVISED, end_with_supervisor
+from sokuji.service.supervisor import Role, Supervisor
+from sokuji.track.app import Track
+from sokuji.track.request import Source
+from sokuji.track.server import serve
+
+_LOG = logging.getLogger(__name__)
+
+START_SECONDS = 60.0
+STOP_SECONDS = 60.0
+
+
+def run_track(folder: Path) -> None:
+    """The collector of the project in `folder`, until it is asked to end; it then answers what is under way."""
+    logs.configure("track")
+    config = load(folder)
+    end_with_supervisor()
+    backends = Backends(config)
+    sources = {source.write_key: Source(name, source.dataset) for name, source in config.sources.items()}
+    if not sources:
+        raise SokujiError(f"{folder}/sokuji.toml has no [sources.NAME]: without a write key nobody can send events")
+    app = Track(sources, backends.events_log, backends.bad_events_log, config.track)
+    serve(app, config.track, lambda port: _LOG.info("listening", extra={"host": config.track.host, "port": port}))
+    backends.close()
+
+
+def run_all(folder: Path) -> None:
+    """Every role as a process of its own, until Ctrl-C or SIGTERM; then each drains, in the order events pass through them."""
+    logs.configure("up")
+    config = load(folder)
+    end_with_supervisor()
+    Supervisor(roles(folder, config)).run(
+        lambda: _LOG.info("ready", extra={"collector": f"http://{config.track.host}:{config.track.port}"})
+    )
+
+
+def roles(folder: Path, config: Config) -> list[Role]:
+    """The roles of a project, in the order events pass through them."""
+    ports = {"track": config.track.port, "sink": config.lake.health_port}
+    hosts = {"track": config.track.host, "sink": "127.0.0.1"}
+    return [
+        Role(
+            name,
+            [sys.executable, "-m", "sokuji", name, "--project", str(folder)],
+            # A port that is only known once it is taken cannot be asked.
+            f"http://{hosts[name]}:{port}/ready" if port else None,
+        )
+        for name, port in ports.items()
+    ]
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`sokuji up` on the project in `folder`, as a process beside this one, ready when the block begins and drained when it ends.
+
+    Raises:
+        SokujiError: it did not become ready.
+    """
+    environment = os.environ | {SUPERVISED: str(STOP_SECONDS)}
+    command = [sys.executable, "-m", "sokuji", "up", str(folder)]
+    # A session of its own, so that Ctrl-C reaches this process alone, which then ends the other in order.
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)  # noqa: S603 - our own command
+    try:
+        _wait_until_ready(process, [role.ready_url for role in roles(folder, load(folder)) if role.ready_url])
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(STOP_SECONDS)
+        if process.stdin is not None:
+            process.stdin.close()  # not before the end: to the process it means that this one is gone
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], urls: list[str]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not all(_answers(url) for url in urls):
+        if process.poll() is not None:
+            raise SokujiError(f"the platform ended with status {process.returncode} while it started; its log above says why")
+        if time.monotonic() > deadline:
+            raise SokujiError(f"the platform was not ready after {START_SECONDS:.0f} s; its log above says why")
+        time.sleep(0.05)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1) as response:  # noqa: S310 - a role's own address
+            return bool(response.status == 200)
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False

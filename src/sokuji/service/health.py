@@ -1,0 +1,72 @@
+"""`/health`, `/ready` and `/metrics` for a role that serves no HTTP itself."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+from sokuji.metrics import CONTENT_TYPE
+
+_JSON = "application/json"
+
+
+class HealthServer:
+    """Answers from a thread of its own: `/health` while the process lives, `/ready` as `ready` says, `/metrics` what `metrics` gives.
+
+    Serves from when it is made until `close`.
+    """
+
+    def __init__(self, host: str, port: int, *, ready: Callable[[], bool], metrics: Callable[[], str]) -> None:
+        """Listen on `host`; on a free port, see `port`, if `port` is 0.
+
+        Raises:
+            OSError: the port is taken.
+        """
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                match self.path:
+                    case "/health":
+                        self._answer(HTTPStatus.OK, _JSON, json.dumps({"status": "ok"}))
+                    case "/ready":
+                        is_ready = ready()
+                        status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
+                        self._answer(status, _JSON, json.dumps({"status": "ready" if is_ready else "not ready"}))
+                    case "/metrics":
+                        self._answer(HTTPStatus.OK, CONTENT_TYPE, metrics())
+                    case path:
+                        message = f"{path} does not exist; there are /health, /ready and /metrics"
+                        self._answer(HTTPStatus.NOT_FOUND, _JSON, json.dumps({"code": "not_found", "message": message}))
+
+            def _answer(self, status: HTTPStatus, content_type: str, text: str) -> None:
+                body = text.encode()
+                self.send_response(status)
+                self.send_header("Content-Type", content_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """A probe every few seconds is no news."""
+
+        self._server = ThreadingHTTPServer((host, port), Handler)
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop answering."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

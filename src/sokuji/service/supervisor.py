@@ -1,0 +1,168 @@
+"""Every role as a process of its own, under one supervisor."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from sokuji.service.stop import SUPERVISED
+
+_LOG = logging.getLogger(__name__)
+
+_CHECK_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A part of the platform that runs as a process. The command must call `service.stop.end_with_supervisor`."""
+
+    name: str
+    command: Sequence[str]
+    ready_url: str | None = None  # answers 200 once the role can work; None: as soon as it runs
+    stop_seconds: float = 30.0  # how long it may take to drain before it is killed
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long a role that died waits: `first_seconds`, doubled with each death up to `last_seconds`.
+
+    After a life of at least `calm_seconds` it begins again at `first_seconds`.
+    """
+
+    first_seconds: float = 0.5
+    last_seconds: float = 30.0
+    calm_seconds: float = 60.0
+
+
+class Supervisor:
+    """Starts roles, starts those again that die, and ends them in order.
+
+    The order of the roles is that in which data passes through them. They are drained in it too, each after the one before has
+    ended, so that what one still writes is read by the next.
+    """
+
+    def __init__(self, roles: Sequence[Role], *, backoff: Backoff = Backoff()) -> None:
+        self._processes = [_RoleProcess(role, backoff) for role in roles]
+        self._stops_asked = 0
+
+    def run(self, on_ready: Callable[[], None] | None = None) -> None:
+        """Run the roles until SIGTERM or Ctrl-C, then drain them; a second signal kills what still drains. The main thread only.
+
+        `on_ready` is called once, when all roles are ready.
+
+        Raises:
+            OSError: a role's command cannot be started; the others are drained.
+        """
+        before = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            while not self._stops_asked:
+                for process in self._processes:
+                    process.keep_running()
+                if on_ready is not None and all(process.is_ready() for process in self._processes):
+                    on_ready()
+                    on_ready = None
+                time.sleep(_CHECK_SECONDS)
+        finally:
+            for process in self._processes:
+                process.drain(is_urgent=lambda: self._stops_asked > 1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _ask_to_stop(self, number: int, frame: object) -> None:  # noqa: ARG002 - the signature of a handler
+        self._stops_asked += 1
+
+
+class _RoleProcess:
+    """The process of one role, through all its lives."""
+
+    def __init__(self, role: Role, backoff: Backoff) -> None:
+        self._role, self._backoff = role, backoff
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_at = self._start_at = 0.0  # time.monotonic()
+        self._deaths = 0  # in a row
+        self._was_ready = False
+
+    def keep_running(self) -> None:
+        """Start the process if it is due; if it has died, say why and when it starts again."""
+        if self._process is None:
+            if time.monotonic() >= self._start_at:
+                self._start()
+            return
+        status = self._process.poll()
+        if status is None:
+            return
+        now = time.monotonic()
+        if now - self._started_at >= self._backoff.calm_seconds:
+            self._deaths = 0
+        pause = min(self._backoff.first_seconds * 2**self._deaths, self._backoff.last_seconds)
+        self._deaths += 1
+        self._start_at = now + pause
+        with suppress(ProcessLookupError):  # a worker that it left behind would keep its port
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._forget()
+        _LOG.error("%s %s; starting it again in %.3g s", self._role.name, reason(status), pause, extra={"status": status})
+
+    def _start(self) -> None:
+        # A session of its own: Ctrl-C on the terminal reaches the supervisor alone, which then drains the roles in order.
+        self._process = subprocess.Popen(  # noqa: S603 - the command is this program's own
+            self._role.command,
+            stdin=subprocess.PIPE,
+            env=os.environ | {SUPERVISED: str(self._role.stop_seconds)},
+            start_new_session=True,
+        )
+        self._started_at = time.monotonic()
+        _LOG.info("%s started", self._role.name, extra={"pid": self._process.pid})
+
+    def is_ready(self) -> bool:
+        """Whether the role said, once in its life, that it is ready."""
+        if self._process is None:
+            return False
+        if not self._was_ready:
+            self._was_ready = self._role.ready_url is None or _answers(self._role.ready_url)
+        return self._was_ready
+
+    def drain(self, is_urgent: Callable[[], bool]) -> None:
+        """Ask the process to end and wait for it; kill its process group when its time is up or `is_urgent` turns true."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        deadline = time.monotonic() + self._role.stop_seconds
+        while self._process.poll() is None and time.monotonic() < deadline and not is_urgent():
+            time.sleep(_CHECK_SECONDS)
+        status = self._process.poll()
+        if status is None:
+            _LOG.warning("%s did not drain in time and is killed", self._role.name)
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        else:
+            _LOG.info("%s %s", self._role.name, reason(status))
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process, self._was_ready = None, False
+
+
+def reason(status: int) -> str:
+    """Why a process ended, from its exit status as `subprocess` gives it."""
+    if status >= 0:
+        return f"exited with status {status}"
+    return f"was killed by {signal.Signals(-status).name}"
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=1.0) as response:  # noqa: S310 - the URL is the role's own
+            return bool(response.status == HTTPStatus.OK)
+    except (urllib.error.URLError, OSError):
+        return False

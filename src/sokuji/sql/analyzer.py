@@ -1,0 +1,263 @@
+"""Google's own analyzer over our catalog: GoogleSQL text in, resolved and typed statements out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from google.protobuf.message import Message
+from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
+from zetasql.wasi._pb2.zetasql.proto import options_pb2 as analyzer_options_pb2
+from zetasql.wasi._pb2.zetasql.public import options_pb2
+
+from sokuji.errors import SqlError, UnsupportedSqlError
+from sokuji.meta.base import Catalog, ModelSignature, Table
+from sokuji.sql.extension import TableFunction
+from sokuji.sql.names import Names, Path, find_model, find_tables, to_catalog
+from sokuji.sql.protos import from_type, from_value, leaf, nodes, python_type, to_type, to_value
+from sokuji.sql.registration import Registration
+from sokuji.sql.statement import Statement
+from sokuji.sql.table_functions import ResolvedCall, resolve_calls
+from sokuji.sql.wasm import ZetaSql, shared
+from sokuji.types import Field, Type
+
+Parameters = Mapping[str, Any] | Sequence[Any]
+"""Values for `@name` (a mapping) or for `?` (a sequence)."""
+
+# Features of ZetaSQL that BigQuery does not have, or that would change what BigQuery's statements mean.
+_NOT_IN_BIGQUERY = (
+    "TIMESTAMP_NANOS",
+    "TIMESTAMP_PICOS",
+    "TIMESTAMP_PRECISION",
+    "PARSE_TIMESTAMP_WITH_PRECISION_AND_TIMEZONE",
+    "AGGREGATION_THRESHOLD",
+    "ENABLE_MEASURES",
+    "EXPERIMENTAL_MODULES",
+    "EXTENDED_TYPES",
+    "FOR_UPDATE",
+    "INSERT_ON_CONFLICT_CLAUSE",
+    "KLL_FLOAT64_PRIMARY_WITH_DOUBLE_ALIAS",
+    "MULTILEVEL_AGGREGATION",
+    "MULTILEVEL_AGGREGATION_ON_UDAS",
+    "UUID_TYPE",
+)
+_ALSO_IN_BIGQUERY = ("ALTER_COLUMN_SET_DATA_TYPE", "DISABLE_FLOAT32")
+
+# Rewrites to plain scans beyond ZetaSQL's defaults; each takes a node kind off the emitter.
+_REWRITES = ("REWRITE_ARRAY_FILTER_TRANSFORM", "REWRITE_ARRAY_INCLUDES")
+
+_UNQUALIFIED = re.compile(r"Table not found: ([^.;]+)(;.*)?")
+_ALTER = re.compile(r"(?:\s|--[^\n]*\n|#[^\n]*\n|/\*.*?\*/|;)*ALTER\b", re.DOTALL | re.IGNORECASE)
+_BLANK = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|#[^\n]*(?:\n|$)|/\*.*?\*/|;)*", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """A resolved statement (`AnyResolvedStatementProto`), the tables behind its paths, its table function calls by private name."""
+
+    source: Statement
+    statement: Any
+    tables: Mapping[Path, Table]
+    calls: Mapping[str, ResolvedCall]
+
+    @property
+    def kind(self) -> str:
+        """The statement's node: "resolved_query_stmt_node", ..."""
+        return leaf(self.statement)[0]
+
+    @property
+    def node(self) -> Any:
+        """The statement's own message, such as `ResolvedQueryStmtProto`."""
+        return leaf(self.statement)[1]
+
+
+class Analyzer:
+    """Analyses statements against a catalog. Calls may come from any thread."""
+
+    def __init__(self, catalog: Catalog, functions: Mapping[str, TableFunction] | None = None, zetasql: ZetaSql | None = None) -> None:
+        self._catalog = catalog
+        self._functions = functions or {}
+        self._zetasql = zetasql or shared()
+        self._options = analyzer_options(self._zetasql)
+        self._language = self._options.language_options
+        self._registration = Registration(self._zetasql, self._language)
+
+    def functions(self) -> list[str]:
+        """The names of all functions and table functions, in lower case, sorted."""
+        options = analyzer_options_pb2.ZetaSQLBuiltinFunctionOptionsProto(language_options=self._language)
+        reply = self._zetasql.call("GetBuiltinFunctions", options, service.GetBuiltinFunctionsResponse)
+        names = (".".join(function.name_path) for function in reply.function)
+        return sorted({*(name for name in names if not name.startswith("$")), *self._functions})
+
+    def split(self, script: str) -> list[Statement]:
+        """The statements of a script, `;` between them.
+
+        Raises:
+            SqlError: one of them does not parse, or there is none.
+        """
+        data = script.encode()
+        statements = []
+        position = 0
+        while not _BLANK.fullmatch(script, len(data[:position].decode())):
+            statement, position = self._next(script, data, position)
+            statements.append(statement)
+        if not statements:
+            raise SqlError("There is no statement in this text")
+        return statements
+
+    def _next(self, script: str, data: bytes, position: int) -> tuple[Statement, int]:
+        request = service.ExtractTableNamesFromNextStatementRequest(options=self._language)
+        request.parse_resume_location.input = script
+        request.parse_resume_location.byte_position = position
+        request.parse_resume_location.allow_resume = True
+        try:
+            reply = self._zetasql.call("ExtractTableNamesFromNextStatement", request, service.ExtractTableNamesFromNextStatementResponse)
+        except SqlError as error:
+            located = Statement(script, script, ((0, 0),)).locate(error)
+            raise (self._procedural(script, located) or located) from None
+        end = reply.resume_byte_position
+        tables = tuple(tuple(name.table_name_segment) for name in reply.table_name)
+        statement = Statement(data[position:end].decode(), script, ((0, len(data[:position].decode())),), tables)
+        if _ALTER.match(statement.text):
+            statement = replace(statement, tables=(self._altered(statement), *tables))
+        return statement, end
+
+    def _altered(self, statement: Statement) -> Path:
+        """The name after ALTER TABLE, which ZetaSQL does not count among the tables a statement names."""
+        path = next(nodes(self.parse(statement), "ASTPathExpressionProto"))
+        return tuple(name.id_string for name in path.names)
+
+    def parse(self, statement: Statement) -> Message:
+        """The syntax tree (`AnyASTStatementProto`)."""
+        request = service.ParseRequest(sql_statement=statement.text, options=self._language)
+        return self._zetasql.call("Parse", request, service.ParseResponse).parsed_statement
+
+    def _procedural(self, script: str, error: SqlError) -> SqlError | None:
+        """What to say when `script` is right GoogleSQL, only not plain statements."""
+        request = service.ParseRequest(sql_statement=script, options=self._language, allow_script=True)
+        try:
+            self._zetasql.call("Parse", request, service.ParseResponse)
+        except SqlError:
+            return None
+        return UnsupportedSqlError(
+            "Procedural statements (DECLARE, SET, IF, LOOP, BEGIN ... END, ...) are not supported yet; plain statements separated by ; are",
+            line=error.line,
+            column=error.column,
+            sql=script,
+        )
+
+    def analyze(self, statement: Statement | str, parameters: Parameters | None = None) -> Analysis:
+        """Resolve one statement.
+
+        Raises:
+            SqlError: it is not valid; with ZetaSQL's message and the place.
+        """
+        if isinstance(statement, str):
+            statement = self.split(statement)[0]
+        statement, calls = resolve_calls(statement, self._functions, _Resolver(self, parameters))
+        return self._resolve(statement, calls, parameters)
+
+    def _resolve(self, statement: Statement, calls: Sequence[ResolvedCall], parameters: Parameters | None) -> Analysis:
+        """Resolve a statement whose calls of table functions are resolved already."""
+        tables = find_tables(self._catalog, statement.tables)
+        request = service.AnalyzeRequest(options=self._with_parameters(parameters), sql_statement=statement.text)
+        try:
+            if calls:  # their private functions are this statement's alone, so the catalog is sent along
+                models = {call.model_path: call.call.model for call in calls if call.model_path and call.call.model}
+                names = Names(tables, models, tuple(call.private for call in calls))
+                request.simple_catalog.CopyFrom(to_catalog(names, self._language))
+                reply = self._zetasql.call("Analyze", request, service.AnalyzeResponse)
+            else:
+                with self._registration.use(tables, statement.tables) as request.registered_catalog_id:
+                    reply = self._zetasql.call("Analyze", request, service.AnalyzeResponse)
+        except SqlError as error:
+            located = statement.locate(error)
+            unqualified = _UNQUALIFIED.fullmatch(located.message)
+            if unqualified is not None:
+                message = f'Table "{unqualified.group(1)}" must be qualified with a dataset (e.g. dataset.table).'
+                located = SqlError(message, line=located.line, column=located.column, sql=located.sql)
+            raise located from None
+        return Analysis(statement, reply.resolved_statement, tables, {call.private.name: call for call in calls})
+
+    def _with_parameters(self, parameters: Parameters | None) -> Any:
+        options = analyzer_options_pb2.AnalyzerOptionsProto()
+        options.CopyFrom(self._options)
+        if isinstance(parameters, Mapping):
+            for name, value in parameters.items():
+                options.query_parameters.add(name=name.lower(), type=to_type(python_type(value)))
+        elif parameters is not None:
+            options.parameter_mode = options_pb2.PARAMETER_POSITIONAL
+            options.positional_query_parameters.extend(to_type(python_type(value)) for value in parameters)
+        return options
+
+    def constant(self, expression: Statement | str, parameters: Mapping[str, Any] | None = None) -> tuple[Any, Type]:
+        """The value and type of an expression without columns, computed by GoogleSQL's reference implementation.
+
+        Raises:
+            SqlError: it is not valid, or fails.
+        """
+        if isinstance(expression, str):
+            expression = Statement(expression, expression, ((0, 0),))
+        request = service.EvaluateRequest(sql=expression.text, options=self._with_parameters(parameters))
+        for name, value in (parameters or {}).items():
+            request.params.add(name=name.lower(), value=to_value(value, python_type(value)))
+        try:
+            reply = self._zetasql.call("Evaluate", request, service.EvaluateResponse)
+        except SqlError as error:
+            raise expression.locate(error) from None
+        type_ = from_type(reply.prepared.output_type)
+        return from_value(reply.value, type_), type_
+
+
+class _Resolver:
+    """What resolving the calls of one statement needs."""
+
+    def __init__(self, analyzer: Analyzer, parameters: Parameters | None) -> None:
+        self._analyzer = analyzer
+        if parameters is None or isinstance(parameters, Mapping):
+            self._parameters = parameters
+        else:
+            self._parameters = {f"_{position}": value for position, value in enumerate(parameters, start=1)}
+
+    def parse(self, statement: Statement) -> Message:
+        return self._analyzer.parse(statement)
+
+    def columns(self, statement: Statement, calls: Sequence[ResolvedCall]) -> tuple[Field, ...]:
+        analysis = self._analyzer._resolve(statement, calls, self._parameters)  # noqa: SLF001
+        return tuple(Field(column.name, from_type(column.column.type)) for column in analysis.node.output_column_list)
+
+    def constant(self, statement: Statement) -> tuple[Any, Type]:
+        return self._analyzer.constant(statement, self._parameters)
+
+    def model(self, path: Path) -> ModelSignature | None:
+        return find_model(self._analyzer._catalog, path)  # noqa: SLF001
+
+
+def language_options(zetasql: ZetaSql) -> Any:
+    """BigQuery's dialect, as `LanguageOptionsProto`."""
+    request = service.LanguageOptionsRequest(maximum_features=True)
+    options = zetasql.call("GetLanguageOptions", request, analyzer_options_pb2.LanguageOptionsProto)
+    features = options_pb2.LanguageFeature
+    enabled = set(options.enabled_language_features)
+    enabled -= {features.Value(f"FEATURE_{name}") for name in _NOT_IN_BIGQUERY}
+    enabled |= {features.Value(f"FEATURE_{name}") for name in _ALSO_IN_BIGQUERY}
+    options.enabled_language_features[:] = sorted(enabled)
+    options.product_mode = options_pb2.PRODUCT_EXTERNAL
+    options.supported_statement_kinds.clear()  # none named: all of them
+    options.reserved_keywords.append("QUALIFY")
+    return options
+
+
+def analyzer_options(zetasql: ZetaSql) -> Any:
+    """`AnalyzerOptionsProto` for statements of BigQuery's dialect."""
+    options = zetasql.call("GetAnalyzerOptions", service.AnalyzerOptionsRequest(), analyzer_options_pb2.AnalyzerOptionsProto)
+    # The defaults declare options of differential privacy, whose enum types need descriptors we do not send.
+    options.ClearField("allowed_hints_and_options")
+    options.language_options.CopyFrom(language_options(zetasql))
+    options.default_timezone = "UTC"
+    options.prune_unused_columns = True
+    options.parse_location_record_type = options_pb2.PARSE_LOCATION_RECORD_FULL_NODE_SCOPE
+    options.enabled_rewrites.extend(options_pb2.ResolvedASTRewrite.Value(name) for name in _REWRITES)
+    return options

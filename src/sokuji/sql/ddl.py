@@ -1,0 +1,352 @@
+"""Statements that define: CREATE and DROP of schemas, tables and views, TRUNCATE, ALTER TABLE."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
+
+from sokuji.errors import AlreadyExistsError, NotFoundError, SqlError, UnsupportedSqlError
+from sokuji.meta.base import Column, Ref, Table, TableKind
+from sokuji.sql.names import dataset, ref
+from sokuji.sql.protos import from_type, leaf, span
+from sokuji.sql.relations import quote, relation
+from sokuji.sql.result import Result
+from sokuji.sql.session import Session
+from sokuji.types import Field, to_arrow
+
+_SET_OPTIONS = "resolved_set_options_action_node"
+_CREATE = enums.ResolvedCreateStatementEnums
+
+
+def create_schema(node: Any, session: Session) -> Result:
+    """CREATE SCHEMA [IF NOT EXISTS]."""
+    created = _create(node)
+    if created.create_mode == _CREATE.CREATE_OR_REPLACE:
+        raise UnsupportedSqlError("CREATE OR REPLACE SCHEMA is not supported; DROP SCHEMA first")
+    name = dataset(created.name_path)
+    session.catalog.create_dataset(name, if_not_exists=created.create_mode == _CREATE.CREATE_IF_NOT_EXISTS)
+    return Result((), message=f"Created schema {name}")
+
+
+def drop(node: Any, session: Session) -> Result:
+    """DROP SCHEMA, TABLE and VIEW."""
+    if node.object_type not in _DROPS:
+        raise UnsupportedSqlError(f"DROP {node.object_type} is not supported")
+    try:
+        return _DROPS[node.object_type](node, session)
+    except NotFoundError:
+        if not node.is_if_exists:
+            raise
+        return Result((), message=f"{'.'.join(node.name_path)} does not exist")
+
+
+def _drop_schema(node: Any, session: Session) -> Result:
+    name = dataset(node.name_path)
+    if node.drop_mode == enums.ResolvedDropStmtEnums.CASCADE and name in session.catalog.datasets():
+        models = [str(model.ref) for model in session.catalog.models(name)]
+        if models:
+            raise SqlError(f"DROP SCHEMA {name} CASCADE does not drop models; DROP MODEL {', '.join(models)} first")
+        for table in session.catalog.tables(name):
+            _remove(table, session)
+    session.catalog.drop_dataset(name)
+    return Result((), message=f"Dropped schema {name}")
+
+
+def _drop_table(node: Any, session: Session) -> Result:
+    table = session.catalog.table(ref(node.name_path))
+    if (table.kind is TableKind.VIEW) != (node.object_type == "VIEW"):
+        raise SqlError(f"{table.ref} is a {_noun(table)}; use DROP {_noun(table).upper()}")
+    _remove(table, session)
+    return Result((), message=f"Dropped {_noun(table)} {table.ref}")
+
+
+_DROPS = {"SCHEMA": _drop_schema, "TABLE": _drop_table, "VIEW": _drop_table}
+
+
+def _noun(table: Table) -> str:
+    return "view" if table.kind is TableKind.VIEW else "table"
+
+
+def _remove(table: Table, session: Session) -> None:
+    # The name first: a crash between the two leaves files that nobody sees, never a table without files.
+    session.catalog.drop_table(table.ref)
+    if table.kind is not TableKind.VIEW:
+        session.lake.drop(table.ref)
+
+
+def create_table(node: Any, session: Session) -> Result:
+    """CREATE TABLE with columns, or LIKE another table."""
+    if node.HasField("clone_from") or node.HasField("copy_from"):
+        raise UnsupportedSqlError("CREATE TABLE ... CLONE and COPY are not supported; use CREATE TABLE ... AS SELECT * FROM ...")
+    if node.parent.like_table.full_name:
+        columns = _existing(node.parent.like_table.full_name, session).columns
+    else:
+        columns = _columns(node.parent.column_definition_list, session)
+    return _make(node, columns, session, None)
+
+
+def create_table_as(node: Any, session: Session) -> Result:
+    """CREATE TABLE ... AS SELECT."""
+    columns = _columns(node.parent.column_definition_list, session)
+    return _make(node, columns, session, lambda: session.run_query(node.output_column_list, node.query).reader())
+
+
+def _make(node: Any, columns: tuple[Column, ...], session: Session, query: Callable[[], pa.RecordBatchReader] | None) -> Result:
+    created = _create(node)
+    _check_table(node, created)
+    wanted = ref(created.name_path)
+    known = _find(wanted, session)
+    if known is not None and created.create_mode == _CREATE.CREATE_IF_NOT_EXISTS:
+        return Result((), message=f"{wanted} exists already")
+    if known is not None and created.create_mode != _CREATE.CREATE_OR_REPLACE:
+        raise AlreadyExistsError(f"Already Exists: {_noun(known).title()} {wanted}")
+    if known is not None and known.kind is TableKind.EVENTS:
+        raise SqlError(f"{wanted} is fed from the log and cannot be replaced")
+    if wanted.dataset not in session.catalog.datasets():
+        raise NotFoundError(f"Not found: Dataset {wanted.dataset}")
+    table = Table(
+        wanted,
+        TableKind.TABLE,
+        columns,
+        partition_by=", ".join(_texts(node.partition_by_list, session)) or None,
+        cluster_by=tuple(_texts(node.cluster_by_list, session)),
+        options=_options(node.parent.option_list, session),
+        created_at_us=time.time_ns() // 1000,
+    )
+    rows = _Checked(query() if query else _no_rows(columns), columns)
+    _write(table, rows, session, known)
+    return Result((), message=f"Created table {wanted}", rows_affected=rows.count if query else None)
+
+
+def _write(table: Table, rows: _Checked, session: Session, known: Table | None) -> None:
+    """Rows first, the name last: nobody sees a table that is half there."""
+    if known is not None and known.kind is TableKind.TABLE:
+        session.lake.replace(table.ref, rows.reader)
+        session.catalog.put_table(table, replace=True)
+        return
+    session.lake.create(table.ref, rows.reader.schema)
+    try:
+        session.lake.append(table.ref, rows.reader)
+        session.catalog.put_table(table, replace=known is not None)
+    except BaseException:
+        session.lake.drop(table.ref)
+        raise
+
+
+def _check_table(node: Any, created: Any) -> None:
+    if created.create_scope == _CREATE.CREATE_TEMP:
+        raise UnsupportedSqlError("CREATE TEMP TABLE is not supported; create the table in a dataset")
+    if node.parent.check_constraint_list:
+        raise UnsupportedSqlError("CHECK constraints are not supported")
+
+
+def create_view(node: Any, session: Session) -> Result:
+    """CREATE VIEW: the query is stored as it was written, the columns as they are now."""
+    base = node.parent
+    created = _create(node)
+    wanted = ref(created.name_path)
+    known = _find(wanted, session)
+    if known is not None and created.create_mode == _CREATE.CREATE_IF_NOT_EXISTS:
+        return Result((), message=f"{wanted} exists already")
+    if known is not None and (created.create_mode != _CREATE.CREATE_OR_REPLACE or known.kind is not TableKind.VIEW):
+        raise AlreadyExistsError(f"Already Exists: {_noun(known).title()} {wanted}")
+    columns = tuple(Column(column.name, from_type(column.column.type)) for column in base.output_column_list)
+    # The analysed text has private names in it; what stands at the same place in the script is what was written.
+    start = session.analysis.source.text.rindex(base.sql)
+    query = session.analysis.source.original(start, start + len(base.sql))
+    view = Table(
+        wanted,
+        TableKind.VIEW,
+        columns,
+        query=query,
+        options=_options(base.option_list, session),
+        created_at_us=time.time_ns() // 1000,
+    )
+    session.catalog.put_table(view, replace=known is not None)
+    return Result((), message=f"Created view {wanted}")
+
+
+def truncate(node: Any, session: Session) -> Result:
+    """TRUNCATE TABLE."""
+    table = _existing(node.table_scan.table.full_name, session)
+    _check_stored(table)
+    session.lake.replace(table.ref, _no_rows(table.columns))
+    return Result((), message=f"Truncated table {table.ref}")
+
+
+def alter_table(node: Any, session: Session) -> Result:
+    """ALTER TABLE: ADD COLUMN, DROP COLUMN, RENAME COLUMN."""
+    return _alter(node.parent, session, node.parent.alter_action_list)
+
+
+def set_options(node: Any, session: Session) -> Result:
+    """ALTER TABLE SET OPTIONS."""
+    return _alter(node, session, [node])
+
+
+def _alter(node: Any, session: Session, changes: Sequence[Any]) -> Result:
+    try:
+        table = session.catalog.table(ref(node.name_path))
+    except NotFoundError:
+        if not node.is_if_exists:
+            raise
+        return Result((), message=f"{'.'.join(node.name_path)} does not exist")
+    _check_stored(table)
+    for item in changes:
+        kind, change = (_SET_OPTIONS, item) if item is node else leaf(item)
+        if kind not in _ALTERATIONS:
+            name = kind.removeprefix("resolved_").removesuffix("_action_node").replace("_", " ").upper()
+            raise UnsupportedSqlError(f"ALTER TABLE ... {name} is not supported")
+        table = _ALTERATIONS[kind](table, change, session)
+    return Result((), message=f"Altered table {table.ref}")
+
+
+def _add_column(table: Table, change: Any, session: Session) -> Table:
+    definition = change.column_definition
+    if _position(table, definition.name) is not None:
+        if change.is_if_not_exists:
+            return table
+        raise AlreadyExistsError(f"Column already exists: {definition.name} in {table.ref}")
+    # Files do not have the column yet: they are read with NULL in it.
+    altered = replace(table, columns=(*table.columns, *_columns([definition], session)))
+    session.catalog.put_table(altered, replace=True)
+    return altered
+
+
+def _drop_column(table: Table, change: Any, session: Session) -> Table:
+    position = _position(table, change.name)
+    if position is None:
+        if change.is_if_exists:
+            return table
+        raise NotFoundError(f"Column not found: {change.name} in {table.ref}")
+    columns = table.columns[:position] + table.columns[position + 1 :]
+    if not columns:
+        raise SqlError(f"{change.name} is the only column of {table.ref}; DROP TABLE instead")
+    return _rewrite(replace(table, columns=columns), columns, session)
+
+
+def _rename_column(table: Table, change: Any, session: Session) -> Table:
+    position = _position(table, change.name)
+    if position is None:
+        if change.is_if_exists:
+            return table
+        raise NotFoundError(f"Column not found: {change.name} in {table.ref}")
+    columns = list(table.columns)
+    columns[position] = replace(columns[position], name=change.new_name)
+    return _rewrite(replace(table, columns=tuple(columns)), table.columns, session)
+
+
+def _set_options(table: Table, change: Any, session: Session) -> Table:
+    altered = replace(table, options={**table.options, **_options(change.option_list, session)})
+    session.catalog.put_table(altered, replace=True)
+    return altered
+
+
+_ALTERATIONS = {
+    "resolved_add_column_action_node": _add_column,
+    "resolved_drop_column_action_node": _drop_column,
+    "resolved_rename_column_action_node": _rename_column,
+    _SET_OPTIONS: _set_options,
+}
+
+
+def _rewrite(table: Table, read: Sequence[Column], session: Session) -> Table:
+    """Write all rows anew, the old columns `read` under the names in `table`: a name that is free must not show old values later."""
+    session.renew()
+    snapshot = session.snapshot(table.ref)
+    items = ", ".join(f"{quote(old.name)} AS {quote(new.name)}" for old, new in zip(read, table.columns, strict=True))
+    fields = [Field(column.name, column.type) for column in table.columns]
+    rows = session.run.stream(f"SELECT {items} FROM {relation(snapshot, read, session.run)}", fields)
+    session.lake.replace(table.ref, rows, read_version=snapshot.version)
+    session.catalog.put_table(table, replace=True)
+    return table
+
+
+def _create(node: Any) -> Any:
+    """The part that all CREATE statements share."""
+    while "name_path" not in node.DESCRIPTOR.fields_by_name:
+        node = node.parent
+    return node
+
+
+def _find(wanted: Ref, session: Session) -> Table | None:
+    try:
+        return session.catalog.table(wanted)
+    except NotFoundError:
+        return None
+
+
+def _existing(full_name: str, session: Session) -> Table:
+    return next(table for table in session.analysis.tables.values() if str(table.ref) == full_name)
+
+
+def _check_stored(table: Table) -> None:
+    if table.kind is not TableKind.TABLE:
+        what = "a view" if table.kind is TableKind.VIEW else "fed from the log"
+        raise SqlError(f"{table.ref} is {what} and cannot be changed this way")
+
+
+def _position(table: Table, name: str) -> int | None:
+    return next((place for place, column in enumerate(table.columns) if column.name.lower() == name.lower()), None)
+
+
+def _columns(definitions: Sequence[Any], session: Session) -> tuple[Column, ...]:
+    return tuple(_column(definition, session) for definition in definitions)
+
+
+def _column(definition: Any, session: Session) -> Column:
+    for feature, what in (("default_value", "a DEFAULT"), ("generated_column_info", "a generated value")):
+        if definition.HasField(feature):
+            raise UnsupportedSqlError(f"Column {definition.name}: {what} is not supported")
+    notes = definition.annotations
+    if notes.HasField("type_parameters") and notes.type_parameters.ListFields():
+        raise UnsupportedSqlError(f"Column {definition.name}: parameterized types such as STRING(10) are not supported")
+    options = session.option_values(notes.option_list)
+    description = str(options.get("description") or "")
+    return Column(definition.name, from_type(definition.type), not_null=notes.not_null, description=description)
+
+
+def _options(options: Sequence[Any], session: Session) -> dict[str, Any]:
+    return session.option_values(options)
+
+
+def _texts(expressions: Sequence[Any], session: Session) -> list[str]:
+    return [session.analysis.source.part(*span(expression)).text for expression in expressions]
+
+
+class _Checked:
+    """A stream of rows for new columns: counted as they pass, and refused where a NOT NULL column is NULL."""
+
+    def __init__(self, rows: pa.RecordBatchReader, columns: Sequence[Column]) -> None:
+        self.count = 0
+        self._required = [place for place, column in enumerate(columns) if column.not_null]
+        self.reader = pa.RecordBatchReader.from_batches(rows.schema, self._batches(rows))
+
+    def _batches(self, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        for batch in rows:
+            for place in self._required:
+                if batch.column(place).null_count:
+                    raise SqlError(f"Required field {rows.schema.names[place]} cannot be null")
+            self.count += batch.num_rows
+            yield batch
+
+
+def _no_rows(columns: Sequence[Column]) -> pa.RecordBatchReader:
+    return pa.schema([pa.field(column.name, to_arrow(column.type)) for column in columns]).empty_table().to_reader()
+
+
+STATEMENTS: Mapping[str, Callable[[Any, Session], Result]] = {
+    "resolved_create_schema_stmt_node": create_schema,
+    "resolved_create_table_stmt_node": create_table,
+    "resolved_create_table_as_select_stmt_node": create_table_as,
+    "resolved_create_view_stmt_node": create_view,
+    "resolved_drop_stmt_node": drop,
+    "resolved_truncate_stmt_node": truncate,
+    "resolved_alter_table_stmt_node": alter_table,
+    "resolved_alter_table_set_options_stmt_node": set_options,
+}

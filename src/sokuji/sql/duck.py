@@ -1,0 +1,249 @@
+"""DuckDB as the engine room: one locked database in memory, and runs of single queries on it."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sokuji.config import SqlSettings
+from sokuji.errors import QueryCancelledError
+from sokuji.sql.faults import translate
+from sokuji.sql.functions.reference import FUNCTION_NAME, register
+from sokuji.types import Field, Type, field_names, to_arrow
+
+_BATCH_ROWS = 65_536
+_INSIST_SECONDS = 0.2
+
+
+class Database:
+    """A DuckDB that reads files below `folders` and nothing else, whatever SQL it is given."""
+
+    def __init__(self, folders: Sequence[Path], temporary: Path, settings: SqlSettings) -> None:
+        self.settings = settings
+        self._names = itertools.count()
+        self._lock = threading.Lock()
+        self._functions: set[str] = set()  # of GoogleSQL, that were added
+        self._kept: list[duckdb.DuckDBPyConnection | None] = []  # what they need to work
+        self._connection = duckdb.connect(":memory:")
+        temporary.mkdir(parents=True, exist_ok=True)
+        # DuckDB names its files alike in every process: each database needs a folder of its own.
+        self._temporary = Path(tempfile.mkdtemp(dir=temporary, prefix="sql-"))
+        for name, value in {
+            "TimeZone": "UTC",
+            "threads": settings.threads,
+            "memory_limit": f"{settings.memory_limit_mib}MiB",
+            "temp_directory": str(self._temporary),
+            "preserve_insertion_order": False,
+            "parquet_metadata_cache": True,
+            "python_enable_replacements": False,  # a name must never find a Python variable
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "allow_community_extensions": False,
+            "allowed_directories": [f"{folder.resolve()}/" for folder in folders],
+            "enable_external_access": False,
+            "lock_configuration": True,  # last: nothing above can be changed after it
+        }.items():
+            self._connection.execute(f"SET {name} = ?", [value])
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """A connection of its own to the same database."""
+        return self._connection.cursor()
+
+    def add_functions(self, sql: str) -> None:
+        """Make the functions exist that `sql` calls and DuckDB does not have."""
+        names = set(FUNCTION_NAME.findall(sql))
+        with self._lock:
+            if not names <= self._functions:
+                self._kept.append(register(self._connection, sql))
+                self._functions |= names
+
+    def name(self) -> str:
+        """A name for a relation that no other has."""
+        return f"_r{next(self._names)}"
+
+    def run(self) -> Run:
+        """A query's run, to be closed when its rows are read."""
+        return Run(self)
+
+    def close(self) -> None:
+        """Release everything; runs under way fail."""
+        for connection in (self._connection, *self._kept):
+            if connection is not None:
+                connection.close()
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+class Run:
+    """One query while it runs: its connections, what was made for it, its time limit, and whether it was cancelled.
+
+    DuckDB gives a connection one stream at a time, so each query of the run has a connection of its own.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._cursors: list[duckdb.DuckDBPyConnection] = []
+        self._registered: dict[str, pa.Table] = {}
+        self._tables: list[str] = []
+        self._cancelled: str | None = None
+        self._failure: BaseException | None = None  # what a Python source of rows raised: DuckDB only keeps its text
+        self._closed = False
+        self._lock = threading.Lock()
+        limit = database.settings.timeout_seconds
+        self._timer = threading.Timer(limit, _expire, [weakref.ref(self), limit])
+        self._timer.daemon = True
+        self._timer.start()
+
+    def cancel(self, reason: str) -> None:
+        """Stop the run as soon as possible; whoever reads its rows gets QueryCancelledError with `reason`. Any thread may call."""
+        self._cancelled = self._cancelled or reason
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            for cursor in self._cursors:
+                cursor.interrupt()
+        # A query that is just about to start does not notice: it is told again until the run is over.
+        again = threading.Timer(_INSIST_SECONDS, self._interrupt)
+        again.daemon = True
+        again.start()
+
+    def check(self) -> None:
+        """Raises QueryCancelledError if the run was cancelled."""
+        if self._cancelled is not None:
+            raise QueryCancelledError(self._cancelled)
+
+    def register(self, table: pa.Table) -> str:
+        """The name under which queries of this run find an Arrow table."""
+        name = self._database.name()
+        self._registered[name] = table
+        return name
+
+    def store(self, rows: pa.RecordBatchReader) -> str:
+        """The name of a table made of `rows`, in memory and on disk when it is large; read to the end before this returns."""
+        name = self._database.name()
+        cursor = self._connect()
+        try:
+            cursor.register("_rows", self._guarded(rows))
+            self._tables.append(name)
+            cursor.execute(f"CREATE TABLE {name} AS SELECT * FROM _rows")
+        except (duckdb.Error, OSError, pa.ArrowException) as error:
+            raise self._error(error) from error
+        finally:
+            self._disconnect(cursor)
+        return name
+
+    def stream(self, sql: str, schema: Sequence[Field]) -> pa.RecordBatchReader:
+        """Run `sql`; its columns get the names and types of `schema`, by position.
+
+        Raises:
+            SqlError: it fails at once; what fails later is raised by the stream.
+        """
+        target = pa.schema([pa.field(field.name, to_arrow(field.type)) for field in schema])
+        cursor = self._connect()
+        try:
+            self._database.add_functions(sql)
+            reader = cursor.sql(sql).to_arrow_reader(_BATCH_ROWS)
+        except (duckdb.Error, OSError, pa.ArrowException) as error:
+            self._disconnect(cursor)
+            raise self._error(error) from error
+        return pa.RecordBatchReader.from_batches(target, self._batches(reader, cursor, target, schema))
+
+    def _batches(
+        self, reader: pa.RecordBatchReader, cursor: duckdb.DuckDBPyConnection, target: pa.Schema, schema: Sequence[Field]
+    ) -> Iterator[pa.RecordBatch]:
+        try:
+            for batch in reader:
+                self.check()
+                columns = [restore(column, field.type) for column, field in zip(batch.columns, schema, strict=True)]
+                yield pa.RecordBatch.from_arrays(columns, schema=target)
+        except (duckdb.Error, OSError, pa.ArrowException) as error:
+            raise self._error(error) from error
+        finally:
+            self._disconnect(cursor)
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        cursor = self._database.cursor()
+        for name, table in self._registered.items():
+            cursor.register(name, table)
+        with self._lock:
+            self._cursors.append(cursor)
+        self.check()
+        return cursor
+
+    def _disconnect(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        with self._lock:  # a closed connection must not be interrupted
+            if cursor in self._cursors:
+                self._cursors.remove(cursor)
+        cursor.close()
+
+    def _guarded(self, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
+        def batches() -> Iterator[pa.RecordBatch]:
+            try:
+                for batch in rows:
+                    self.check()
+                    yield batch
+            except Exception as error:
+                self._failure = error
+                raise
+
+        return pa.RecordBatchReader.from_batches(rows.schema, batches())
+
+    def _error(self, error: Exception) -> BaseException:
+        if self._cancelled is not None:
+            return QueryCancelledError(self._cancelled)
+        return self._failure or translate(error, self._database.settings)
+
+    def close(self) -> None:
+        """Drop what was made for the run. Streams not read to the end are cut off."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        self._timer.cancel()
+        cursor = self._database.cursor()
+        for name in self._tables:
+            cursor.execute(f"DROP TABLE IF EXISTS {name}")
+        cursor.close()
+        for cursor in self._cursors:
+            cursor.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _expire(run: weakref.ref[Run], limit: float) -> None:
+    alive = run()
+    if alive is not None:
+        alive.cancel(f"The query ran into its time limit of {limit:g} s ([sql] timeout_seconds)")
+
+
+def restore(column: Any, type_: Type) -> pa.Array:
+    """A column as DuckDB gave it, in exactly the Arrow type of `type_`; STRUCT fields are matched by position."""
+    target = to_arrow(type_)
+    if column.type == target:
+        return column
+    if type_.fields:
+        children = [restore(child, field.type) for child, field in zip(column.flatten(), type_.fields, strict=True)]
+        fields = [pa.field(name, child.type) for name, child in zip(field_names(type_), children, strict=True)]
+        return pa.StructArray.from_arrays(children, fields=fields, mask=column.is_null())
+    if type_.element is not None:
+        lengths = pc.fill_null(pc.list_value_length(column), 0)
+        offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths).cast(pa.int32())])
+        return pa.ListArray.from_arrays(offsets, restore(column.flatten(), type_.element), type=target, mask=column.is_null())
+    return column.cast(target)

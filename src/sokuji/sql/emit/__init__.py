@@ -1,0 +1,53 @@
+"""From ZetaSQL's resolved tree to DuckDB SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sokuji.sql.emit.emitter import Emitter, Relations
+from sokuji.sql.emit.expressions import EXPRESSIONS
+from sokuji.sql.emit.literals import literal
+from sokuji.sql.emit.output import finished
+from sokuji.sql.emit.scans import SCANS
+
+__all__ = ["Emitter", "Relations", "emit_expression", "emit_query", "emitter", "literal"]
+
+
+def emit_query(
+    output_columns: Sequence[Any], scan: Any, relations: Relations, parameters: Mapping[str, str] | None = None, *, storable: bool = True
+) -> str:
+    """The DuckDB SELECT statement for a query.
+
+    Its columns are `o1`, `o2`, ... in the order of `output_columns` (`ResolvedOutputColumnProto`); their names are the caller's to give.
+    `parameters` are DuckDB expressions by lower-cased name, or by position ("1", "2", ...); `literal` makes them. With `storable`, arrays
+    come out as BigQuery stores them: NULL as [], and a NULL element is an error.
+
+    Raises:
+        UnsupportedSqlError: something in the query does not run here; the message names it.
+    """
+    rows = emitter(relations, parameters or {}).source(scan)
+    items = [f"{finished(output.column, stored=storable)} AS o{place}" for place, output in enumerate(output_columns, start=1)]
+    return f"SELECT {', '.join(items)} FROM {rows}"
+
+
+def emit_expression(expression: Any, columns: Mapping[str, str]) -> str:
+    """The DuckDB expression for a resolved scalar expression; `columns` are DuckDB expressions by lower-cased name.
+
+    Raises:
+        UnsupportedSqlError: something in it does not run here; the message names it.
+    """
+    return emitter(_NoRelations(), columns).expression(expression)
+
+
+def emitter(relations: Relations, parameters: Mapping[str, str]) -> Emitter:
+    """An emitter for one statement."""
+    return Emitter(SCANS, EXPRESSIONS, relations, parameters)
+
+
+class _NoRelations:
+    def table(self, scan: Any) -> str:
+        raise AssertionError(f"a scalar expression was resolved to read the table {scan.table.name}")
+
+    def table_function(self, scan: Any, rows: str | None) -> str:
+        raise AssertionError(f"a scalar expression was resolved to call the table function {scan.tvf.name} on {rows}")

@@ -1,0 +1,112 @@
+"""Expressions: one function a kind of node, and the calls, which the signature table answers for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sokuji.errors import UnsupportedSqlError
+from sokuji.sql.emit import literals, structs
+from sokuji.sql.emit.calls import emit_call, enum_name, function_call, is_enum
+from sokuji.sql.emit.emitter import Emit, Emitter, quote, type_of
+from sokuji.sql.emit.lets import let
+from sokuji.sql.emit.subqueries import subquery
+from sokuji.types import STRING, field_names
+
+# Comparisons of STRUCTs go field by field in GoogleSQL; DuckDB compares them whole and finds NULL fields equal.
+_COMPARISONS = {"$equal", "$not_equal", "$in", "$in_array"}
+
+
+def _literal(_emitter: Emitter, node: Any) -> str:
+    if is_enum(node):
+        return literals.literal(enum_name(node), STRING)
+    return literals.from_proto(node.value.value, type_of(node))
+
+
+def _parameter(emitter: Emitter, node: Any) -> str:
+    return emitter.parameters[node.name.lower() or str(node.position)]
+
+
+def _expression_column(emitter: Emitter, node: Any) -> str:
+    return emitter.parameters.get(node.name.lower()) or quote(node.name)
+
+
+def _column_ref(emitter: Emitter, node: Any) -> str:
+    id_ = node.column.column_id
+    if node.is_correlated and emitter.lifted is not None and id_ not in emitter.replaced:
+        emitter.lifted[id_] = f"c{id_} AS l{id_}"
+        return f"l{id_}"
+    return emitter.column(id_)
+
+
+def _call(emitter: Emitter, node: Any) -> str:
+    call = function_call(emitter, node)
+    if call.name in _COMPARISONS and any(structs.has_struct(type_) for type_ in call.types):
+        return structs.compare(call)
+    return emit_call(node, call)
+
+
+def _cast(emitter: Emitter, node: Any) -> str:
+    if node.type_modifiers.HasField("type_parameters") and node.type_modifiers.type_parameters.ByteSize():
+        raise UnsupportedSqlError("CAST to a parameterized type, such as STRING(10), is not supported")
+    return structs.cast(
+        emitter.expression(node.expr),
+        type_of(node.expr),
+        type_of(node),
+        safe=node.return_null_on_error,
+        format_=emitter.expression(node.format) if node.HasField("format") else None,
+        time_zone=emitter.expression(node.time_zone) if node.HasField("time_zone") else None,
+    )
+
+
+def _make_struct(emitter: Emitter, node: Any) -> str:
+    return literals.struct(type_of(node), [emitter.expression(field) for field in node.field_list])
+
+
+def _get_struct_field(emitter: Emitter, node: Any) -> str:
+    name = field_names(type_of(node.expr))[node.field_idx]
+    return f"struct_extract({emitter.expression(node.expr)}, {literals.text(name)})"
+
+
+def _get_json_field(emitter: Emitter, node: Any) -> str:
+    name = node.field_name.replace("\\", "\\\\").replace('"', '\\"')
+    path = literals.text(f'$."{name}"')
+    return f"json_extract({emitter.expression(node.expr)}, {path})"
+
+
+def _with(emitter: Emitter, node: Any) -> str:
+    return _assignments(emitter, list(node.assignment_list), node.expr)
+
+
+def _assignments(emitter: Emitter, assignments: list[Any], result: Any) -> str:
+    if not assignments:
+        return emitter.expression(result)
+
+    def body(value: str) -> str:
+        with emitter.replacing({assignments[0].column.column_id: value}):
+            return _assignments(emitter, assignments[1:], result)
+
+    return let(emitter.expression(assignments[0].expr), body)
+
+
+def _unsupported(message: str) -> Callable[[Emitter, Any], str]:
+    def emit(_emitter: Emitter, _node: Any) -> str:
+        raise UnsupportedSqlError(message)
+
+    return emit
+
+
+EXPRESSIONS: dict[str, Emit] = {
+    "resolved_literal_node": _literal,
+    "resolved_parameter_node": _parameter,
+    "resolved_expression_column_node": _expression_column,
+    "resolved_column_ref_node": _column_ref,
+    "resolved_function_call_node": _call,
+    "resolved_cast_node": _cast,
+    "resolved_make_struct_node": _make_struct,
+    "resolved_get_struct_field_node": _get_struct_field,
+    "resolved_get_json_field_node": _get_json_field,
+    "resolved_with_expr_node": _with,
+    "resolved_subquery_expr_node": subquery,
+    "resolved_system_variable_node": _unsupported("System variables are not supported in queries"),
+}

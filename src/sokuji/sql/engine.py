@@ -1,0 +1,169 @@
+"""GoogleSQL statements, run: analysed by ZetaSQL, queries on DuckDB, everything else by whoever handles that kind of statement."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pyarrow as pa
+
+from sokuji.config import SqlSettings
+from sokuji.errors import SqlError, UnsupportedSqlError
+from sokuji.lake.base import Lake
+from sokuji.meta.base import Catalog
+from sokuji.sql import ddl, dml
+from sokuji.sql.analyzer import Analyzer, Parameters
+from sokuji.sql.duck import Database, Run
+from sokuji.sql.extension import StatementHandler, TableFunction
+from sokuji.sql.result import Result
+from sokuji.sql.session import Session
+from sokuji.sql.statement import Statement
+
+_STATEMENTS = {**ddl.STATEMENTS, **dml.STATEMENTS}
+
+
+class Engine:
+    """Runs GoogleSQL over a catalog and a lake. Any number of threads may use it at once.
+
+    `folders` are where the lake's files are: the only ones that queries can reach. `temporary` takes what does not fit into memory.
+    `handlers` run further kinds of statements (CREATE MODEL), `table_functions` are known by lower-case name ("ml.predict").
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        lake: Lake,
+        *,
+        folders: Sequence[Path],
+        temporary: Path,
+        settings: SqlSettings | None = None,
+        handlers: Mapping[str, StatementHandler] | None = None,
+        table_functions: Mapping[str, TableFunction] | None = None,
+    ) -> None:
+        self.catalog, self.lake = catalog, lake
+        self._folders, self._temporary, self._settings = folders, temporary, settings or SqlSettings()
+        self._handlers, self._table_functions = handlers or {}, table_functions or {}
+        self._running: dict[str, Run] = {}
+        self._lock = threading.Lock()
+
+    @functools.cached_property
+    def analyzer(self) -> Analyzer:
+        """The front end, started on first use."""
+        return Analyzer(self.catalog, self._table_functions)
+
+    @functools.cached_property
+    def _database(self) -> Database:
+        return Database(self._folders, self._temporary, self._settings)
+
+    def execute(self, sql: str, parameters: Parameters | None = None, *, query_id: str | None = None) -> Result:
+        """Run a statement, or the statements of a script one after another; the result is the last one's.
+
+        `parameters` are values for `@name` (a mapping) or `?` (a sequence). Rows come as a stream: what fails while they are read
+        is raised there.
+
+        Raises:
+            SqlError: a statement is not valid, or fails; nothing of a script runs when part of it does not parse.
+            UnsupportedSqlError: it is GoogleSQL that does not run here.
+            QueryCancelledError: by `cancel`, or by the time limit, which is for all statements together.
+            NotFoundError, AlreadyExistsError: a statement that defines something names what is not there, or is.
+        """
+        for result in self.execute_script(sql, parameters, query_id=query_id):
+            last = result
+        return last
+
+    def execute_script(self, sql: str, parameters: Parameters | None = None, *, query_id: str | None = None) -> Iterator[Result]:
+        """As `execute`, but with every statement's result; each must be read, as far as it is wanted, before the next is asked for."""
+        statements = self.analyzer.split(sql)
+        name = query_id or uuid.uuid4().hex
+        with self._lock:
+            if name in self._running:
+                raise SqlError(f"A query with the id {name} is running already")
+            run = self._running[name] = self._database.run()
+        try:
+            for statement in statements:
+                result = self._execute(statement, parameters, run)
+                if statement is not statements[-1]:
+                    yield result
+            result = _until_read(result, lambda: self._finish(name))
+        except BaseException:
+            self._finish(name)
+            raise
+        yield result
+
+    def _execute(self, statement: Statement, parameters: Parameters | None, run: Run) -> Result:
+        run.check()
+        self.lake.refresh()
+        analysis = self.analyzer.analyze(statement, parameters)
+        session = Session(self.catalog, self.lake, self.analyzer, run=run, analysis=analysis, parameters=parameters)
+        kind, node = analysis.kind, analysis.node
+        if kind == "resolved_query_stmt_node":
+            return session.run_query(node.output_column_list, node.query)
+        if kind in self._handlers and getattr(node, "object_type", "MODEL") == "MODEL":
+            return self._handlers[kind](node, statement.text.strip(), session)
+        if kind in _STATEMENTS:
+            return _STATEMENTS[kind](node, session)
+        if kind in dml.STATEMENTS:
+            return dml.STATEMENTS[kind](node, session)
+        name = kind.removeprefix("resolved_").removesuffix("_stmt_node").replace("_", " ").upper()
+        raise UnsupportedSqlError(f"{name} statements are not supported")
+
+    def _finish(self, name: str) -> None:
+        with self._lock:
+            run = self._running.pop(name, None)
+        if run is not None:
+            run.close()
+
+    def cancel(self, query_id: str) -> bool:
+        """Stop the query that was started under this id; False if none is running."""
+        with self._lock:
+            run = self._running.get(query_id)
+        if run is None:
+            return False
+        run.cancel(f"The query {query_id} was cancelled")
+        return True
+
+    def running(self) -> list[str]:
+        """The ids of the queries that run, or whose rows are still being read."""
+        with self._lock:
+            return list(self._running)
+
+    def close(self) -> None:
+        """Cancel what runs and release everything."""
+        for query_id in self.running():
+            self.cancel(query_id)
+        if "_database" in self.__dict__:
+            self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _until_read(result: Result, finish: Callable[[], None]) -> Result:
+    """The same result, with `finish` called once its rows are read, or are given up.
+
+    The first two batches are read at once, so that what fails early fails in `execute`, and small results hold nothing open.
+    """
+    if not result.schema:
+        finish()
+        return result
+    reader = result.reader()
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from reader
+        finally:
+            finish()
+
+    rest = batches()
+    first = list(itertools.islice(rest, 2))
+    rows = pa.RecordBatchReader.from_batches(reader.schema, itertools.chain(first, rest))
+    return Result(result.schema, rows, message=result.message, rows_affected=result.rows_affected)

@@ -1,0 +1,56 @@
+"""How other packages add statements and table functions to SQL, without `sql` knowing them.
+
+`platform.py` hands the engine its tables of handlers; `ml` provides them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+from google.protobuf.message import Message
+
+from sokuji.meta.base import ModelSignature
+from sokuji.sql.result import Result
+from sokuji.types import Field
+
+
+class Queries(Protocol):
+    """What a statement handler may ask of the engine."""
+
+    def run_query(self, output_columns: Any, scan: Message) -> Result:
+        """Run a resolved query (`ResolvedOutputColumnProto` list and `AnyResolvedScanProto`) with the statement's parameters."""
+
+    def option_values(self, options: Any) -> dict[str, Any]:
+        """`OPTIONS(...)` (`ResolvedOptionProto` list) as Python values by lower-cased name; ARRAY as list, STRUCT as dict."""
+
+    def check(self) -> None:
+        """To be called now and then by what takes long. Raises QueryCancelledError: the statement was cancelled, or its time is up."""
+
+
+class StatementHandler(Protocol):
+    """Runs one kind of resolved statement, by the field name of `AnyResolvedStatementProto` ("resolved_create_model_stmt_node")."""
+
+    def __call__(self, statement: Any, sql: str, queries: Queries) -> Result: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a table function in a FROM clause: `ML.PREDICT(MODEL m, TABLE t, STRUCT(0.7 AS threshold))`."""
+
+    model: ModelSignature | None
+    input: tuple[Field, ...] | None  # the columns of the relation argument; None when there is none
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the trailing STRUCT, Python values by lower-cased name
+    arguments: tuple[Any, ...] = ()  # other constant arguments, in order (ML.ROC_CURVE's array of thresholds)
+
+
+class TableFunction(Protocol):
+    """A table function. Both methods raise SqlError for arguments that do not fit the model."""
+
+    def schema(self, call: Call) -> tuple[Field, ...]:
+        """The columns of the result, known before anything runs, so that the statement around it can be analysed."""
+
+    def run(self, call: Call, rows: pa.RecordBatchReader | None) -> pa.RecordBatchReader:
+        """The result, as a stream; `rows` has the columns of `call.input`."""

@@ -1,0 +1,65 @@
+"""The table of function signatures: what each function of GoogleSQL is in DuckDB.
+
+A signature that is not in the table, or is there as unsupported, raises: running and being wrong is the worst outcome.
+"""
+
+from __future__ import annotations
+
+from zetasql.wasi._pb2.zetasql.public.builtin_function_pb2 import FunctionSignatureId
+
+from sokuji.errors import UnsupportedSqlError
+from sokuji.sql.functions import (
+    aggregates,
+    analytic,
+    approximate,
+    arithmetic,
+    arrays,
+    comparison,
+    conditional,
+    dates,
+    hashing,
+    json,
+    net,
+    regexp,
+    strings,
+)
+from sokuji.sql.functions.base import Function, Support
+from sokuji.sql.functions.casts import cast
+from sokuji.sql.functions.reference import register
+
+__all__ = ["TABLE", "cast", "lookup", "register"]
+
+_FAMILIES = (
+    arithmetic,
+    comparison,
+    conditional,
+    strings,
+    regexp,
+    dates,
+    arrays,
+    json,
+    hashing,
+    net,
+    aggregates,
+    analytic,
+    approximate,
+)
+
+TABLE: dict[str, Function] = {function.signature: function for family in _FAMILIES for function in family.TABLE}
+"""Every entry, by the name of ZetaSQL's `FunctionSignatureId`."""
+
+
+def lookup(signature_id: int, name: str) -> Function:
+    """The entry for a signature.
+
+    Raises:
+        UnsupportedSqlError: it is not in the table, or is there as unsupported; the message names the function.
+    """
+    signature = FunctionSignatureId.Name(signature_id) if signature_id in FunctionSignatureId.values() else ""
+    function = TABLE.get(signature)
+    shown = name.removeprefix("$").upper()
+    if function is None:
+        raise UnsupportedSqlError(f"Function {shown} is not supported for arguments of these types")
+    if function.support is Support.UNSUPPORTED:
+        raise UnsupportedSqlError(f"Function {shown} is not supported: {function.reason}")
+    return function

@@ -1,0 +1,84 @@
+"""What the signature table says of one function."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sokuji.types import Type
+
+
+class Support(enum.StrEnum):
+    """How a signature runs on DuckDB."""
+
+    NATIVE = "native"  # a DuckDB function or operator with the same semantics
+    MACRO = "macro"  # an expression of several DuckDB functions
+    UDF = "udf"  # a vectorised Python function
+    UNSUPPORTED = "unsupported"  # raises, naming the function
+
+
+class EnumName(str):
+    """A constant argument of an enum type: a date part ("WEEK_MONDAY"), a normalisation or rounding mode."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lambda:
+    """A lambda argument: `body` is DuckDB text in which `parameters` are free names, as in `lambda x, i: body`."""
+
+    parameters: tuple[str, ...]
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One resolved call, its arguments already DuckDB SQL text (each safe to embed without more parentheses).
+
+    An enum argument has type STRING, its name as a string literal in `arguments` and an `EnumName` in `constants`. A lambda
+    argument has its `Lambda` in `constants`, an empty text in `arguments` and the type of its body.
+    """
+
+    name: str  # as ZetaSQL names it, lower case: "concat", "$add", "timestamp_diff"
+    arguments: tuple[str, ...]
+    types: tuple[Type, ...]  # of the arguments
+    result: Type
+    # Constant (literal) arguments as Python values by position, None elsewhere; empty, or as long as `arguments`.
+    constants: tuple[Any, ...] = ()
+    safe: bool = False  # SAFE.f(...): errors become NULL
+    # Aggregate and analytic calls only:
+    distinct: bool = False
+    ignore_nulls: bool | None = None  # None: not said
+    order_by: tuple[str, ...] = ()  # DuckDB ORDER BY items
+    limit: str | None = None
+    having: tuple[str, str] | None = None  # ("MAX" | "MIN", expression)
+    filter: str | None = None
+    over: str | None = None  # the text of OVER (...), for analytic calls
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """An entry of the signature table, keyed by ZetaSQL's `FunctionSignatureId` name ("FN_ADD_INT64")."""
+
+    signature: str
+    support: Support
+    emit: Callable[[Call], str] | None = None  # DuckDB SQL for a call; None when unsupported
+    reason: str = ""  # why it is unsupported, or where it deviates
+
+
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """One resolved cast between scalar types; the casts of an ARRAY's elements and a STRUCT's fields come one by one.
+
+    `sokuji.sql.functions` exports `lookup(context_id, name) -> Function` and `cast(Cast) -> str`; both raise UnsupportedSqlError,
+    naming what is not there.
+    """
+
+    value: str  # DuckDB SQL, safe to embed without more parentheses
+    source: Type
+    target: Type
+    safe: bool = False  # SAFE_CAST: a value that does not convert becomes NULL
+    format: str | None = None  # the FORMAT clause, as DuckDB SQL
+    time_zone: str | None = None  # its AT TIME ZONE clause, as DuckDB SQL

@@ -1,0 +1,201 @@
+"""Functions that run in GoogleSQL's reference implementation, as vectorised functions of DuckDB.
+
+The analyzer's WASM module carries the implementation that defines GoogleSQL. At about 25 us a row it is no engine, but for functions that
+analytics calls seldom, and whose every corner is documented nowhere else (PARSE_TIMESTAMP, FORMAT, NET.*), it is exact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
+from zetasql.wasi._pb2.zetasql.public import type_pb2
+
+from sokuji.sql.functions import values
+from sokuji.sql.functions.base import Call, EnumName, Function, Support
+from sokuji.sql.functions.template import let
+from sokuji.sql.protos import to_type
+from sokuji.sql.wasm import shared
+from sokuji.types import Type, to_duckdb
+
+FUNCTION_NAME = re.compile(r"\bgooglesql_[a-z0-9_]+_[0-9a-f]{12}\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """One function to register: a GoogleSQL expression over the columns `a0`, `a1`, ... of a row."""
+
+    name: str
+    sql: str
+    types: tuple[Type, ...]
+    result: Type
+    function: Callable[..., Any] | None = None  # Python that computes it for one row without NULLs, instead of the expression
+
+
+_definitions: dict[str, Definition] = {}
+
+
+def reference(signatures: str, sql: str | None = None, *, named: tuple[str, ...] = ()) -> list[Function]:
+    """Entries computed by the reference implementation.
+
+    Args:
+        sql: how GoogleSQL writes the call, `{0}` for the first argument; the function's name and its arguments when None.
+        named: the last arguments, which must be written by name.
+    """
+
+    def emit(call: Call) -> str:
+        if not named:
+            return evaluate(call, sql)
+        positional = len(call.arguments) - len(named)
+        written = [f"{{{position}}}" for position in range(positional)]
+        written += [f"{name} => {{{positional + position}}}" for position, name in enumerate(named)]
+        return evaluate(call, f"{call.name.upper()}({', '.join(written)})")
+
+    return [Function(signature, Support.UDF, emit) for signature in signatures.split()]
+
+
+def evaluate(call: Call, sql: str | None = None) -> str:
+    """DuckDB text that evaluates a call in the reference implementation; constants become part of the expression."""
+    constants = call.constants or (None,) * len(call.arguments)
+    columns: list[int] = []
+    written: list[str] = []
+    for position, constant in enumerate(constants):
+        if isinstance(constant, EnumName):
+            written.append(_written(constant))
+        elif isinstance(constant, str | int | float | bytes):
+            written.append(values.literal(constant))
+        else:
+            written.append(f"a{len(columns)}")
+            columns.append(position)
+    text = sql.format(*written) if sql else f"{call.name}({', '.join(written)})"
+    name = define(call.name, text, tuple(call.types[position] for position in columns), call.result)
+    arguments = [call.arguments[position] for position in columns] or ["true"]
+    casts = [f"CAST({{}} AS {_carried(call.types[position])})" for position in columns] or ["{}"]
+
+    def body(*items: str) -> str:
+        result = f"{name}({', '.join(cast.format(item) for cast, item in zip(casts, items, strict=True))})"
+        return result if _carried(call.result) == to_duckdb(call.result) else f"CAST({result} AS {to_duckdb(call.result)})"
+
+    return let(arguments, lambda *items: f"TRY({body(*items)})") if call.safe else body(*arguments)
+
+
+_NORMAL_FORMS = {"NFC", "NFKC", "NFD", "NFKD"}
+
+
+def _written(name: EnumName) -> str:
+    """How GoogleSQL writes an enum argument: date parts and normal forms are words, the others strings."""
+    if name.startswith("WEEK_"):
+        return f"WEEK({name.removeprefix('WEEK_')})"
+    word = name in _NORMAL_FORMS or "_" not in name
+    return name if word else f"'{name}'"
+
+
+def _carried(type_: Type) -> str:
+    """The DuckDB type of a column of the function: JSON goes through Arrow as text."""
+    return re.sub(r"\bJSON\b", "VARCHAR", to_duckdb(type_))
+
+
+def define(label: str, sql: str, types: tuple[Type, ...], result: Type, function: Callable[..., Any] | None = None) -> str:
+    """The name of the DuckDB function for a GoogleSQL expression; `register` makes it exist."""
+    key = hashlib.sha256(f"{sql}\0{types}\0{result}".encode()).hexdigest()[:12]
+    name = f"googlesql_{re.sub(r'[^a-z0-9]+', '_', label.lower()).strip('_')}_{key}"
+    _definitions[name] = Definition(name, sql, types, result, function)
+    return name
+
+
+def python(call: Call, label: str, function: Callable[..., Any], arity: int) -> str:
+    """DuckDB text that computes a call by a Python function of its first `arity` arguments; NULL if one of them is NULL."""
+    name = define(label, label, call.types[:arity], call.result, function)
+    return f"{name}({', '.join(call.arguments[:arity])})"
+
+
+def register(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection | None:
+    """Make the functions that a DuckDB statement calls exist in the connection's database; call it before running the statement.
+
+    What is returned, if anything was to be made, is a connection the functions need: close it when the database is closed.
+    """
+    names = {name for name in FUNCTION_NAME.findall(sql) if name in _definitions}
+    if not names:
+        return None
+    # A connection with a result under way takes no other statement; the function is seen from all of the database's connections.
+    cursor = connection.cursor()
+    for name in names:
+        try:
+            _create(cursor, _definitions[name])
+        except duckdb.CatalogException as error:
+            if "already exists" not in str(error):
+                raise
+    return cursor
+
+
+def _create(connection: duckdb.DuckDBPyConnection, definition: Definition) -> None:
+    evaluator = _Evaluator(definition)
+    evaluator.connection = connection  # DuckDB reads from it whenever it calls the function: closed before that, it crashes the process
+    parameters = [duckdb.sqltype(_carried(type_)) for type_ in definition.types] or [duckdb.sqltype("BOOLEAN")]
+    connection.create_function(
+        definition.name, evaluator, parameters, duckdb.sqltype(_carried(definition.result)), type="arrow", null_handling="special"
+    )
+
+
+class _Evaluator:
+    """Calls a prepared expression for whole columns. DuckDB may call it from several threads; the module has one."""
+
+    def __init__(self, definition: Definition) -> None:
+        self._definition = definition
+        self.connection: duckdb.DuckDBPyConnection | None = None
+        self._zetasql = shared()
+        self._lock = threading.Lock()
+        self._prepared: int | None = None
+        self._generation = -1
+        # DuckDB counts the parameters of what it registers.
+        parameters = [
+            inspect.Parameter(f"a{position}", inspect.Parameter.POSITIONAL_ONLY) for position in range(max(len(definition.types), 1))
+        ]
+        self.__signature__ = inspect.Signature(parameters)
+
+    def __call__(self, *columns: Any) -> pa.Array:
+        types, result = self._definition.types, self._definition.result
+        lists = [values.from_arrow(array, type_) for array, type_ in zip(columns, types, strict=False)]
+        if self._definition.function is not None:
+            function = self._definition.function
+            return values.to_arrow([None if None in row else function(*row) for row in zip(*lists, strict=True)], result)
+        request = service.EvaluateRequest()
+        rows = request.params.add(name="rows").value.array_value
+        rows.SetInParent()
+        for position in range(len(columns[0])):
+            fields = rows.element.add().struct_value.field
+            fields.add(bool_value=True)
+            for items, type_ in zip(lists, types, strict=True):
+                values.fill(fields.add(), items[position], type_)
+        with self._lock:
+            request.prepared_expression_id = self._prepare()
+            reply = self._zetasql.call("Evaluate", request, service.EvaluateResponse)
+        return values.to_arrow([values.read(element.struct_value.field[0], result) for element in reply.value.array_value.element], result)
+
+    def _prepare(self) -> int:
+        if self._prepared is None or self._generation != self._zetasql.generation:
+            self._generation = self._zetasql.generation
+            reply = self._zetasql.call("Prepare", self._request(), service.PrepareResponse)
+            self._prepared = int(reply.prepared.prepared_expression_id)
+        return self._prepared
+
+    def _request(self) -> Any:
+        request = values.prepare_request(
+            f"ARRAY(SELECT AS STRUCT {self._definition.sql} AS r FROM UNNEST(@rows) WITH OFFSET AS o ORDER BY o)"
+        )
+        type_ = request.options.query_parameters.add(name="rows").type
+        type_.type_kind = type_pb2.TYPE_ARRAY
+        row = type_.array_type.element_type
+        row.type_kind = type_pb2.TYPE_STRUCT
+        row.struct_type.field.add(field_name="row_exists").field_type.type_kind = type_pb2.TYPE_BOOL
+        for position, column in enumerate(self._definition.types):
+            row.struct_type.field.add(field_name=f"a{position}", field_type=to_type(column))
+        return request

@@ -1,0 +1,125 @@
+"""Functions on STRING, which count characters (code points), and on BYTES, which count bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import unicodedata
+from collections.abc import Callable
+
+from sokuji.sql.functions import parts
+from sokuji.sql.functions.base import Call, Function, Support
+from sokuji.sql.functions.reference import evaluate, python, reference
+from sokuji.sql.functions.template import checked, emitted, let, macro, native, unsupported
+
+
+def _concat(call: Call) -> str:
+    return f"({' || '.join(call.arguments)})"
+
+
+def _or_reference(condition: str, value: str) -> Callable[[Call], str]:
+    """DuckDB's function where both agree, the reference implementation for the other values."""
+
+    def emit(call: Call) -> str:
+        def body(*arguments: str) -> str:
+            whole = dataclasses.replace(call, arguments=arguments, constants=())
+            return f"CASE WHEN {condition.format(*arguments)} THEN {value.format(*arguments)} ELSE {evaluate(whole)} END"
+
+        return let(call.arguments, body)
+
+    return emit
+
+
+_ASCII = "strlen({0}) = length({0})"
+
+
+def _trim(name: str) -> list[Function]:
+    signature = f"FN_{name.upper()}_STRING"
+
+    def emit(call: Call) -> str:
+        if len(call.arguments) == 2 and call.constants and call.constants[1]:
+            return f"{name}({call.arguments[0]}, {call.arguments[1]})"
+        if len(call.arguments) == 2:
+            return evaluate(call)
+        # GoogleSQL trims every Unicode white space, DuckDB only the space.
+        return _or_reference(_ASCII, f"{name}({{0}}, {_WHITE})")(call)
+
+    return emitted(signature, emit)
+
+
+_WHITE = "chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || ' '"
+
+
+_LONGEST = 2**31 - 1  # no string is as long, and DuckDB's own limit is a little above
+_SHORT = f"CASE WHEN {{1}} > {_LONGEST} THEN {_LONGEST} ELSE {{1}} END"
+
+
+def _substr(call: Call) -> str:
+    def body(text: str, start: str, *length: str) -> str:
+        first = (
+            f"CASE WHEN {start} < -length({text}) OR {start} = 0 THEN 1 WHEN {start} < 0 THEN length({text}) + {start} + 1 "
+            f"WHEN {start} > {_LONGEST} THEN {_LONGEST} ELSE {start} END"
+        )
+        if not length:
+            return f"substr({text}, {first})"
+        value = f"substr({text}, {first}, CASE WHEN {length[0]} > {_LONGEST} THEN {_LONGEST} ELSE {length[0]} END)"
+        negative = f"{length[0]} < 0 AND {text} IS NOT NULL AND {start} IS NOT NULL"
+        return checked({negative: "'Third argument in SUBSTR() cannot be negative'"}, value, safe=call.safe)
+
+    return let(call.arguments, body)
+
+
+def _normalize(call: Call) -> str:
+    form = parts.constant(call, 1) or "NFC"
+    return python(call, f"normalize_{form.lower()}", _FORMS[form], 1)
+
+
+_FORMS = {form: functools.partial(unicodedata.normalize, form) for form in ("NFC", "NFKC", "NFD", "NFKD")}
+
+
+def _split(call: Call) -> str:
+    delimiter = call.arguments[1] if len(call.arguments) == 2 else "','"
+    return let([call.arguments[0], delimiter], lambda text, by: f"CASE WHEN {by} IS NOT NULL THEN string_split({text}, {by}) END")
+
+
+TABLE: list[Function] = [
+    *emitted("FN_CONCAT_STRING FN_CONCAT_BYTES", _concat),
+    *native("FN_LENGTH_STRING FN_CHAR_LENGTH_STRING", "length({0})"),
+    *native("FN_LENGTH_BYTES FN_BYTE_LENGTH_BYTES", "octet_length({0})"),
+    *native("FN_BYTE_LENGTH_STRING", "strlen({0})"),
+    *native("FN_STARTS_WITH_STRING", "starts_with({0}, {1})"),
+    *native("FN_ENDS_WITH_STRING", "suffix({0}, {1})"),
+    *native("FN_STRPOS_STRING", "strpos({0}, {1})"),
+    *native("FN_REVERSE_STRING", "array_to_string(list_reverse(string_split({0}, '')), '')"),
+    *macro("FN_REPLACE_STRING", "CASE WHEN {1} = '' THEN {0} ELSE replace({0}, {1}, {2}) END"),
+    *emitted("FN_SUBSTR_STRING", _substr),
+    *macro(
+        "FN_LEFT_STRING", f"left({{0}}, {_SHORT})", errors={"{1} < 0 AND {0} IS NOT NULL": "'Second argument in LEFT() cannot be negative'"}
+    ),
+    *macro(
+        "FN_RIGHT_STRING",
+        f"right({{0}}, {_SHORT})",
+        errors={"{1} < 0 AND {0} IS NOT NULL": "'Second argument in RIGHT() cannot be negative'"},
+    ),
+    *emitted("FN_UPPER_STRING", _or_reference(_ASCII, "upper({0})")),
+    *emitted("FN_LOWER_STRING", _or_reference(_ASCII, "lower({0})")),
+    *_trim("trim"),
+    *_trim("ltrim"),
+    *_trim("rtrim"),
+    *emitted("FN_SPLIT_STRING", _split),
+    *reference("FN_ASCII_STRING FN_ASCII_BYTES"),
+    *native("FN_TO_HEX", "lower(hex({0}))"),
+    *native("FN_TO_BASE64", "to_base64({0})"),
+    *reference("FN_FROM_HEX FN_FROM_BASE64"),
+    *reference("FN_STARTS_WITH_BYTES FN_ENDS_WITH_BYTES FN_STRPOS_BYTES FN_REVERSE_BYTES FN_REPLACE_BYTES FN_SUBSTR_BYTES"),
+    *reference("FN_LEFT_BYTES FN_RIGHT_BYTES FN_INSTR_STRING FN_INSTR_BYTES FN_UPPER_BYTES FN_LOWER_BYTES"),
+    *reference("FN_TRIM_BYTES FN_LTRIM_BYTES FN_RTRIM_BYTES FN_SPLIT_BYTES"),
+    *reference("FN_SAFE_CONVERT_BYTES_TO_STRING FN_NORMALIZE_AND_CASEFOLD_STRING"),
+    *reference("FN_TO_CODE_POINTS_STRING FN_TO_CODE_POINTS_BYTES FN_CODE_POINTS_TO_STRING FN_CODE_POINTS_TO_BYTES"),
+    *reference("FN_LPAD_BYTES FN_LPAD_STRING FN_RPAD_BYTES FN_RPAD_STRING FN_REPEAT_BYTES FN_REPEAT_STRING"),
+    *reference("FN_SOUNDEX_STRING FN_TRANSLATE_STRING FN_TRANSLATE_BYTES FN_INITCAP_STRING FN_UNICODE_STRING FN_CHR_STRING"),
+    *emitted("FN_NORMALIZE_STRING", _normalize, Support.UDF),
+    *reference("FN_EDIT_DISTANCE", named=("max_distance",)),
+    *reference("FN_FORMAT_STRING"),
+    *unsupported("FN_TO_BASE32 FN_FROM_BASE32", "GoogleSQL's reference implementation, which it would run in, lacks it"),
+]

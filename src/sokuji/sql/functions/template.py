@@ -1,0 +1,110 @@
+"""How an entry of the signature table says what DuckDB runs: text with `{0}`, `{1}`, ... for the arguments."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+
+from sokuji.sql.functions.base import Call, Function, Support
+from sokuji.types import to_duckdb
+
+Emit = Callable[[Call], str]
+
+_ATOM = re.compile(r"""(?x)
+    \(?-?\d+(\.\d*)?([eE][-+]?\d+)?\)?(::\w+)?   # a number
+    | \w+(\.\w+)* | ("[^"]*")(\."[^"]*")*        # a column
+    | [$]\w+                                     # a parameter
+    | '[^']*'(::\w+)?                            # a string
+""")
+
+
+def atomic(text: str) -> bool:
+    """Whether a text is a column, a parameter or a literal, and so may be repeated at no cost."""
+    return _ATOM.fullmatch(text) is not None
+
+
+def literal(value: str) -> str:
+    """A DuckDB string literal."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def let(values: Sequence[str], body: Callable[..., str]) -> str:
+    """DuckDB text in which each value is computed once, however often `body` repeats it.
+
+    DuckDB has no LET. A lambda over a list of one element is one, for about 20 ns a row; without it a chain of expressions that
+    each repeat an argument would double in size with every link.
+    """
+    if all(atomic(value) for value in values):
+        return f"({body(*values)})"
+    # The name follows from the values: an inner `let` of other values gets another name and hides nothing.
+    name = f"v{zlib.crc32(chr(0).join(values).encode()):08x}"
+    if len(values) == 1:
+        return f"list_transform([{values[0]}], lambda {name}: {body(name)})[1]"
+    packed = ", ".join(f"a{position} := {value}" for position, value in enumerate(values))
+    fields = (f"{name}.a{position}" for position in range(len(values)))
+    return f"list_transform([struct_pack({packed})], lambda {name}: {body(*fields)})[1]"
+
+
+def checked(cases: Mapping[str, str], value: str, *, safe: bool = False) -> str:
+    """`value`, unless a condition among `cases` holds: then the error whose message (a DuckDB expression) it maps to, or NULL if safe."""
+    branches = " ".join(f"WHEN {condition} THEN {'NULL' if safe else f'error({message})'}" for condition, message in cases.items())
+    return f"(CASE {branches} ELSE {value} END)"
+
+
+def expression(*templates: str, errors: Mapping[str, str] | None = None, raises: bool = False) -> Emit:
+    """What writes a call by a template, chosen by the number of arguments when there are several.
+
+    Args:
+        templates: DuckDB text; `{0}` is the first argument, `{type}` the DuckDB type of the result.
+        errors: conditions under which GoogleSQL raises, with the message as a DuckDB expression.
+        raises: DuckDB itself raises for what GoogleSQL raises for.
+    """
+    errors = errors or {}
+    by_arity = {_arity(text): text for text in templates}
+
+    def emit(call: Call) -> str:
+        text = by_arity[len(call.arguments)] if len(by_arity) > 1 else templates[0]
+
+        def body(*arguments: str) -> str:
+            def fill(part: str) -> str:
+                return part.format(*arguments, type=to_duckdb(call.result) if "{type}" in part else "")
+
+            cases = {fill(condition): fill(message) for condition, message in errors.items()}
+            value = fill(text)
+            if call.safe and raises:
+                value = f"TRY({value})"
+            return checked(cases, value, safe=call.safe) if cases else value
+
+        parts = [text, *errors, *errors.values()]
+        repeated = any(sum(part.count(f"{{{position}}}") for part in parts) > 1 for position in range(len(call.arguments)))
+        # Inside TRY an argument's own error would be lost, and DuckDB allows no volatile function there: error() is one.
+        return let(call.arguments, body) if repeated or (call.safe and raises) else f"({body(*call.arguments)})"
+
+    return emit
+
+
+def _arity(text: str) -> int:
+    return max((int(number) + 1 for number in re.findall(r"\{(\d+)\}", text)), default=0)
+
+
+def native(signatures: str, *templates: str, errors: Mapping[str, str] | None = None, raises: bool = False) -> list[Function]:
+    """Entries (names separated by spaces) that one DuckDB function or operator computes."""
+    emit = expression(*templates, errors=errors, raises=raises)
+    return [Function(signature, Support.NATIVE, emit) for signature in signatures.split()]
+
+
+def macro(signatures: str, *templates: str, errors: Mapping[str, str] | None = None, raises: bool = False) -> list[Function]:
+    """Entries that an expression of several DuckDB functions computes."""
+    emit = expression(*templates, errors=errors, raises=raises)
+    return [Function(signature, Support.MACRO, emit) for signature in signatures.split()]
+
+
+def emitted(signatures: str, emit: Emit, support: Support = Support.MACRO) -> list[Function]:
+    """Entries whose text a function writes."""
+    return [Function(signature, support, emit) for signature in signatures.split()]
+
+
+def unsupported(signatures: str, reason: str) -> list[Function]:
+    """Entries that raise."""
+    return [Function(signature, Support.UNSUPPORTED, None, reason) for signature in signatures.split()]

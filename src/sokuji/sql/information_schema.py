@@ -1,0 +1,40 @@
+"""The catalog as tables that SQL can ask: INFORMATION_SCHEMA.SCHEMATA, TABLES and COLUMNS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from sokuji.meta.base import Catalog, Table, TableKind
+from sokuji.sql.names import INFORMATION_SCHEMA
+from sokuji.types import to_arrow
+
+_PROJECT = "sokuji"  # the name in the catalog columns: BigQuery's project, of which there is one here
+
+
+def rows(catalog: Catalog, view: Table) -> pa.Table:
+    """The rows of one of the views; with a dataset in front of INFORMATION_SCHEMA only that dataset's."""
+    dataset = view.ref.dataset.removesuffix(INFORMATION_SCHEMA).removesuffix(".") or None
+    schema = pa.schema([pa.field(column.name, to_arrow(column.type)) for column in view.columns])
+    found = _VIEWS[view.ref.name](catalog, dataset)
+    return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in found], schema=schema)
+
+
+def _schemata(catalog: Catalog, dataset: str | None) -> Iterator[tuple[Any, ...]]:
+    yield from ((_PROJECT, name) for name in catalog.datasets() if dataset in (None, name))
+
+
+def _tables(catalog: Catalog, dataset: str | None) -> Iterator[tuple[Any, ...]]:
+    for table in catalog.tables(dataset):
+        yield _PROJECT, *table.ref, "VIEW" if table.kind is TableKind.VIEW else "BASE TABLE"
+
+
+def _columns(catalog: Catalog, dataset: str | None) -> Iterator[tuple[Any, ...]]:
+    for table in catalog.tables(dataset):
+        for position, column in enumerate(table.columns, start=1):
+            yield _PROJECT, *table.ref, column.name, position, "NO" if column.not_null else "YES", str(column.type)
+
+
+_VIEWS = {"SCHEMATA": _schemata, "TABLES": _tables, "COLUMNS": _columns}

@@ -1,0 +1,161 @@
+"""What a statement's names mean: looked up in the catalog, and handed to ZetaSQL as one small catalog.
+
+A `SimpleCatalog` of everything would be rebuilt with every change to any table (500 datasets of 1,000 columns take seconds), so
+it only holds what statements have named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from zetasql.wasi._pb2.zetasql.proto import simple_catalog_pb2
+from zetasql.wasi._pb2.zetasql.public import function_pb2, simple_table_pb2
+
+from sokuji.errors import NotFoundError, SqlError
+from sokuji.meta.base import Catalog, Column, ModelSignature, Ref, Table, TableKind
+from sokuji.sql.protos import to_type
+from sokuji.types import INT64, STRING, Field
+
+Path = tuple[str, ...]
+"""A name as a statement writes it, one item an identifier: ("karte", "events"), or ("project.karte.events",) in backticks."""
+
+_ARGUMENTS = {
+    "model": function_pb2.ARG_TYPE_MODEL,
+    "relation": function_pb2.ARG_TYPE_RELATION,
+    "constant": function_pb2.ARG_TYPE_ARBITRARY,
+}
+
+INFORMATION_SCHEMA = "INFORMATION_SCHEMA"
+
+_INFORMATION_SCHEMA_VIEWS = {
+    "SCHEMATA": (("catalog_name", STRING), ("schema_name", STRING)),
+    "TABLES": (("table_catalog", STRING), ("table_schema", STRING), ("table_name", STRING), ("table_type", STRING)),
+    "COLUMNS": (
+        ("table_catalog", STRING),
+        ("table_schema", STRING),
+        ("table_name", STRING),
+        ("column_name", STRING),
+        ("ordinal_position", INT64),
+        ("is_nullable", STRING),
+        ("data_type", STRING),
+    ),
+}
+
+
+def ref(path: Sequence[str]) -> Ref:
+    """The table or model a path names: the last two of its dotted parts; a project in front is allowed and not looked at.
+
+    Raises:
+        SqlError: there is no dataset in it, or there are too many parts.
+    """
+    text = ".".join(path)
+    parts = text.split(".")
+    if not 2 <= len(parts) <= 3 or "" in parts:
+        raise SqlError(f'Table "{text}" must be qualified with a dataset (e.g. dataset.table).')
+    return Ref(parts[-2], parts[-1])
+
+
+def dataset(path: Sequence[str]) -> str:
+    """The dataset a path names: the last of its dotted parts; a project in front is allowed and not looked at."""
+    return ".".join(path).split(".")[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateFunction:
+    """The one-off table function, with fixed output columns, that stands for one call.
+
+    `arguments` are "model", "relation" or "constant".
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    output: tuple[Field, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the paths of one statement stand for."""
+
+    tables: Mapping[Path, Table]
+    models: Mapping[Path, ModelSignature] = field(default_factory=dict)
+    functions: tuple[PrivateFunction, ...] = ()
+
+
+def find_tables(catalog: Catalog, paths: Iterable[Path]) -> dict[Path, Table]:
+    """The table behind each path; one that is not there is left out, and ZetaSQL says so where it is named."""
+    found = {}
+    for path in paths:
+        table = _find_table(catalog, path)
+        if table is not None:
+            found[path] = table
+    return found
+
+
+def _find_table(catalog: Catalog, path: Path) -> Table | None:
+    parts = ".".join(path).split(".")
+    if len(parts) > 1 and parts[-2].upper() == INFORMATION_SCHEMA:
+        return _information_schema(parts)
+    if len(parts) == 1:
+        return None
+    try:
+        return catalog.table(ref(path))
+    except NotFoundError:
+        return None
+
+
+def _information_schema(parts: list[str]) -> Table | None:
+    view = parts[-1].upper()
+    columns = _INFORMATION_SCHEMA_VIEWS.get(view)
+    if columns is None:
+        return None
+    scope = parts[-3] if len(parts) > 2 else ""
+    return Table(Ref(f"{scope}.{INFORMATION_SCHEMA}", view), TableKind.VIEW, tuple(Column(name, type_) for name, type_ in columns))
+
+
+def find_model(catalog: Catalog, path: Path) -> ModelSignature | None:
+    """The model a path names."""
+    wanted = ref(path)
+    return next((model for model in catalog.models(wanted.dataset) if model.ref == wanted), None)
+
+
+def to_catalog(names: Names, language_options: Any) -> Any:
+    """The `SimpleCatalogProto` in which every path of `names` resolves. A table's `full_name` is its `Ref`."""
+    root = simple_catalog_pb2.SimpleCatalogProto(name="root")
+    root.builtin_function_options.language_options.CopyFrom(language_options)
+    for path, table in names.tables.items():
+        proto = _folder(root, path[:-1]).table.add(name=path[-1], full_name=str(table.ref))
+        for column in table.columns:
+            proto.column.add(name=column.name, type=to_type(column.type))
+    for number, (path, model) in enumerate(names.models.items()):
+        proto = _folder(root, path[:-1]).model.add(name=path[-1], id=number)
+        proto.input.extend(_column(item) for item in model.inputs)
+        proto.output.extend(_column(item) for item in model.outputs)
+    for function in names.functions:
+        _add_function(root, function)
+    return root
+
+
+def _column(item: Field) -> Any:
+    return simple_table_pb2.SimpleColumnProto(name=item.name, type=to_type(item.type))
+
+
+def _add_function(root: Any, function: PrivateFunction) -> None:
+    proto = root.custom_tvf.add(name_path=[function.name], type=function_pb2.FunctionEnums.FIXED_OUTPUT_SCHEMA_TVF)
+    for kind in function.arguments:
+        # ZetaSQL aborts on an argument of a signature that does not say how often it occurs.
+        proto.signature.argument.add(kind=_ARGUMENTS[kind], num_occurrences=1)
+    result = proto.signature.return_type
+    result.kind, result.num_occurrences = function_pb2.ARG_TYPE_RELATION, 1
+    for column in function.output:
+        result.options.relation_input_schema.column.add(name=column.name, type=to_type(column.type))
+
+
+def _folder(root: Any, path: Path) -> Any:
+    folder = root
+    for name in path:
+        # SimpleCatalog's names are case-insensitive; two datasets that differ in case only share one folder.
+        known = (child for child in folder.catalog if child.name.lower() == name.lower())
+        folder = next(known, None) or folder.catalog.add(name=name)
+    return folder

@@ -1,0 +1,128 @@
+"""One statement while it runs: what its tables, table functions and parameters are, and its queries."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sokuji.errors import SqlError, UnsupportedSqlError
+from sokuji.lake.base import Lake, Snapshot
+from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
+from sokuji.sql.analyzer import Analysis, Analyzer, Parameters
+from sokuji.sql.duck import Run
+from sokuji.sql.emit import emit_query
+from sokuji.sql.emit.literals import duckdb_type, literal
+from sokuji.sql.information_schema import rows
+from sokuji.sql.names import INFORMATION_SCHEMA
+from sokuji.sql.protos import from_type, from_value, leaf, python_type, span
+from sokuji.sql.relations import quote, relation
+from sokuji.sql.result import Result
+from sokuji.types import Field
+
+
+class Session:
+    """The `Queries` of statement handlers and the `Relations` of the emitter, for one analysed statement.
+
+    A view inside it gets a session of its own on the same run; `within` are the views around it.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        lake: Lake,
+        analyzer: Analyzer,
+        *,
+        run: Run,
+        analysis: Analysis,
+        parameters: Parameters | None = None,
+        within: tuple[Ref, ...] = (),
+        snapshots: dict[tuple[Ref, dt.datetime | None], Snapshot] | None = None,
+    ) -> None:
+        self.catalog, self.lake, self.run, self.analysis = catalog, lake, run, analysis
+        self._analyzer, self._parameters, self._within = analyzer, parameters, within
+        self._snapshots = {} if snapshots is None else snapshots
+        named = parameters if isinstance(parameters, Mapping) else dict(zip(itertools.count(1), parameters or (), strict=False))
+        # Literals: text that no value can break out of, and that DuckDB can fold.
+        self.parameters = {str(name).lower(): literal(value, python_type(value)) for name, value in named.items()}
+
+    def run_query(self, output_columns: Sequence[Any], scan: Any) -> Result:
+        """Run a resolved query (`ResolvedOutputColumnProto` list and `AnyResolvedScanProto`) with the statement's parameters."""
+        schema = output_schema(output_columns)
+        return Result(schema, self.run.stream(emit_query(output_columns, scan, self, self.parameters), schema))
+
+    def option_values(self, options: Sequence[Any]) -> dict[str, Any]:
+        """`OPTIONS(...)` as Python values by lower-cased name; ARRAY as list, STRUCT as dict."""
+        return {option.name.lower(): self._value(option.value) for option in options}
+
+    def check(self) -> None:
+        """Raises QueryCancelledError when the statement was cancelled, or its time is up."""
+        self.run.check()
+
+    def _value(self, expression: Any) -> Any:
+        kind, node = leaf(expression)
+        if kind == "resolved_literal_node":
+            return from_value(node.value.value, from_type(node.value.type))
+        if kind == "resolved_parameter_node" and node.position and isinstance(self._parameters, Sequence):
+            return self._parameters[node.position - 1]
+        part = self.analysis.source.part(*span(expression))
+        value, _ = self._analyzer.constant(part, self._parameters if isinstance(self._parameters, Mapping) else None)
+        return value
+
+    def snapshot(self, ref: Ref, at: dt.datetime | None = None) -> Snapshot:
+        """What the statement reads of a table: the same however often it asks."""
+        key = (ref, at)
+        if key not in self._snapshots:
+            self._snapshots[key] = self.lake.snapshot(ref, at=at)
+        return self._snapshots[key]
+
+    def renew(self) -> None:
+        """Let the statement read the newest versions from here on, as one does that starts over."""
+        self._snapshots.clear()
+
+    def table(self, scan: Any) -> str:
+        """A relation with the columns of a `ResolvedTableScanProto`."""
+        table = next(table for table in self.analysis.tables.values() if str(table.ref) == scan.table.full_name)
+        wanted = {column.name for column in scan.parent.column_list}
+        columns = [column for column in table.columns if column.name in wanted]
+        at = self._value(scan.for_system_time_expr) if scan.HasField("for_system_time_expr") else None
+        if table.ref.dataset.endswith(INFORMATION_SCHEMA):
+            return self.run.register(rows(self.catalog, table))
+        if table.kind is not TableKind.VIEW:
+            return relation(self.snapshot(table.ref, at), columns, self.run)
+        if at is not None:
+            raise UnsupportedSqlError(f"FOR SYSTEM_TIME AS OF on the view {table.ref}: use it on the tables inside the view")
+        return self._view(table, columns)
+
+    def _view(self, view: Table, columns: Sequence[Column]) -> str:
+        if view.ref in self._within or view.query is None:
+            raise SqlError(f"The view {view.ref} is defined by itself: {' -> '.join(map(str, (*self._within, view.ref)))}")
+        try:
+            analysis = self._analyzer.analyze(view.query)
+        except SqlError as error:
+            raise SqlError(f"Invalid view {view.ref}: {error}") from error
+        within = (*self._within, view.ref)
+        inner = Session(self.catalog, self.lake, self._analyzer, run=self.run, analysis=analysis, within=within, snapshots=self._snapshots)
+        query = emit_query(analysis.node.output_column_list, analysis.node.query, inner)
+        # The view's columns are as they were when it was made: its tables may have changed since.
+        places = {column.name: f"o{place}" for place, column in enumerate(view.columns, start=1)}
+        items = (f"CAST({places[column.name]} AS {duckdb_type(column.type)}) AS {quote(column.name)}" for column in columns)
+        return f"(SELECT {', '.join(items) or 1} FROM ({query}))"
+
+    def table_function(self, scan: Any, query: str | None) -> str:
+        """Run a call and give the relation of its rows; they are kept in a table, since the query may read them twice."""
+        resolved = self.analysis.calls[scan.tvf.name]
+        rows = None
+        if query is not None and resolved.call.input is not None:
+            rows = self.run.stream(query, resolved.call.input)
+        return self.run.store(resolved.function.run(resolved.call, rows))
+
+
+def output_schema(output_columns: Sequence[Any]) -> tuple[Field, ...]:
+    """The names and types of a query's columns; those without a name are called f0_, f1_, ... as BigQuery does."""
+    unnamed = itertools.count()
+    return tuple(
+        Field(f"f{next(unnamed)}_" if column.name.startswith("$") else column.name, from_type(column.column.type))
+        for column in output_columns
+    )

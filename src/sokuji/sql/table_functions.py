@@ -1,0 +1,233 @@
+"""Calls of `ML.*` table functions, made digestible for ZetaSQL.
+
+ZetaSQL must know a function's output columns before it resolves what is around the call, and these follow from the model and the
+input. So each call, inner ones first, is resolved alone: its input is analysed as a query of its own (with the WITH clauses it
+sees), its constants are evaluated, the function is asked for its columns, and the call is renamed, in place and at the same
+length, to a private function that has exactly these columns.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from google.protobuf.message import Message
+
+from sokuji.errors import SqlError, UnsupportedSqlError
+from sokuji.meta.base import ModelSignature
+from sokuji.sql.extension import Call, TableFunction
+from sokuji.sql.names import Path, PrivateFunction
+from sokuji.sql.protos import children, nodes, span
+from sokuji.sql.statement import Statement
+from sokuji.types import Field, Kind, Type
+
+Span = tuple[int, int]
+"""Start and end in bytes of a statement's text, as ZetaSQL's parse locations are."""
+
+_MAY_CALL = re.compile(r"\bml\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedCall:
+    """A call under its private name, with everything it needs to run."""
+
+    private: PrivateFunction
+    function: TableFunction
+    call: Call
+    model_path: Path | None
+
+
+class Resolver(Protocol):
+    """What resolving a call needs from the analyzer."""
+
+    def parse(self, statement: Statement) -> Message:
+        """The syntax tree (`AnyASTStatementProto`)."""
+
+    def columns(self, statement: Statement, calls: Sequence[ResolvedCall]) -> tuple[Field, ...]:
+        """The output columns of a query; positional parameters are named `@_<position>` in it."""
+
+    def constant(self, statement: Statement) -> tuple[Any, Type]:
+        """The value of an expression without columns; positional parameters are named `@_<position>` in it."""
+
+    def model(self, path: Path) -> ModelSignature | None:
+        """The model of that name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A call in the syntax tree, and the WITH entries it sees: spans, each with whether it is RECURSIVE, outer ones first."""
+
+    node: Any
+    scopes: tuple[tuple[Span, bool], ...]
+
+
+def resolve_calls(
+    statement: Statement, functions: Mapping[str, TableFunction], resolver: Resolver
+) -> tuple[Statement, tuple[ResolvedCall, ...]]:
+    """The statement with every call renamed, and the calls.
+
+    Raises:
+        SqlError: unknown function or model, an input that does not resolve, or arguments the function refuses.
+    """
+    if not _MAY_CALL.search(statement.text):
+        return statement, ()
+    tree = resolver.parse(statement)
+    found = [item for item in _find(tree, ()) if _name(item.node).startswith("ml.")]
+    found.sort(key=lambda item: span(item.node)[1])
+    parameters = sorted((span(node)[0], node.position) for node in nodes(tree, "ASTParameterExprProto") if node.position)
+    calls: list[ResolvedCall] = []
+    for item in found:
+        call = _CallResolver(statement, functions, resolver, parameters, tuple(calls)).resolve(item)
+        calls.append(call)
+        statement = _renamed(statement, span(item.node.name), call.private.name)
+    return statement, tuple(calls)
+
+
+def _renamed(statement: Statement, place: Span, alias: str) -> Statement:
+    data = statement.text.encode()
+    start, end = place
+    text = data[:start] + alias.encode().ljust(end - start) + data[end:]
+    return Statement(text.decode(), statement.script, statement.pieces, statement.tables)
+
+
+class _CallResolver:
+    def __init__(
+        self,
+        statement: Statement,
+        functions: Mapping[str, TableFunction],
+        resolver: Resolver,
+        parameters: Sequence[tuple[int, int]],  # where each `?` is, and its position
+        inner: tuple[ResolvedCall, ...],
+    ) -> None:
+        self.statement, self.functions, self.resolver, self.parameters, self.inner = statement, functions, resolver, parameters, inner
+        self.data = statement.text.encode()
+
+    def resolve(self, item: _Found) -> ResolvedCall:
+        name = _name(item.node)
+        function = self.functions.get(name)
+        if function is None:
+            raise self.error(_unknown(name, self.functions), span(item.node.name))
+        kinds, model, model_path, relation = [], None, None, None
+        settings: dict[str, Any] = {}
+        constants: list[Any] = []
+        for entry in item.node.argument_entries:
+            kind = _kind(entry)
+            kinds.append(kind)
+            if kind == "model":
+                model_path, model = self.model(entry)
+            elif kind == "relation":
+                relation = self.input(entry, item.scopes)
+            elif kind == "constant":
+                value, type_ = self.constant(entry)
+                if type_.kind is Kind.STRUCT:
+                    settings = {key.lower(): item for key, item in (value or {}).items()}
+                else:
+                    constants.append(value)
+            else:
+                raise self.error(f"{name.upper()} does not take {kind} arguments", span(entry), UnsupportedSqlError)
+        call = Call(model, relation, settings, tuple(constants))
+        try:
+            output = function.schema(call)
+        except SqlError as error:
+            raise self.error(error.message, span(item.node), type(error)) from error
+        return ResolvedCall(PrivateFunction(f"_{len(self.inner)}", tuple(kinds), output), function, call, model_path)
+
+    def model(self, entry: Any) -> tuple[Path, ModelSignature]:
+        path = entry.model_clause.model_path
+        names = tuple(name.id_string for name in path.names)
+        model = self.resolver.model(names)
+        if model is None:
+            raise self.error(f"Not found: Model {'.'.join(names)}", span(path))
+        return names, model
+
+    def input(self, entry: Any, scopes: Sequence[tuple[Span, bool]]) -> tuple[Field, ...]:
+        """The columns of a relation argument: of `WITH ... SELECT * FROM <argument>`."""
+        start, end = span(entry)
+        if entry.HasField("table_clause"):
+            clause = entry.table_clause
+            start, end = span(clause.table_path if clause.HasField("table_path") else clause.tvf)
+        parts: list[str | Span] = []
+        for entries, recursive in scopes:
+            parts += ["WITH RECURSIVE " if recursive else "WITH ", entries, " SELECT * FROM ("]
+        parts += ["SELECT * FROM ", (start, end), ")" * len(scopes)]
+        return self.resolver.columns(self.excerpt(parts), self.inner)
+
+    def constant(self, entry: Any) -> tuple[Any, Type]:
+        return self.resolver.constant(self.excerpt([span(entry)]))
+
+    def excerpt(self, parts: Sequence[str | Span]) -> Statement:
+        """A statement of pieces of this one and text between them."""
+        text = ""
+        pieces: list[tuple[int, int]] = []
+        for part in self.named(parts):
+            if isinstance(part, str):
+                text += part
+                continue
+            # Places in text put between belong to no place in the script; the piece before or after is close enough.
+            pieces.append((len(text), self.script_offset(part[0])))
+            text += self.data[part[0] : part[1]].decode()
+        return Statement(text, self.statement.script, tuple(pieces), self.statement.tables)
+
+    def named(self, parts: Sequence[str | Span]) -> Iterator[str | Span]:
+        """The same parts, each `?` in them a name: a piece does not keep its positions."""
+        for part in parts:
+            if isinstance(part, str):
+                yield part
+                continue
+            start, end = part
+            for at, position in self.parameters:
+                if start <= at < end:
+                    yield (start, at)
+                    yield f"@_{position}"
+                    start = at + 1
+            yield (start, end)
+
+    def script_offset(self, byte: int) -> int:
+        # The statement's own pieces are one: renaming keeps lengths.
+        return self.statement.pieces[0][1] + len(self.data[:byte].decode())
+
+    def error(self, message: str, place: Span, kind: type[SqlError] = SqlError) -> SqlError:
+        return self.statement.error_at(message, len(self.data[: place[0]].decode()), kind)
+
+
+def _unknown(name: str, functions: Mapping[str, TableFunction]) -> str:
+    near = difflib.get_close_matches(name, functions, 1)
+    hint = f"; did you mean {near[0].upper()}?" if near else "."
+    return f"Table function not found: {name.upper()}{hint} Known: {', '.join(sorted(functions)).upper()}"
+
+
+def _name(node: Any) -> str:
+    return ".".join(name.id_string for name in node.name.names).lower()
+
+
+def _kind(entry: Any) -> str:
+    if entry.HasField("model_clause"):
+        return "model"
+    if entry.HasField("table_clause") or entry.expr.WhichOneof("node") == "ast_expression_subquery_node":
+        return "relation"
+    if entry.HasField("expr"):
+        return "named" if entry.expr.WhichOneof("node") == "ast_named_argument_node" else "constant"
+    return "connection or descriptor"
+
+
+def _find(message: Message, scopes: tuple[tuple[Span, bool], ...]) -> Iterator[_Found]:
+    """Every table function call below `message`, with the WITH entries in its scope."""
+    name = message.DESCRIPTOR.name
+    if name == "ASTTVFProto":
+        yield _Found(message, scopes)
+    below = list(children(message))
+    if name == "ASTQueryProto" and message.HasField("with_clause"):
+        clause: Any = message.with_clause
+        entries = getattr(clause, "with")
+        end = start = span(entries[0])[0]
+        for entry in entries:
+            visible = scopes if end == start else (*scopes, ((start, end), clause.recursive))
+            yield from _find(entry, visible)
+            end = span(entry)[1]
+        scopes = (*scopes, ((start, end), clause.recursive))
+        below = [child for child in below if child.DESCRIPTOR.name != "ASTWithClauseProto"]
+    for child in below:
+        yield from _find(child, scopes)

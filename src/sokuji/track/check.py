@@ -1,0 +1,151 @@
+"""What an event must be to be accepted: the exact rules, applied to one event at a time.
+
+`columns` screens whole batches first and asks here only about events that are not plainly good.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+from msgspec import Raw
+
+from sokuji.events import EventType
+from sokuji.track.request import Refusal, WireEvent
+
+TYPES = frozenset(EventType)
+
+# What a client writes when it has no id: JavaScript's and Python's ways to print "nothing", and objects printed by accident. Taken as
+# ids they would make one visitor of many. The empty text is not among them: some SDKs send it for "none", and so it is read.
+_NOT_IDS = ("null", "undefined", "none", "nil", "nan", "[object Object]", "true", "false", "anonymous", "guest", " ")
+ILLEGAL_IDS = frozenset(form for text in _NOT_IDS for form in (text, text.lower(), text.upper(), text.title(), f'"{text}"', f"'{text}'"))
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_BRACKETS = re.compile(rb"[{}\[\]]")
+_FRACTION = re.compile(r"([.,]\d{6})\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The largest event that is taken: bytes of all that would be stored of it, and nesting of its JSON objects."""
+
+    event_bytes: int = 32 * 1024
+    depth: int = 64
+
+
+def check(event: WireEvent, limits: Limits) -> Refusal | None:
+    """Bring `event` into its one normal form; the reason, if it cannot be accepted.
+
+    Afterwards a message id is there, empty ids are None, the timestamp is one that Arrow reads, objects that are null are empty,
+    and everything that has no column of its own is in `properties`.
+    """
+    return _check_type(event) or _check_ids(event) or _check_objects(event) or _check_timestamp(event) or _check_size(event, limits)
+
+
+def _check_type(event: WireEvent) -> Refusal | None:
+    if event.type not in TYPES:
+        return Refusal("unknown_type", f"type is {_shown(event.type)}; expected one of {', '.join(EventType)}")
+    if event.type != EventType.TRACK:
+        event.event = event.type
+    elif not event.event:
+        return Refusal("missing_event", f"event is {_shown(event.event)}; a track call needs the event's name in it")
+    return None
+
+
+def _check_ids(event: WireEvent) -> Refusal | None:
+    event.message_id = event.message_id or str(uuid.uuid4())
+    event.anonymous_id = event.anonymous_id or None
+    event.user_id = event.user_id or None
+    previous_id = event.previous_id if event.type == EventType.ALIAS else None
+    for name, value in (("anonymousId", event.anonymous_id), ("userId", event.user_id), ("previousId", previous_id)):
+        if value in ILLEGAL_IDS:
+            return Refusal("illegal_id", f"{name} is {_shown(value)}, which is what a client sends that has none; leave it out instead")
+    if event.anonymous_id is None and event.user_id is None:
+        return Refusal("missing_id", "neither anonymousId nor userId is there; an event needs one of them")
+    if event.type == EventType.GROUP and not event.group_id:
+        return Refusal("missing_group_id", f"groupId is {_shown(event.group_id)}; a group call needs it")
+    if event.type == EventType.ALIAS and not (event.previous_id and event.user_id):
+        return Refusal("missing_previous_id", "an alias call needs both previousId and userId")
+    return None
+
+
+def _check_objects(event: WireEvent) -> Refusal | None:
+    for name in ("context", "properties", "traits"):
+        text = bytes(getattr(event, name))
+        if text == b"null":
+            setattr(event, name, Raw())
+        elif text and not text.startswith(b"{"):
+            return Refusal("wrong_type", f"{name} is {text[:40].decode()}; expected an object")
+    if event.type == EventType.IDENTIFY:
+        event.properties = event.traits or _context_traits(event.context)
+    elif event.type == EventType.GROUP:
+        event.properties = _with(event.traits, group_id=event.group_id)
+    elif event.type == EventType.ALIAS:
+        event.properties = _with(event.properties, previous_id=event.previous_id)
+    elif event.type != EventType.TRACK:
+        event.properties = _with(event.properties, name=event.name, category=event.category)
+    return None
+
+
+class _Context(msgspec.Struct):
+    traits: Raw = Raw()
+
+
+def _context_traits(context: Raw) -> Raw:
+    """Where RudderStack's SDKs put the traits of an identify call."""
+    traits = msgspec.json.decode(context, type=_Context).traits if context else Raw()
+    return traits if bytes(traits).startswith(b"{") else Raw()
+
+
+def _with(properties: Raw, **values: str | None) -> Raw:
+    """`properties` with `values` in it, which win over what it says itself."""
+    added = {name: Raw(msgspec.json.encode(value)) for name, value in values.items() if value is not None}
+    if not added:
+        return properties
+    return Raw(msgspec.json.encode((msgspec.json.decode(properties, type=dict[str, Raw]) if properties else {}) | added))
+
+
+def _check_timestamp(event: WireEvent) -> Refusal | None:
+    text = event.timestamp or event.original_timestamp or None
+    event.timestamp, event.original_timestamp = None, None
+    if text is not None:
+        event.timestamp = normal_timestamp(text)
+        if event.timestamp is None:
+            return Refusal("bad_timestamp", f"timestamp is {_shown(text)}; expected ISO 8601, such as 2026-11-23T12:00:00.000Z")
+    return None
+
+
+def normal_timestamp(text: str) -> str | None:
+    """ISO 8601 text as UTC to the microsecond, in the one form that Arrow reads; None where it is no time. Without a zone it is UTC."""
+    try:
+        time = datetime.fromisoformat(_FRACTION.sub(r"\1", text))
+        time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return time.isoformat()
+
+
+def _check_size(event: WireEvent, limits: Limits) -> Refusal | None:
+    texts = (event.type, event.message_id, event.event, event.anonymous_id, event.user_id)
+    size = sum(len(text.encode()) for text in texts if text) + len(bytes(event.context)) + len(bytes(event.properties))
+    if size > limits.event_bytes:
+        return Refusal("too_large", f"the event has {size} bytes; at most {limits.event_bytes} are taken")
+    deepest = max(_depth(bytes(event.context)), _depth(bytes(event.properties)))
+    if deepest > limits.depth:
+        return Refusal("too_deep", f"the event's JSON is nested {deepest} deep; at most {limits.depth} is taken")
+    return None
+
+
+def _depth(text: bytes) -> int:
+    depth = deepest = 0
+    for bracket in _BRACKETS.findall(_STRING.sub(b"", text)):
+        depth += 1 if bracket in b"{[" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _shown(value: str | None) -> str:
+    return "missing" if value is None else repr(value if len(value) <= 80 else value[:80] + "…")

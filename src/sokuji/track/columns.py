@@ -1,0 +1,242 @@
+"""Events to Arrow: the columns of many requests at once, screened for events that are not plainly good.
+
+This is the collector's inner loop. Every step works on whole columns: a list comprehension over an attribute, a join, one call into
+Arrow or numpy. Nothing runs Python code per event unless the screen finds something odd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+import pyarrow as pa
+from msgspec import Raw
+from numpy.typing import NDArray
+
+from sokuji.events import EVENT_SCHEMA, TIMESTAMP, EventType, TimeRule
+from sokuji.track.check import ILLEGAL_IDS, Limits, check, normal_timestamp
+from sokuji.track.parse import refused, texts
+from sokuji.track.partition import partitions_of
+from sokuji.track.request import Refusal, Request, WireEvent
+from sokuji.track.skew import ClockOffsets
+
+_RULES = pa.array([rule.value for rule in TimeRule])
+_CLIENT, _SKEW, _CLAMPED, _RECEIVED, _TRUSTED = range(len(TimeRule))
+_YEAR_ONE_US = -62_135_596_800_000_000  # the first moment of GoogleSQL's TIMESTAMP
+_ONLY_TRACK = {EventType.TRACK.value}
+_TYPE_BYTES_MAX = max(map(len, EventType))
+_SUSPECT_IDS = ILLEGAL_IDS | {""}
+
+
+def to_arrow(requests: Sequence[Request], partitions: int, limits: Limits, clocks: ClockOffsets) -> dict[int, pa.RecordBatch]:
+    """The good events of `requests` by partition, each in order of arrival; the others are added to their request's `refused`."""
+    for request in requests:
+        request.stored = len(request.events)
+    events = list(chain.from_iterable([request.events for request in requests]))
+    if not events:
+        return {}
+    owners = np.repeat(np.arange(len(requests)), [len(request.events) for request in requests])
+    columns = _Columns(events)
+    odd = columns.odd_rows(limits)
+    if odd:
+        bad = {row: refusal for row in odd if (refusal := check(events[row], limits))}
+        _refuse(bad, requests, owners)
+        events = [event for row, event in enumerate(events) if row not in bad]
+        owners = np.delete(owners, list(bad))
+        columns = _Columns(events)
+    batch = columns.batch(_Requests(requests, clocks), owners)
+    return _split(batch, partitions_of([event.anonymous_id or event.user_id or "" for event in events], partitions))
+
+
+def _split(batch: pa.RecordBatch, numbers: NDArray[np.uint32]) -> dict[int, pa.RecordBatch]:
+    """The rows of each partition; `numbers` says which a row is in."""
+    # Arrow moves the rows and lets other threads run meanwhile: cheaper than ordering the events before.
+    batch = batch.take(pa.array(np.argsort(numbers, kind="stable")))
+    counts = np.bincount(numbers)
+    starts = (np.cumsum(counts) - counts).tolist()
+    return {number: batch.slice(starts[number], count) for number, count in enumerate(counts.tolist()) if count}
+
+
+def _refuse(bad: dict[int, Refusal], requests: Sequence[Request], owners: NDArray[np.intp]) -> None:
+    """Note refusals, by row in order of arrival, at the requests the rows came in."""
+    originals: dict[int, list[bytes]] = {}
+    for row, refusal in sorted(bad.items()):
+        owner = int(owners[row])
+        request = requests[owner]
+        if owner not in originals:
+            originals[owner] = texts(request)
+        position = request.position(row - int(np.searchsorted(owners, owner)))
+        request.stored -= 1
+        request.refused.append(refused(position, refusal, originals[owner][position]))
+
+
+class _Requests:
+    """What events have from the request they came in: one value a request, taken to rows at the end."""
+
+    def __init__(self, requests: Sequence[Request], clocks: ClockOffsets) -> None:
+        sources = {source: number for number, source in enumerate({request.source for request in requests})}
+        self.source_names = pa.array([source.name for source in sources])
+        self.datasets = pa.array([source.dataset for source in sources])
+        self.sources = np.array([sources[request.source] for request in requests])
+        self.received = np.array([request.received_at for request in requests], np.int64)
+        self.historical = np.array([request.historical for request in requests], np.bool_)
+        self.sent = _sent_times([request.sent_at for request in requests])
+        differences = (self.received - _microseconds(self.sent)).tolist()
+        known = np.asarray(self.sent.is_valid()).tolist()
+        self.corrections = np.array(
+            [
+                clocks.correction(_device(request), difference, request.received_at) if sent and request.events else 0
+                for request, difference, sent in zip(requests, differences, known, strict=True)
+            ],
+            np.int64,
+        )
+
+
+def _device(request: Request) -> tuple[str, str]:
+    """Whose clock stamped a request: a browser's or a phone's, if all is from one visitor; else that of the server it came from."""
+    first, last = request.events[0], request.events[-1]
+    visitor = first.anonymous_id or first.user_id
+    return (request.source.name, visitor if visitor and visitor == (last.anonymous_id or last.user_id) else request.sender)
+
+
+class _Columns:
+    """The columns that come from the events themselves."""
+
+    def __init__(self, events: list[WireEvent]) -> None:
+        self._events = events
+        self._types = [event.type for event in events]
+        self._visitor_list = [event.anonymous_id for event in events]
+        self._user_list = [event.user_id for event in events]
+        self._type = _strings(self._types)
+        self._message_id = _strings([event.message_id for event in events])
+        self._event_name = _strings([event.event for event in events])
+        self._visitor_id = _strings(self._visitor_list)
+        self._user_id = _strings(self._user_list)
+        self._context = _Json([event.context for event in events])
+        self._properties = _Json([event.properties for event in events])
+        self._time_list = [event.timestamp or event.original_timestamp for event in events]
+        try:
+            self._time = _strings(self._time_list).cast(TIMESTAMP)
+        except pa.ArrowInvalid:
+            self._time = None
+
+    def odd_rows(self, limits: Limits) -> list[int]:
+        """Rows that must be looked at one by one, ascending; every other row is good, and in its normal form."""
+        odd: set[int] = set()
+        if set(self._types) != _ONLY_TRACK:
+            odd.update(row for row, type_ in enumerate(self._types) if type_ != EventType.TRACK)
+        if self._time is None:
+            odd.update(row for row, text in enumerate(self._time_list) if text)
+        for ids in (self._visitor_list, self._user_list):
+            if not _SUSPECT_IDS.isdisjoint(ids):
+                odd.update(row for row, id_ in enumerate(ids) if id_ in _SUSPECT_IDS)
+        sizes = self._context.lengths + self._properties.lengths
+        for required in (self._message_id, self._event_name):
+            lengths = _lengths(required)
+            odd.update(np.flatnonzero(lengths == 0).tolist())
+            sizes += lengths
+        visitor, user = _lengths(self._visitor_id), _lengths(self._user_id)
+        sizes += visitor + user + _TYPE_BYTES_MAX
+        odd.update(np.flatnonzero((visitor + user == 0) | (sizes > limits.event_bytes)).tolist())
+        odd.update(self._context.odd_rows(limits.depth))
+        odd.update(self._properties.odd_rows(limits.depth))
+        return sorted(odd)
+
+    def batch(self, requests: _Requests, owners: NDArray[np.intp]) -> pa.RecordBatch:
+        """The rows as the log stores them; row i came in request `owners[i]`."""
+        received = requests.received[owners]
+        historical = requests.historical[owners]
+        if any(flags := [event.historical for event in self._events]):
+            historical |= np.array(flags)
+        event_time, rules = _event_times(self._time, received, requests.corrections[owners], historical)
+        sources = pa.array(requests.sources[owners])
+        columns = {
+            "dataset": requests.datasets.take(sources),
+            "source": requests.source_names.take(sources),
+            "message_id": self._message_id,
+            "type": self._type,
+            "event_name": self._event_name,
+            "visitor_id": self._visitor_id,
+            "user_id": self._user_id,
+            "event_time": _timestamps(event_time),
+            "original_time": self._time,
+            "sent_at": requests.sent.take(pa.array(owners)),
+            "received_at": _timestamps(received),
+            "time_rule": _RULES.take(pa.array(rules)),
+            "historical": pa.array(historical),
+            "context": self._context.array(),
+            "properties": self._properties.array(),
+        }
+        return pa.RecordBatch.from_arrays([columns[name] for name in EVENT_SCHEMA.names], schema=EVENT_SCHEMA)
+
+
+class _Json:
+    """A column of JSON objects: the texts end to end, not copied one by one."""
+
+    def __init__(self, raws: list[Raw]) -> None:
+        self._data = b"".join(raws)
+        self.lengths = np.fromiter(map(len, raws), np.int32, len(raws))
+        self._offsets = np.zeros(len(raws) + 1, np.int32)
+        np.cumsum(self.lengths, out=self._offsets[1:])
+
+    def odd_rows(self, depth: int) -> list[int]:
+        """Rows that are no object, or may be nested deeper than `depth`: they open more objects and arrays than that."""
+        data = np.frombuffer(self._data, np.uint8)
+        present = np.flatnonzero(self.lengths)
+        odd: list[int] = present[data[self._offsets[:-1][present]] != ord("{")].tolist()
+        # "[" and "{" differ in one bit, so one pass finds both; text inside strings only makes the estimate larger.
+        opens = np.flatnonzero((data | 0x20) == ord("{"))
+        if len(opens) > depth:
+            counts = np.bincount(np.searchsorted(self._offsets, opens, side="right") - 1, minlength=len(self.lengths))
+            odd += np.flatnonzero(counts > depth).tolist()
+        return odd
+
+    def array(self) -> pa.Array:
+        """As Arrow text, null where a text is empty."""
+        absent = self.lengths == 0
+        validity = pa.py_buffer(np.packbits(~absent, bitorder="little")) if absent.any() else None
+        return pa.StringArray.from_buffers(len(self.lengths), pa.py_buffer(self._offsets), pa.py_buffer(self._data), validity)
+
+
+def _event_times(
+    original: pa.Array, received: NDArray[np.int64], corrections: NDArray[np.int64], historical: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
+    """The time to compute with, and the rule it was found by, of every row (`TimeRule` says what they mean)."""
+    stamped = np.asarray(original.is_valid())
+    corrected = _microseconds(original) + np.where(historical, 0, corrections)
+    future = stamped & ~historical & (corrected > received)
+    times = np.where(stamped & ~future, np.maximum(corrected, _YEAR_ONE_US), received)
+    rules = np.where(corrections != 0, _SKEW, _CLIENT)
+    rules[historical] = _TRUSTED
+    rules[future] = _CLAMPED
+    rules[~stamped] = _RECEIVED
+    return times, rules.astype(np.int8)
+
+
+def _sent_times(texts: list[str | None]) -> pa.Array:
+    """`sentAt` says something about the clock only: one that is no time is as good as none."""
+    try:
+        return _strings(texts).cast(TIMESTAMP)
+    except pa.ArrowInvalid:
+        return _strings([normal_timestamp(text) if text else None for text in texts]).cast(TIMESTAMP)
+
+
+def _strings(values: list[str | None]) -> pa.Array:
+    return pa.array(values, pa.string())
+
+
+def _lengths(strings: pa.Array) -> NDArray[np.int32]:
+    """Bytes of each text, 0 where it is null."""
+    offsets = np.frombuffer(strings.buffers()[1], np.int32, len(strings) + 1)
+    return offsets[1:] - offsets[:-1]
+
+
+def _microseconds(times: pa.Array) -> NDArray[np.int64]:
+    """As numbers, 0 where a time is null."""
+    numbers = times.view(pa.int64())
+    return np.asarray(numbers.fill_null(0) if numbers.null_count else numbers)
+
+
+def _timestamps(microseconds: NDArray[np.int64]) -> pa.Array:
+    return pa.array(microseconds).view(TIMESTAMP)

@@ -1,0 +1,70 @@
+"""Requests to durable rows: what both the collector and the embedded platform do with parsed requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from sokuji.events import BAD_EVENT_SCHEMA
+from sokuji.log.base import Log
+from sokuji.track.check import Limits
+from sokuji.track.columns import to_arrow
+from sokuji.track.partition import partition_of
+from sokuji.track.request import Request
+from sokuji.track.skew import ClockOffsets
+
+
+class Rows(NamedTuple):
+    """What is to be written, by partition."""
+
+    events: dict[int, pa.RecordBatch]
+    bad_events: dict[int, pa.RecordBatch]
+
+
+class Committer:
+    """Writes requests to the two logs. Not thread-safe: one commit at a time."""
+
+    def __init__(self, events_log: Log, bad_events_log: Log, limits: Limits, skew_threshold_seconds: float) -> None:
+        self.events_log, self.bad_events_log, self.limits = events_log, bad_events_log, limits
+        self._clocks = ClockOffsets(int(skew_threshold_seconds * 1_000_000))
+
+    def commit(self, requests: Sequence[Request]) -> None:
+        """Make the good events of `requests` durable, and the others as bad events; `request.refused` then says which those are.
+
+        Raises:
+            LogError: a log could not be written; some of the events may have been.
+        """
+        self.write(self.prepare(requests))
+
+    def prepare(self, requests: Sequence[Request]) -> Rows:
+        """The first half of `commit`: computing, no waiting."""
+        events = to_arrow(requests, self.events_log.partitions, self.limits, self._clocks)
+        return Rows(events, _bad_events([request for request in requests if request.refused], self.bad_events_log.partitions))
+
+    def write(self, rows: Rows) -> None:
+        """The second half of `commit`: mostly waiting for the disk."""
+        if rows.bad_events:
+            self.bad_events_log.append_many(rows.bad_events)
+        if rows.events:
+            self.events_log.append_many(rows.events)
+
+
+def _bad_events(requests: Sequence[Request], partitions: int) -> dict[int, pa.RecordBatch]:
+    """The refused events by partition. Their order says nothing, so all of one source share a partition."""
+    rows: dict[int, list[dict[str, object]]] = {}
+    for request in requests:
+        rows.setdefault(partition_of(request.source.name, partitions), []).extend(
+            {
+                "dataset": request.source.dataset,
+                "source": request.source.name,
+                "received_at": request.received_at,
+                "code": refused.refusal.code,
+                "reason": refused.refusal.reason,
+                "message_id": refused.message_id,
+                "payload": refused.payload.decode("utf-8", "replace"),
+            }
+            for refused in request.refused
+        )
+    return {partition: pa.RecordBatch.from_pylist(found, schema=BAD_EVENT_SCHEMA) for partition, found in rows.items()}

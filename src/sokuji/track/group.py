@@ -1,0 +1,100 @@
+"""Group commit: requests wait together for the disk, and no request waits for a timer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from sokuji.errors import InvalidRequestError, LogError
+from sokuji.track.committer import Committer
+from sokuji.track.metrics import TrackMetrics
+from sokuji.track.request import Request
+
+logger = logging.getLogger(__name__)
+
+_FAILURE_SECONDS = 5.0
+
+Waiting = list[tuple[Request, asyncio.Future[BaseException | None]]]
+
+
+class GroupCommit:
+    """One flush at a time; what arrives meanwhile makes up the next, which starts as soon as the last ended.
+
+    So a lone request is on disk after one fsync, and under load a flush carries as much as arrived during one. Rows are built on the
+    loop's own thread, as handing the interpreter lock to and fro costs more than building them; another waits for the disk.
+    """
+
+    def __init__(self, committer: Committer, queue_events: int, metrics: TrackMetrics) -> None:
+        self._committer, self._queue_events, self._metrics = committer, queue_events, metrics
+        self._waiting: Waiting = []
+        self._flushing: Waiting = []
+        self._flushes: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="track-flush")
+        self._failed_at = -_FAILURE_SECONDS
+        self.queued_events = 0
+
+    def full(self) -> bool:
+        """Whether the bound on accepted, not yet durable events is reached."""
+        return self.queued_events >= self._queue_events
+
+    def failing(self) -> bool:
+        """Whether a flush failed a moment ago. It wears off: a collector that gets no requests could not prove itself well."""
+        return time.monotonic() - self._failed_at < _FAILURE_SECONDS
+
+    async def commit(self, request: Request) -> None:
+        """Return when the request is durable.
+
+        Raises:
+            InvalidRequestError: 503, the log cannot be written; some of the events may have been.
+        """
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[BaseException | None] = loop.create_future()
+        self._waiting.append((request, done))
+        self.queued_events += _size(request)
+        if self._flushes is None:
+            # A task starts in the loop's next round: the requests that are readable in this one share the flush.
+            self._flushes = loop.create_task(self._flush(loop))
+            self._flushes.add_done_callback(self._ended)
+        error = await done
+        if error is not None:
+            raise InvalidRequestError(503, "unavailable", f"the events could not be stored, send them again: {error}") from error
+
+    def close(self) -> None:
+        """End the thread. What was accepted must be done."""
+        self._thread.shutdown()
+
+    async def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._waiting:
+            self._flushing, self._waiting = self._waiting, []
+            started = time.perf_counter()
+            rows = self._committer.prepare([request for request, _ in self._flushing])
+            try:
+                await loop.run_in_executor(self._thread, self._committer.write, rows)
+            except LogError as error:
+                self._answer(self._flushing, error)
+            else:
+                self._metrics.flushed([request for request, _ in self._flushing], time.perf_counter() - started)
+                self._answer(self._flushing, None)
+
+    def _ended(self, flushes: asyncio.Task[None]) -> None:
+        self._flushes = None
+        error = flushes.exception()
+        if error is not None:  # a defect, but none that may leave a client waiting
+            self._answer(self._flushing + self._waiting, error)
+            self._waiting = []
+
+    def _answer(self, answered: Waiting, error: BaseException | None) -> None:
+        if error is not None:
+            self._failed_at = time.monotonic()
+            self._metrics.failed()
+            logger.error("%d requests refused: the log cannot be written", len(answered), exc_info=error)
+        for request, done in answered:
+            self.queued_events -= _size(request)
+            if not done.done():  # else its client is gone
+                done.set_result(error)
+
+
+def _size(request: Request) -> int:
+    return max(1, len(request.events))

@@ -1,0 +1,87 @@
+"""What the collector works on: who sent it, the events of one request, and what was refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+PAYLOAD_BYTES = 64 * 1024
+"""As much of a refused event or request is kept."""
+
+
+class Source(NamedTuple):
+    """A site or an app that sends events with its own write key, and the dataset they go to."""
+
+    name: str
+    dataset: str
+
+
+NOBODY = Source("", "")
+
+
+class WireEvent(msgspec.Struct, rename="camel", gc=False):
+    """One event as a client sends it (the Segment specification's common fields); what is absent is None or an empty `Raw`.
+
+    Text is decoded, JSON objects are left as they came: nothing here looks inside `context`, `properties` and `traits`.
+    """
+
+    type: str | None = None
+    message_id: str | None = None
+    anonymous_id: str | None = None
+    user_id: str | None = None
+    event: str | None = None
+    timestamp: str | None = None
+    original_timestamp: str | None = None
+    sent_at: str | None = None
+    context: Raw = Raw()
+    properties: Raw = Raw()
+    traits: Raw = Raw()
+    name: str | None = None
+    category: str | None = None
+    group_id: str | None = None
+    previous_id: str | None = None
+    write_key: str | None = None
+    historical: bool = False
+
+
+class Refusal(NamedTuple):
+    """Why an event or a request is not accepted: a code for machines, a reason for people."""
+
+    code: str
+    reason: str
+
+
+class Refused(NamedTuple):
+    """An event that was not accepted: its place in the batch, and what of it is kept."""
+
+    place: int
+    refusal: Refusal
+    message_id: str | None
+    payload: bytes
+
+
+@dataclass(slots=True)
+class Request:
+    """One request, parsed. `refused` grows when its events are checked."""
+
+    body: bytes
+    events: list[WireEvent]
+    write_key: str | None = None
+    sent_at: str | None = None  # ISO 8601, or what the client took for it
+    historical: bool = False
+    refused: list[Refused] = field(default_factory=list)
+    positions: list[int] | None = None  # of `events` in the client's batch, where not all of it could be read
+    batch: bool = True  # or a single event
+    stored: int = 0  # of `events`, once they are durable
+
+    # Set by whoever received it.
+    source: Source = NOBODY
+    sender: str = ""  # the network address it came from
+    received_at: int = 0  # microseconds UTC
+
+    def position(self, index: int) -> int:
+        """The place in the client's batch of `events[index]`."""
+        return index if self.positions is None else self.positions[index]

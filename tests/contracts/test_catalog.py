@@ -1,0 +1,240 @@
+"""What every `Catalog` must do. A backend joins by adding a function that opens it to `BACKENDS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sokuji import types as t
+from sokuji.errors import AlreadyExistsError, NotFoundError, SokujiError
+from sokuji.meta.base import Column, ModelSignature, Ref, Table, TableKind
+from sokuji.meta.store import SqlCatalog
+
+BACKENDS: dict[str, Callable[[Path], SqlCatalog]] = {"sqlite": lambda folder: SqlCatalog(f"sqlite:///{folder / 'catalog.db'}")}
+
+ORDERS = Table(
+    ref=Ref("shop", "orders"),
+    kind=TableKind.TABLE,
+    columns=(
+        Column("id", t.INT64, not_null=True, description="the order's number"),
+        Column("keys", t.struct([t.Field("visitor_id", t.STRING), t.Field("two words", t.array(t.NUMERIC)), t.Field("", t.JSON)])),
+    ),
+    partition_by="DATE(_date)",
+    cluster_by=("id", "keys.visitor_id"),
+    description="paid orders",
+    options={"labels": [["team", "shop"]], "expiration": 3.5, "nothing": None},
+    created_at_us=1_700_000_000_000_000,
+)
+VIEW = Table(ref=Ref("shop", "big"), kind=TableKind.VIEW, columns=(Column("id", t.INT64),), query="SELECT id FROM shop.orders")
+MODEL = ModelSignature(
+    ref=Ref("shop", "churn"),
+    model_type="LOGISTIC_REG",
+    inputs=(t.Field("recency", t.FLOAT64),),
+    labels=(t.Field("churned", t.BOOL),),
+    outputs=(t.Field("predicted_churned", t.BOOL),),
+)
+
+
+class OpenCatalog(Protocol):
+    """Opens one and the same catalog each time, as another process would."""
+
+    def __call__(self) -> SqlCatalog: ...
+
+
+@pytest.fixture(params=BACKENDS)
+def open_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenCatalog]:
+    opened: list[SqlCatalog] = []
+
+    def open_one() -> SqlCatalog:
+        opened.append(BACKENDS[request.param](tmp_path))
+        return opened[-1]
+
+    yield open_one
+    for catalog in opened:
+        catalog.close()
+
+
+@pytest.fixture
+def catalog(open_catalog: OpenCatalog) -> SqlCatalog:
+    """A catalog with one dataset, `shop`."""
+    catalog = open_catalog()
+    catalog.create_dataset("shop")
+    return catalog
+
+
+def test_a_new_catalog_is_empty(open_catalog: OpenCatalog) -> None:
+    catalog = open_catalog()
+    assert (catalog.datasets(), catalog.tables(), catalog.models(), catalog.version()) == ([], [], [], 0)
+
+
+def test_datasets_are_listed_by_name(catalog: SqlCatalog) -> None:
+    catalog.create_dataset("karte")
+    catalog.create_dataset("Karte")  # names are case-sensitive
+    assert catalog.datasets() == ["Karte", "karte", "shop"]
+
+
+def test_a_dataset_is_created_once(catalog: SqlCatalog) -> None:
+    version = catalog.version()
+    catalog.create_dataset("shop", if_not_exists=True)
+    with pytest.raises(AlreadyExistsError, match="dataset shop"):
+        catalog.create_dataset("shop")
+    assert catalog.version() == version
+
+
+@pytest.mark.parametrize("name", ["", "a-b", "a/b", "..", "日本", "a" * 201])
+def test_a_dataset_name_is_letters_digits_and_underscores(catalog: SqlCatalog, name: str) -> None:
+    with pytest.raises(SokujiError, match="is not allowed"):
+        catalog.create_dataset(name)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", ".", "a.b", "é" * 101])
+def test_a_table_name_fits_into_a_path(catalog: SqlCatalog, name: str) -> None:
+    with pytest.raises(SokujiError, match="is not allowed"):
+        catalog.put_table(replace(ORDERS, ref=Ref("shop", name)))
+
+
+def test_a_table_comes_back_as_it_was_put(catalog: SqlCatalog) -> None:
+    catalog.put_table(ORDERS)
+    assert catalog.table(ORDERS.ref) == ORDERS
+    catalog.put_table(replace(ORDERS, ref=Ref("shop", "日本 orders-2")))
+    assert catalog.table(Ref("shop", "日本 orders-2")).columns == ORDERS.columns
+
+
+def test_tables_and_views_are_listed_by_name_of_one_dataset_or_of_all(catalog: SqlCatalog) -> None:
+    catalog.create_dataset("a")
+    other = replace(ORDERS, ref=Ref("a", "z"))
+    for table in (ORDERS, VIEW, other):
+        catalog.put_table(table)
+    catalog.put_model(MODEL)
+    assert catalog.tables("shop") == [VIEW, ORDERS]
+    assert catalog.tables() == [other, VIEW, ORDERS]
+    assert catalog.tables("nowhere") == []
+
+
+def test_a_table_is_replaced_only_when_asked(catalog: SqlCatalog) -> None:
+    catalog.put_table(ORDERS)
+    changed = replace(ORDERS, columns=(Column("id", t.STRING),))
+    with pytest.raises(AlreadyExistsError, match=r"shop\.orders"):
+        catalog.put_table(changed)
+    assert catalog.table(ORDERS.ref) == ORDERS
+    catalog.put_table(changed, replace=True)
+    assert catalog.table(ORDERS.ref) == changed
+
+
+def test_what_is_not_there_is_named(catalog: SqlCatalog) -> None:
+    missing = Ref("shop", "none")
+    for action in (catalog.table, catalog.drop_table, catalog.drop_model):
+        with pytest.raises(NotFoundError, match=r"shop\.none"):
+            action(missing)
+    with pytest.raises(NotFoundError, match="dataset nowhere"):
+        catalog.put_table(replace(ORDERS, ref=Ref("nowhere", "orders")))
+    with pytest.raises(NotFoundError, match="dataset nowhere"):
+        catalog.put_model(replace(MODEL, ref=Ref("nowhere", "m")))
+    with pytest.raises(NotFoundError, match="dataset nowhere"):
+        catalog.drop_dataset("nowhere")
+
+
+def test_a_dropped_table_is_gone(catalog: SqlCatalog) -> None:
+    catalog.put_table(ORDERS)
+    catalog.drop_table(ORDERS.ref)
+    assert catalog.tables() == []
+    catalog.put_table(ORDERS)
+
+
+def test_models_are_put_replaced_and_dropped(catalog: SqlCatalog) -> None:
+    catalog.put_model(MODEL)
+    assert catalog.models() == catalog.models("shop") == [MODEL]
+    changed = replace(MODEL, model_type="KMEANS", labels=())
+    catalog.put_model(changed)
+    assert catalog.models() == [changed]
+    catalog.drop_model(MODEL.ref)
+    assert catalog.models() == []
+
+
+def test_tables_and_models_share_one_namespace(catalog: SqlCatalog) -> None:
+    catalog.put_table(ORDERS)
+    catalog.put_model(MODEL)
+    with pytest.raises(AlreadyExistsError, match=r"shop\.orders .* table"):
+        catalog.put_model(replace(MODEL, ref=ORDERS.ref))
+    with pytest.raises(AlreadyExistsError, match=r"shop\.churn .* model"):
+        catalog.put_table(replace(ORDERS, ref=MODEL.ref), replace=True)
+    with pytest.raises(NotFoundError):
+        catalog.drop_table(MODEL.ref)
+    with pytest.raises(NotFoundError):
+        catalog.drop_model(ORDERS.ref)
+
+
+def test_a_dataset_is_dropped_when_it_is_empty(catalog: SqlCatalog) -> None:
+    catalog.put_table(ORDERS)
+    catalog.put_model(MODEL)
+    with pytest.raises(SokujiError, match="churn, orders"):
+        catalog.drop_dataset("shop")
+    catalog.drop_table(ORDERS.ref)
+    catalog.drop_model(MODEL.ref)
+    catalog.drop_dataset("shop")
+    assert catalog.datasets() == []
+
+
+def test_every_change_raises_the_version_and_a_refused_one_does_not(catalog: SqlCatalog) -> None:
+    versions = [catalog.version()]
+    changes: list[Callable[[], None]] = [
+        lambda: catalog.create_dataset("other"),
+        lambda: catalog.put_table(ORDERS),
+        lambda: catalog.put_table(ORDERS, replace=True),
+        lambda: catalog.put_model(MODEL),
+        lambda: catalog.drop_model(MODEL.ref),
+        lambda: catalog.drop_table(ORDERS.ref),
+        lambda: catalog.drop_dataset("other"),
+    ]
+    for change in changes:
+        change()
+        versions.append(catalog.version())
+    assert versions == sorted(set(versions))
+    with pytest.raises(NotFoundError):
+        catalog.drop_table(ORDERS.ref)
+    assert catalog.version() == versions[-1]
+
+
+def test_another_process_sees_a_change_at_once(catalog: SqlCatalog, open_catalog: OpenCatalog) -> None:
+    other = open_catalog()
+    version = other.version()
+    catalog.put_table(ORDERS)
+    assert other.version() > version
+    assert other.table(ORDERS.ref) == ORDERS
+
+
+def test_concurrent_writers_take_turns_and_none_is_lost(open_catalog: OpenCatalog) -> None:
+    catalogs = [open_catalog() for _ in range(4)]
+    catalogs[0].create_dataset("shop")
+
+    def write(number: int) -> None:
+        catalogs[number % 4].create_dataset("other", if_not_exists=True)
+        catalogs[number % 4].put_table(replace(ORDERS, ref=Ref("shop", f"t{number:02}")))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(write, range(40)))
+    assert [table.ref.name for table in catalogs[1].tables("shop")] == [f"t{number:02}" for number in range(40)]
+    assert catalogs[1].version() >= 42
+
+
+SCALARS = st.sampled_from([t.Type(kind) for kind in t.Kind if kind not in {t.Kind.ARRAY, t.Kind.STRUCT}])
+TYPES = st.recursive(
+    SCALARS,
+    lambda inner: inner.map(t.array) | st.lists(st.builds(t.Field, st.text(max_size=5), inner), max_size=3).map(t.struct),
+    max_leaves=6,
+)
+
+
+@given(columns=st.lists(st.builds(Column, st.text(max_size=8), TYPES, st.booleans(), st.text(max_size=8)), max_size=4).map(tuple))
+def test_columns_of_every_type_come_back(columns: tuple[Column, ...], tmp_path_factory: pytest.TempPathFactory) -> None:
+    with BACKENDS["sqlite"](tmp_path_factory.mktemp("catalog")) as catalog:
+        catalog.create_dataset("shop")
+        catalog.put_table(replace(ORDERS, columns=columns))
+        assert catalog.table(ORDERS.ref).columns == columns

@@ -1,0 +1,228 @@
+"""What every `ModelStore` must do. A backend joins by adding a function that opens it to `BACKENDS`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from sokuji import types as t
+from sokuji.errors import ModelError, NotFoundError
+from sokuji.meta.base import ModelSignature, Ref
+from sokuji.models.base import CHALLENGER, CHAMPION, PREVIOUS, ModelStore, ModelVersion
+from sokuji.models.local import LocalModelStore
+
+BACKENDS: dict[str, Callable[[Path], LocalModelStore]] = {
+    "local": lambda folder: LocalModelStore(folder / "models", f"sqlite:///{folder / 'catalog.db'}")
+}
+CHURN = Ref("shop", "churn model")
+OTHER = Ref("shop", "other")
+
+
+class OpenStore(Protocol):
+    """Opens one and the same store each time, as another process would."""
+
+    def __call__(self) -> LocalModelStore: ...
+
+
+@pytest.fixture(params=BACKENDS)
+def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenStore]:
+    opened: list[LocalModelStore] = []
+
+    def open_one() -> LocalModelStore:
+        opened.append(BACKENDS[request.param](tmp_path))
+        return opened[-1]
+
+    yield open_one
+    for store in opened:
+        store.close()
+
+
+def version_of(ref: Ref, folder: Path) -> ModelVersion:
+    return ModelVersion(
+        signature=ModelSignature(
+            ref=ref,
+            model_type="LOGISTIC_REG",
+            inputs=(t.Field("recency", t.FLOAT64), t.Field("keys", t.struct([t.Field("id", t.STRING)]))),
+            labels=(t.Field("churned", t.BOOL),),
+            outputs=(t.Field("predicted_churned", t.BOOL),),
+        ),
+        version=0,
+        folder=folder,
+        created_at_us=1_700_000_000_000_000,
+        sql="CREATE MODEL shop.`churn model` AS SELECT 1",
+        options={"l2_reg": 0.5, "early_stop": True, "num_clusters": None, "input_label_cols": ["churned"]},
+        serving="native",
+        serving_reason="differs by 0.5",
+        metrics={"roc_auc": 0.75},
+    )
+
+
+def register(store: ModelStore, ref: Ref = CHURN, content: str = "weights") -> ModelVersion:
+    folder = store.stage(ref)
+    (folder / "model.onnx").write_text(content)
+    (folder / "deeper").mkdir()
+    (folder / "deeper" / "more").write_text(content)
+    return store.register(version_of(ref, folder))
+
+
+def test_a_registered_version_comes_back_whole_from_every_opening_of_the_store(open_store: OpenStore) -> None:
+    registered = register(open_store(), content="first")
+
+    found = open_store().get(CHURN)
+
+    assert found == registered
+    assert found == replace(version_of(CHURN, found.folder), version=1)
+    assert (found.folder / "model.onnx").read_text() == "first"
+    assert (found.folder / "deeper" / "more").read_text() == "first"
+
+
+def test_versions_count_up_per_model_and_champion_and_previous_move_along(open_store: OpenStore) -> None:
+    store = open_store()
+    assert store.versions(CHURN) == []
+    assert store.aliases(CHURN) == {}
+
+    first = register(store)
+    assert store.aliases(CHURN) == {CHAMPION: 1}
+    second, third, other = register(store), register(store), register(store, OTHER)
+
+    assert [version.version for version in store.versions(CHURN)] == [1, 2, 3]
+    assert store.versions(CHURN) == [first, second, third]
+    assert store.aliases(CHURN) == {CHAMPION: 3, PREVIOUS: 2}
+    assert store.aliases(OTHER) == {CHAMPION: 1}
+    assert store.get(CHURN) == third
+    assert store.get(CHURN, PREVIOUS) == second
+    assert store.get(CHURN, 1) == first
+    assert store.get(OTHER) == other
+    assert len({version.folder for version in (first, second, third, other)}) == 4
+
+
+def test_an_alias_points_where_it_was_last_set(open_store: OpenStore) -> None:
+    store = open_store()
+    first, second = register(store), register(store)
+
+    store.set_alias(CHURN, CHALLENGER, 2)
+    store.set_alias(CHURN, CHAMPION, 1)
+
+    assert open_store().aliases(CHURN) == {CHAMPION: 1, PREVIOUS: 1, CHALLENGER: 2}
+    assert store.get(CHURN) == first
+    assert store.get(CHURN, CHALLENGER) == second
+
+
+def test_what_is_not_there_is_named(open_store: OpenStore) -> None:
+    store = open_store()
+    with pytest.raises(NotFoundError, match=r"Model shop\.churn model alias 'champion'"):
+        store.get(CHURN)
+    register(store)
+    with pytest.raises(NotFoundError, match=r"Model shop\.churn model version 2"):
+        store.get(CHURN, 2)
+    with pytest.raises(NotFoundError, match="alias 'challenger'"):
+        store.get(CHURN, CHALLENGER)
+    with pytest.raises(NotFoundError, match="version 7"):
+        store.set_alias(CHURN, CHALLENGER, 7)
+    with pytest.raises(NotFoundError, match=r"shop\.other"):
+        store.delete(OTHER)
+
+
+def test_a_deleted_model_is_gone_and_its_name_starts_again_in_new_folders(open_store: OpenStore) -> None:
+    store = open_store()
+    old, kept = register(store), register(store, OTHER)
+
+    store.delete(CHURN)
+
+    assert not old.folder.exists()
+    assert store.versions(CHURN) == []
+    assert store.aliases(CHURN) == {}
+    assert store.get(OTHER) == kept
+    new = register(store)
+    assert new.version == 1
+    assert new.folder != old.folder  # so that nothing cached for the old folder is taken for the new one
+
+
+def test_only_a_staged_folder_can_be_registered_and_only_once(open_store: OpenStore, tmp_path: Path) -> None:
+    store = open_store()
+    with pytest.raises(ModelError, match="was not staged"):
+        store.register(version_of(CHURN, tmp_path))
+    folder = store.stage(CHURN)
+    store.register(version_of(CHURN, folder))
+    with pytest.raises(ModelError, match="registered already"):
+        store.register(version_of(CHURN, folder))
+    assert len(store.versions(CHURN)) == 1
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "", ".hidden"])
+def test_a_name_cannot_lead_out_of_the_store(open_store: OpenStore, name: str) -> None:
+    with pytest.raises(ModelError, match="not allowed"):
+        open_store().stage(Ref("shop", name))
+
+
+def test_what_was_staged_and_not_registered_is_removed_only_when_its_owner_is_gone(open_store: OpenStore) -> None:
+    owner = open_store()
+    folder = owner.stage(CHURN)
+    (folder / "half").write_text("written")
+
+    open_store()
+    assert (folder / "half").exists()
+
+    owner.close()
+    assert not folder.exists()
+
+
+def test_writers_at_the_same_time_get_numbers_of_their_own(open_store: OpenStore) -> None:
+    stores = [open_store() for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        registered = list(pool.map(lambda number: register(stores[number % 4], content=str(number)), range(20)))
+
+    assert sorted(version.version for version in registered) == list(range(1, 21))
+    found = open_store().versions(CHURN)
+    assert [(version.folder / "model.onnx").read_text() for version in found] == [
+        (version.folder / "model.onnx").read_text() for version in sorted(registered, key=lambda version: version.version)
+    ]
+    assert open_store().aliases(CHURN) == {CHAMPION: 20, PREVIOUS: 19}
+
+
+def _register_forever(open_backend: str, folder: Path) -> None:
+    store = BACKENDS[open_backend](folder)
+    while True:
+        register(store, content="x" * 50_000)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_after_kill_9_while_registering_every_version_is_whole_or_absent(backend: str, tmp_path: Path) -> None:
+    random.seed(1)
+    processes = multiprocessing.get_context("spawn")
+    seen = 0
+    for _ in range(5):
+        process = processes.Process(target=_register_forever, args=(backend, tmp_path))
+        process.start()
+        before = seen
+        while seen == before:  # the process is at work
+            time.sleep(0.05)
+            with BACKENDS[backend](tmp_path) as store:
+                seen = len(store.versions(CHURN))
+        time.sleep(random.uniform(0, 0.05))
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        process.close()
+
+        with BACKENDS[backend](tmp_path) as store:
+            found = store.versions(CHURN)
+            assert [version.version for version in found] == list(range(1, len(found) + 1))
+            assert store.get(CHURN) == found[-1]
+            for version in found:
+                assert (version.folder / "model.onnx").read_text() == "x" * 50_000
+                assert (version.folder / "deeper" / "more").read_text() == "x" * 50_000
+            seen = len(found)
+            assert len(list((tmp_path / "models" / "shop" / "churn model").iterdir())) == seen
+            assert list((tmp_path / "models" / ".staging").iterdir()) == []

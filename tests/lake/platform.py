@@ -1,0 +1,98 @@
+"""A log, a lake, a catalog and a sink on one folder, as a process of its own would open them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from sokuji.config import LakeSettings
+from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA
+from sokuji.lake.delta import DeltaLake
+from sokuji.lake.fresh import FreshLake
+from sokuji.lake.sink import Sink
+from sokuji.log.local import LocalLog
+from sokuji.meta.store import SqlCatalog
+
+PARTITIONS = 2
+START_US = 1_767_225_600_000_000  # 2026-01-01
+
+
+@dataclass
+class Lakeside:
+    """What stands on the folder."""
+
+    folder: Path
+    events: LocalLog
+    bad_events: LocalLog
+    catalog: SqlCatalog
+    tables: DeltaLake
+    lake: FreshLake
+    settings: LakeSettings
+
+    def sink(self) -> Sink:
+        """The folder's sink."""
+        return make_sink(self)
+
+    def drain(self) -> None:
+        """Commit all that the logs hold."""
+        with self.sink() as sink:
+            sink.drain()
+
+    def track(self, *events: Mapping[str, Any], partition: int = 0) -> None:
+        """Append events to the log; see `log_rows`."""
+        self.events.append(partition, log_rows(events))
+
+
+def make_sink(side: Lakeside) -> Sink:
+    return Sink(side.events, side.bad_events, side.tables, side.catalog, folder=side.folder / "sink", settings=side.settings)
+
+
+@contextmanager
+def lakeside(folder: Path, settings: LakeSettings | None = None) -> Iterator[Lakeside]:
+    """Open everything on the folder."""
+    settings = settings or LakeSettings()
+    tables = DeltaLake(folder / "lake")
+    with (
+        LocalLog(folder / "log", EVENT_SCHEMA, name="events", partitions=PARTITIONS) as events,
+        LocalLog(folder / "log", BAD_EVENT_SCHEMA, name="bad_events", partitions=1) as bad_events,
+        SqlCatalog(f"sqlite:///{folder / 'meta.db'}") as catalog,
+    ):
+        lake = FreshLake(tables, events, catalog, folder=folder / "sink", settings=settings, make_sink=lambda: make_sink(side))
+        side = Lakeside(folder, events, bad_events, catalog, tables, lake, settings)
+        yield side
+        lake.close()
+
+
+def log_rows(events: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
+    """Rows of the events log. What an event does not say is filled in; `properties` may be a value or its JSON text."""
+    return pa.RecordBatch.from_pylist([_row(event) for event in events], schema=EVENT_SCHEMA)
+
+
+def _row(event: Mapping[str, Any]) -> dict[str, Any]:
+    received = event.get("received_at", START_US)
+    properties = event.get("properties", {})
+    row = {
+        "dataset": "shop",
+        "source": "web",
+        "type": "track",
+        "event_name": "buy",
+        "visitor_id": "v1",
+        "event_time": received,
+        "received_at": received,
+        "time_rule": "client",
+        "historical": False,
+        "context": "{}",
+    }
+    return {**row, **event, "properties": properties if isinstance(properties, str) else json.dumps(properties)}
+
+
+def bad_rows(*messages: str) -> pa.RecordBatch:
+    """Rows of the bad_events log."""
+    common = {"dataset": "shop", "source": "web", "received_at": START_US, "code": "missing_id", "reason": "no id", "payload": "{}"}
+    return pa.RecordBatch.from_pylist([{**common, "message_id": message} for message in messages], schema=BAD_EVENT_SCHEMA)

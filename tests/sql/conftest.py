@@ -1,0 +1,23 @@
+"""An engine on a catalog and a lake of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sokuji.lake.delta import DeltaLake
+from sokuji.meta.store import SqlCatalog
+from sokuji.sql.engine import Engine
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    lake = tmp_path / "lake"
+    with (
+        SqlCatalog(f"sqlite:///{tmp_path}/catalog.db") as catalog,
+        Engine(catalog, DeltaLake(lake), folders=[lake], temporary=tmp_path / "spill") as engine,
+    ):
+        catalog.create_dataset("shop")
+        yield engine

@@ -1,0 +1,14 @@
+SELECT id FROM people WHERE score > 0;
+SELECT id FROM people WHERE NOT (score > 0);
+SELECT id FROM people WHERE score = score;
+SELECT id FROM people WHERE score IN (0, 1.5, CAST('nan' AS FLOAT64));
+SELECT id FROM people WHERE team IN ('red', NULL);
+SELECT id FROM people WHERE team NOT IN ('red', NULL);
+SELECT id FROM people WHERE id BETWEEN 2 AND 4 AND name LIKE '%b%';
+SELECT id FROM people WHERE IF(id = 1, NULL, 10 / (id - 1)) > 2;
+SELECT id, CASE WHEN id = 1 THEN 0 ELSE DIV(10, id - 1) END, COALESCE(name, ERROR('no name')) FROM people WHERE name IS NOT NULL;
+SELECT CASE team WHEN 'red' THEN 1 WHEN 'blue' THEN 2 END, NULLIF(team, 'red') FROM people;
+SELECT id FROM nested WHERE s = STRUCT(1, STRUCT('p'));
+SELECT id, s = STRUCT(1, STRUCT('p')), s != STRUCT(1, STRUCT('p')), s IN (STRUCT(3, STRUCT('p')), STRUCT(1, STRUCT('q'))) FROM nested;
+SELECT STRUCT(1, NULL) = STRUCT(2, NULL), STRUCT(1, NULL) = STRUCT(1, NULL), STRUCT(1, 2) IN UNNEST([STRUCT(1, 2), NULL]);
+SELECT STRUCT(1, NULL) IN UNNEST([STRUCT(1, 2)]), STRUCT(1, 2) IN UNNEST(CAST([] AS ARRAY<STRUCT<INT64, INT64>>));

@@ -1,0 +1,14 @@
+SELECT id, city FROM people JOIN teams USING (team);
+SELECT id, team, city FROM people LEFT JOIN teams USING (team);
+SELECT id, team, city FROM people RIGHT JOIN teams USING (team);
+SELECT id, team, city FROM people FULL JOIN teams USING (team);
+SELECT p.id, q.id FROM people p JOIN people q ON p.score = q.score;
+SELECT p.id, q.id FROM people p FULL JOIN people q ON p.score < q.score;
+SELECT p.id, q.id FROM people p LEFT JOIN people q ON p.id = q.id + 1 AND q.team = 'red';
+SELECT id, city FROM people CROSS JOIN teams;
+SELECT id, city FROM people, teams WHERE people.team = teams.team;
+SELECT id, city FROM people LEFT JOIN nothing USING (id) CROSS JOIN teams;
+SELECT t.city, p.name FROM teams t LEFT JOIN people p ON p.team = t.team AND p.id IN (SELECT MAX(id) FROM people GROUP BY team);
+SELECT p.id, e FROM people p, LATERAL (SELECT city AS e FROM teams WHERE teams.team = p.team);
+SELECT p.id, e FROM people p LEFT JOIN LATERAL (SELECT city AS e FROM teams WHERE teams.team = p.team) ON TRUE;
+SELECT n.id, m.id FROM nested n JOIN nested m ON n.s = m.s;

@@ -1,0 +1,13 @@
+SELECT id, (SELECT city FROM teams WHERE teams.team = people.team) FROM people;
+SELECT id FROM people p WHERE EXISTS (SELECT 1 FROM teams t WHERE t.team = p.team AND t.city LIKE 'R%');
+SELECT id FROM people p WHERE NOT EXISTS (SELECT 1 FROM teams t WHERE t.team = p.team);
+SELECT id, team IN (SELECT team FROM teams), team NOT IN (SELECT team FROM teams WHERE team IS NOT NULL) FROM people;
+SELECT id, score IN (SELECT score FROM people) FROM people;
+SELECT id, id IN (SELECT id FROM nothing), NULL IN (SELECT id FROM nothing), (SELECT id FROM nothing) FROM people;
+SELECT team, ARRAY(SELECT name FROM people p WHERE p.team = t.team ORDER BY name DESC) FROM teams t;
+SELECT team, ARRAY(SELECT name FROM people p WHERE p.team = t.team ORDER BY score DESC, id LIMIT 2) FROM teams t;
+SELECT team, ARRAY(SELECT AS STRUCT id, name FROM people p WHERE p.team = t.team ORDER BY id) FROM teams t;
+SELECT id, (SELECT COUNT(*) FROM people q WHERE q.id < p.id), (SELECT MAX(q.id) FROM people q WHERE q.id < p.id) FROM people p;
+SELECT STRUCT(id, name) IN (SELECT AS STRUCT id, name FROM people WHERE id < 5) FROM people;
+SELECT (SELECT SUM(p.id) FROM teams) FROM people p;
+SELECT id, (SELECT ARRAY_AGG(x ORDER BY x) FROM (SELECT q.id AS x FROM people q WHERE q.team = p.team UNION ALL SELECT p.id)) FROM people p;

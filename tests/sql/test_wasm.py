@@ -1,0 +1,69 @@
+"""ZetaSQL in process: the compiled module is made once, whoever starts first, and damage to it is mended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
+from zetasql.wasi._pb2.zetasql.proto import options_pb2
+
+from sokuji.errors import SqlError
+from sokuji.sql import wasm
+from sokuji.sql.wasm import ZetaSql, cache_file, shared
+
+
+def test_the_instance_is_shared() -> None:
+    assert shared() is shared()
+
+
+def test_a_refusal_is_an_error_with_its_place() -> None:
+    request = service.ExtractTableNamesFromStatementRequest(sql_statement="SELECT\n FROM")
+    with pytest.raises(SqlError) as caught:
+        shared().call("ExtractTableNamesFromStatement", request, service.ExtractTableNamesFromStatementResponse)
+    assert caught.value.message == "Syntax error: SELECT list must not be empty"
+    assert (caught.value.line, caught.value.column) == (2, 2)
+
+
+def test_large_messages_pass_whole() -> None:
+    text = "x" * 5_000_000
+    request = service.ParseRequest(sql_statement=f"SELECT '{text}'")
+    reply = shared().call("Parse", request, service.ParseResponse)
+    assert text in str(reply)
+
+
+def test_a_damaged_cache_file_is_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    damaged = tmp_path / "module.cwasm"
+    damaged.write_bytes(cache_file().read_bytes()[:100_000])
+    monkeypatch.setattr(wasm, "cache_file", lambda: damaged)
+    monkeypatch.setattr(wasm, "_compile", lambda engine: cache_file().read_bytes())
+    request = service.AnalyzerOptionsRequest()
+    assert ZetaSql().call("GetAnalyzerOptions", request, options_pb2.AnalyzerOptionsProto).default_timezone
+    assert damaged.stat().st_size == cache_file().stat().st_size
+
+
+START = """
+from pathlib import Path
+from sokuji.sql import wasm
+compiled = wasm.cache_file().read_bytes()
+wasm.cache_file = lambda: Path("{file}")
+wasm._compile = lambda engine: compiled
+zetasql = wasm.ZetaSql()
+from sokuji.sql.analyzer import language_options
+print(len(language_options(zetasql).enabled_language_features) > 100)
+"""
+
+
+@pytest.mark.e2e
+def test_processes_that_start_at_once_all_start(tmp_path: Path) -> None:
+    program = START.format(file=tmp_path / "module.cwasm")
+    processes = [
+        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ) for _ in range(4)
+    ]
+    for process in processes:
+        output, errors = process.communicate(timeout=60)
+        assert (process.returncode, output, errors) == (0, b"True\n", b""), errors.decode()
+    assert [path.name for path in tmp_path.iterdir()] == ["module.cwasm"]

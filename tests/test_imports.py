@@ -1,0 +1,25 @@
+"""What an import brings along, and what it must not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+OPTIONAL = {"sklearn", "xgboost", "matplotlib", "mlflow", "pandas", "scipy", "tensorflow", "torch"}
+HEAVY = {"duckdb", "deltalake", "granian", "onnxruntime", "pyarrow", "sqlalchemy", "wasmtime", "zetasql"}
+
+
+def _imported(statement: str) -> set[str]:
+    program = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_importing_sokuji_imports_nothing_but_the_standard_library() -> None:
+    assert not _imported("import sokuji") & (OPTIONAL | HEAVY)
+
+
+@pytest.mark.parametrize("module", ["sokuji.roles", "sokuji.cli", "sokuji.sql.shell", "sokuji.demo.run"])
+def test_no_module_of_the_core_imports_an_optional_package(module: str) -> None:
+    assert not _imported(f"import {module}") & OPTIONAL

@@ -1,0 +1,147 @@
+"""A real collector on a free port, for tests: over loopback, into a real log."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gzip
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from sokuji.clock import Clock, now_us
+from sokuji.config import TrackSettings
+from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
+from sokuji.log.base import Log
+from sokuji.log.local import LocalLog
+from sokuji.track.app import Track
+from sokuji.track.request import Source
+from sokuji.track.server import run
+
+PARTITIONS = 4
+ANY_PORT = TrackSettings(port=0)
+SOURCES = {"shop-key": Source("shop", "main"), "app-key": Source("app", "mobile")}
+
+
+@dataclass
+class Answer:
+    """What the collector answered."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Collector:
+    """A running collector and its logs."""
+
+    def __init__(self, port: int, events_log: Log, bad_events_log: Log) -> None:
+        self.port, self.events_log, self.bad_events_log = port, events_log, bad_events_log
+
+    def request(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request(method, path, body, dict(headers or {}))
+        response = connection.getresponse()
+        answer = Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+        connection.close()
+        return answer
+
+    def post(
+        self,
+        path: str,
+        message: object,
+        headers: Mapping[str, str] | None = None,
+        *,
+        key: str | None = "shop-key",
+        zipped: bool = False,
+    ) -> Answer:
+        """POST `message` as JSON (or as it is, if bytes); `key` goes into a Basic header as most SDKs write it."""
+        body = message if isinstance(message, bytes) else json.dumps(message).encode()
+        return self.request("POST", path, gzip.compress(body) if zipped else body, (basic(key) if key else {}) | dict(headers or {}))
+
+    def events(self) -> list[dict[str, Any]]:
+        """Every stored event."""
+        return rows(self.events_log)
+
+    def bad_events(self) -> list[dict[str, Any]]:
+        """Every refused event."""
+        return rows(self.bad_events_log)
+
+    def wait_for(self, count: int, seconds: float = 30) -> list[dict[str, Any]]:
+        """The stored events, once there are `count`."""
+        deadline = time.monotonic() + seconds
+        while len(found := self.events()) < count and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return found
+
+
+def basic(key: str) -> dict[str, str]:
+    """The header that says `key`, as SDKs write it."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{key}:".encode()).decode()}
+
+
+def rows(log: Log) -> list[dict[str, Any]]:
+    """All of a log, partition by partition."""
+    found: list[dict[str, Any]] = []
+    for partition in range(log.partitions):
+        offset = 0
+        while offset < log.end(partition):
+            batch, offset = log.read(partition, offset, 100_000)
+            found += batch.to_pylist()
+    return found
+
+
+@contextmanager
+def logs(folder: Path) -> Iterator[tuple[LocalLog, LocalLog]]:
+    """The two logs in `folder`."""
+    with (
+        LocalLog(folder, EVENT_SCHEMA, name=EVENTS_LOG, partitions=PARTITIONS) as events,
+        LocalLog(folder, BAD_EVENT_SCHEMA, name=BAD_EVENTS_LOG, partitions=1) as bad_events,
+    ):
+        yield events, bad_events
+
+
+@contextmanager
+def serving(app: Track, settings: TrackSettings) -> Iterator[int]:
+    """Serve `app` in a thread; gives the port."""
+    started: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = []
+    ready = threading.Event()
+
+    async def main() -> None:
+        stop = asyncio.Event()
+
+        def listening(port: int) -> None:
+            started.append((port, asyncio.get_running_loop(), stop))
+            ready.set()
+
+        await run(app, settings, stop, listening)
+
+    thread = threading.Thread(target=lambda: uvloop.run(main()), daemon=True)
+    thread.start()
+    assert ready.wait(20), "the collector did not start"
+    port, loop, stop = started[0]
+    try:
+        yield port
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(20)
+        assert not thread.is_alive(), "the collector did not stop"
+
+
+@contextmanager
+def collecting(folder: Path, settings: TrackSettings = ANY_PORT, clock: Clock = now_us) -> Iterator[Collector]:
+    """A collector with its logs in `folder`."""
+    with logs(folder) as (events, bad_events), serving(Track(SOURCES, events, bad_events, settings, clock), settings) as port:
+        yield Collector(port, events, bad_events)

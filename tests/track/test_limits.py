@@ -1,0 +1,177 @@
+"""What bounds the collector: every limit answers clearly, and nothing that was acknowledged depends on it."""
+
+import errno
+import gzip
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pytest
+
+from sokuji.config import TrackSettings
+from sokuji.errors import LogError
+from sokuji.events import EVENT_SCHEMA, EVENTS_LOG
+from sokuji.log.local import LocalLog
+from sokuji.track.app import Track
+from tests.track.collector import ANY_PORT, PARTITIONS, SOURCES, Answer, Collector, collecting, logs, serving
+
+pytestmark = pytest.mark.e2e
+
+
+def page(name: str) -> dict[str, str]:
+    return {"type": "page", "anonymousId": "v", "messageId": name}
+
+
+class SlowLog(LocalLog):
+    """A disk that is busy until `free` is set, and broken while `broken` is."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, EVENT_SCHEMA, name=EVENTS_LOG, partitions=PARTITIONS)
+        self.free = threading.Event()
+        self.broken = False
+
+    def append_many(self, batches: Mapping[int, pa.RecordBatch]) -> dict[int, int]:
+        self.free.wait(20)
+        if self.broken:
+            raise LogError("cannot append") from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().append_many(batches)
+
+
+@contextmanager
+def slow_collector(folder: Path, settings: TrackSettings) -> Iterator[tuple[Collector, SlowLog]]:
+    with (
+        logs(folder) as (_, bad_events),
+        SlowLog(folder) as events,
+        serving(Track(SOURCES, events, bad_events, settings), settings) as port,
+    ):
+        try:
+            yield Collector(port, events, bad_events), events
+        finally:
+            events.free.set()
+
+
+def metric(collector: Collector, name: str) -> float:
+    lines = collector.request("GET", "/metrics").body.decode().splitlines()
+    return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+
+
+def wait_until_queued(collector: Collector, events: int) -> None:
+    deadline = time.monotonic() + 10
+    while metric(collector, "sokuji_track_queue_events") < events:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def send(pool: ThreadPoolExecutor, collector: Collector, name: str) -> "Future[Answer]":
+    return pool.submit(collector.post, "/v1/batch", {"batch": [page(f"{name}-{number}") for number in range(5)]})
+
+
+def test_a_full_queue_says_when_to_come_again_and_forgets_nothing(tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(ANY_PORT, queue_events=10)
+    with slow_collector(tmp_path, settings) as (collector, log), ThreadPoolExecutor(2) as pool:
+        waiting = []
+        for index, name in enumerate(("first", "second")):
+            waiting.append(send(pool, collector, name))
+            wait_until_queued(collector, 5 * (index + 1))
+        refused = collector.post("/v1/batch", {"batch": [page("late")]})
+        assert (refused.status, refused.json["code"], refused.headers["retry-after"]) == (503, "unavailable", "1")
+        assert collector.request("GET", "/ready").status == 503
+        assert collector.request("GET", "/health").status == 200
+        assert collector.events() == []  # none of it is durable, so none of it was acknowledged
+        assert not any(answer.done() for answer in waiting)
+        log.free.set()
+        assert [answer.result(10).status for answer in waiting] == [200, 200]
+        assert collector.post("/v1/batch", {"batch": [page("late")]}).status == 200
+        assert {event["message_id"].partition("-")[0] for event in collector.events()} == {"first", "second", "late"}
+        assert len(collector.events()) == 11
+
+
+def test_requests_that_arrive_during_a_flush_share_the_next(tmp_path: Path) -> None:
+    with slow_collector(tmp_path, ANY_PORT) as (collector, log), ThreadPoolExecutor(8) as pool:
+        waiting = [send(pool, collector, "0")]
+        wait_until_queued(collector, 5)
+        waiting += [send(pool, collector, str(number)) for number in range(1, 8)]
+        wait_until_queued(collector, 40)
+        log.free.set()
+        assert [answer.result(10).status for answer in waiting] == [200] * 8
+        assert metric(collector, "sokuji_track_flush_seconds_count") == 2
+
+
+def test_a_disk_that_fails_is_a_503_never_a_400(tmp_path: Path) -> None:
+    with slow_collector(tmp_path, ANY_PORT) as (collector, log):
+        log.free.set()
+        log.broken = True
+        answer = collector.post("/v1/batch", {"batch": [page("m")]})
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert "send them again: cannot append" in answer.json["message"]
+        assert collector.request("GET", "/ready").status == 503
+        log.broken = False
+        assert collector.post("/v1/batch", {"batch": [page("m")]}).status == 200
+        assert [event["message_id"] for event in collector.events()] == ["m"]
+        assert metric(collector, "sokuji_track_flush_failures_total") == 1
+
+
+def test_a_client_that_leaves_takes_no_other_along(tmp_path: Path) -> None:
+    with slow_collector(tmp_path, ANY_PORT) as (collector, log), ThreadPoolExecutor(1) as pool:
+        with socket.create_connection(("127.0.0.1", collector.port)) as leaving:
+            body = b'{"event": "gone", "anonymousId": "v", "writeKey": "shop-key"}'
+            leaving.sendall(b"POST /v1/t HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            wait_until_queued(collector, 1)
+        with socket.create_connection(("127.0.0.1", collector.port)) as leaving:
+            leaving.sendall(b"POST /v1/t HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        staying = send(pool, collector, "stays")
+        wait_until_queued(collector, 6)
+        log.free.set()
+        assert staying.result(10).status == 200
+        assert collector.post("/v1/t", {"event": "next", "anonymousId": "v"}).status == 200
+        assert metric(collector, "sokuji_track_held_bytes") == 0
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_request_that_is_too_large_is_a_413(tmp_path: Path, zipped: bool) -> None:
+    with collecting(tmp_path, msgspec.structs.replace(ANY_PORT, max_request_bytes=10_000)) as collector:
+        noise = os.urandom(6_000).hex()
+        assert collector.post("/v1/t", {"event": noise, "anonymousId": "v"}, zipped=zipped).status == 413
+        assert collector.post("/v1/t", {"event": noise[:5_000], "anonymousId": "v"}, zipped=zipped).status == 200
+
+
+def test_a_gzip_bomb_costs_no_more_than_the_limit(collector: Collector) -> None:
+    bomb = gzip.compress(bytes(1 << 28))  # 260 kB that would be a quarter of a gibibyte
+    assert collector.post("/v1/batch", bomb).status == 413
+    small = gzip.compress(b'{"batch": [' + b" " * 4_000_000 + b"]}")  # within the limit, compressed beyond what anybody sends
+    answer = collector.post("/v1/batch", small)
+    assert (answer.status, answer.json["code"]) == (413, "request_too_large")
+    assert metric(collector, "sokuji_track_held_bytes") == 0
+
+
+@pytest.mark.parametrize("body", [b"\x1f\x8b", b"\x1f\x8bnonsense", gzip.compress(b"{}")[:-4], gzip.compress(b"{}") + b"more"])
+def test_broken_gzip_is_a_400(collector: Collector, body: bytes) -> None:
+    answer = collector.post("/v1/batch", body)
+    assert (answer.status, answer.json["code"]) == (400, "invalid_gzip")
+
+
+def test_a_chunked_body_is_cut_off_at_the_limit(tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(ANY_PORT, max_request_bytes=10_000)
+    with collecting(tmp_path, settings) as collector, socket.create_connection(("127.0.0.1", collector.port)) as connection:
+        connection.sendall(b"POST /v1/b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"1000\r\n" + b"x" * 4096 + b"\r\n")
+        connection.sendall(b"2000\r\n" + b"x" * 8192 + b"\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_an_event_that_is_too_large_or_too_deep_is_refused_alone(collector: Collector) -> None:
+    large = page("large") | {"properties": {"text": "x" * 40_000}}
+    deep = page("deep") | {"properties": {"text": eval("[" * 70 + "]" * 70)}}
+    answer = collector.post("/v1/batch", {"batch": [page("good"), large, deep]})
+    assert {name: result["details"].partition(":")[0] for name, result in answer.json["results"].items()} == {
+        "large": "too_large",
+        "deep": "too_deep",
+    }
+    assert [event["message_id"] for event in collector.events()] == ["good"]

@@ -1,0 +1,293 @@
+"""Whatever a client sends, every event of it is accepted or refused with a reason; nothing is lost and nothing crashes."""
+
+import json
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sokuji.errors import InvalidRequestError
+from sokuji.track.check import Limits, check
+from sokuji.track.columns import to_arrow
+from sokuji.track.parse import parse_batch, parse_event, texts
+from sokuji.track.request import Refusal, Request, Source
+from sokuji.track.skew import ClockOffsets
+
+NOW = 1_790_000_000_000_000
+LIMITS = Limits(event_bytes=2000, depth=5)
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=8)
+ANY_JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | TEXT
+    | st.sampled_from(["null", "", "cut \ud83d", "\udc00", "\ud83d\ude00 即時"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+ID = st.sampled_from(["v1", "v2", "", "null", "undefined", "[object Object]", " ", "即時", "x" * 2100]) | st.none() | ANY_JSON
+TIMES = st.sampled_from(
+    [
+        "2026-09-21T12:00:00.123Z",
+        "2026-09-21T12:00:00+09:00",
+        "2026-09-21",
+        "2026-09-21 12:00",
+        "20260921T120000Z",
+        "soon",
+        "",
+        "9999-12-31T23:59:59Z",
+        "2026-09-21T12:00:00.123456789Z",
+        "0001-01-01T00:00:00Z",
+        "0001-01-01T00:00:00+23:00",
+        "2026-02-31T00:00:00Z",
+        "2026-09-21T24:00:00Z",
+    ]
+)
+OBJECT = st.dictionaries(TEXT, ANY_JSON, max_size=4) | ANY_JSON
+EVENT = st.fixed_dictionaries(
+    {"type": st.sampled_from(["track", "track", "track", "page", "screen", "identify", "group", "alias", "buy", ""])},
+    optional={
+        "messageId": ID,
+        "anonymousId": ID,
+        "userId": ID,
+        "event": ID,
+        "groupId": ID,
+        "previousId": ID,
+        "name": TEXT,
+        "category": TEXT,
+        "timestamp": TIMES | ANY_JSON,
+        "originalTimestamp": TIMES,
+        "sentAt": TIMES,
+        "context": OBJECT,
+        "properties": OBJECT,
+        "traits": OBJECT,
+        "historical": st.booleans(),
+        "extra": ANY_JSON,
+    },
+)
+
+
+def build(*requests: Request) -> list[dict[str, Any]]:
+    """What the log would get."""
+    for request in requests:
+        request.source, request.received_at, request.sender = Source("shop", "main"), NOW, "203.0.113.9"
+    batches = to_arrow(requests, 3, LIMITS, ClockOffsets(60_000_000))
+    for batch in batches.values():
+        batch.validate(full=True)
+    return [row for batch in batches.values() for row in batch.to_pylist()]
+
+
+@given(st.lists(EVENT | ANY_JSON, max_size=6))
+def test_every_event_is_stored_or_refused_with_a_reason(events: list[Any]) -> None:
+    request = parse_batch(json.dumps({"batch": events, "sentAt": "2026-09-21T12:00:00Z"}).encode())
+    stored = build(request)
+    assert len(stored) == request.stored == len(events) - len(request.refused)
+    assert all(refused.refusal.code and refused.refusal.reason for refused in request.refused)
+    places = [refused.place for refused in request.refused]
+    assert len(set(places)) == len(places)
+    originals = texts(request)
+    for refused in request.refused:
+        assert originals[refused.place].startswith(refused.payload)
+
+
+@given(st.lists(st.lists(EVENT, max_size=4), min_size=1, max_size=4))
+def test_screening_whole_batches_gives_what_checking_each_event_gives(batches: list[list[Any]]) -> None:
+    requests = [parse_batch(json.dumps({"batch": events}).encode()) for events in batches]
+    stored = build(*requests)
+    accepted = []
+    for events, request in zip(batches, requests, strict=True):
+        refusals = {}
+        for place, event in enumerate(events):
+            alone = parse_batch(json.dumps({"batch": [event]}).encode())
+            refusal = alone.refused[0].refusal if alone.refused else check(alone.events[0], LIMITS)
+            if refusal is None:
+                accepted.append(alone.events[0])
+            else:
+                refusals[place] = refusal
+        assert {refused.place: refused.refusal for refused in request.refused} == refusals
+
+    def known(row: tuple[Any, ...]) -> str:
+        return repr(row)
+
+    generated = {event.message_id for event in accepted} - {row["message_id"] for row in stored}
+    assert sorted(
+        known((e.type, e.event, e.anonymous_id, e.user_id, bytes(e.context) or None, bytes(e.properties) or None)) for e in accepted
+    ) == sorted(
+        known((r["type"], r["event_name"], r["visitor_id"], r["user_id"], encoded(r["context"]), encoded(r["properties"]))) for r in stored
+    )
+    assert all(len(message_id or "") == 36 for message_id in generated)
+
+
+def encoded(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
+@given(st.lists(EVENT, max_size=6))
+def test_stored_json_is_json_to_every_reader(events: list[Any]) -> None:
+    stored = build(parse_batch(json.dumps({"batch": events}).encode()))
+    found = [text for row in stored for text in (row["context"], row["properties"]) if text is not None]
+    assert all(isinstance(json.loads(text), dict) for text in found)
+    texts_table = pa.table({"text": pa.array(found, pa.string())})
+    with duckdb.connect() as connection:
+        connection.register("texts", texts_table)
+        assert connection.execute("SELECT count(*) FROM texts WHERE json_valid(text) AND json_type(text::JSON) = 'OBJECT'").fetchone() == (
+            len(found),
+        )
+
+
+def cut(body: bytes) -> st.SearchStrategy[bytes]:
+    """`body` with one byte replaced, or its end missing."""
+    places = st.integers(0, len(body) - 1)
+    return st.tuples(places, st.binary(max_size=1)).map(lambda change: body[: change[0]] + change[1] + body[change[0] + 1 :]) | places.map(
+        lambda end: body[:end]
+    )
+
+
+@given(st.binary(max_size=60) | EVENT.map(lambda event: json.dumps({"batch": [event]}).encode()).flatmap(cut))
+def test_arbitrary_bytes_are_events_or_a_clear_error(body: bytes) -> None:
+    for parse in (parse_batch, parse_event):
+        try:
+            request = parse(body)
+        except InvalidRequestError as error:
+            problem = (error.status, bool(error.code), bool(error.message))
+        else:
+            assert len(build(request)) == request.stored
+            continue
+        assert problem == (400, True, True)
+
+
+def refusal(event: object) -> Refusal:
+    request = parse_batch(json.dumps({"batch": [event]}).encode())
+    assert build(request) == []
+    return request.refused[0].refusal
+
+
+def row(event: dict[str, Any], **envelope: Any) -> dict[str, Any]:
+    (stored,) = build(
+        parse_batch(json.dumps({"batch": [{"type": "track", "event": "buy", "anonymousId": "v"} | event]} | envelope).encode())
+    )
+    return stored
+
+
+@pytest.mark.parametrize(
+    ("event", "code", "reason"),
+    [
+        ({"type": "track", "anonymousId": "v"}, "missing_event", "event is missing; a track call needs the event's name in it"),
+        ({"type": "purchase", "anonymousId": "v"}, "unknown_type", "type is 'purchase'; expected one of track, page, screen"),
+        ({"type": "page"}, "missing_id", "neither anonymousId nor userId is there"),
+        ({"type": "page", "userId": "undefined"}, "illegal_id", "userId is 'undefined', which is what a client sends that has none"),
+        ({"type": "page", "userId": "[object Object]", "anonymousId": "v"}, "illegal_id", "userId is '[object Object]'"),
+        ({"type": "alias", "userId": "u"}, "missing_previous_id", "an alias call needs both previousId and userId"),
+        ({"type": "alias", "userId": "u", "previousId": "NULL"}, "illegal_id", "previousId is 'NULL'"),
+        ({"type": "group", "userId": "u"}, "missing_group_id", "groupId is missing"),
+        ({"type": "page", "userId": {}}, "wrong_type", "Expected `str | null`, got `object` - at `$.userId`"),
+        ({"type": "page", "userId": "u", "properties": [1]}, "wrong_type", "properties is [1]; expected an object"),
+        ({"type": "page", "userId": "u", "timestamp": "soon"}, "bad_timestamp", "timestamp is 'soon'; expected ISO 8601"),
+        ({"type": "page", "userId": "u", "context": {"a": "x" * 2000}}, "too_large", "the event has 2054 bytes; at most 2000 are taken"),
+        ({"type": "page", "userId": "u" * 2001}, "too_large", "at most 2000 are taken"),
+        ({"type": "page", "userId": "u", "properties": {"a": [[[[["["]]]]]}}, "too_deep", "nested 6 deep; at most 5"),
+        ("text", "wrong_type", "Expected `object`, got `str`"),
+    ],
+)
+def test_a_bad_event_is_refused_with_a_reason_that_helps(event: object, code: str, reason: str) -> None:
+    found = refusal(event)
+    assert found.code == code
+    assert reason in found.reason
+
+
+def test_what_looks_deep_and_is_not_is_taken() -> None:
+    assert json.loads(row({"properties": {"text": "[[[[[[[[", "list": [[], [], [], [], []]}})["properties"])["text"] == "[[[[[[[["
+
+
+def test_one_bad_event_does_not_take_its_batch_along() -> None:
+    events = [{"type": "page", "userId": f"u{number}"} for number in range(5)]
+    events[1]["userId"] = {}  # type: ignore[assignment]
+    events[3]["userId"] = "null"
+    request = parse_batch(json.dumps({"batch": events}).encode())
+    assert [stored["user_id"] for stored in sorted(build(request), key=lambda stored: str(stored["user_id"]))] == ["u0", "u2", "u4"]
+    assert sorted((refused.place, refused.refusal.code) for refused in request.refused) == [(1, "wrong_type"), (3, "illegal_id")]
+
+
+def test_invalid_utf8_in_one_event_does_not_take_its_batch_along() -> None:
+    body = b'{"batch": [{"type": "page", "userId": "a"}, {"type": "page", "userId": "b", "properties": {"x": "\xff"}}]}'
+    request = parse_batch(body)
+    assert [stored["user_id"] for stored in build(request)] == ["a"]
+    (found,) = request.refused
+    assert (found.place, found.refusal.code) == (1, "invalid_utf8")
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "invalid_json"),
+        (b"{", "invalid_json"),
+        (b'{"batch": [{]}', "invalid_json"),
+        (b'{"batch": [' + b"[" * 100_000 + b"]" * 100_000 + b"]}", "too_deep"),
+        (b'{"batch": {}}', "invalid_batch"),
+        (b"[]", "invalid_batch"),
+        (b'{"events": []}', "invalid_batch"),
+        (b'{"batch": [], "writeKey": 1}', "invalid_batch"),
+    ],
+)
+def test_a_body_that_is_no_batch_is_refused_whole(body: bytes, code: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        parse_batch(body)
+    assert (caught.value.status, caught.value.code) == (400, code)
+
+
+def test_text_that_would_make_the_repair_quadratic_is_refused_at_once() -> None:
+    with pytest.raises(InvalidRequestError, match="malformed"):
+        parse_batch(b'{"batch": [' + b'\\"' * 2_000_000)
+
+
+def test_what_some_encoders_write_and_json_does_not_have_is_put_right() -> None:
+    properties = b'{"x": NaN, "y": [-Infinity], "z": "NaN \\\\ud83d"}'
+    (stored,) = build(parse_event(b'{"event": "a \\ud83d", "userId": "u", "properties": %b}' % properties, "track"))
+    assert stored["event_name"] == "a \ufffd"
+    assert json.loads(stored["properties"]) == {"x": None, "y": [None], "z": "NaN \\ud83d"}
+
+
+def test_ids_that_are_numbers_become_text() -> None:
+    assert row({"userId": 42, "messageId": 7})["user_id"] == "42"
+
+
+def test_an_empty_id_is_none_and_a_missing_message_id_is_made() -> None:
+    first, second = row({"userId": ""}), row({"messageId": ""})
+    assert first["user_id"] is None
+    assert len({first["message_id"], second["message_id"]}) == 2
+    assert len(first["message_id"]) == 36
+
+
+def test_of_a_key_given_twice_the_last_counts_and_in_objects_the_text_is_kept() -> None:
+    (stored,) = build(parse_event(b'{"event": "a", "event": "b", "userId": "u", "properties": {"x": 1, "x": 2}}', "track"))
+    assert (stored["event_name"], stored["properties"]) == ("b", '{"x": 1, "x": 2}')
+
+
+def test_what_has_no_column_of_its_own_is_added_to_the_properties() -> None:
+    page = row({"type": "page", "name": "Home", "category": "Docs", "properties": {"name": "other", "url": "/"}})
+    assert json.loads(page["properties"]) == {"name": "Home", "category": "Docs", "url": "/"}
+    assert page["event_name"] == "page"
+    assert json.loads(row({"type": "group", "groupId": "g", "traits": {"seats": 1}})["properties"]) == {"group_id": "g", "seats": 1}
+    assert json.loads(row({"type": "alias", "userId": "u", "previousId": "p"})["properties"]) == {"previous_id": "p"}
+    assert json.loads(row({"type": "identify", "traits": {"plan": 1}})["properties"]) == {"plan": 1}
+    assert json.loads(row({"type": "identify", "context": {"traits": {"plan": 1}}})["properties"]) == {"plan": 1}
+
+
+def test_events_of_a_visitor_keep_their_order_over_requests() -> None:
+    requests = [
+        parse_batch(
+            json.dumps(
+                {"batch": [{"type": "track", "event": f"{request}-{number}", "anonymousId": f"v{number % 7}"} for number in range(50)]}
+            ).encode()
+        )
+        for request in range(3)
+    ]
+    stored = build(*requests)
+    for visitor in range(7):
+        names = [event["event_name"] for event in stored if event["visitor_id"] == f"v{visitor}"]
+        assert names == [f"{request}-{number}" for request in range(3) for number in range(50) if number % 7 == visitor]

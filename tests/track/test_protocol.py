@@ -1,0 +1,197 @@
+"""The wire protocol, as clients of several generations speak it."""
+
+import base64
+import gzip
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from tests.track.collector import Collector, basic
+
+pytestmark = pytest.mark.e2e
+
+BUY = {"type": "track", "event": "buy", "anonymousId": "v1", "messageId": "m1", "properties": {"revenue": 30}}
+
+
+@pytest.mark.parametrize(
+    ("path", "type_"),
+    [(f"/v1/{name}", type_) for type_ in ("track", "page", "screen", "identify", "group", "alias") for name in (type_, type_[0])],
+)
+def test_each_call_has_an_address_and_a_short_one(collector: Collector, path: str, type_: str) -> None:
+    answer = collector.post(path, {"event": "buy", "userId": "u", "anonymousId": "v", "groupId": "g", "previousId": "p"})
+    assert (answer.status, answer.json) == (200, {"success": True, "results": {}})
+    assert [event["type"] for event in collector.events()] == [type_]
+
+
+@pytest.mark.parametrize("path", ["/v1/batch", "/v1/b", "/v1/batch/b", "/v1/import", "/v1/batch/", "/beacon/v1/batch?writeKey=shop-key"])
+def test_batches_have_many_addresses(collector: Collector, path: str) -> None:
+    assert collector.post(path, {"batch": [BUY], "sentAt": "2026-11-23T12:00:00Z"}).status == 200
+    assert [event["message_id"] for event in collector.events()] == ["m1"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        ("/v1/batch", {"batch": [BUY]}, basic("app-key")),
+        ("/v1/batch", {"batch": [BUY]}, {"Authorization": "basic " + base64.b64encode(b"app-key").decode()}),  # without a password
+        ("/v1/batch", {"batch": [BUY]}, {"Authorization": "Basic " + base64.b64encode(b"app-key:secret").decode()}),
+        ("/v1/batch", {"batch": [BUY], "writeKey": "app-key"}, {}),
+        ("/v1/batch", {"batch": [BUY], "writeKey": "app-key"}, {"Authorization": "Bearer token"}),
+        ("/v1/batch", {"batch": [BUY | {"writeKey": "app-key"}]}, {}),
+        ("/v1/t", BUY | {"writeKey": "app-key"}, {}),
+        ("/v1/batch?writeKey=app-key", {"batch": [BUY]}, {}),
+        ("/v1/batch?writeKey=nobody", {"batch": [BUY], "writeKey": "app-key"}, {}),  # the body before the query
+        ("/v1/batch", {"batch": [BUY], "writeKey": "shop-key"}, basic("app-key")),  # the header before the body
+    ],
+)
+def test_the_write_key_is_found_wherever_a_client_puts_it(collector: Collector, path: str, body: Any, headers: dict[str, str]) -> None:
+    assert collector.post(path, body, headers, key=None).status == 200
+    assert [(event["source"], event["dataset"]) for event in collector.events()] == [("app", "mobile")]
+
+
+@pytest.mark.parametrize(
+    ("headers", "body_key", "code"),
+    [
+        ({}, None, "missing_write_key"),
+        ({}, "nobody", "unknown_write_key"),
+        (basic("nobody"), "shop-key", "unknown_write_key"),
+        ({"Authorization": "Basic ???"}, "shop-key", "invalid_authorization"),
+    ],
+)
+def test_a_key_of_nobody_is_refused(collector: Collector, headers: dict[str, str], body_key: str | None, code: str) -> None:
+    answer = collector.post("/v1/batch", {"batch": [BUY], "writeKey": body_key}, headers, key=None)
+    assert (answer.status, answer.json["code"]) == (401, code)
+    assert collector.events() == []
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "application/x-www-form-urlencoded", ""])
+def test_content_type_says_nothing(collector: Collector, content_type: str) -> None:
+    answer = collector.post("/v1/batch", {"batch": [BUY]}, {"Content-Type": content_type}, zipped=content_type != "text/plain")
+    assert answer.status == 200
+    assert len(collector.events()) == 1
+
+
+def test_chunked_gzip_as_kotlin_sends_it(collector: Collector) -> None:
+    body = gzip.compress(json.dumps({"batch": [BUY], "writeKey": "shop-key"}).encode())
+    chunks = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in (body[:20], body[20:], b""))
+    with socket.create_connection(("127.0.0.1", collector.port)) as connection:
+        connection.sendall(b"POST /v1/b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Encoding: gzip\r\n\r\n" + chunks)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
+    assert len(collector.events()) == 1
+
+
+def test_a_preflight_allows_what_the_page_asks_for_and_answers_expose_retry_after(collector: Collector) -> None:
+    asked = "authorization,content-type,x-retry-count,rsa-retry-attempt"
+    headers = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": asked}
+    answer = collector.request("OPTIONS", "/v1/t", headers=headers)
+    assert answer.status == 204
+    assert answer.headers["access-control-allow-origin"] == "*"
+    assert answer.headers["access-control-allow-headers"] == asked
+    assert int(answer.headers["access-control-max-age"]) >= 7200
+    for refused in (collector.post("/v1/t", b"{"), collector.post("/v1/t", BUY)):
+        assert refused.headers["access-control-allow-origin"] == "*"
+        assert refused.headers["access-control-expose-headers"] == "Retry-After"
+
+
+@pytest.mark.parametrize("prefix", ["/v1/projects", "/projects", "/projects/projects"])
+def test_browser_settings_point_back_at_the_collector(collector: Collector, prefix: str) -> None:
+    answer = collector.request("GET", f"{prefix}/shop-key/settings")
+    segment = answer.json["integrations"]["Segment.io"]
+    assert segment == {"apiKey": "shop-key", "apiHost": f"127.0.0.1:{collector.port}/v1", "protocol": "http"}
+    assert collector.request("GET", f"{prefix}/nobody/settings").status == 401
+    behind_tls = collector.request("GET", f"{prefix}/shop-key/settings", headers={"X-Forwarded-Proto": "https", "Host": "in.example"})
+    assert behind_tls.json["integrations"]["Segment.io"] == {"apiKey": "shop-key", "apiHost": "in.example/v1", "protocol": "https"}
+
+
+def test_rudder_source_config(collector: Collector) -> None:
+    answer = collector.request("GET", "/sourceConfig/?p=npm&v=3.31.6&writeKey=shop-key")
+    assert answer.json["source"]["id"] == "shop"
+    assert collector.request("GET", "/sourceConfig/", headers=basic("app-key")).json["source"]["id"] == "app"
+
+
+def test_a_pixel_is_an_event(collector: Collector) -> None:
+    query = "writeKey=shop-key&anonymousId=v1&event=open&properties.mail=Welcome%20%E5%8D%B3&context.page.url=https://shop.example/"
+    answer = collector.request("GET", f"/pixel/v1/track?{query}")
+    assert (answer.status, answer.headers["content-type"], answer.body[:6]) == (200, "image/gif", b"GIF89a")
+    (event,) = collector.events()
+    assert (event["event_name"], json.loads(event["properties"])) == ("open", {"mail": "Welcome 即"})
+    assert json.loads(event["context"]) == {"page": {"url": "https://shop.example/"}}
+    assert collector.request("GET", "/pixel/v1/page?writeKey=shop-key").json["code"] == "missing_id"
+
+
+def test_the_browser_sdks_own_metrics_are_taken_and_dropped(collector: Collector) -> None:
+    assert collector.post("/v1/m", {"series": []}, key=None).status == 200
+    assert collector.events() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [("GET", "/", 404, "not_found"), ("GET", "/v1/batch", 405, "method_not_allowed"), ("DELETE", "/v1/batch", 405, "method_not_allowed")],
+)
+def test_other_requests_get_a_json_error_with_code_and_message(
+    collector: Collector, method: str, path: str, status: int, code: str
+) -> None:
+    answer = collector.request(method, path)
+    assert (answer.status, answer.json["code"], set(answer.json)) == (status, code, {"code", "message"})
+
+
+def test_of_a_batch_only_the_bad_events_are_refused_and_the_answer_names_them(collector: Collector) -> None:
+    bad = {"type": "track", "event": "buy", "userId": "null", "messageId": "m2"}
+    answer = collector.post("/v1/batch", {"batch": [BUY, bad, {"type": "track", "anonymousId": "v"}]})
+    assert answer.status == 200
+    assert {name: result["result"] for name, result in answer.json["results"].items()} == {"m2": "drop", "#2": "drop"}
+    assert answer.json["results"]["#2"]["details"].startswith("missing_event: event is missing")
+    assert [event["message_id"] for event in collector.events()] == ["m1"]
+    kept = collector.bad_events()
+    assert [(row["code"], row["message_id"], row["dataset"], row["source"]) for row in kept] == [
+        ("illegal_id", "m2", "main", "shop"),
+        ("missing_event", None, "main", "shop"),
+    ]
+    assert json.loads(kept[0]["payload"]) == bad
+
+
+def test_a_single_bad_event_is_a_400_and_kept(collector: Collector) -> None:
+    answer = collector.post("/v1/track", {"event": "buy", "userId": {"id": 1}})
+    assert (answer.status, answer.json["code"]) == (400, "wrong_type")
+    assert [row["code"] for row in collector.bad_events()] == ["wrong_type"]
+
+
+def test_a_body_that_cannot_be_read_is_a_400_and_kept_if_it_is_known_whose(collector: Collector) -> None:
+    assert collector.post("/v1/batch", b'{"batch": [').status == 400
+    assert collector.post("/v1/batch", b'{"writeKey": "app-key", "batch": [\xff', key=None).status == 400
+    assert collector.post("/v1/batch", b'{"batch": [', key=None).status == 400
+    kept = collector.bad_events()
+    assert [(row["code"], row["source"], row["payload"]) for row in kept] == [
+        ("invalid_json", "shop", '{"batch": ['),
+        ("invalid_json", "app", '{"writeKey": "app-key", "batch": [\ufffd'),
+    ]
+
+
+def test_an_empty_batch_is_fine(collector: Collector) -> None:
+    assert collector.post("/v1/batch", {"batch": []}).status == 200
+
+
+def test_history_is_marked_by_batch_or_by_event(collector: Collector) -> None:
+    old = BUY | {"timestamp": "2019-01-01T00:00:00Z"}
+    collector.post("/v1/batch", {"batch": [old | {"messageId": "1"}], "historical": True})
+    collector.post("/v1/batch", {"batch": [old | {"messageId": "2", "historical": True}, old | {"messageId": "3"}]})
+    found = {event["message_id"]: (event["historical"], event["time_rule"]) for event in collector.events()}
+    assert found == {"1": (True, "trusted"), "2": (True, "trusted"), "3": (False, "client")}
+
+
+def test_metrics_tell_what_happened(collector: Collector) -> None:
+    collector.post("/v1/batch", {"batch": [BUY, BUY, {"type": "track"}]})
+    lines = collector.request("GET", "/metrics").body.decode().splitlines()
+    assert 'sokuji_track_requests_total{status="200"} 1' in lines
+    assert 'sokuji_track_events_total{source="shop"} 2' in lines
+    assert 'sokuji_track_refused_total{code="unknown_type"} 0' not in lines
+    assert 'sokuji_track_refused_total{code="missing_event"} 1' in lines
+    assert "sokuji_track_queue_events 0" in lines
+    assert "sokuji_track_held_bytes 0" in lines
+
+
+def test_health_and_readiness(collector: Collector) -> None:
+    assert collector.request("GET", "/health").json == {"status": "ok"}
+    assert collector.request("GET", "/ready").json == {"status": "ready"}
