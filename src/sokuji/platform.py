@@ -15,7 +15,10 @@ from sokuji.clock import now_us
 from sokuji.config import FILE_NAME, Config, load
 from sokuji.errors import InvalidRequestError
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
+from sokuji.lake.backlog import positions
 from sokuji.lake.delta import DeltaLake
+from sokuji.lake.fresh import FreshLake
+from sokuji.lake.sink import Sink
 from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
 from sokuji.meta.store import SqlCatalog
@@ -65,9 +68,30 @@ class Backends:
         return SqlCatalog(self.database_url)
 
     @functools.cached_property
-    def lake(self) -> DeltaLake:
-        """The tables."""
+    def tables(self) -> DeltaLake:
+        """The lake's tables, as the sink commits to them."""
         return DeltaLake(self.config.data / "lake", time_travel_hours=self.config.lake.time_travel_hours)
+
+    @functools.cached_property
+    def lake(self) -> FreshLake:
+        """The tables, events tables with the rows that only the log has yet."""
+        return FreshLake(
+            self.tables,
+            self.events_log,
+            self.bad_events_log,
+            self.catalog,
+            folder=self._sink_folder,
+            settings=self.config.lake,
+            make_sink=self.make_sink,
+        )
+
+    def make_sink(self) -> Sink:
+        """What brings the logs into the tables. Raises LakeError while another runs."""
+        return Sink(self.events_log, self.bad_events_log, self.tables, self.catalog, folder=self._sink_folder, settings=self.config.lake)
+
+    @property
+    def _sink_folder(self) -> Path:
+        return self.config.data / "sink"
 
     @functools.cached_property
     def models(self) -> LocalModelStore:
@@ -76,7 +100,7 @@ class Backends:
 
     def close(self) -> None:
         """Close what was opened."""
-        for name in ("models", "catalog", "bad_events_log", "events_log"):
+        for name in ("lake", "models", "catalog", "bad_events_log", "events_log"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
 
@@ -146,6 +170,11 @@ class Platform:
         settings = self._backends.config.track
         limits = Limits(settings.max_event_bytes, settings.max_depth)
         return Committer(self._backends.events_log, self._backends.bad_events_log, limits, settings.skew_threshold_seconds)
+
+    def uncommitted_events(self) -> int:
+        """How many events are in the log only, because the sink has not come to them yet; queries see them as well."""
+        log = self._backends.events_log
+        return sum(log.end(partition) - offset for partition, offset in positions(log).items())
 
     def close(self) -> None:
         """Close files and connections. Closing twice is a no-op."""

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from sokuji.config import Config, load
 from sokuji.errors import SokujiError
+from sokuji.metrics import render
 from sokuji.platform import Backends
 from sokuji.service import logs
-from sokuji.service.stop import SUPERVISED, end_with_supervisor
+from sokuji.service.health import HealthServer
+from sokuji.service.stop import SUPERVISED, end_with_supervisor, until_stopped
 from sokuji.service.supervisor import Role, Supervisor
 from sokuji.track.app import Track
 from sokuji.track.request import Source
@@ -41,6 +43,21 @@ def run_track(folder: Path) -> None:
         raise SokujiError(f"{folder}/sokuji.toml has no [sources.NAME]: without a write key nobody can send events")
     app = Track(sources, backends.events_log, backends.bad_events_log, config.track)
     serve(app, config.track, lambda port: _LOG.info("listening", extra={"host": config.track.host, "port": port}))
+    backends.close()
+
+
+def run_sink(folder: Path) -> None:
+    """The sink of the project in `folder`, until it is asked to end; it then commits what the log holds."""
+    logs.configure("sink")
+    config = load(folder)
+    backends = Backends(config)
+    with (
+        until_stopped() as stop,
+        backends.make_sink() as sink,
+        HealthServer("127.0.0.1", config.lake.health_port, ready=lambda: True, metrics=lambda: render(sink.metrics)) as health,
+    ):
+        _LOG.info("writing to the lake", extra={"folder": str(config.data / "lake"), "health_port": health.port})
+        sink.run(stop)
     backends.close()
 
 

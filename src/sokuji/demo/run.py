@@ -111,14 +111,12 @@ def _wait_for_lake(progress: Progress, platform: Platform, expected: int) -> Non
     """Wait until the sink has committed everything, which queries do not need: they read the log's tail too."""
     task = progress.add_task("committing them to the lake", total=expected)
     deadline = time.monotonic() + LAKE_TIMEOUT_SECONDS
-    while (committed := platform.committed_events("karte")) < expected:
+    while left := platform.uncommitted_events():
         if time.monotonic() > deadline:
-            raise SokujiError(
-                f"the lake has {committed:,} of {expected:,} events after {LAKE_TIMEOUT_SECONDS:.0f} s; see the sink's log above"
-            )
-        progress.update(task, completed=committed)
+            raise SokujiError(f"{left:,} events are not in the lake after {LAKE_TIMEOUT_SECONDS:.0f} s; see the sink's log above")
+        progress.update(task, completed=max(0, expected - left))
         time.sleep(0.2)
-    progress.update(task, completed=committed)
+    progress.update(task, completed=expected)
 
 
 def _train(progress: Progress, platform: Platform) -> None:

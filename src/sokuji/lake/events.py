@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 
 from sokuji import types as t
 from sokuji.clock import now_us
-from sokuji.events import EVENT_SCHEMA, TIMESTAMP
+from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA, TIMESTAMP
 from sokuji.lake.seen import Ids, make_ids
 from sokuji.meta.base import Column, Ref, Table, TableKind
 
@@ -54,6 +54,9 @@ FIXED_SCHEMA = pa.schema(
     ]
 )
 """The columns every events table has, in front of those of its properties."""
+
+BAD_EVENTS_SCHEMA = BAD_EVENT_SCHEMA.remove(BAD_EVENT_SCHEMA.get_field_index("dataset"))
+"""The columns of a dataset's table of refused events."""
 
 _JSON_COLUMNS = {"context", "properties"}
 _RESERVED = {name.lower() for name in FIXED_SCHEMA.names} | {"_day"}

@@ -17,7 +17,7 @@ from sokuji.errors import LakeError, NotFoundError
 from sokuji.lake import backlog
 from sokuji.lake.backlog import Backlog, Offsets
 from sokuji.lake.base import Lake, Snapshot
-from sokuji.lake.events import EVENTS, FIXED_SCHEMA, Shaper, property_columns
+from sokuji.lake.events import BAD_EVENTS, BAD_EVENTS_SCHEMA, EVENTS, FIXED_SCHEMA, Shaper, property_columns
 from sokuji.lake.seen import Seen
 from sokuji.lake.sink import Sink
 from sokuji.lake.writers import committed_offsets, define, open_seen
@@ -34,27 +34,40 @@ _NO_TABLE = Snapshot((), FIXED_SCHEMA, -1)
 
 
 class FreshLake(Lake):
-    """A lake whose events tables end with what is in the log only. Thread-safe."""
+    """A lake whose events tables end with what is in the log only. Thread-safe.
+
+    Refused events are rare: a query of a `bad_events` table has what is in their log committed first.
+    """
 
     def __init__(
-        self, lake: Lake, events: Log, catalog: Catalog, *, folder: Path, settings: LakeSettings, make_sink: Callable[[], Sink]
+        self,
+        lake: Lake,
+        events: Log,
+        bad_events: Log,
+        catalog: Catalog,
+        *,
+        folder: Path,
+        settings: LakeSettings,
+        make_sink: Callable[[], Sink],
     ) -> None:
         """Add the tail of `events` to the tables of `lake`.
 
         Args:
             lake: the tables, as the sink commits to them.
-            events: the log.
+            events, bad_events: the logs.
             catalog: gets the definitions of events tables and columns that only the log has yet.
             folder: the sink's.
             settings: the sink's.
             make_sink: opens a sink, or raises LakeError while one is running; used when a long tail has none.
         """
-        self._lake, self._events, self._catalog = lake, events, catalog
+        self._lake, self._events, self._bad_events, self._catalog = lake, events, bad_events, catalog
         self._folder, self._settings, self._make_sink = folder, settings, make_sink
         self._applications = backlog.applications(events)
         self._lock = threading.Lock()
         self._shaper = Shaper()
         self._place: tuple[Offsets, Offsets] = {}, {}
+        self._bad_place: tuple[Offsets, Offsets] = {}, {}
+        self._bad_datasets: list[str] = []
         self._tail: dict[str, Backlog] = {}
         self._shaped: dict[Ref, tuple[Backlog, Snapshot, Snapshot]] = {}
 
@@ -65,9 +78,13 @@ class FreshLake(Lake):
             for dataset in self._tail:
                 ref = Ref(dataset, EVENTS)
                 define(self._catalog, ref, self._snapshot(ref, ()).schema)
+            for dataset in self._unseen_bad_events():
+                define(self._catalog, Ref(dataset, BAD_EVENTS), BAD_EVENTS_SCHEMA)
 
     def snapshot(self, ref: Ref, *, at: dt.datetime | None = None, applications: Sequence[str] = ()) -> Snapshot:
         """As `Lake.snapshot`, with the tail."""
+        if at is None and ref.name == BAD_EVENTS:
+            self.settle(ref)
         if at is not None or ref.name != EVENTS:
             return self._lake.snapshot(ref, at=at, applications=applications)
         with self._lock:
@@ -76,22 +93,32 @@ class FreshLake(Lake):
 
     def settle(self, ref: Ref) -> None:
         """As `Lake.settle`. Waits for the sink; if none is running, commits here."""
-        end = self._ends()
+        if ref.name not in {EVENTS, BAD_EVENTS}:
+            return
+        log = self._events if ref.name == EVENTS else self._bad_events
+        end = _ends(log)
 
         def settled() -> bool:
-            return all(offset >= end[partition] for partition, offset in backlog.positions(self._events).items())
+            return all(offset >= end[partition] for partition, offset in backlog.positions(log).items())
 
-        if ref.name == EVENTS and not settled():
+        if not settled():
             self._wait(settled)
+
+    def _unseen_bad_events(self) -> list[str]:
+        """The datasets with refused events that are not committed."""
+        place = backlog.positions(self._bad_events), _ends(self._bad_events)
+        if place != self._bad_place:
+            self._bad_datasets, self._bad_place = list(backlog.read_until(self._bad_events, *place)), place
+        return self._bad_datasets
 
     def _read_tail(self) -> None:
         """Read what is not committed. What it leaves out is in any snapshot of the tables that is taken after this."""
-        place = backlog.positions(self._events), self._ends()
+        place = backlog.positions(self._events), _ends(self._events)
         if place == self._place:
             return
         if _rows(*place) > _INLINE_ROWS:
-            self._wait(lambda: _rows(backlog.positions(self._events), self._ends()) <= _TAIL_ROWS_MAX)
-            place = backlog.positions(self._events), self._ends()
+            self._wait(lambda: _rows(backlog.positions(self._events), _ends(self._events)) <= _TAIL_ROWS_MAX)
+            place = backlog.positions(self._events), _ends(self._events)
         self._tail, self._place = backlog.read_until(self._events, *place), place
 
     def _wait(self, done: Callable[[], bool]) -> None:
@@ -104,7 +131,7 @@ class FreshLake(Lake):
                 if done():
                     return
                 if time.monotonic() > deadline:
-                    behind = _rows(backlog.positions(self._events), self._ends())
+                    behind = _rows(backlog.positions(self._events), _ends(self._events))
                     raise LakeError(f"the sink is {behind:,} events behind the log and did not catch up in {_WAIT_SECONDS:.0f} s") from None
                 time.sleep(_POLL_SECONDS)
             else:
@@ -138,9 +165,6 @@ class FreshLake(Lake):
         tail = self._shaper.shape(rows.rows.filter(pa.array(fresh)), property_columns(base.schema)).read_all()
         return replace(base, schema=tail.schema, tail=tail)
 
-    def _ends(self) -> Offsets:
-        return {partition: self._events.end(partition) for partition in range(self._events.partitions)}
-
     def create(self, ref: Ref, schema: pa.Schema, *, day_of: str | None = None) -> None:
         """As `Lake.create`."""
         self._lake.create(ref, schema, day_of=day_of)
@@ -168,6 +192,10 @@ class FreshLake(Lake):
     def close(self) -> None:
         """Release the database that shapes the tail."""
         self._shaper.close()
+
+
+def _ends(log: Log) -> Offsets:
+    return {partition: log.end(partition) for partition in range(log.partitions)}
 
 
 def _rows(start: Offsets, end: Offsets) -> int:

@@ -14,11 +14,10 @@ import pyarrow as pa
 
 from sokuji.config import LakeSettings
 from sokuji.errors import LakeError, NotFoundError
-from sokuji.events import BAD_EVENT_SCHEMA
 from sokuji.lake import backlog
 from sokuji.lake.backlog import Backlog
 from sokuji.lake.base import Lake, Snapshot
-from sokuji.lake.events import BAD_EVENTS, EVENTS, FIXED_SCHEMA, TIME_COLUMN, Shaper, property_columns, table_definition
+from sokuji.lake.events import BAD_EVENTS, BAD_EVENTS_SCHEMA, EVENTS, FIXED_SCHEMA, TIME_COLUMN, Shaper, property_columns, table_definition
 from sokuji.lake.seen import Seen
 from sokuji.log.base import Log
 from sokuji.meta.base import Catalog, Ref, TableKind
@@ -121,8 +120,7 @@ class BadEventsWriter(Writer):
     """The `bad_events` table: rows as they are in the log."""
 
     def __init__(self, dataset: str, log: Log, lake: Lake, catalog: Catalog) -> None:
-        schema = BAD_EVENT_SCHEMA.remove(BAD_EVENT_SCHEMA.get_field_index("dataset"))
-        super().__init__(Ref(dataset, BAD_EVENTS), log, lake, catalog, schema, day_of="received_at")
+        super().__init__(Ref(dataset, BAD_EVENTS), log, lake, catalog, BAD_EVENTS_SCHEMA, day_of="received_at")
 
     def _write(self, rows: Backlog, new: backlog.Mask, following: Mapping[int, int]) -> Written:
         if following:
