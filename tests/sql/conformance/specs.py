@@ -38,7 +38,9 @@ def cases(path: Path, folder: Path) -> Iterator[Case]:
         plain = not any(case.get(key) for key in ("setup", "register_protos", "nondeterministic", "args", "named_args"))
         rows = None if "error" in wanted else wanted.get("rows")
         name = f"{path.relative_to(folder).with_suffix('')}:{case['desc']}"
-        yield Case(name, case["sql"], rows, not case.get("unordered", wanted.get("unordered", False)), plain and not wanted.get("nondeterministic"))
+        yield Case(
+            name, case["sql"], rows, not case.get("unordered", wanted.get("unordered", False)), plain and not wanted.get("nondeterministic")
+        )
 
 
 def same_rows(wanted: list[list[Any]], got: list[tuple[Any, ...]], types: list[Type], *, ordered: bool) -> bool:

@@ -115,7 +115,9 @@ def test_a_window_function_is_what_the_reference_says(text: str, engine: Engine,
     rows = _rows(form, 25)
     wanted = by_reference(form, rows)
     got = [row[0] for row in engine.run(sql, [type_], form, rows)]
-    different = [(row, right, value) for row, right, value in zip(rows, wanted, got, strict=True) if not same(right, value, type_, _ulps(text))]
+    different = [
+        (row, right, value) for row, right, value in zip(rows, wanted, got, strict=True) if not same(right, value, type_, _ulps(text))
+    ]
     _judge(text, different)
 
 
