@@ -5,6 +5,8 @@ from __future__ import annotations
 DEVIATIONS: dict[str, str] = {
     "{TIMESTAMP} - {TIMESTAMP}": "Arrow carries no INTERVAL of more than 292 years of time; it raises instead",
     "AVG({FLOAT64:odd})": "DuckDB adds first and divides last; where the sum overflows it raises instead",
+    "SUM({FLOAT64:odd})": "the reference adds exactly; where 1.7e308 and its negative cancel out, DuckDB has lost the small values",
+    "CORR({FLOAT64:odd}, {FLOAT64:odd})": "the squares of 1.7e308 overflow FLOAT64; it gives NaN",
 }
 """Forms that give something else, with the reason. A form that deviates no longer fails its test."""
 

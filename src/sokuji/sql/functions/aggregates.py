@@ -151,6 +151,8 @@ def _spread(name: str, least: int) -> Callable[[Call], str]:
         # DuckDB raises for infinities, so they are kept from it.
         safe_arguments = [f"CASE WHEN {finite} THEN {argument} END" for argument in call.arguments]
         value = aggregate(call, name, *safe_arguments)
+        if len(call.arguments) == 1:  # of finite values, a variance too large for FLOAT64 is infinite
+            value = f"CASE WHEN isfinite({value}) THEN {value} ELSE CAST('inf' AS DOUBLE) END"
         return f"(CASE WHEN {count} < {least} THEN NULL WHEN {odd} THEN CAST('nan' AS DOUBLE) ELSE {value} END)"
 
     return emit

@@ -91,7 +91,7 @@ TABLE: list[Function] = [
     *native("FN_ENDS_WITH_STRING", "suffix({0}, {1})"),
     *native("FN_STRPOS_STRING", "strpos({0}, {1})"),
     *native("FN_REVERSE_STRING", "array_to_string(list_reverse(string_split({0}, '')), '')"),
-    *macro("FN_REPLACE_STRING", "CASE WHEN {1} = '' THEN {0} ELSE replace({0}, {1}, {2}) END"),
+    *macro("FN_REPLACE_STRING", "CASE WHEN {1} = '' AND {2} IS NOT NULL THEN {0} ELSE replace({0}, {1}, {2}) END"),
     *emitted("FN_SUBSTR_STRING", _substr),
     *macro(
         "FN_LEFT_STRING", f"left({{0}}, {_SHORT})", errors={"{1} < 0 AND {0} IS NOT NULL": "'Second argument in LEFT() cannot be negative'"}
