@@ -25,9 +25,10 @@ test: .venv/.test
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps lifetimes==0.11.3
 	@touch $@
 
-.venv/.test: .venv/.demo tests/sdk/install
+.venv/.test: .venv/.demo tests/sdk/install tests/ml/install
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[ml,plot,dev]'
 	tests/sdk/install
+	tests/ml/install
 	@touch $@
 
 clean:

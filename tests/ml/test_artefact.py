@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -250,51 +247,3 @@ def test_estimators_predict_nothing_for_no_rows(tmp_path: Path) -> None:
     empty = pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
     assert Predictor(tmp_path).predict(empty)["distances"].shape == (0, len(model.history[-1].clusters))
     assert Design(np.empty((0, 2)), (), ()).dense().shape == (0, 2)
-
-
-# mlflow-skinny and pandas, in a folder of their own: they bring other versions of what the project uses.
-_MLFLOW = Path(sys.prefix) / ".mlflow"
-_MLFLOW_REQUIREMENTS = ("mlflow-skinny>=3.17,<4", "pandas>=3")
-_LOAD = """
-import json, sys
-import mlflow, pandas
-frame = pandas.DataFrame(json.loads(sys.argv[2]))
-answer = mlflow.pyfunc.load_model(sys.argv[1]).predict(frame)
-graph = mlflow.onnx.load_model(sys.argv[1])
-print(json.dumps([{name: values.tolist() for name, values in answer.items()}, [item.name for item in graph.graph.input]]))
-"""
-
-
-@pytest.fixture(scope="session")
-def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with mlflow, installed once beside the environment."""
-    if not _MLFLOW.exists():
-        folder = tmp_path_factory.mktemp("mlflow") / "packages"
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), *_MLFLOW_REQUIREMENTS]
-        installed = subprocess.run(command, capture_output=True, text=True, check=False)
-        if installed.returncode:
-            pytest.skip(f"mlflow cannot be installed here: {installed.stderr.strip().splitlines()[-1]}")
-        folder.rename(_MLFLOW)
-    return _MLFLOW
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("model_type", ["KMEANS", "BOOSTED_TREE_CLASSIFIER"])
-def test_mlflow_loads_the_folder_and_predicts_the_same(model_type: str, mlflow: Path, tmp_path: Path) -> None:
-    model, rows = trained(model_type)
-    expected = served(model, rows, tmp_path)[:50]
-    columns = model.preprocessing.read(rows.slice(0, 50))
-    frame = {
-        name: [None if value == "_null_filler" else value for value in values.to_pylist()]
-        if isinstance(values, pa.Array)
-        else [None if np.isnan(value) else value for value in values.tolist()]
-        for name, values in columns.items()
-    }
-
-    command = [sys.executable, "-W", "ignore", "-c", _LOAD, str(tmp_path), json.dumps(frame)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(mlflow), "PATH": "/usr/bin:/bin"})
-
-    answer, inputs = json.loads(finished.stdout.splitlines()[-1])
-    (found,) = answer.values()
-    np.testing.assert_allclose(found, expected)
-    assert inputs == list(columns)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pytest
 
 from tests.ml.conftest import Workbench
 
+PENGUINS = Path(__file__).parents[2] / ".venv" / "ml" / "palmerpenguins" / "palmerpenguins" / "data" / "penguins.csv"
 SHOPPERS = Path(__file__).parents[3] / "shared" / "data" / "online_shoppers_intention.csv"
 
 # ML.EVALUATE of the tutorial's model as Google's own published samples and tests show it
@@ -27,12 +27,10 @@ TUTORIAL = {
 
 @pytest.fixture(scope="module")
 def penguins(workbench: Workbench) -> Workbench:
-    try:
-        path = importlib.metadata.distribution("palmerpenguins").locate_file("palmerpenguins/data/penguins.csv")
-    except importlib.metadata.PackageNotFoundError:
-        pytest.skip("palmerpenguins, the tutorials' table, is not installed")
+    if not PENGUINS.exists():
+        pytest.skip("palmerpenguins, the tutorials' table, is not here; run tests/ml/install")
     options = pyarrow.csv.ConvertOptions(null_values=["NA"], strings_can_be_null=True)
-    table = pyarrow.csv.read_csv(str(path), convert_options=options)
+    table = pyarrow.csv.read_csv(str(PENGUINS), convert_options=options)
     # BigQuery's copy writes the sex in capitals, and that of one Gentoo, with this culmen and flipper, as ".".
     birds = zip(*(table[name].to_pylist() for name in ("sex", "bill_length_mm", "flipper_length_mm")), strict=True)
     sex = ["." if sex is None and (length, flipper) == (44.5, 217) else sex and sex.upper() for sex, length, flipper in birds]
