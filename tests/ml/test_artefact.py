@@ -21,8 +21,9 @@ from sokuji.ml.base import PREDICTION, Floats, Trained
 from sokuji.ml.design import Design
 from sokuji.ml.graph import Encoded, Graph, Tensor
 from sokuji.ml.linear import Linear
-from sokuji.ml.parity import adversarial, difference
+from sokuji.ml.parity import TOLERANCE, adversarial, difference
 from sokuji.ml.predictor import Predictor
+from sokuji.ml.runtime import Session
 from tests.ml.tasks import native, served, trained_on
 
 
@@ -146,10 +147,32 @@ def test_what_fails_the_gate_is_served_natively_and_says_why(tmp_path: Path) -> 
     serving = save(wrong, tmp_path, rows)
 
     assert serving.serving == "native"
-    assert serving.reason.startswith("ONNX differs from the trained model by 0.00")  # 0.01 relative to a prediction near 5
+    assert serving.reason.startswith("ONNX differs from the trained model by 0.01,")  # of a prediction below 1
     new = pa.table({"x": [1.0], "kind": pa.array([None], pa.string())})
     (answer,) = Predictor(tmp_path).predict(new.to_batches()[0]).values()
     np.testing.assert_array_equal(answer, native(right, new))
+
+
+@pytest.mark.parametrize("model_type", ["KMEANS", "LINEAR_REG", "LOGISTIC_REG"])
+def test_adversarial_rows_show_any_one_number_of_a_graph_that_is_wrong(model_type: str) -> None:
+    rows = without_nulls()
+    if model_type == "LOGISTIC_REG":
+        rows = rows.set_column(2, "label", pa.array([True, False, False, False] * 10))
+    model = trained_on(model_type, rows, label=None if model_type == "KMEANS" else "label")
+    columns = adversarial(model.preprocessing, model.preprocessing.read(rows))
+    right = model.estimator.predict(model.preprocessing.transform(columns))
+    graph = build_graph(model)
+    assert difference(right, Session(graph.SerializeToString()).run(columns)) < 1e-6
+    tables = [table for table in graph.graph.initializer if np.prod(table.dims) > 1 and table.data_type == onnx.TensorProto.DOUBLE]
+    assert tables
+    for table in tables:
+        values = onnx.numpy_helper.to_array(table)
+        for place in np.ndindex(values.shape):
+            changed = values.copy()
+            changed[place] = changed[place] * 1.05 + 0.05
+            table.CopyFrom(onnx.numpy_helper.from_array(changed, table.name))
+            assert difference(right, Session(graph.SerializeToString()).run(columns)) > TOLERANCE, (table.name, place)
+        table.CopyFrom(onnx.numpy_helper.from_array(values, table.name))
 
 
 def test_a_graph_that_cannot_be_loaded_is_not_served(tmp_path: Path) -> None:

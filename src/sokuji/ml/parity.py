@@ -16,8 +16,13 @@ TOLERANCE = 1e-4
 """The largest difference allowed: absolute up to 1, relative beyond."""
 
 _NUMBERS = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e-300, 1e30, -1e30, 3.4e38, -1e300, 2.0**53 + 2)
+_DAY = 86_400.0
+_DAYS = ("1899-12-31", "1900-02-28", "1900-03-01", "1969-12-31", "1999-12-31", "2000-02-29", "2001-01-06", "2004-12-31", "2100-03-01")
+_TIMES = np.add.outer(np.array(_DAYS, "datetime64[s]").astype(np.float64), [0, _DAY - 1e-6]).ravel()
+"""The calendar's edges: ends of years and centuries, 29 February, none where there might be one, a week that a new year cuts in two."""
 _STRINGS = (NULL_CATEGORY, "", " ", "\N{SNOWMAN} unseen \N{GREEK SMALL LETTER OMEGA}", "x" * 10_000)
 _CATEGORIES_TRIED = 50
+_MIXED_ROWS = 500
 
 
 def difference(native: Mapping[str, Floats], graph: Mapping[str, Floats]) -> float:
@@ -35,19 +40,26 @@ def difference(native: Mapping[str, Floats], graph: Mapping[str, Floats]) -> flo
 
 
 def adversarial(preprocessing: Preprocessing, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Copies of a real row with one column replaced: NULL, unseen and every (or the first 50) category, extremes, rounding to float32."""
+    """Copies of real rows made to go wrong, the same for the same rows.
+
+    First one column of each is replaced: by NULL, by an unseen and every (or the first 50) category, by extremes, by what rounding to
+    float32 moves. Then rows have about two columns replaced, half of the time by NULL. The last row is NULL throughout.
+    """
     real = {name: column.to_pylist() if isinstance(column, pa.Array) else column for name, column in columns.items()}
     categories = {category.input: category.keys for category in preprocessing.categories}
+    nothing = {item.name: NULL_CATEGORY if item.kind is InputKind.STRING else np.nan for item in preprocessing.inputs}
+    trials = {item.name: list(_trials(item.kind, real[item.name], categories.get(item.name))) for item in preprocessing.inputs}
     made: dict[str, list[Any]] = {name: [] for name in columns}
-    trials = [
-        (item.name, value) for item in preprocessing.inputs for value in _trials(item.kind, real[item.name], categories.get(item.name))
-    ]
-    for row, (replaced, value) in enumerate(trials):
+    for row, (replaced, value) in enumerate((name, value) for name, values in trials.items() for value in values):
         for name, values in real.items():
             made[name].append(value if name == replaced else values[row % len(values)])
-    nothing = {item.name: NULL_CATEGORY if item.kind is InputKind.STRING else np.nan for item in preprocessing.inputs}
-    for name, values in made.items():
-        values.append(nothing[name])
+    random = np.random.default_rng(0)
+    for name, values in real.items():
+        pool = [nothing[name]] * len(trials[name]) + trials[name]
+        replace = random.random(_MIXED_ROWS) < 2 / max(len(real), 4)
+        drawn = random.integers(len(pool), size=_MIXED_ROWS)
+        made[name] += [pool[draw] if replace[row] else values[row % len(values)] for row, draw in enumerate(drawn)]
+        made[name].append(nothing[name])
     return {name: pa.array(values) if isinstance(columns[name], pa.Array) else np.array(values) for name, values in made.items()}
 
 
@@ -58,6 +70,8 @@ def _trials(kind: InputKind, real: Any, keys: tuple[Any, ...] | None) -> Iterabl
     if not len(finite):
         return _NUMBERS
     edges = np.array([finite.min(), finite.max(), np.median(finite)])
+    if kind is InputKind.TIMESTAMP:
+        return [*_NUMBERS, *_TIMES, *edges, edges[0] - 366 * _DAY, edges[1] + 366 * _DAY]
     with np.errstate(over="ignore"):
         rounded = np.concatenate([np.nextafter(edges.astype(np.float32), np.float32(bound)) for bound in (-np.inf, np.inf)])
     return [*_NUMBERS, *edges, *rounded.astype(np.float64), *(edges * (1 + 1e-8))]
