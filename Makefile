@@ -21,12 +21,12 @@ test: .venv/.test
 # The data package is installed without its dependencies: only its CSV files are read (docs/how-it-works.md).
 .venv/.demo: .venv/bin/python pyproject.toml
 	@echo "installing sokuji into .venv (a few minutes the first time) ..."
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[ml,plot]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[ml,plot,realtime]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps lifetimes==0.11.3
 	@touch $@
 
 .venv/.test: .venv/.demo tests/sdk/install tests/ml/install
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[ml,plot,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[ml,plot,realtime,dev]'
 	tests/sdk/install
 	tests/ml/install
 	@touch $@

@@ -1,4 +1,4 @@
-"""The one place that wires: backends from the configuration, and what each part is given of the others."""
+"""The embedded platform: what each part is given of the others, in one process."""
 
 from __future__ import annotations
 
@@ -11,20 +11,13 @@ from typing import Any, Self
 
 import msgspec
 
+from sokuji.backends import Backends
 from sokuji.clock import now_us
 from sokuji.config import FILE_NAME, Config, load
 from sokuji.errors import InvalidRequestError
-from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
 from sokuji.lake.backlog import positions
-from sokuji.lake.delta import DeltaLake
-from sokuji.lake.fresh import FreshLake
-from sokuji.lake.sink import Sink
-from sokuji.log.base import Log
-from sokuji.log.local import LocalLog
-from sokuji.meta.store import SqlCatalog
 from sokuji.ml.sql import statement_handlers, table_functions
 from sokuji.models.base import ModelStore
-from sokuji.models.local import LocalModelStore
 from sokuji.sql.analyzer import Parameters
 from sokuji.sql.engine import Engine
 from sokuji.sql.result import Result
@@ -32,77 +25,6 @@ from sokuji.track.check import Limits
 from sokuji.track.committer import Committer
 from sokuji.track.parse import parse_event
 from sokuji.track.request import Source
-
-
-class Backends:
-    """What a project's configuration says its parts are kept in, opened on first use."""
-
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        config.data.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def database_url(self) -> str:
-        """Where metadata lives, for SQLAlchemy."""
-        return f"sqlite:///{self.config.data / 'meta.db'}"
-
-    @functools.cached_property
-    def events_log(self) -> Log:
-        """The log of events."""
-        return LocalLog(
-            self.config.data / "log",
-            EVENT_SCHEMA,
-            name=EVENTS_LOG,
-            partitions=self.config.log.partitions,
-            segment_bytes=self.config.log.segment_bytes,
-        )
-
-    @functools.cached_property
-    def bad_events_log(self) -> Log:
-        """The log of refused events; one partition, as their order says nothing."""
-        return LocalLog(self.config.data / "log", BAD_EVENT_SCHEMA, name=BAD_EVENTS_LOG, partitions=1)
-
-    @functools.cached_property
-    def catalog(self) -> SqlCatalog:
-        """Datasets, tables, views and model signatures."""
-        return SqlCatalog(self.database_url)
-
-    @functools.cached_property
-    def tables(self) -> DeltaLake:
-        """The lake's tables, as the sink commits to them."""
-        return DeltaLake(self.config.data / "lake", time_travel_hours=self.config.lake.time_travel_hours)
-
-    @functools.cached_property
-    def lake(self) -> FreshLake:
-        """The tables, events tables with the rows that only the log has yet."""
-        return FreshLake(
-            self.tables,
-            self.events_log,
-            self.bad_events_log,
-            self.catalog,
-            folder=self._sink_folder,
-            settings=self.config.lake,
-            make_sink=self.make_sink,
-        )
-
-    def make_sink(self) -> Sink:
-        """What brings the logs into the tables. Raises LakeError while another runs."""
-        return Sink(self.events_log, self.bad_events_log, self.tables, self.catalog, folder=self._sink_folder, settings=self.config.lake)
-
-    @property
-    def _sink_folder(self) -> Path:
-        return self.config.data / "sink"
-
-    @functools.cached_property
-    def models(self) -> LocalModelStore:
-        """Trained models."""
-        return LocalModelStore(self.config.data / "models", self.database_url)
-
-    def close(self) -> None:
-        """Close what was opened."""
-        for name in ("lake", "models", "catalog", "bad_events_log", "events_log"):
-            if name in self.__dict__:
-                self.__dict__.pop(name).close()
 
 
 class Platform:

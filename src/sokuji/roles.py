@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sokuji.backends import Backends
 from sokuji.config import Config, load
 from sokuji.errors import SokujiError
 from sokuji.metrics import render
-from sokuji.platform import Backends
 from sokuji.service import logs
 from sokuji.service.health import HealthServer
 from sokuji.service.stop import SUPERVISED, end_with_supervisor, until_stopped

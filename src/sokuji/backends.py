@@ -1,0 +1,103 @@
+"""What a project's configuration says its parts are kept in: the one place that chooses backends.
+
+What is heavy is imported by the property that needs it: a collector does without the lake, the SQL engine and their packages.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sokuji.config import Config
+from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
+from sokuji.log.base import Log
+from sokuji.log.local import LocalLog
+
+if TYPE_CHECKING:
+    from sokuji.lake.delta import DeltaLake
+    from sokuji.lake.fresh import FreshLake
+    from sokuji.lake.sink import Sink
+    from sokuji.meta.store import SqlCatalog
+    from sokuji.models.local import LocalModelStore
+
+
+class Backends:
+    """What a project's configuration says its parts are kept in, opened on first use."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        config.data.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def database_url(self) -> str:
+        """Where metadata lives, for SQLAlchemy."""
+        return f"sqlite:///{self.config.data / 'meta.db'}"
+
+    @functools.cached_property
+    def events_log(self) -> Log:
+        """The log of events."""
+        return LocalLog(
+            self.config.data / "log",
+            EVENT_SCHEMA,
+            name=EVENTS_LOG,
+            partitions=self.config.log.partitions,
+            segment_bytes=self.config.log.segment_bytes,
+        )
+
+    @functools.cached_property
+    def bad_events_log(self) -> Log:
+        """The log of refused events; one partition, as their order says nothing."""
+        return LocalLog(self.config.data / "log", BAD_EVENT_SCHEMA, name=BAD_EVENTS_LOG, partitions=1)
+
+    @functools.cached_property
+    def catalog(self) -> SqlCatalog:
+        """Datasets, tables, views and model signatures."""
+        from sokuji.meta.store import SqlCatalog
+
+        return SqlCatalog(self.database_url)
+
+    @functools.cached_property
+    def tables(self) -> DeltaLake:
+        """The lake's tables, as the sink commits to them."""
+        from sokuji.lake.delta import DeltaLake
+
+        return DeltaLake(self.config.data / "lake", time_travel_hours=self.config.lake.time_travel_hours)
+
+    @functools.cached_property
+    def lake(self) -> FreshLake:
+        """The tables, events tables with the rows that only the log has yet."""
+        from sokuji.lake.fresh import FreshLake
+
+        return FreshLake(
+            self.tables,
+            self.events_log,
+            self.bad_events_log,
+            self.catalog,
+            folder=self._sink_folder,
+            settings=self.config.lake,
+            make_sink=self.make_sink,
+        )
+
+    def make_sink(self) -> Sink:
+        """What brings the logs into the tables. Raises LakeError while another runs."""
+        from sokuji.lake.sink import Sink
+
+        return Sink(self.events_log, self.bad_events_log, self.tables, self.catalog, folder=self._sink_folder, settings=self.config.lake)
+
+    @property
+    def _sink_folder(self) -> Path:
+        return self.config.data / "sink"
+
+    @functools.cached_property
+    def models(self) -> LocalModelStore:
+        """Trained models."""
+        from sokuji.models.local import LocalModelStore
+
+        return LocalModelStore(self.config.data / "models", self.database_url)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        for name in ("lake", "models", "catalog", "bad_events_log", "events_log"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
