@@ -63,9 +63,7 @@ def lakeside(folder: Path, settings: LakeSettings | None = None) -> Iterator[Lak
         LocalLog(folder / "log", BAD_EVENT_SCHEMA, name="bad_events", partitions=1) as bad_events,
         SqlCatalog(f"sqlite:///{folder / 'meta.db'}") as catalog,
     ):
-        lake = FreshLake(
-            tables, events, bad_events, catalog, folder=folder / "sink", settings=settings, make_sink=lambda: make_sink(side)
-        )
+        lake = FreshLake(tables, events, bad_events, catalog, folder=folder / "sink", settings=settings, make_sink=lambda: make_sink(side))
         side = Lakeside(folder, events, bad_events, catalog, tables, lake, settings)
         yield side
         lake.close()

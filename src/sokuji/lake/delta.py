@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 import math
 import shutil
 import time
@@ -23,14 +24,19 @@ from sokuji.errors import AlreadyExistsError, LakeError, NotFoundError
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.files import DAY, with_day, without_day, write_files
 from sokuji.lake.physical import stored
+from sokuji.log.files import exclusive, make_folder, shared, sync_file, sync_folder
 from sokuji.meta.base import Ref
 
 _COMMIT_ATTEMPTS = 100
 _DAY_OF = "sokuji.dayOf"  # the table property that names the column whose day the files are partitioned by
+_LOG_FOLDER = "_delta_log"
 _DROPPED = ".dropped"  # where folders of dropped tables go until they are deleted
 _VACUUM_SECONDS = 3600.0
 # Compaction in two steps, (file size, how many smaller ones make it worth it): a byte is rewritten a few times, not at each round.
 _COMPACTION = ((16 * 1024 * 1024, 20), (256 * 1024 * 1024, 8))
+
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,9 @@ class DeltaLake(Lake):
     def __init__(self, root: Path | str, *, time_travel_hours: float = 168.0) -> None:
         """Use the folder `root`. `time_travel_hours` is how long the files of old versions are kept."""
         self._root = Path(root)
+        make_folder(self._root)
+        # Shared by those who commit, exclusive for who drops: a commit to a table that was just dropped would leave a broken one.
+        self._lock = self._root / ".lock"
         self._retention = dt.timedelta(hours=time_travel_hours)
         # Opening reads the whole table log, so tables are kept. Two threads cannot share one: whoever uses it takes it out.
         self._idle: dict[Ref, tuple[_Version, DeltaTable]] = {}
@@ -76,7 +85,7 @@ class DeltaLake(Lake):
         configuration = {_DAY_OF: day_of} if day_of is not None else {}
         configuration |= {
             "delta.deletedFileRetentionDuration": f"interval {seconds} seconds",
-            "delta.logRetentionDuration": f"interval {seconds + 3600} seconds",
+            "delta.enableExpiredLogCleanup": "false",  # it would delete versions that time travel needs: see _clean_log
         }
         with _lake_errors(ref):
             DeltaTable.create(
@@ -90,11 +99,9 @@ class DeltaLake(Lake):
     def drop(self, ref: Ref) -> None:
         """As `Lake.drop`. A query that is reading the files fails."""
         grave = self._root / _DROPPED / uuid.uuid4().hex
-        grave.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        grave.parent.mkdir(exist_ok=True)
+        with _lake_errors(ref), exclusive(self._lock):
             self._folder(ref).rename(grave)  # the table is gone at once; deleting its files takes a while
-        except FileNotFoundError as error:
-            raise NotFoundError(f"table {ref} is not in the lake") from error
         shutil.rmtree(grave)
 
     def snapshot(self, ref: Ref, *, at: dt.datetime | None = None, applications: Sequence[str] = ()) -> Snapshot:
@@ -116,12 +123,13 @@ class DeltaLake(Lake):
         """As `Lake.append`."""
         transactions = transactions or {}
         with self._table(ref) as table:
+            before = table.version()
             prepared = _prepared(ref, table, rows)
             present = set(pa.schema(table.schema()).names)
             added = [field for field in prepared.schema if field.name not in present]
             if added:
                 table.alter.add_columns(list(Schema.from_arrow(pa.schema(added)).fields))
-        files = write_files(self._folder(ref), prepared)
+        files = self._write_files(ref, prepared)
 
         def commit(table: DeltaTable) -> None:
             for name, number in transactions.items():
@@ -131,26 +139,29 @@ class DeltaLake(Lake):
             _check_columns(ref, table, prepared.schema)
             _commit(table, files, "append", table.schema(), transactions)
 
-        return self._commit_next(ref, commit)
+        return self._commit_next(ref, commit, before)
 
     def replace(self, ref: Ref, rows: pa.RecordBatchReader, *, read_version: int | None = None) -> int:
         """As `Lake.replace`."""
         with self._table(ref) as table:
+            before = table.version()
             prepared = with_day(stored(rows), table.metadata().configuration.get(_DAY_OF))
-        added = write_files(self._folder(ref), prepared)
+        added = self._write_files(ref, prepared)
 
         def commit(table: DeltaTable) -> None:
             if read_version is not None and table.version() != read_version:
                 raise _changed(ref)
             _commit(table, added, "overwrite", prepared.schema)
 
-        return self._commit_next(ref, commit)
+        return self._commit_next(ref, commit, before)
 
     def rewrite(self, ref: Ref, files: Sequence[str], rows: pa.RecordBatchReader, *, read_version: int) -> int:
         """As `Lake.rewrite`."""
         folder = self._folder(ref)
         with self._table(ref) as table:
-            added = write_files(folder, _prepared(ref, table, rows))
+            before = table.version()
+            prepared = _prepared(ref, table, rows)
+        added = self._write_files(ref, prepared)
 
         def commit(table: DeltaTable) -> None:
             if table.version() < read_version or not set(table.file_uris()).issuperset(files):
@@ -159,10 +170,14 @@ class DeltaLake(Lake):
             removed = [RemoveAction(str(Path(file).relative_to(folder)), data_change=True, deletion_timestamp=now_ms) for file in files]
             _commit(table, [*removed, *added], "append", table.schema())
 
-        return self._commit_next(ref, commit)
+        return self._commit_next(ref, commit, before)
 
-    def _commit_next(self, ref: Ref, commit: Callable[[DeltaTable], None]) -> int:
-        """Call `commit` with the newest version until it is the one to make the next; return that.
+    def _write_files(self, ref: Ref, rows: pa.RecordBatchReader) -> list[AddAction]:
+        with _lake_errors(ref):
+            return write_files(self._folder(ref), rows)
+
+    def _commit_next(self, ref: Ref, commit: Callable[[DeltaTable], None], before: int) -> int:
+        """Call `commit` with the newest version until it is the one to make the next; return that, all after `before` being durable.
 
         Delta's own resolution of conflicts is not enough for a commit that removes files: it does not see that a compaction has
         replaced them, so that their rows would be there twice.
@@ -174,25 +189,27 @@ class DeltaLake(Lake):
                 except CommitFailedError:
                     continue
                 table.update_incremental()
-                return int(table.version())
+                version = int(table.version())
+                _sync_commits(self._folder(ref), range(before + 1, version + 1))
+                return version
         raise _changed(ref)
 
     def maintain(self, refs: Iterable[Ref]) -> None:
-        """As `Lake.maintain`. A table that someone else rewrites meanwhile is left for the next time."""
+        """As `Lake.maintain`. A table that someone else rewrites or drops meanwhile is left for the next time."""
         for ref in refs:
             try:
                 with self._table(ref) as table:
                     _compact(table)
-            except LakeError:
-                continue
-            if time.monotonic() - self._vacuumed.get(ref, -math.inf) >= _VACUUM_SECONDS:
-                self._vacuum(ref)
+                if time.monotonic() - self._vacuumed.get(ref, -math.inf) >= _VACUUM_SECONDS:
+                    self._vacuum(ref)
+            except (LakeError, NotFoundError) as error:
+                _LOG.warning("a table could not be maintained", extra={"table": str(ref), "error": str(error)})
 
     def _vacuum(self, ref: Ref) -> None:
+        hours = math.ceil(self._retention.total_seconds() / 3600)
         with self._table(ref) as table:
-            hours = math.ceil(self._retention.total_seconds() / 3600)
             table.vacuum(retention_hours=hours, dry_run=False, enforce_retention_duration=False, full=True)
-            table.cleanup_metadata()
+            _clean_log(self._folder(ref) / _LOG_FOLDER, time.time() - self._retention.total_seconds())
         self._vacuumed[ref] = time.monotonic()
 
     def _folder(self, ref: Ref) -> Path:
@@ -203,8 +220,8 @@ class DeltaLake(Lake):
 
     @contextmanager
     def _table(self, ref: Ref) -> Iterator[DeltaTable]:
-        """The newest version of a table, for one thread. After an error it is not used again."""
-        with _lake_errors(ref):
+        """The newest version of a table, for one thread, not dropped meanwhile. After an error it is not used again."""
+        with _lake_errors(ref), shared(self._lock):
             known = self._idle.pop(ref, None)
             if known is not None and known[0].exists():
                 table = known[1]
@@ -225,11 +242,11 @@ class DeltaLake(Lake):
         if at < dt.datetime.now(dt.UTC) - self._retention:
             hours = self._retention.total_seconds() / 3600
             raise LakeError(f"table {ref} cannot be read as of {at.isoformat()}: old versions are kept for {hours:g} hours")
-        table = self._open(ref)
         with _lake_errors(ref):
+            table = self._open(ref)
             table.load_as_version(at)
-        with _commit_file(self._folder(ref), table.version()).open() as commit:
-            written_ms = json.loads(commit.readline())["commitInfo"]["timestamp"]
+            with _commit_file(self._folder(ref), table.version()).open() as commit:
+                written_ms = json.loads(commit.readline())["commitInfo"]["timestamp"]
         if written_ms > at.timestamp() * 1000:
             raise LakeError(f"table {ref} cannot be read as of {at.isoformat()}: it did not exist yet")
         return table
@@ -296,7 +313,22 @@ def _commit(
 
 
 def _commit_file(folder: Path, version: int) -> Path:
-    return folder / "_delta_log" / f"{version:020}.json"
+    return folder / _LOG_FOLDER / f"{version:020}.json"
+
+
+def _sync_commits(folder: Path, versions: Iterable[int]) -> None:
+    for version in versions:
+        sync_file(_commit_file(folder, version))
+    sync_folder(folder / _LOG_FOLDER)
+
+
+def _clean_log(folder: Path, needed_from: float) -> None:
+    """Delete what no version that was the newest at `needed_from` or later is made of: what lies before the last checkpoint by then."""
+    checkpoints = [path for path in folder.glob("*.checkpoint.parquet") if path.stat().st_mtime <= needed_from]
+    oldest = max((path.name for path in checkpoints), default="")[:20]
+    for path in folder.iterdir():
+        if path.name[:20].isdecimal() and path.name[:20] < oldest:
+            path.unlink()
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -316,3 +348,5 @@ def _lake_errors(ref: Ref) -> Iterator[None]:
         raise _changed(ref) from error
     except DeltaError as error:
         raise LakeError(f"table {ref}: {error}") from error
+    except FileNotFoundError as error:
+        raise NotFoundError(f"table {ref} is not in the lake") from error

@@ -4,16 +4,18 @@ Every scalar property gets a column of its own, besides the whole `properties` a
 
 - Numbers are FLOAT64, whether or not the first one seen had a decimal point, so that sums are right; `true` and `false` are BOOL; text is
   STRING, also if it looks like a time. The first value that is not null decides. A value of another type is NULL in the column and
-  remains in `properties`, as do arrays and objects, and a number with more digits than FLOAT64 holds.
+  remains in `properties`, as do arrays and objects. A number with more digits than FLOAT64 holds is rounded in the column only.
 - A property that is named like one of the fixed columns has its column under that name plus `_prop`.
 - What cannot stand in a column's name is replaced by `_`. Names that are then the same, whatever their case, share one column, as
   SQL could not tell them apart; when one event has several of them, the first in the alphabet counts.
-- A table has at most `COLUMNS_MAX` property columns. Further properties are in `properties` only, as are those with names longer
-  than `NAME_LENGTH_MAX`.
+- A table has at most `COLUMNS_MAX` property columns; when the last ones are given, the properties that more events have come first.
+  Further properties are in `properties` only, as are those with names longer than `NAME_LENGTH_MAX`.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import json
 import logging
 import re
@@ -146,19 +148,25 @@ class Shaper:
 
     def _keys(self, chunk: pa.Table, columns: Columns) -> dict[str, list[str]]:
         """The properties in a chunk by their column. Those without one get it here, in `columns`, while there is room."""
-        found = self._query("SELECT DISTINCT unnest(json_keys(properties)) FROM chunk", chunk).column(0).to_pylist()
+        keys = "SELECT unnest(json_keys(properties)) AS key FROM chunk"
+        found = self._query(f"SELECT key, count(*) FROM ({keys}) GROUP BY key ORDER BY key", chunk)
+        counts = dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
         spelling = {name.lower(): name for name in columns}
         named: dict[str, list[str]] = {}
-        for key in sorted(found):
+        for key in counts:
             name = column_name(key)
             if name is not None:
                 named.setdefault(spelling.setdefault(name.lower(), name), []).append(key)
-        unknown = {name: keys for name, keys in named.items() if name not in columns}
-        for name, type_ in self._types(chunk, unknown).items():
-            if len(columns) < COLUMNS_MAX:
-                columns[name] = type_
-            else:
-                _LOG.warning("no column for a property: the table has as many as it can", extra={"property": name, "limit": COLUMNS_MAX})
+        room = COLUMNS_MAX - len(columns)
+        if room and not named.keys() <= columns.keys():
+            # No more than these are looked at: each chunk could bring any number of names.
+            frequent = heapq.nlargest(
+                COLUMNS_MAX, named.keys() - columns.keys(), lambda name: (sum(counts[key] for key in named[name]), name)
+            )
+            types = self._types(chunk, {name: named[name] for name in frequent})
+            columns |= sorted(itertools.islice(types.items(), room))
+            if len(types) > room:
+                _LOG.warning("properties without a column: the table has as many as it can", extra={"limit": COLUMNS_MAX})
         return {name: keys for name, keys in named.items() if name in columns}
 
     def _types(self, chunk: pa.Table, named: Mapping[str, list[str]]) -> Columns:

@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
+from sokuji.log.files import sync_file, sync_folder
+
 DAY = "_day"
 """The partition column of a table made with `day_of`; no reader or writer of the lake sees it."""
 
@@ -55,9 +57,9 @@ class _File:
 
     def __init__(self, folder: Path, day: str | None, schema: pa.Schema) -> None:
         self._folder, self._day = folder, day
-        self._path = (folder if day is None else folder / f"{DAY}={day}") / f"part-{uuid.uuid4()}.zstd.parquet"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = pq.ParquetWriter(self._path, schema, compression="zstd")
+        self.path = (folder if day is None else folder / f"{DAY}={day}") / f"part-{uuid.uuid4()}.zstd.parquet"
+        self.path.parent.mkdir(exist_ok=True)  # the folder itself is there, unless the table was dropped
+        self._writer = pq.ParquetWriter(self.path, schema, compression="zstd")
         self._pending: list[pa.RecordBatch] = []
         self._rows = 0
 
@@ -81,8 +83,8 @@ class _File:
 
     def action(self) -> AddAction:
         return AddAction(
-            path=str(self._path.relative_to(self._folder)),
-            size=self._path.stat().st_size,
+            path=str(self.path.relative_to(self._folder)),
+            size=self.path.stat().st_size,
             partition_values={} if self._day is None else {DAY: None if self._day == _NULL_DAY else self._day},
             modification_time=time.time_ns() // 1_000_000,
             data_change=True,
@@ -91,7 +93,10 @@ class _File:
 
 
 def write_files(folder: Path, rows: pa.RecordBatchReader) -> list[AddAction]:
-    """Write `rows` to new files below `folder`, one for each day in them, and return what a commit must say of them."""
+    """Write `rows` to new files below `folder`, one for each day in them, and return what a commit must say of them.
+
+    The files are durable on return. Raises FileNotFoundError if the folder is not there (any more).
+    """
     files: dict[str | None, _File] = {}
     with ExitStack() as stack:
         for batch in rows:
@@ -101,6 +106,10 @@ def write_files(folder: Path, rows: pa.RecordBatchReader) -> list[AddAction]:
                     stack.callback(files[day].close)
                 if part.num_rows:
                     files[day].write(part)
+    for path in (file.path for file in files.values()):
+        sync_file(path)
+        sync_folder(path.parent)
+    sync_folder(folder)
     return [file.action() for file in files.values()]
 
 

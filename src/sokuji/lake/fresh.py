@@ -119,6 +119,7 @@ class FreshLake(Lake):
         if _rows(*place) > _INLINE_ROWS:
             self._wait(lambda: _rows(backlog.positions(self._events), _ends(self._events)) <= _TAIL_ROWS_MAX)
             place = backlog.positions(self._events), _ends(self._events)
+        self._shaped.clear()
         self._tail, self._place = backlog.read_until(self._events, *place), place
 
     def _wait(self, done: Callable[[], bool]) -> None:
@@ -151,6 +152,8 @@ class FreshLake(Lake):
             base = _NO_TABLE
         if rows is None or seen is None:
             return base
+        if not seen.reflects(base.transactions):
+            seen.clear()
         known = self._shaped.get(ref)
         if known is None or known[0] is not rows or known[1] is not base:
             known = self._shaped[ref] = rows, base, self._with_tail(base, rows, seen)

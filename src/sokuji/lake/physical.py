@@ -97,6 +97,8 @@ def _stored(array: pa.Array, type_: pa.DataType) -> pa.Array:
     if array.type == type_:
         return array
     if pa.types.is_list(type_):
+        if array.offset:
+            array = pa.concat_arrays([array])  # offsets of a slice cannot be joined with its NULLs
         # flatten() would drop what stands behind a NULL list, and the offsets would no longer fit.
         values = _stored(array.values, type_.value_type)
         return type(array).from_arrays(array.offsets, values, mask=array.is_null() if array.null_count else None).cast(type_)

@@ -1,8 +1,9 @@
 """Which messages a table has already: sorted runs of 128-bit ids, kept beside the offsets in the log that they reflect.
 
-A repeat is recognised while it comes at most `window_minutes` after the message (by `received_at`, counted in whole minutes) and while
-the message is among the newest `ids_max` or so of its table. Beyond that it is taken for a new message. An id is 112 bits of the MD5 of
-source and message id, and 16 bits for the minute it was received in.
+A message is a repeat if it was received at most `window_minutes` (counted in whole minutes of `received_at`) before or after one that was
+taken for new, and if that one is among the last `ids_max` of its table. Else it is taken for new itself. That is exact while rows come
+at most an hour out of order, as partitions are read in turn and clocks of collectors differ. An id is 112 bits of the MD5 of source and
+message id, and 16 bits for the minute it was received in.
 
 The files are derived: what they lack is read from the log again, as they say up to where they are complete, and if they are lost they are
 made anew from the table.
@@ -11,6 +12,7 @@ made anew from the table.
 from __future__ import annotations
 
 import json
+import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,10 +29,13 @@ Words = npt.NDArray[np.uint64]
 
 _MINUTE_BITS = np.uint64(16)
 _MINUTE_MASK = np.uint64(0xFFFF)
-_WINDOW_MINUTES_MAX = 44 * 24 * 60  # minutes are stored modulo 2^16
+_MINUTE_US = 60_000_000
+# Minutes are stored modulo 2^16, and an id may be as old as two windows before its run goes; a third one must still tell it apart.
+_WINDOW_MINUTES_MAX = 15 * 24 * 60
 _RUN_IDS_MAX = 4_000_000  # larger runs are not merged any more, which bounds the memory of a merge
+_RUNS_MIN = 8  # runs go whole, oldest first: this many at least hold the ids that are kept
 _MERGE_RATIO = 4
-_SLACK_MINUTES = 60
+_DISORDER_MINUTES = 60
 
 
 class Ids(NamedTuple):
@@ -46,8 +51,16 @@ class Ids(NamedTuple):
 
 def make_ids(high: Words, low: Words, received_at_us: npt.NDArray[np.int64]) -> Ids:
     """Ids from both halves of a 128-bit hash and the times the messages were received."""
-    minutes = (received_at_us // 60_000_000).astype(np.uint64) & _MINUTE_MASK
+    minutes = (received_at_us // _MINUTE_US).astype(np.uint64) & _MINUTE_MASK
     return Ids(high, (low & ~_MINUTE_MASK) | minutes)
+
+
+class _Run(NamedTuple):
+    """Ids sorted by their first halves, in a file of this name; the newest was received at `newest_us`."""
+
+    name: str
+    newest_us: int
+    ids: Ids
 
 
 class Seen:
@@ -58,7 +71,8 @@ class Seen:
         if not 0 < window_minutes <= _WINDOW_MINUTES_MAX:
             raise SokujiError(f"a deduplication window of {window_minutes} minutes is not possible; it may have 1 to {_WINDOW_MINUTES_MAX}")
         self._folder, self._window, self._ids_max = folder, window_minutes, ids_max
-        self._runs: list[tuple[str, Ids]] = []
+        self._run_ids_max = min(_RUN_IDS_MAX, ids_max // _RUNS_MIN)
+        self._runs: list[_Run] = []  # in the order they were added
         self.offsets: dict[str, int] | None = None
         """Application -> next offset: all rows before it are known here. None: nothing was saved."""
         self._load()
@@ -68,7 +82,7 @@ class Seen:
         while manifest.exists():
             content = json.loads(manifest.read_bytes())
             try:
-                self._runs = [(name, _mapped(self._folder / name)) for name in content["runs"]]
+                self._runs = [_Run(name, newest_us, _mapped(self._folder / name)) for name, newest_us in content["runs"]]
             except FileNotFoundError:  # the owner merged runs meanwhile and wrote a new manifest
                 if content == json.loads(manifest.read_bytes()):
                     return  # there is none: files were deleted
@@ -77,58 +91,70 @@ class Seen:
             return
 
     def __len__(self) -> int:
-        return sum(len(run.high) for _, run in self._runs)
+        return sum(len(run.ids.high) for run in self._runs)
+
+    def reflects(self, transactions: Mapping[str, int]) -> bool:
+        """Whether this can be of the table with these transactions: of one dropped since it is not."""
+        return all(transactions.get(name, 0) >= offset for name, offset in (self.offsets or {}).items())
+
+    def clear(self) -> None:
+        """Forget everything, as if nothing had been saved."""
+        self._runs, self.offsets = [], None
 
     def is_new(self, ids: Ids) -> Mask:
-        """For each id whether it was not seen within the window before, in here or earlier in `ids` itself."""
+        """For each id whether no message of the window was seen before: one in here, or earlier in `ids` and new itself."""
         order = np.argsort(ids.high, kind="stable")  # stable: repeats stay in their order
         ordered = ids.take(order)
-        new = ~self._repeats(ordered)
-        for _, run in self._runs:
-            new &= ~_found(run, ordered, self._window)
+        new = np.ones(len(order), np.bool_)
+        for run in self._runs:
+            new &= ~_found(run.ids, ordered, self._window)
+        new[new] = ~_repeats(ordered.take(new), self._window)
         result = np.empty(len(order), np.bool_)
         result[order] = new
         return result
-
-    def _repeats(self, ordered: Ids) -> Mask:
-        """Which ids repeat their predecessor."""
-        same = (ordered.high[1:] == ordered.high[:-1]) & _within(ordered.low[:-1], ordered.low[1:], self._window)
-        return np.concatenate([np.zeros(min(1, len(ordered.high)), np.bool_), same])
 
     def add(self, ids: Ids, newest_us: int) -> None:
         """Remember ids, of which the newest was received at `newest_us`. Files are written, but count only with `save`."""
         if not len(ids.high):
             return
-        merged, count = [ids], len(ids.high)
-        while self._runs and _mergeable(len(self._runs[-1][1].high), count):
-            merged.append(self._runs.pop()[1])
-            count += len(merged[-1].high)
-        run = Ids(np.concatenate([run.high for run in merged]), np.concatenate([run.low for run in merged]))
-        run = run.take(_ages(run, newest_us) <= self._window + _SLACK_MINUTES)
-        self._runs.append(self._write(run.take(np.argsort(run.high, kind="stable"))))
         self._forget(newest_us)
+        merged, count, run_newest_us = [ids], len(ids.high), newest_us
+        while self._runs and self._mergeable(len(self._runs[-1].ids.high), count):
+            before = self._runs.pop()
+            merged.append(before.ids)
+            count += len(before.ids.high)
+            run_newest_us = max(run_newest_us, before.newest_us)
+        run = Ids(np.concatenate([run.high for run in merged]), np.concatenate([run.low for run in merged]))
+        run = run.take(_is_kept(run.low, newest_us, self._window))
+        self._runs.append(self._write(run.take(np.argsort(run.high, kind="stable")), run_newest_us))
+        while len(self) - len(self._runs[0].ids.high) >= self._ids_max:
+            self._runs.pop(0)
+
+    def _mergeable(self, before: int, count: int) -> bool:
+        return before < _MERGE_RATIO * count and before + count <= self._run_ids_max
 
     def _forget(self, newest_us: int) -> None:
-        """Drop the oldest minutes when there are too many ids; a tenth at least, as this rewrites all files."""
-        if len(self) <= self._ids_max:
-            return
-        ages = [_ages(run, newest_us) for _, run in self._runs]
-        counts = np.cumsum(np.bincount(np.concatenate(ages)))
-        oldest = int(np.searchsorted(counts, self._ids_max * 0.9))
-        self._runs = [self._write(run.take(age < oldest)) for (_, run), age in zip(self._runs, ages, strict=True)]
+        """Drop the runs whose window is over."""
+        oldest_us = newest_us - (self._window + _DISORDER_MINUTES + 1) * _MINUTE_US
+        self._runs = [run for run in self._runs if run.newest_us >= oldest_us]
 
-    def _write(self, ids: Ids) -> tuple[str, Ids]:
+    def _write(self, ids: Ids, newest_us: int) -> _Run:
         make_folder(self._folder)
         name = f"{uuid.uuid4().hex}.npy"
-        np.save(self._folder / name, np.stack(ids))
-        return name, _mapped(self._folder / name)
+        with (self._folder / name).open("wb") as file:
+            np.save(file, np.stack(ids))
+            file.flush()
+            os.fsync(file.fileno())
+        return _Run(name, newest_us, _mapped(self._folder / name))
 
     def save(self, offsets: Mapping[str, int]) -> None:
-        """Make what was added durable, with the offsets it reflects; applications not named keep theirs."""
-        self.offsets = {**(self.offsets or {}), **offsets}
+        """Make what was added durable, with the offsets it reflects: those before count no more, and none goes back."""
+        known = self.offsets or {}
+        self.offsets = known | {name: max(offset, known.get(name, 0)) for name, offset in offsets.items()}
         make_folder(self._folder)
-        names = [name for name, _ in self._runs]
-        replace_file(self._folder / "manifest.json", json.dumps({"offsets": self.offsets, "runs": names}).encode())
+        runs = [(run.name, run.newest_us) for run in self._runs]
+        replace_file(self._folder / "manifest.json", json.dumps({"offsets": self.offsets, "runs": runs}).encode())
+        names = {name for name, _ in runs}
         for path in self._folder.glob("*.npy"):
             if path.name not in names:
                 path.unlink()
@@ -139,22 +165,40 @@ def _mapped(path: Path) -> Ids:
     return Ids(words[0], words[1])
 
 
-def _mergeable(before: int, count: int) -> bool:
-    return before < _MERGE_RATIO * count and before + count <= _RUN_IDS_MAX
+def _is_kept(low: Words, newest_us: int, window: int) -> Mask:
+    """Which messages may have repeats still, in the minutes from `window` and the disorder before the newest to the disorder after it."""
+    last = np.uint64(newest_us // _MINUTE_US + _DISORDER_MINUTES)
+    kept: Mask = ((last - low) & _MINUTE_MASK) <= np.uint64(window + 2 * _DISORDER_MINUTES)
+    return kept
 
 
-def _ages(ids: Ids, newest_us: int) -> npt.NDArray[np.int64]:
-    """How many minutes before `newest_us` each message came, plus the slack: clocks of collectors differ."""
-    newest = np.uint64(newest_us // 60_000_000 + _SLACK_MINUTES)
-    return ((newest - ids.low) & _MINUTE_MASK).astype(np.int64)
+def _same(some: Words, others: Words) -> Mask:
+    """Whether the hashes' second halves are equal."""
+    same: Mask = (some >> _MINUTE_BITS) == (others >> _MINUTE_BITS)
+    return same
 
 
-def _within(earlier: Words, later: Words, window: int) -> Mask:
-    """Whether the hashes' second halves are equal and the minutes at most `window` apart, in either order."""
-    distance = (later - earlier) & _MINUTE_MASK
-    distance = np.minimum(distance, (earlier - later) & _MINUTE_MASK)
-    equal: Mask = ((earlier >> _MINUTE_BITS) == (later >> _MINUTE_BITS)) & (distance <= np.uint64(window))
-    return equal
+def _near(some: Words, others: Words, window: int) -> Mask:
+    """Whether the minutes are at most `window` apart, in either order."""
+    distance = np.minimum((some - others) & _MINUTE_MASK, (others - some) & _MINUTE_MASK)
+    near: Mask = distance <= np.uint64(window)
+    return near
+
+
+def _repeats(ordered: Ids, window: int) -> Mask:
+    """Which ids come within the window of an equal one earlier that is none of these itself."""
+    high, low = ordered
+    places = np.arange(len(high))
+    equal = np.concatenate([np.zeros(min(1, len(high)), np.bool_), (high[1:] == high[:-1]) & _same(low[1:], low[:-1])])
+    firsts = np.maximum.accumulate(np.where(equal, 0, places))  # where the group of equal ids begins
+    repeats = equal & _near(low, low[firsts], window)
+    kept: dict[int, list[int]] = {}
+    for place in np.flatnonzero(equal & ~repeats):  # groups longer than a window are rare
+        others = kept.setdefault(int(firsts[place]), [])
+        repeats[place] = _near(low[others], low[place], window).any()
+        if not repeats[place]:
+            others.append(int(place))
+    return repeats
 
 
 def _found(run: Ids, ordered: Ids, window: int) -> Mask:
@@ -165,7 +209,7 @@ def _found(run: Ids, ordered: Ids, window: int) -> Mask:
     while len(candidates):  # again only for ids whose first halves are equal
         at = places[candidates]
         candidates, at = candidates[equal := run.high[at] == ordered.high[candidates]], at[equal]
-        found[candidates] |= _within(run.low[at], ordered.low[candidates], window)
+        found[candidates] |= _same(run.low[at], ordered.low[candidates]) & _near(run.low[at], ordered.low[candidates], window)
         places[candidates] += 1
         candidates = candidates[places[candidates] < len(run.high)]
     return found

@@ -7,6 +7,7 @@ consumer's offset in the log is committed after all tables; a sink that starts r
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import threading
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sokuji.config import LakeSettings
+from sokuji.config import LakeSettings, LogSettings
 from sokuji.errors import LakeError, NotFoundError
 from sokuji.lake import backlog
 from sokuji.lake.backlog import CONSUMER, Backlog
@@ -32,13 +33,24 @@ _WAIT_SECONDS = 0.2
 _POLL_SECONDS = 0.02
 _MAINTENANCE_SECONDS = 30.0
 _ATTEMPTS = 5
+_LOG = logging.getLogger(__name__)
 AnyMetric = Metric[CounterValue] | Metric[GaugeValue] | Metric[HistogramValue]
 
 
 class Sink:
     """Writes to the lake what the logs hold. One at a time may run on a folder; not thread-safe."""
 
-    def __init__(self, events: Log, bad_events: Log, lake: Lake, catalog: Catalog, *, folder: Path, settings: LakeSettings) -> None:
+    def __init__(
+        self,
+        events: Log,
+        bad_events: Log,
+        lake: Lake,
+        catalog: Catalog,
+        *,
+        folder: Path,
+        settings: LakeSettings,
+        retention: LogSettings | None = None,
+    ) -> None:
         """Begin where the last one ended.
 
         Args:
@@ -46,12 +58,14 @@ class Sink:
             lake, catalog: where the tables and their definitions go.
             folder: what the sink keeps for itself: its lock and the ids for deduplication.
             settings: how often to commit, and the deduplication window.
+            retention: how much the logs keep of what all their consumers have read; None: everything.
 
         Raises:
             LakeError: another sink runs on the folder.
         """
         self._lock = _locked(folder)
         self._events, self._catalog, self._lake, self._settings = events, catalog, lake, settings
+        self._logs, self._retention = (events, bad_events), retention
         self._shaper = Shaper()
         self._feeds = [
             Feed(
@@ -77,15 +91,18 @@ class Sink:
             pass
 
     def run(self, stop: threading.Event) -> None:
-        """Commit what comes, every `commit_seconds` or `commit_rows`, until `stop` is set; then drain. Maintains all tables meanwhile."""
-        maintained = self._maintenance.submit(self._maintain)
+        """Commit what comes, every `commit_seconds` or `commit_rows`, until `stop` is set; then drain.
+
+        Meanwhile all tables are maintained, and the logs' retention is applied.
+        """
+        maintained = self._maintenance.submit(self.maintain)
         due = time.monotonic() + _MAINTENANCE_SECONDS
         while not stop.is_set():
             if self._wait(stop):
                 self.run_once()
             if maintained.done() and time.monotonic() >= due:
                 maintained.result()  # what failed there fails here
-                maintained = self._maintenance.submit(self._maintain)
+                maintained = self._maintenance.submit(self.maintain)
                 due = time.monotonic() + _MAINTENANCE_SECONDS
         self.drain()
 
@@ -100,8 +117,17 @@ class Sink:
                 break
         return True
 
-    def _maintain(self) -> None:
+    def maintain(self) -> None:
+        """Compact the tables, delete what no version within retention needs, and trim the logs."""
         self._lake.maintain([table.ref for table in self._catalog.tables() if table.kind is not TableKind.VIEW])
+        if self._retention is not None:
+            for log in self._logs:
+                freed = log.trim(
+                    max_age_seconds=self._retention.retention_hours * 3600,
+                    max_bytes=self._retention.retention_bytes // log.partitions,
+                )
+                if freed:
+                    _LOG.info("retention freed a part of a log", extra={"log": log.name, "bytes": freed})
 
     def close(self) -> None:
         """Release everything; another sink may run then."""

@@ -18,7 +18,7 @@ from sokuji.lake import backlog
 from sokuji.lake.backlog import Backlog
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import BAD_EVENTS, BAD_EVENTS_SCHEMA, EVENTS, FIXED_SCHEMA, TIME_COLUMN, Shaper, property_columns, table_definition
-from sokuji.lake.seen import Seen
+from sokuji.lake.seen import Ids, Seen
 from sokuji.log.base import Log
 from sokuji.meta.base import Catalog, Ref, TableKind
 
@@ -41,7 +41,17 @@ class Writer(ABC):
             self.snapshot()
         except NotFoundError:
             lake.create(ref, schema, day_of=day_of)
+        self._check(log)
         self.define()
+
+    def _check(self, log: Log) -> None:
+        """That the table was committed from this log: the rows of another one would be taken for rows that it has."""
+        for partition, offset in committed_offsets(self.snapshot(), self.applications).items():
+            if offset > log.end(partition):
+                raise LakeError(
+                    f"table {self.ref} has {offset:,} rows of partition {partition} of the log {log.name!r}, which ends at"
+                    f" {log.end(partition):,}: it is another log; restore the old one, or drop the table"
+                )
 
     def snapshot(self) -> Snapshot:
         """The table's newest version with the offsets committed."""
@@ -62,13 +72,12 @@ class Writer(ABC):
             LakeError: the table was changed meanwhile in a way that needs a new writer. Nothing was committed.
         """
         committed = committed_offsets(self.snapshot(), self.applications)
-        new = rows.from_offsets(committed)
-        following = {partition: offset for partition, offset in following.items() if offset > committed.get(partition, 0)}
-        return self._write(rows, new, following)
+        further = {partition: offset for partition, offset in following.items() if offset > committed.get(partition, 0)}
+        return self._write(rows, rows.from_offsets(committed), self.transactions(further))
 
     @abstractmethod
-    def _write(self, rows: Backlog, new: backlog.Mask, following: Mapping[int, int]) -> Written:
-        """Commit those of the rows that are `new` to the table, with the offsets, all of which are."""
+    def _write(self, rows: Backlog, new: backlog.Mask, transactions: Mapping[str, int]) -> Written:
+        """Commit those of the rows that are `new` to the table, with these offsets unless there are none."""
 
 
 class EventsWriter(Writer):
@@ -81,6 +90,9 @@ class EventsWriter(Writer):
         self._shaper = shaper
         self._columns = property_columns(self.snapshot().schema)
         self._seen = open_seen(folder, dataset, settings)
+        transactions = self.snapshot().transactions
+        if not self._seen.reflects(transactions):
+            self._seen.clear()
         if self._seen.offsets is None:
             self._recall(settings)
 
@@ -89,7 +101,8 @@ class EventsWriter(Writer):
         snapshot = self.snapshot()
         if snapshot.files:
             table = "read_parquet($files, union_by_name = true)"
-            start = f"SELECT max(received_at) - to_hours({math.ceil(settings.deduplication_hours)}) FROM {table}"
+            hours = math.ceil(settings.deduplication_hours) + 1  # what comes next may be an hour older than the newest
+            start = f"SELECT max(received_at) - to_hours({hours}) FROM {table}"
             query = f"SELECT source, message_id, received_at FROM {table} WHERE received_at >= ({start}) ORDER BY received_at"
             with duckdb.connect() as connection:
                 for batch in connection.sql(query, params={"files": list(snapshot.files)}).to_arrow_reader(1_000_000):
@@ -97,23 +110,30 @@ class EventsWriter(Writer):
                     self._seen.add(self._shaper.ids(rows), _newest_us(rows))
         self._seen.save(snapshot.transactions)
 
-    def _write(self, rows: Backlog, new: backlog.Mask, following: Mapping[int, int]) -> Written:
-        ids = self._shaper.ids(rows.rows)
-        known = ~new & rows.from_offsets(
-            {partition: (self._seen.offsets or {}).get(name, 0) for partition, name in self.applications.items()}
-        )
-        if known.any():  # committed by a sink that was killed before it could save them
-            self._seen.add(ids.take(known), _newest_us(rows.rows))
+    def write(self, rows: Backlog, following: Mapping[int, int]) -> Written:
+        """As `Writer.write`."""
+        written = super().write(rows, following)
+        # Not the table's transactions: after a crash they can lie further on than what was read again so far.
+        self._seen.save(self.transactions(following))
+        self.define()
+        return written
+
+    def _write(self, rows: Backlog, new: backlog.Mask, transactions: Mapping[str, int]) -> Written:
+        ids, newest_us = self._shaper.ids(rows.rows), _newest_us(rows.rows)
+        offsets = self._seen.offsets or {}
+        saved = ~rows.from_offsets({partition: offsets.get(name, 0) for partition, name in self.applications.items()})
+        self._learn(ids.take(~new & ~saved), newest_us)
         fresh = new.copy()
         fresh[new] = self._seen.is_new(ids.take(new))
-        transactions = self.transactions(following)
         if transactions:
             chosen = rows.rows if fresh.all() else rows.rows.filter(pa.array(fresh))
             self.lake.append(self.ref, self._shaper.shape(chosen, self._columns), transactions=transactions)
-            self._seen.add(ids.take(fresh), _newest_us(rows.rows))
-        self._seen.save(self.snapshot().transactions)
-        self.define()
+            self._seen.add(ids.take(fresh), newest_us)
         return Written(int(fresh.sum()), int(new.sum() - fresh.sum()))
+
+    def _learn(self, ids: Ids, newest_us: int) -> None:
+        """Remember the messages of rows that a sink committed and was killed before it could save them."""
+        self._seen.add(ids.take(self._seen.is_new(ids)), newest_us)
 
 
 class BadEventsWriter(Writer):
@@ -122,10 +142,10 @@ class BadEventsWriter(Writer):
     def __init__(self, dataset: str, log: Log, lake: Lake, catalog: Catalog) -> None:
         super().__init__(Ref(dataset, BAD_EVENTS), log, lake, catalog, BAD_EVENTS_SCHEMA, day_of="received_at")
 
-    def _write(self, rows: Backlog, new: backlog.Mask, following: Mapping[int, int]) -> Written:
-        if following:
+    def _write(self, rows: Backlog, new: backlog.Mask, transactions: Mapping[str, int]) -> Written:
+        if transactions:
             chosen = rows.rows.filter(pa.array(new)).drop_columns("dataset")
-            self.lake.append(self.ref, chosen.to_reader(), transactions=self.transactions(following))
+            self.lake.append(self.ref, chosen.to_reader(), transactions=transactions)
         return Written(int(new.sum()), 0)
 
 
