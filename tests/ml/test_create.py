@@ -147,6 +147,36 @@ def test_class_weights_move_the_decision(data: Workbench) -> None:
     assert found[1] > found[0] + 200
 
 
+@pytest.mark.parametrize("model_type", ["logistic_reg", "boosted_tree_classifier"])
+@pytest.mark.parametrize("label", ["buys", "CAST(buys AS INT64)", "CAST(buys AS STRING)", "IF(buys, 1.5, -0.0)"])
+def test_a_label_of_any_type_is_predicted_as_it_is(data: Workbench, model_type: str, label: str) -> None:
+    rows = f"SELECT visits, {label} AS l FROM d.purchases"
+    data.sql(f"CREATE OR REPLACE MODEL d.label OPTIONS(model_type='{model_type}', input_label_cols=['l']) AS {rows}")
+    ((right, greatest_first),) = data.sql(
+        f"""
+        SELECT COUNTIF(predicted_l = l) / COUNT(*), LOGICAL_AND(predicted_l_probs[OFFSET(0)].label >= l)
+        FROM ML.PREDICT(MODEL d.label, ({rows}))
+        """
+    ).rows()
+    assert right > 0.85
+    assert greatest_first
+    ((accuracy,),) = data.sql(f"SELECT accuracy FROM ML.EVALUATE(MODEL d.label, ({rows}))").rows()
+    assert accuracy == pytest.approx(right)
+
+
+def test_class_weights_may_name_a_label_by_its_text(data: Workbench) -> None:
+    found = []
+    for weights in ("STRUCT(TRUE, 20.0)", "STRUCT('true', 20.0)"):
+        data.sql(
+            f"""
+            CREATE OR REPLACE MODEL d.weighted OPTIONS(model_type='logistic_reg', input_label_cols=['buys'], class_weights=[{weights}]) AS
+            SELECT visits, buys FROM d.purchases
+            """
+        )
+        found.append(data.sql("SELECT * FROM ML.WEIGHTS(MODEL d.weighted)").rows())
+    assert found[0] == found[1]
+
+
 def test_features_of_every_type_are_understood(data: Workbench) -> None:
     features = """
         STRUCT(u AS u, STRUCT(v > 50 AS high) AS inside) AS both, DATE_ADD(DATE '2026-01-01', INTERVAL CAST(v AS INT64) DAY) AS day,
@@ -236,7 +266,11 @@ def test_drop_model(data: Workbench) -> None:
         ("model_type='kmeans', num_clusters=0", "SELECT u FROM d.groups", ["NUM_CLUSTERS is 0", "from 2 to 100"]),
         ("model_type='linear_reg'", "SELECT u, v FROM d.groups", ["INPUT_LABEL_COLS is 'label'", "they are: u, v"]),
         ("model_type='linear_reg', input_label_cols=['name']", "SELECT u, name FROM d.groups", ["name is STRING", "FLOAT64"]),
-        ("model_type='logistic_reg', input_label_cols=['v']", "SELECT u, v FROM d.groups", ["v is FLOAT64", "BOOL, INT64, STRING"]),
+        (
+            "model_type='logistic_reg', input_label_cols=['v']",
+            "SELECT u, v FROM d.groups",
+            ["'v' is FLOAT64", "300 different", "LINEAR_REG"],
+        ),
         ("model_type='linear_reg', input_label_cols=['u', 'v']", "SELECT u, v FROM d.groups", ["exactly one label"]),
         ("model_type='linear_reg', input_label_cols=['v']", "SELECT v FROM d.groups", ["no feature columns"]),
         ("model_type='linear_reg', input_label_cols=['v']", "SELECT u, v FROM d.groups WHERE FALSE", ["gave no rows"]),
@@ -250,6 +284,38 @@ def test_drop_model(data: Workbench) -> None:
         ("model_type='kmeans'", "SELECT u, [v] AS w FROM d.groups", ["w", "ARRAY<FLOAT64>"]),
         ("model_type='kmeans', kmeans_init_method='custom'", "SELECT u FROM d.groups", ["KMEANS_INIT_COL"]),
         ("model_type='kmeans', num_clusters=99", "SELECT u FROM d.groups LIMIT 50", ["99", "50"]),
+        ("model_type='kmeans', num_clusters=2, NUM_CLUSTERS=3", "SELECT u FROM d.groups", ["NUM_CLUSTERS is given twice", "[at 1:67]"]),
+        ("model_type='kmeans', kmeans_init_col='v'", "SELECT u, v FROM d.groups", ["for KMEANS_INIT_METHOD 'CUSTOM'", "[at 1:51]"]),
+        (
+            "model_type='kmeans', kmeans_init_method='custom', kmeans_init_col='v'",
+            "SELECT u, v FROM d.groups",
+            ["KMEANS_INIT_COL is 'v', which is FLOAT64", "BOOL"],
+        ),
+        (
+            "model_type='kmeans', kmeans_init_method='custom', kmeans_init_col='b'",
+            "SELECT u, CAST(NULL AS BOOL) AS b FROM d.groups",
+            ["TRUE in 0 rows", "from 2 to 100"],
+        ),
+        (
+            "model_type='boosted_tree_regressor', input_label_cols=['v'], instance_weight_col='name'",
+            "SELECT u, v, name FROM d.groups",
+            ["INSTANCE_WEIGHT_COL is 'name', which is STRING", "FLOAT64"],
+        ),
+        (
+            "model_type='boosted_tree_regressor', input_label_cols=['v'], instance_weight_col='w'",
+            "SELECT u, v, 0 AS w FROM d.groups",
+            ["every training row has weight 0"],
+        ),
+        (
+            "model_type='logistic_reg', input_label_cols=['name'], class_weights=[STRUCT('far', 0), ('near', 0), ('odd', 0)]",
+            "SELECT u, name FROM d.groups",
+            ["every training row has weight 0"],
+        ),
+        (
+            "model_type='logistic_reg', input_label_cols=['l']",
+            "SELECT u, IF(u > 0, 1, CAST('nan' AS FLOAT64)) AS l FROM d.groups",
+            ["'l' is NaN"],
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused_and_leaves_nothing_behind(data: Workbench, options: str, query: str, words: list[str]) -> None:

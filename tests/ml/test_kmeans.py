@@ -160,6 +160,14 @@ def test_distances_between_centroids(tmp_path: Path) -> None:
     assert KMeans.load(tmp_path).centroids.tolist() == [[0, 0], [3, 4]]
 
 
+def test_a_feature_of_a_hundred_thousand_categories_is_clustered() -> None:
+    """Its matrix of zeros and ones would have 10^10 numbers."""
+    names = [f"id {number}" for number in range(100_000)]
+    model = trained_on("KMEANS", pa.table({"name": names, "x": np.repeat([0.0, 9.0], 50_000)}), num_clusters=2, max_iterations=2)
+    assert isinstance(model.estimator, KMeans)
+    assert sorted(model.estimator.sizes) == [50_000, 50_000]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

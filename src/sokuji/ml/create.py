@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from sokuji.ml.base import Iteration, Trained, TrainingTask
 from sokuji.ml.functions.anomalies import keep_distances
 from sokuji.ml.functions.base import BATCH_ROWS
 from sokuji.ml.functions.predict import output_columns
-from sokuji.ml.options import CLASSIFIERS, KMEANS, effective
+from sokuji.ml.inputs import read_labels
+from sokuji.ml.options import CLASSIFIERS, KMEANS, At, effective
 from sokuji.ml.predictor import Predictor
 from sokuji.ml.split import Split, split
 from sokuji.ml.train import train
@@ -38,11 +40,11 @@ def unheard(ref: Ref, iteration: Iteration) -> None:
     """The `Progress` nobody follows."""
 
 
-_CLASS_LABELS = frozenset({Kind.STRING, Kind.BOOL, Kind.INT64})
-_NUMBER_LABELS = frozenset({Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC})
+_CLASS_LABELS = frozenset({Kind.STRING, Kind.BOOL, Kind.INT64, Kind.FLOAT64})
+_NUMBERS = frozenset({Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC})
 
-# Columns that options name and that are no features.
-_COLUMN_OPTIONS = ("data_split_col", "kmeans_init_col", "instance_weight_col")
+# Options that name a column which is no feature, and the types it may have.
+_COLUMN_OPTIONS = {"data_split_col": frozenset(Kind), "kmeans_init_col": frozenset({Kind.BOOL}), "instance_weight_col": _NUMBERS}
 
 
 class CreateModel:
@@ -57,10 +59,11 @@ class CreateModel:
         exists = self._exists(ref, statement.parent.create_mode)
         if exists and statement.parent.create_mode == ResolvedCreateStatementEnums.CREATE_IF_NOT_EXISTS:
             return Result((), message=f"Model {ref} exists already; nothing was done.")
-        model_type, options = effective(queries.option_values(statement.option_list))
+        at = _places(statement, queries)
+        model_type, options = effective(queries.option_values(statement.option_list), at)
         _refuse_unsupported(statement)
         started = time.monotonic()
-        task = _task(queries.run_query(statement.output_column_list, statement.query), model_type, options)
+        task = _task(queries.run_query(statement.output_column_list, statement.query), model_type, options, at)
 
         def follow(iteration: Iteration) -> None:
             queries.check()
@@ -141,14 +144,37 @@ def _refuse_unsupported(statement: Any) -> None:
         raise SqlError("CREATE MODEL needs a query to train on: CREATE MODEL ... OPTIONS(...) AS SELECT ...")
 
 
-def _task(result: Result, model_type: str, options: dict[str, Any]) -> TrainingTask:
+def _places(statement: Any, queries: Queries) -> At:
+    """Adds the place of an option in the statement to an error about it. Raises SqlError for an option given twice."""
+    options: dict[str, Any] = {}
+    for option in statement.option_list:
+        if option.name.lower() in options:
+            raise queries.located(option, SqlError(f"option {option.name.upper()} is given twice; give it once"))
+        options[option.name.lower()] = option
+
+    @contextmanager
+    def at(name: str) -> Iterator[None]:
+        try:
+            yield
+        except SqlError as error:
+            if name not in options:
+                raise
+            raise queries.located(options[name], error) from None
+
+    return at
+
+
+def _task(result: Result, model_type: str, options: dict[str, Any], at: At) -> TrainingTask:
     """Check the training query's columns against the options, run it, and split its rows."""
     fields = {field.name.lower(): field for field in result.schema}
-    special = {name: _column(fields, name.upper(), options[name]) for name in _COLUMN_OPTIONS if options.get(name) is not None}
+    special: dict[str, Field] = {}
+    for name, kinds in _COLUMN_OPTIONS.items():
+        if options.get(name) is not None:
+            with at(name):
+                special[name] = _column(fields, name.upper(), options[name], kinds)
     options |= {name: field.name for name, field in special.items()}
-    if special.get("kmeans_init_col") is None and options.get("kmeans_init_method") == "CUSTOM":
-        raise SqlError("KMEANS_INIT_METHOD 'CUSTOM' needs the option KMEANS_INIT_COL, the name of a BOOL column")
-    labels = () if model_type == KMEANS else (_label(fields, model_type, options),)
+    with at("input_label_cols"):
+        labels = () if model_type == KMEANS else (_label(fields, model_type, options),)
     features = tuple(field for field in result.schema if field not in {*special.values(), *labels})
     if not features:
         raise SqlError("the training query has no feature columns; select at least one beside the label")
@@ -157,15 +183,23 @@ def _task(result: Result, model_type: str, options: dict[str, Any]) -> TrainingT
         rows = rows.filter(pc.is_valid(rows[label.name]))
     if not rows.num_rows:
         raise SqlError(f"the training query gave no rows{' with a label' if labels else ''}")
-    parts = split(rows, options) if labels else Split(rows, None)
+    with at("data_split_method"):
+        parts = split(rows, options) if labels else Split(rows, None)
     return TrainingTask(model_type, options, features, labels, parts.training, parts.evaluation)
 
 
-def _column(fields: dict[str, Field], option: str, name: str) -> Field:
+def _column(fields: dict[str, Field], option: str, name: str, kinds: frozenset[Kind] = frozenset(Kind)) -> Field:
     if name.lower() not in fields:
         listed = ", ".join(field.name for field in fields.values())
         raise SqlError(f"option {option} is {name!r}, which is not a column of the training query; they are: {listed}")
-    return fields[name.lower()]
+    field = fields[name.lower()]
+    if field.type.kind not in kinds:
+        raise SqlError(f"option {option} is {name!r}, which is {field.type}, and must name a column of {_listed(kinds)}")
+    return field
+
+
+def _listed(kinds: frozenset[Kind]) -> str:
+    return " or ".join(sorted(kinds))
 
 
 def _label(fields: dict[str, Field], model_type: str, options: dict[str, Any]) -> Field:
@@ -173,10 +207,11 @@ def _label(fields: dict[str, Field], model_type: str, options: dict[str, Any]) -
     if len(names) != 1:
         raise SqlError(f"option INPUT_LABEL_COLS is {list(names)!r}, and {model_type} models have exactly one label column")
     label = _column(fields, "INPUT_LABEL_COLS", names[0])
-    allowed = _CLASS_LABELS if model_type in CLASSIFIERS else _NUMBER_LABELS
+    allowed = _CLASS_LABELS if model_type in CLASSIFIERS else _NUMBERS
     if label.type.kind not in allowed:
-        kinds = ", ".join(sorted(allowed))
-        raise SqlError(f"label column {label.name} is {label.type}, and {model_type} models predict one of: {kinds}")
+        raise SqlError(
+            f"label column {label.name} is {label.type}, and {model_type} models predict {_listed(allowed)}; CAST it in the query"
+        )
     return label
 
 
@@ -193,7 +228,7 @@ def _evaluate(task: TrainingTask, predictor: Predictor, folder: Path) -> metrics
     if task.evaluation is not None and predictor.trained.classes:
         # A class that only evaluation rows have, which a split by time can bring about, is no reason to refuse the model.
         classes = pa.array(predictor.trained.classes, rows[label.name].type)
-        rows = rows.filter(pc.is_in(rows[label.name], value_set=classes))
+        rows = rows.filter(pc.is_in(read_labels(rows[label.name]), value_set=classes))
     batches = rows.to_batches(max_chunksize=BATCH_ROWS)
     found = evaluation.outcome(predictor, label, ((batch, batch[label.name]) for batch in batches))
     if task.model_type in CLASSIFIERS:

@@ -47,7 +47,12 @@ class Design:
 
     def dense(self) -> Floats:
         """The whole matrix: for few rows only."""
-        return self.dot(np.eye(self.width))
+        result = np.zeros((len(self), self.width))
+        result[:, : self.numbers.shape[1]] = self.numbers
+        for codes, columns in self.blocks():
+            (known,) = np.nonzero(codes < columns.stop - columns.start)
+            result[known, columns.start + codes[known]] = 1
+        return result
 
     def dot(self, weights: Floats) -> Floats:
         """[N, M] = the matrix times `weights` [width, M]."""

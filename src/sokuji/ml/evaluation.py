@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from sokuji.errors import ModelError, SqlError
 from sokuji.ml import metrics
 from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES, Floats
+from sokuji.ml.inputs import read_labels
 from sokuji.ml.kmeans import KMeans
 from sokuji.ml.metrics import Scores
 from sokuji.ml.options import CLASSIFIERS, KMEANS
@@ -78,7 +79,7 @@ def _label_values(labels: pa.Array, label: Field, classes: tuple[Any, ...]) -> n
     known = pa.array(classes, type=to_arrow(label.type))
     if labels.type != known.type:  # other numbers than the model's INT64 labels
         labels, known = labels.cast(pa.float64(), safe=False), known.cast(pa.float64(), safe=False)
-    codes = pc.index_in(labels, value_set=known)
+    codes = pc.index_in(read_labels(labels), value_set=known)
     if codes.null_count:
         unknown = pc.unique(labels.filter(pc.is_null(codes))).to_pylist()
         listed = ", ".join(repr(value) for value in unknown[:5])

@@ -109,6 +109,11 @@ def read_strings(item: Input, rows: pa.RecordBatch | pa.Table) -> pa.Array:
     return pc.fill_null(text, NULL_CATEGORY)
 
 
+def read_labels(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+    """Labels of classes: -0.0 becomes 0.0, which it equals in SQL and not in Arrow."""
+    return pc.add(column, 0.0) if pa.types.is_floating(column.type) else column
+
+
 def _column(item: Input, rows: pa.RecordBatch | pa.Table) -> pa.Array:
     if item.path[0] not in rows.schema.names:
         raise ModelError(f"the model needs the column {item.path[0]!r}, the rows have: {', '.join(rows.schema.names)}")

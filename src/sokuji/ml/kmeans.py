@@ -5,6 +5,7 @@ Distances are Euclidean, or sqrt(1 - cosine); then centroids are means of rows s
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Mapping
@@ -213,21 +214,26 @@ def _assign(rows: _Rows, centroids: Floats, *, cosine: bool) -> _Sums:
     # x c - |c|^2 / 2 is largest for the nearest centroid; the row of ones takes the offset, the squared lengths take no part.
     weights = np.column_stack([centroids[:, :dimensions], -offsets, np.zeros(len(centroids))])
     sums = np.zeros((len(centroids), dimensions + 2))
-    blocks = [np.zeros((len(centroids), size)) for size in rows.sizes]
+    labels = np.empty(count, dtype=np.int64)
+    tables = _tables(centroids, dimensions, rows.sizes)
     step = max(1024, _CHUNK_MULTIPLICATIONS // weights.size)
     for start in range(0, count, step):
         chunk = slice(start, min(start + step, count))
-        scale = None if rows.scale is None else rows.scale[chunk]
         scores = weights @ rows.numbers[:, chunk]
-        column = dimensions
-        for codes, size in zip(rows.codes, rows.sizes, strict=True):
-            scores += with_unseen(centroids[:, column : column + size].T).T[:, codes[chunk]] * (1 if scale is None else scale)
-            column += size
+        for table, codes in zip(tables, rows.codes, strict=True):
+            scores += table[:, codes[chunk]] * (1 if rows.scale is None else rows.scale[chunk])
         member = _largest(scores)
         sums += member @ rows.numbers[:, chunk].T
-        for block, codes in zip(blocks, rows.codes, strict=True):
-            block[:] += _count(member, codes[chunk], block.shape[1], scale)
+        if tables:
+            labels[chunk] = np.arange(len(member)) @ member
+    blocks = [_count(labels, codes, (len(centroids), size), rows.scale) for codes, size in zip(rows.codes, rows.sizes, strict=True)]
     return _Sums(np.hstack([sums[:, :dimensions], *blocks]), sums[:, dimensions], sums[:, dimensions + 1])
+
+
+def _tables(centroids: Floats, start: int, sizes: tuple[int, ...]) -> list[Floats]:
+    """[K, size + 1] for every category feature: each centroid's value by code."""
+    ends = np.cumsum((start, *sizes))
+    return [np.ascontiguousarray(with_unseen(centroids[:, low:high].T).T) for low, high in itertools.pairwise(ends)]
 
 
 def _largest(scores: Floats) -> Floats:
@@ -238,11 +244,11 @@ def _largest(scores: Floats) -> Floats:
     return np.asarray(member, dtype=np.float64)
 
 
-def _count(member: Floats, codes: Codes, size: int, scale: Floats | None) -> Floats:
-    """[K, size]: how many rows (or how much `scale`) of each category each cluster has."""
-    labels = (np.arange(len(member)) @ member).astype(np.int64)
-    pairs = np.bincount(labels * (size + 1) + codes, weights=scale, minlength=len(member) * (size + 1))
-    return np.asarray(pairs.reshape(len(member), size + 1)[:, :size], dtype=np.float64)
+def _count(labels: npt.NDArray[np.int64], codes: Codes, shape: tuple[int, int], scale: Floats | None) -> Floats:
+    """`shape` [K, size]: how many rows (or how much `scale`) of each category each cluster has."""
+    clusters, size = shape
+    pairs = np.bincount(labels * (size + 1) + codes, weights=scale, minlength=clusters * (size + 1))
+    return np.asarray(pairs.reshape(clusters, size + 1)[:, :size], dtype=np.float64)
 
 
 def _first_centroids(design: Design, count: int, method: str, chosen: npt.NDArray[np.bool_] | None) -> Floats:
@@ -256,11 +262,11 @@ def _first_centroids(design: Design, count: int, method: str, chosen: npt.NDArra
     if method == "KMEANS++":
         return _spread(design, count, random)
     # More rows than needed: equal ones would make clusters that stay empty.
-    candidates = design.take(random.choice(len(design), size=min(len(design), 20 * count), replace=False)).dense()
-    _, first = np.unique(candidates, axis=0, return_index=True)
+    candidates = design.take(random.choice(len(design), size=min(len(design), 20 * count), replace=False))
+    _, first = np.unique(np.column_stack([candidates.numbers, *candidates.codes]), axis=0, return_index=True)
     if len(first) < count:
         return _spread(design, count, random)
-    return candidates[np.sort(first)[:count]]
+    return candidates.take(np.sort(first)[:count]).dense()
 
 
 def _spread(design: Design, count: int, random: np.random.Generator) -> Floats:

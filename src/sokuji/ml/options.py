@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, NoReturn
@@ -176,7 +177,7 @@ OPTIONS = (
     # Recorded with the model, without an effect on training.
     *(Option(name, MODEL_TYPES, _STRING) for name in ("MODEL_REGISTRY", "VERTEX_AI_MODEL_ID", "DESCRIPTION", "FRIENDLY_NAME")),
     *(Option(name, MODEL_TYPES, _ANY) for name in ("LABELS", "EXPIRATION_TIMESTAMP", "VERTEX_AI_MODEL_VERSION_ALIASES")),
-    Option("XGBOOST_VERSION", TREES, _STRING),
+    Option("XGBOOST_VERSION", TREES, _choice("0.9", "1.1")),
     Option("ENABLE_GLOBAL_EXPLAIN", SUPERVISED, _BOOL, False),  # ML.GLOBAL_EXPLAIN, which it prepares, does not exist yet
 )
 
@@ -191,26 +192,49 @@ _UNSUPPORTED = {
 """Options BigQuery has that would change what a model is, and that sokuji cannot honour: refused, never ignored."""
 
 
-def effective(given: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+At = Callable[[str], AbstractContextManager[None]]
+"""What is done around the check of the option of this lower-case name: `create.py` adds its place to an error."""
+
+
+def anywhere(_: str) -> AbstractContextManager[None]:
+    """The `At` of options that have no place."""
+    return nullcontext()
+
+
+def effective(given: Mapping[str, Any], at: At = anywhere) -> tuple[str, dict[str, Any]]:
     """The model type, and every option of that type with its effective value, by lower-case name.
 
     Raises:
         SqlError: the model type is missing, or an option or a value is not one BigQuery has.
         UnsupportedSqlError: BigQuery has it, sokuji not yet.
     """
-    model_type = _model_type(given)
+    with at("model_type"):
+        model_type = _model_type(given)
     table = {option.name: option for option in OPTIONS if model_type in option.types}
     values = {option.name.lower(): option.default for option in table.values()}
     for name, value in given.items():
         if name.upper() == "MODEL_TYPE":
             continue
-        option = table.get(name.upper())
-        if option is None:
-            raise _unknown_option(name.upper(), model_type, table)
-        values[name.lower()] = _value(option, value)
-    if values.get("auto_class_weights") and values.get("class_weights"):
-        raise SqlError("options AUTO_CLASS_WEIGHTS and CLASS_WEIGHTS exclude each other; give one of them")
+        with at(name.lower()):
+            option = table.get(name.upper())
+            if option is None:
+                raise _unknown_option(name.upper(), model_type, table)
+            values[name.lower()] = _value(option, value)
+    _check_combinations(values, at)
     return model_type, values
+
+
+def _check_combinations(values: Mapping[str, Any], at: At) -> None:
+    with at("class_weights"):
+        if values.get("auto_class_weights") and values.get("class_weights"):
+            raise SqlError("options AUTO_CLASS_WEIGHTS and CLASS_WEIGHTS exclude each other; give one of them")
+    method, column = values.get("kmeans_init_method"), values.get("kmeans_init_col")
+    with at("kmeans_init_method"):
+        if method == "CUSTOM" and column is None:
+            raise SqlError("KMEANS_INIT_METHOD 'CUSTOM' needs the option KMEANS_INIT_COL, the name of a BOOL column")
+    with at("kmeans_init_col"):
+        if method != "CUSTOM" and column is not None:
+            raise SqlError(f"option KMEANS_INIT_COL is for KMEANS_INIT_METHOD 'CUSTOM', not for {method!r}")
 
 
 def _model_type(given: Mapping[str, Any]) -> str:

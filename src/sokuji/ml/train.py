@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,13 +13,14 @@ import pyarrow.compute as pc
 from sokuji.errors import ModelError
 from sokuji.ml import kmeans, linear, preprocessing, trees
 from sokuji.ml.base import FeatureInfo, Floats, Progress, Trained, TrainingTask
-from sokuji.ml.inputs import inputs, read_numbers
+from sokuji.ml.inputs import inputs, read_labels, read_numbers
 from sokuji.ml.linear import Labelled
 from sokuji.ml.preprocessing import Preprocessing
-from sokuji.types import Kind
+from sokuji.types import Field, Kind
 
 _NUMBERS = {Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC}
 _CLASSES = {Kind.STRING, Kind.INT64, Kind.BOOL, Kind.FLOAT64}
+_FLOAT_CLASSES = 50
 
 
 def train(task: TrainingTask, progress: Progress = lambda _: None) -> Trained:
@@ -37,6 +38,8 @@ def _train_kmeans(task: TrainingTask, progress: Progress) -> Trained:
     chosen = None
     if options["kmeans_init_method"] == "CUSTOM":
         chosen = np.asarray(pc.fill_null(rows[options["kmeans_init_col"]], False), dtype=bool)
+        if options["num_clusters"] is None and not 2 <= chosen.sum() <= 100:
+            raise ModelError(f"kmeans_init_col is TRUE in {chosen.sum()} rows, and must be in as many as there are clusters, from 2 to 100")
     if options["num_clusters"] is None:
         options["num_clusters"] = kmeans.default_clusters(rows.num_rows) if chosen is None else int(chosen.sum())
     fitted, infos = preprocessing.fit(task.features, rows, standardize=options["standardize_features"])
@@ -86,7 +89,8 @@ def _prepare(task: TrainingTask, *, classify: bool, for_trees: bool) -> _Data:
     rows = _with_label(task.training, label.name)
     if label.type.kind not in (_CLASSES if classify else _NUMBERS):
         raise ModelError(f"the label {label.name!r} is {label.type}; cast it to {'STRING, INT64 or BOOL' if classify else 'FLOAT64'}")
-    classes = _classes(rows[label.name], label.name) if classify else ()
+    _check_finite(rows, label)
+    classes = _classes(read_labels(rows[label.name]), label.name) if classify else ()
     fitted, infos = preprocessing.fit(task.features, rows, trees=for_trees)
     by_class = _class_weights(task, classes, rows)
 
@@ -97,13 +101,18 @@ def _prepare(task: TrainingTask, *, classify: bool, for_trees: bool) -> _Data:
             weights = weights * by_class[targets[:, 0].astype(np.int64)]
         return Labelled(fitted.transform(fitted.read(table)), targets, weights)
 
+    training = labelled(rows)
+    if not training.weights.any():
+        raise ModelError("every training row has weight 0; give a weight above 0 to some of them")
     evaluation = None
     if task.evaluation is not None:
         known = _with_label(task.evaluation, label.name)
         if classify:  # a class the model cannot know has no loss
-            known = known.filter(pc.is_in(known[label.name], value_set=pa.array(classes, known[label.name].type)))
-        evaluation = labelled(known) if known.num_rows else None
-    return _Data(fitted, infos, classes, labelled(rows), evaluation)
+            known = known.filter(pc.is_in(read_labels(known[label.name]), value_set=pa.array(classes, known[label.name].type)))
+        evaluation = labelled(known)
+    if evaluation is not None and not evaluation.weights.any():  # no rows, or none that counts
+        evaluation = None
+    return _Data(fitted, infos, classes, training, evaluation)
 
 
 def _with_label(rows: pa.Table, label: str) -> pa.Table:
@@ -113,8 +122,20 @@ def _with_label(rows: pa.Table, label: str) -> pa.Table:
     return known
 
 
+def _check_finite(rows: pa.Table, label: Field) -> None:
+    if label.type.kind is Kind.FLOAT64:
+        count = pc.sum(pc.invert(pc.is_finite(rows[label.name]))).as_py()
+        if count:
+            raise ModelError(f"the label {label.name!r} is NaN or infinite in {count} rows; leave these out")
+
+
 def _classes(labels: pa.ChunkedArray, name: str) -> tuple[Any, ...]:
     classes = tuple(sorted(pc.unique(labels).to_pylist()))
+    if pa.types.is_floating(labels.type) and len(classes) > _FLOAT_CLASSES:
+        raise ModelError(
+            f"the label {name!r} is FLOAT64 and has {len(classes)} different values, more than the {_FLOAT_CLASSES} that can be meant as "
+            "classes; predict it with LINEAR_REG or BOOSTED_TREE_REGRESSOR, or CAST it to INT64 or STRING"
+        )
     if len(classes) < 2:
         raise ModelError(f"the label {name!r} has {len(classes)} different values; a classifier needs at least 2")
     return classes
@@ -123,13 +144,10 @@ def _classes(labels: pa.ChunkedArray, name: str) -> tuple[Any, ...]:
 def _targets(rows: pa.Table, task: TrainingTask, classes: tuple[Any, ...]) -> Floats:
     label = task.labels[0]
     if classes:
-        column = rows[label.name]
+        column = read_labels(rows[label.name])
         positions = pc.index_in(column, value_set=pa.array(classes, column.type))
         return np.asarray(positions, dtype=np.float64)[:, None]
-    values = read_numbers(inputs([label])[0], rows)
-    if not np.isfinite(values).all():
-        raise ModelError(f"the label {label.name!r} is NaN or infinite in {int((~np.isfinite(values)).sum())} rows; leave these out")
-    return values[:, None]
+    return read_numbers(inputs([label])[0], rows)[:, None]
 
 
 def _indicators(targets: Floats, classes: tuple[Any, ...]) -> Floats:
@@ -155,8 +173,10 @@ def _class_weights(task: TrainingTask, classes: tuple[Any, ...], rows: pa.Table)
     if task.options["auto_class_weights"]:
         counts = np.bincount(_targets(rows, task, classes)[:, 0].astype(np.int64), minlength=len(classes))
         return np.asarray(rows.num_rows / (len(classes) * counts))
-    given: Mapping[Any, float] = dict(task.options["class_weights"] or ())
-    unknown = [label for label in given if label not in classes]
-    if unknown:
-        raise ModelError(f"class_weights names {unknown[0]!r}, which is not a value of the label; its values are {classes}")
+    texts = {str(label).lower() if isinstance(label, bool) else str(label): label for label in classes}
+    given: dict[Any, float] = {}
+    for label, weight in task.options["class_weights"] or ():
+        if label not in classes and label not in texts:
+            raise ModelError(f"class_weights names {label!r}, which is not a value of the label; its values are {classes}")
+        given[label if label in classes else texts[label]] = weight
     return np.array([given.get(label, 1.0) for label in classes]) if given else None

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 from google.protobuf.message import Message
 
+from sokuji.errors import SqlError
 from sokuji.meta.base import ModelSignature
 from sokuji.sql.result import Result
 from sokuji.types import Field
@@ -25,6 +26,9 @@ class Queries(Protocol):
 
     def option_values(self, options: Any) -> dict[str, Any]:
         """`OPTIONS(...)` (`ResolvedOptionProto` list) as Python values by lower-cased name; ARRAY as list, STRUCT as dict."""
+
+    def located(self, node: Message, error: SqlError) -> SqlError:
+        """The same error, at the place of a node of the resolved statement."""
 
     def check(self) -> None:
         """To be called now and then by what takes long. Raises QueryCancelledError: the statement was cancelled, or its time is up."""

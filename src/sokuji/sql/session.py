@@ -56,6 +56,10 @@ class Session:
         """`OPTIONS(...)` as Python values by lower-cased name; ARRAY as list, STRUCT as dict."""
         return {option.name.lower(): self._value(option.value) for option in options}
 
+    def located(self, node: Any, error: SqlError) -> SqlError:
+        """The same error, at the place of a node of the resolved statement."""
+        return self.analysis.source.part(*span(node)).error_at(error.message, 0, type(error))
+
     def check(self) -> None:
         """Raises QueryCancelledError when the statement was cancelled, or its time is up."""
         self.run.check()
