@@ -46,6 +46,10 @@ class CorruptLogError(LogError):
     """A stored frame that was once whole fails its checksum."""
 
 
+class OnlineStoreError(SokujiError):
+    """The online store cannot do what was asked."""
+
+
 class LakeError(SokujiError):
     """A lake table cannot be read or committed."""
 
