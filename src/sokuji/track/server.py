@@ -1,4 +1,4 @@
-"""The collector as a process: granian around `Track`, stopped without losing what it was given."""
+"""An RSGI application as a process: granian around it, stopped without losing what it was given."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import gc
 import signal
 import socket
 from collections.abc import Callable
+from typing import Protocol
 
 import uvloop
 from granian.constants import HTTPModes, Interfaces
+from granian.rsgi import HTTPProtocol, Scope  # type: ignore[attr-defined]
 from granian.server.embed import Server
-
-from sokuji.config import TrackSettings
-from sokuji.track.app import Track
 
 _BACKLOG = 1024
 _DRAIN_SECONDS = 10.0
@@ -21,10 +20,33 @@ _DRAIN_SECONDS = 10.0
 _GC_THRESHOLDS = (100_000, 50, 100)
 
 
-def serve(app: Track, settings: TrackSettings, listening: Callable[[int], None] = lambda _: None) -> None:
+class Application(Protocol):
+    """What is served; `Track` is one."""
+
+    async def __rsgi__(self, scope: Scope, proto: HTTPProtocol) -> None:
+        """Answer one request."""
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """Refuse what comes from now on, and return when all that came before is answered, or the time is up."""
+
+    def close(self) -> None:
+        """Release what is held, once nothing is served any more."""
+
+
+class Address(Protocol):
+    """Where it listens; the settings of a role say so."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+def serve(app: Application, settings: Address, listening: Callable[[int], None] = lambda _: None, *, connections: int = _BACKLOG) -> None:
     """Serve `app` until SIGTERM or SIGINT, then drain: requests under way are answered, later ones get 503. For a process's main thread.
 
     `listening` is called with the port once connections are taken (`settings.port` 0 takes any free one).
+    At most `connections` are open at a time; more wait until one ends.
 
     Raises:
         OSError: the address cannot be had.
@@ -32,18 +54,25 @@ def serve(app: Track, settings: TrackSettings, listening: Callable[[int], None] 
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
-    uvloop.run(_serve_until_signal(app, settings, listening))
+    uvloop.run(_serve_until_signal(app, settings, listening, connections))
 
 
-async def _serve_until_signal(app: Track, settings: TrackSettings, listening: Callable[[int], None]) -> None:
+async def _serve_until_signal(app: Application, settings: Address, listening: Callable[[int], None], connections: int) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await run(app, settings, stop, listening)
+    await run(app, settings, stop, listening, connections=connections)
 
 
-async def run(app: Track, settings: TrackSettings, stop: asyncio.Event, listening: Callable[[int], None] = lambda _: None) -> None:
+async def run(
+    app: Application,
+    settings: Address,
+    stop: asyncio.Event,
+    listening: Callable[[int], None] = lambda _: None,
+    *,
+    connections: int = _BACKLOG,
+) -> None:
     """As `serve`, on the running event loop, until `stop` is set."""
     with _reserve(settings.host, settings.port) as reservation:
         port = reservation.getsockname()[1]
@@ -55,6 +84,7 @@ async def run(app: Track, settings: TrackSettings, stop: asyncio.Event, listenin
             http=HTTPModes.http1,
             websockets=False,
             backlog=_BACKLOG,
+            backpressure=connections,
             log_enabled=False,
         )
         serving = asyncio.ensure_future(server.serve())
