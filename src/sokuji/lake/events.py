@@ -173,51 +173,61 @@ class Shaper:
         """The column types for properties that no column holds yet, by their first values; none for those without a scalar value."""
         if not named:
             return {}
-        firsts = (_first_character(keys) for keys in _layered(named).values())
-        first = self._query(f"SELECT {', '.join(firsts)} FROM ({_extracted(named)})", chunk)
-        found = {name: column[0].as_py() for name, column in zip(named, first.columns, strict=True)}
-        return {name: _TYPES.get(character, pa.float64()) for name, character in found.items() if character is not None}
+        places, raw = _raw_values(named)
+        # Not by aggregates: DuckDB takes seconds to plan a thousand of them.
+        table = self._query(
+            f"SELECT {', '.join(f'{place}[1] AS {place}' for group in places.values() for place in group)} FROM ({raw})", chunk
+        )
+        found: Columns = {}
+        for name, group in places.items():
+            firsts = (_first_scalar(table.column(place)) for place in group)
+            character = next((first for first in firsts if first is not None), None)
+            if character is not None:
+                found[name] = _TYPES.get(character, pa.float64())
+        return found
 
     def _properties(self, chunk: pa.Table, named: Mapping[str, list[str]], columns: Columns) -> dict[str, pa.Array]:
         if not named:
             return {}
-        values = (_value(keys, columns[name]) for name, keys in _layered(named).items())
-        table = self._query(f"SELECT {', '.join(values)} FROM ({_extracted(named)})", chunk)
+        places, raw = _raw_values(named)
+        values = (_value(group, columns[name]) for name, group in places.items())
+        table = self._query(f"SELECT {', '.join(values)} FROM ({raw})", chunk)
         return {name: _one(column, columns[name]) for name, column in zip(named, table.columns, strict=True)}
 
 
 _TYPES = {'"': pa.string(), "t": pa.bool_(), "f": pa.bool_()}
 
 
-def _layered(named: Mapping[str, list[str]]) -> dict[str, list[tuple[str, str]]]:
-    """Each property as (layer, key): properties that share a column cannot be fields of one DuckDB STRUCT."""
-    return {name: [(f"layer{number}", key) for number, key in enumerate(keys)] for name, keys in named.items()}
+_NO_SCALARS = pa.array(["{", "[", "n"])
 
 
-def _extracted(named: Mapping[str, list[str]]) -> str:
-    """The query for the properties as raw JSON values, one STRUCT a layer."""
+def _first_scalar(characters: pa.ChunkedArray) -> str | None:
+    """The first character of the first value that is a scalar, given those of all; it tells the type."""
+    scalars = characters.filter(pc.invert(pc.is_in(characters, _NO_SCALARS))).drop_null()
+    return scalars[0].as_py() if len(scalars) else None
+
+
+def _raw_values(named: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], str]:
+    """The query for properties as raw JSON text, and what its columns are called: one a property.
+
+    Properties that share a column cannot be fields of one DuckDB STRUCT, so each is in a layer of its own.
+    """
     layers: dict[str, dict[str, str]] = {}
-    for keys in _layered(named).values():
-        for layer, key in keys:
+    places: dict[str, list[str]] = {}
+    raws: list[str] = []
+    for number, (name, keys) in enumerate(named.items()):
+        for depth, key in enumerate(keys):
+            layer, place = f"layer{depth}", f"raw{number}_{depth}"
             layers.setdefault(layer, {})[key] = "JSON"
+            places.setdefault(name, []).append(place)
+            raws.append(f"CAST(struct_extract({layer}, {_quoted(key)}) AS VARCHAR) AS {place}")
     items = (f"json_transform(properties, {_quoted(json.dumps(fields))}) AS {layer}" for layer, fields in layers.items())
-    return f"SELECT {', '.join(items)} FROM chunk"
+    return places, f"SELECT {', '.join(raws)} FROM (SELECT {', '.join(items)} FROM chunk)"
 
 
-def _first_character(keys: list[tuple[str, str]]) -> str:
-    """The DuckDB expression for the first character of the first scalar value in a chunk, which tells its type."""
-    characters = (f"{_raw(layer, key)}[1]" for layer, key in keys)
-    firsts = [f"first({character}) FILTER ({character} NOT IN ('{{', '[', 'n'))" for character in characters]
-    return firsts[0] if len(firsts) == 1 else f"coalesce({', '.join(firsts)})"
-
-
-def _raw(layer: str, key: str) -> str:
-    return f"CAST(struct_extract({layer}, {_quoted(key)}) AS VARCHAR)"
-
-
-def _value(keys: list[tuple[str, str]], type_: pa.DataType) -> str:
+def _value(raws: list[str], type_: pa.DataType) -> str:
     """The DuckDB expression for the value of a column."""
-    values = [_typed(_raw(layer, key), type_) for layer, key in keys]
+    values = [_typed(raw, type_) for raw in raws]
     return values[0] if len(values) == 1 else f"coalesce({', '.join(values)})"
 
 
