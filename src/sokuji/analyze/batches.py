@@ -1,0 +1,116 @@
+"""The log cut into micro-batches, the same cuts after a crash as before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sokuji.clock import now_us
+from sokuji.errors import LogError
+from sokuji.log.base import Log
+
+BATCHES_LOG = "batches"
+BATCH_SCHEMA = pa.schema(
+    [
+        pa.field("now_us", pa.int64(), nullable=False),  # the clock that the batch's timers and schedules go by
+        pa.field("ends", pa.list_(pa.int64()), nullable=False),  # where the batch ends, by partition of the events log
+    ]
+)
+"""A row is a batch, its offset is the batch's number. It is durable before the batch is worked on."""
+
+Offsets = dict[int, int]  # by partition
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of the events log in the order they are worked on, and where each stands."""
+
+    number: int
+    now_us: int
+    rows: pa.RecordBatch
+    partitions: npt.NDArray[np.int32]
+    offsets: npt.NDArray[np.int64]
+    ends: Offsets
+
+
+class Batches:
+    """Cuts the events log into batches. Whatever is there becomes one; a batch that was recorded before a crash is cut again as it was."""
+
+    def __init__(self, events: Log, batches: Log, start: Mapping[int, int], number: int, *, rows_max: int) -> None:
+        """Go on at offsets `start` with batch `number`; a batch has at most `rows_max` rows of each partition."""
+        self._events, self._batches, self._rows_max = events, batches, rows_max
+        self.ends: Offsets = {partition: start.get(partition, events.start(partition)) for partition in range(events.partitions)}
+        self.number = number
+        """The next batch's."""
+
+    @property
+    def is_replaying(self) -> bool:
+        """Whether the next batch was worked on before, as far as the worker that did so came."""
+        return self.number < self._batches.end(0)
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Whether there is something for the next batch, after this long at most."""
+        return self.is_replaying or self._events.wait(self.ends, timeout_seconds)
+
+    def next(self) -> Batch:
+        """The next batch, which has no rows if nothing is there, durably recorded.
+
+        Raises:
+            OffsetTrimmedError: the log has lost rows that were not worked on.
+        """
+        time_us, ends = self._recorded() if self.is_replaying else self._record()
+        batch = self._cut(time_us, ends)
+        self.ends, self.number = ends, self.number + 1
+        return batch
+
+    def lag_rows(self) -> int:
+        """How many rows of the log are not in any batch yet."""
+        return sum(self._events.end(partition) - end for partition, end in self.ends.items())
+
+    def _record(self) -> tuple[int, Offsets]:
+        ends = {partition: min(self._events.end(partition), start + self._rows_max) for partition, start in self.ends.items()}
+        time_us = now_us()
+        row = pa.RecordBatch.from_pydict({"now_us": [time_us], "ends": [list(ends.values())]}, schema=BATCH_SCHEMA)
+        number = self._batches.append(0, row)
+        if number != self.number:
+            raise LogError(f"batch {self.number} was recorded as {number}: another worker runs on log {self._events.name!r}")
+        return time_us, ends
+
+    def _recorded(self) -> tuple[int, Offsets]:
+        [row] = self._batches.read(0, self.number, 1).batch.to_pylist()
+        return row["now_us"], dict(enumerate(row["ends"]))
+
+    def _cut(self, time_us: int, ends: Offsets) -> Batch:
+        parts: list[pa.RecordBatch] = []
+        places: list[tuple[int, int]] = []  # (partition, first offset) of each part
+        for partition, start in self.ends.items():
+            following = start
+            while following < ends[partition]:
+                places.append((partition, following))
+                batch, following = self._events.read(partition, following, ends[partition] - following)
+                parts.append(batch)
+        rows = pa.concat_batches(parts) if parts else pa.RecordBatch.from_pylist([], schema=self._events.schema)
+        partitions = np.repeat(np.array([partition for partition, _ in places], np.int32), [part.num_rows for part in parts])
+        ranges = [np.arange(first, first + part.num_rows) for (_, first), part in zip(places, parts, strict=True)]
+        offsets = np.concatenate([np.zeros(0, np.int64), *ranges])
+        order = _by_time(rows, partitions)
+        if order is not None:
+            rows, partitions, offsets = rows.take(pa.array(order)), partitions[order], offsets[order]
+        return Batch(self.number, time_us, rows, partitions, offsets, ends)
+
+
+def _by_time(rows: pa.RecordBatch, partitions: npt.NDArray[np.int32]) -> npt.NDArray[np.intp] | None:
+    """The order by time received that keeps the order within each partition; None if that is the order already.
+
+    A person's events are in several partitions once two of their devices are known as theirs.
+    """
+    times = rows.column("received_at").cast(pa.int64()).to_numpy().copy()
+    for partition in np.unique(partitions):
+        own = partitions == partition
+        times[own] = np.maximum.accumulate(times[own])
+    order = np.argsort(times, kind="stable")
+    return None if np.array_equal(order, np.arange(len(order))) else order

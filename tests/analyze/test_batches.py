@@ -1,0 +1,95 @@
+"""The log cut into batches: everything once, in order, and after a crash in the same cuts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from sokuji.analyze.batches import BATCH_SCHEMA, BATCHES_LOG, Batches
+from sokuji.errors import LogError
+from sokuji.events import EVENT_SCHEMA
+from sokuji.log.local import LocalLog
+from tests.lake.platform import START_US, log_rows
+
+PARTITIONS = 2
+
+
+class Logs:
+    def __init__(self, folder: Path) -> None:
+        self.events = LocalLog(folder, EVENT_SCHEMA, name="events", partitions=PARTITIONS)
+        self.batches = LocalLog(folder, BATCH_SCHEMA, name=BATCHES_LOG, partitions=1)
+
+    def track(self, partition: int, *messages: tuple[str, int]) -> None:
+        """Append events: message id, and seconds after the start at which it was received."""
+        self.events.append(partition, log_rows([{"message_id": name, "received_at": START_US + 1_000_000 * at} for name, at in messages]))
+
+    def cutter(self, *, rows_max: int = 1000, start: dict[int, int] | None = None, number: int = 0) -> Batches:
+        return Batches(self.events, self.batches, start or {}, number, rows_max=rows_max)
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Iterator[Logs]:
+    opened = Logs(tmp_path)
+    yield opened
+    opened.events.close()
+    opened.batches.close()
+
+
+def ids(rows: pa.RecordBatch) -> list[str]:
+    names: list[str] = rows.column("message_id").to_pylist()
+    return names
+
+
+def test_whatever_is_there_becomes_one_batch(logs: Logs) -> None:
+    logs.track(0, ("a", 1), ("b", 2))
+    logs.track(0, ("c", 3))
+    cutter = logs.cutter()
+    assert ids(cutter.next().rows) == ["a", "b", "c"]
+    logs.track(1, ("d", 4))
+    batch = cutter.next()
+    assert (ids(batch.rows), batch.number, batch.ends) == (["d"], 1, {0: 3, 1: 1})
+    assert cutter.next().rows.num_rows == 0
+
+
+def test_a_batch_is_bounded_and_the_rest_comes_next(logs: Logs) -> None:
+    logs.track(0, *((str(number), number) for number in range(5)))
+    cutter = logs.cutter(rows_max=2)
+    assert [ids(cutter.next().rows) for _ in range(3)] == [["0", "1"], ["2", "3"], ["4"]]
+    assert cutter.lag_rows() == 0
+
+
+def test_partitions_are_merged_by_time_received_and_each_keeps_its_order(logs: Logs) -> None:
+    logs.track(0, ("a", 1), ("b", 9), ("c", 5))  # the collector's clock was set back between b and c
+    logs.track(1, ("x", 2), ("y", 7), ("z", 10))
+    batch = logs.cutter().next()
+    assert ids(batch.rows) == ["a", "x", "y", "b", "c", "z"]
+    assert list(zip(batch.partitions, batch.offsets, strict=True)) == [(0, 0), (1, 0), (1, 1), (0, 1), (0, 2), (1, 2)]
+
+
+def test_after_a_crash_the_same_batches_are_cut_again(logs: Logs) -> None:
+    cutter, before = logs.cutter(), []
+    for number in range(4):
+        logs.track(number % 2, (f"a{number}", 2 * number), (f"b{number}", 2 * number + 1))
+        before.append(cutter.next())
+    logs.track(0, ("late", 100))
+    again = logs.cutter(start=before[0].ends, number=1)
+    assert again.is_replaying
+    replayed = [again.next() for _ in range(3)]
+    assert [(ids(b.rows), b.now_us, b.ends) for b in replayed] == [(ids(b.rows), b.now_us, b.ends) for b in before[1:]]
+    assert not again.is_replaying
+    assert ids(again.next().rows) == ["late"]
+
+
+def test_a_second_worker_is_noticed(logs: Logs) -> None:
+    first, second = logs.cutter(), logs.cutter()
+    first.next()
+    second.next()  # as a replay
+    first.next()
+    second.number = 1
+    second._batches.append(0, pa.RecordBatch.from_pydict({"now_us": [1], "ends": [[0, 0]]}, schema=BATCH_SCHEMA))
+    first.number = 2
+    with pytest.raises(LogError, match="another worker"):
+        first._record()

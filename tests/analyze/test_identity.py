@@ -1,0 +1,89 @@
+"""Visitors become users: whose profile an event belongs to, and which profiles are merged when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sokuji.analyze.identity import VISITORS_PER_USER_MAX, Identity, LinkKind, Resolution
+from sokuji.errors import SokujiError
+
+
+@pytest.fixture
+def identity(tmp_path: Path) -> Iterator[Identity]:
+    opened = Identity(tmp_path, 0)
+    yield opened
+    opened.close()
+
+
+def resolve(identity: Identity, *events: tuple[str | None, str | None]) -> Resolution:
+    return identity.resolve([visitor for visitor, _ in events], [user for _, user in events])
+
+
+def owners(result: Resolution) -> list[str]:
+    return [result.keys[profile] for profile in result.profiles]
+
+
+def test_a_visitor_keeps_a_profile_of_their_own_until_they_are_known(identity: Identity) -> None:
+    result = resolve(identity, ("a", None), ("b", None), ("a", "u"), ("a", None), ("b", None))
+    assert owners(result) == ["v:a", "v:b", "u:u", "u:u", "v:b"]
+    assert {r: [(result.keys[a], result.keys[b]) for a, b in merges] for r, merges in result.merges.items()} == {1: [("v:a", "u:u")]}
+    assert result.rounds == [0, 0, 1, 1, 0]
+    assert [(link.event, link.kind, link.visitor_id, link.user_id) for link in result.links] == [(2, LinkKind.MERGED, "a", "u")]
+
+
+def test_two_devices_of_one_user_are_merged_one_after_the_other(identity: Identity) -> None:
+    result = resolve(identity, ("a", None), ("b", None), ("a", "u"), ("b", "u"), ("b", None))
+    assert owners(result) == ["v:a", "v:b", "u:u", "u:u", "u:u"]
+    assert result.rounds == [0, 0, 1, 2, 2]
+    assert [[(result.keys[a], result.keys[b]) for a, b in result.merges[r]] for r in (1, 2)] == [[("v:a", "u:u")], [("v:b", "u:u")]]
+
+
+def test_events_of_a_round_come_after_all_merges_of_their_profile(identity: Identity) -> None:
+    result = resolve(identity, (None, "u"), ("a", "u"), (None, "u"), ("b", "w"), (None, "w"))
+    assert result.rounds == [0, 1, 1, 1, 1]
+
+
+def test_a_device_that_another_user_takes_over_is_not_merged(identity: Identity) -> None:
+    resolve(identity, ("a", "u"))
+    result = resolve(identity, ("a", None), ("a", "w"), ("a", None))
+    assert owners(result) == ["u:u", "u:w", "u:w"]
+    assert not result.merges
+    assert [(link.kind, link.previous_user_id) for link in result.links] == [(LinkKind.SWITCHED, "u")]
+
+
+def test_one_known_user_is_never_merged_into_another(identity: Identity) -> None:
+    resolve(identity, ("a", "u"))
+    result = resolve(identity, ("u", "w"))
+    assert not result.merges
+    assert [link.kind for link in result.links] == [LinkKind.REFUSED]
+    assert "never merged" in str(result.links[0].reason)
+
+
+def test_a_constant_user_id_does_not_merge_everyone(identity: Identity) -> None:
+    events = [(f"v{number}", "guest") for number in range(VISITORS_PER_USER_MAX + 1)]
+    result = resolve(identity, *events)
+    assert sum(map(len, result.merges.values())) == VISITORS_PER_USER_MAX
+    assert owners(result)[-1] == f"v:v{VISITORS_PER_USER_MAX}"
+    assert result.links[-1].kind is LinkKind.REFUSED
+
+
+def test_who_is_known_survives_as_far_as_it_was_marked(identity: Identity, tmp_path: Path) -> None:
+    resolve(identity, ("a", "u"), ("ひと\n", "w\u2028"))
+    mark = identity.mark()
+    resolve(identity, ("b", "u"))
+    identity.close()
+    again = Identity(tmp_path, mark)
+    assert [again.profile(visitor) for visitor in ("a", "ひと\n", "b")] == ["u:u", "u:w\u2028", "v:b"]
+    again.close()
+
+
+def test_a_file_that_lost_what_was_durable_is_an_error(identity: Identity, tmp_path: Path) -> None:
+    resolve(identity, ("a", "u"))
+    mark = identity.mark()
+    identity.close()
+    (tmp_path / "identities.jsonl").write_bytes(b"")
+    with pytest.raises(SokujiError, match="restore it"):
+        Identity(tmp_path, mark)
