@@ -13,7 +13,9 @@ from sklearn.linear_model import Lasso, LogisticRegression, Ridge
 
 from sokuji.errors import ModelError
 from sokuji.ml.base import NULL_CATEGORY, Trained
-from sokuji.ml.linear import INTERCEPT, Linear, weights
+from sokuji.ml.design import Design
+from sokuji.ml.linear import INTERCEPT, Labelled, Linear, fit, weights
+from sokuji.ml.options import effective
 from tests.ml.tasks import native, served, trained_on
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -70,6 +72,26 @@ def test_linear_regression_is_least_squares_on_z_scores_and_one_hot_columns_with
     assert iteration.loss == pytest.approx(np.mean((matrix @ solution - rows["label"].to_numpy()) ** 2))
     assert trained.options["optimize_strategy"] == "NORMAL_EQUATION"
     assert (iteration.iteration, iteration.eval_loss, iteration.learning_rate) == (0, None, None)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_least_squares_is_the_shortest_solution_whatever_the_columns(seed: int) -> None:
+    """Also of columns that repeat others, of constants, of categories in every size, with weights and without an intercept."""
+    random = np.random.default_rng(seed)
+    numbers = random.normal(size=(300, int(random.integers(0, 4))))
+    numbers = np.column_stack([numbers, numbers[:, :1] * 2, np.zeros(300)])
+    sizes = tuple(int(size) for size in random.integers(1, 30, size=random.integers(0, 4)))
+    codes = tuple(random.integers(0, size + 1, size=300).astype(np.int32) // random.integers(1, 3) for size in sizes)
+    rows = Labelled(Design(numbers, codes, sizes), random.normal(size=(300, 1)), random.integers(0, 3, size=300).astype(float))
+    intercept = bool(random.integers(2))
+    _, options = effective({"model_type": "linear_reg", "fit_intercept": intercept})
+
+    found, _ = fit(rows, None, options | {"optimize_strategy": "NORMAL_EQUATION"}, logistic=False, progress=lambda _: None)
+
+    roots = np.sqrt(rows.weights)[:, None]
+    matrix = np.column_stack([rows.design.dense(), np.full(300, float(intercept))])
+    expected = np.linalg.lstsq(matrix * roots, rows.targets * roots, rcond=1e-10)[0]
+    np.testing.assert_allclose(np.vstack([found.weights, found.intercept]), expected, atol=1e-9)
 
 
 def test_weights_are_in_the_columns_own_units_unless_standardized() -> None:

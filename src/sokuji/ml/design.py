@@ -71,22 +71,31 @@ class Design:
                 result[columns, output] = np.bincount(codes, weights=values[:, output], minlength=size + 1)[:size]
         return result
 
+    def without(self, block: slice) -> Design:
+        """The same without the category feature whose columns `block` are."""
+        kept = [place for place, (_, columns) in enumerate(self.blocks()) if columns != block]
+        return Design(self.numbers, tuple(self.codes[place] for place in kept), tuple(self.sizes[place] for place in kept))
+
     def gram(self, weights: Floats) -> Floats:
         """[width, width] = the transposed matrix times the matrix, each row weighted."""
         dimensions = self.numbers.shape[1]
         result = np.zeros((self.width, self.width))
-        weighted = self.numbers * weights[:, None]
-        result[:dimensions, :dimensions] = weighted.T @ self.numbers
+        result[:dimensions, :dimensions] = (self.numbers * weights[:, None]).T @ self.numbers
         for codes, columns in self.blocks():
-            size = columns.stop - columns.start
-            for column in range(dimensions):
-                result[columns, column] = np.bincount(codes, weights=weighted[:, column], minlength=size + 1)[:size]
+            result[columns] = self.by_category(codes, columns.stop - columns.start, weights)
             result[:dimensions, columns] = result[columns, :dimensions].T
-            for other_codes, other in self.blocks():
-                other_size = other.stop - other.start
-                pairs = codes.astype(np.int64) * (other_size + 1) + other_codes
-                counts = np.bincount(pairs, weights=weights, minlength=(size + 1) * (other_size + 1))
-                result[columns, other] = counts.reshape(size + 1, other_size + 1)[:size, :other_size]
+        return result
+
+    def by_category(self, codes: Codes, size: int, weights: Floats) -> Floats:
+        """[size, width]: the sum of the weighted rows of each category; an unseen one is left out."""
+        result = np.zeros((size, self.width))
+        for column, values in enumerate(self.numbers.T):
+            result[:, column] = np.bincount(codes, weights=weights * values, minlength=size + 1)[:size]
+        for other_codes, columns in self.blocks():
+            other_size = columns.stop - columns.start
+            pairs = codes.astype(np.int64) * (other_size + 1) + other_codes
+            sums = np.bincount(pairs, weights=weights, minlength=(size + 1) * (other_size + 1))
+            result[:, columns] = sums.reshape(size + 1, other_size + 1)[:size, :other_size]
         return result
 
     def squared_norms(self) -> Floats:

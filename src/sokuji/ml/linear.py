@@ -144,21 +144,39 @@ def _free_columns(design: Design, *, dummy: bool) -> npt.NDArray[np.bool_]:
 
 
 def _solve(training: Labelled, l2_reg: float, free: npt.NDArray[np.bool_], *, intercept: bool) -> Linear:
-    """The normal equations. Of all solutions (one-hot columns add up to the intercept) the one of least length."""
+    """The normal equations. Of all solutions (one-hot columns add up to the intercept) the one of least length.
+
+    The feature of most categories is eliminated first, because its block of the equations is diagonal: what remains is as small as the
+    other features, however many categories that one has.
+    """
     design, weights = training.design, training.weights / training.weights.sum()
-    width = design.width
-    gram = np.zeros((width + 1, width + 1))
-    gram[:width, :width] = design.gram(weights) + l2_reg * np.eye(width)
-    gram[:width, width] = gram[width, :width] = design.transposed_dot(weights[:, None])[:, 0]
-    gram[width, width] = 1
+    nothing = np.zeros(len(design), np.int32), slice(0, 0)
+    codes, block = max(design.blocks(), key=lambda item: item[1].stop - item[1].start, default=nothing)
+    size, rest = block.stop - block.start, design.without(block)
+    others = np.append(np.delete(np.arange(design.width), block), design.width)  # the intercept is last
+    kept, kept_block = np.append(free, intercept)[others], free[block]
     goal = weights[:, None] * training.targets
     right = np.append(design.transposed_dot(goal)[:, 0], goal.sum())
-    kept = np.append(free, intercept)
-    values, vectors = np.linalg.eigh(gram[np.ix_(kept, kept)])
-    strong = values > _SINGULAR * values.max(initial=0)
-    solution = np.zeros(width + 1)
-    solution[kept] = vectors[:, strong] @ ((vectors[:, strong].T @ right[kept]) / values[strong])
-    return Linear(solution[:width, None], solution[width:], logistic=False)
+
+    gram = np.zeros((len(others), len(others)))
+    gram[:-1, :-1] = rest.gram(weights) + l2_reg * np.eye(rest.width)
+    gram[:-1, -1] = gram[-1, :-1] = rest.transposed_dot(weights[:, None])[:, 0]
+    gram[-1, -1] = 1
+    diagonal = np.bincount(codes, weights=weights, minlength=size + 1)[:size]
+    cross = np.column_stack([rest.by_category(codes, size, weights), diagonal])[:, kept]
+    inverse = np.divide(1, diagonal + l2_reg, out=np.zeros(size), where=kept_block & (diagonal + l2_reg > 0))
+
+    scaled = inverse[:, None] * cross
+    values, vectors = np.linalg.eigh(gram[np.ix_(kept, kept)] - cross.T @ scaled)
+    strong = values > _SINGULAR * gram.diagonal().max()
+    found = vectors[:, strong] @ (vectors[:, strong].T @ (right[others[kept]] - scaled.T @ right[block]) / values[strong])
+    solution = np.concatenate([found, inverse * right[block] - scaled @ found])
+    idle = np.vstack([vectors[:, ~strong], -scaled @ vectors[:, ~strong]])  # what can be added without changing a prediction
+    solution -= idle @ np.linalg.solve(idle.T @ idle, idle.T @ solution)
+
+    result = np.zeros(design.width + 1)
+    result[others[kept]], result[block] = solution[: len(found)], solution[len(found) :]
+    return Linear(result[:-1, None], result[-1:], logistic=False)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # a rate too high overflows, and is told by its loss
