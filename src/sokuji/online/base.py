@@ -5,16 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-Rows = npt.NDArray[np.uint8]
+Rows: TypeAlias = npt.NDArray[np.uint8]
 """Rows of one width: uint8[n, width]."""
 
-Keys = pa.StringArray
+Keys: TypeAlias = pa.StringArray
 """Keys of a batch: `pa.string()` without nulls, a slice or not. Any text is a key, the empty one too."""
 
 
