@@ -67,5 +67,25 @@ BAD_EVENT_SCHEMA = pa.schema(
 )
 """One row of the `bad_events` log, which the sink writes to the dataset's `bad_events` table."""
 
+IDENTITY_SCHEMA = pa.schema(
+    [
+        pa.field("dataset", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("message_id", pa.string(), nullable=False),  # of the event that named both
+        pa.field("kind", pa.string(), nullable=False),  # merged, switched (to another known user) or refused
+        pa.field("visitor_id", pa.string(), nullable=False),
+        pa.field("user_id", pa.string(), nullable=False),
+        pa.field("previous_user_id", pa.string()),  # whom the visitor was known as before
+        pa.field("reason", pa.string()),  # why it was refused
+        pa.field("known_at", TIMESTAMP, nullable=False),  # when the event was received: nobody knew before
+    ]
+)
+"""One row of the `identities` log, which the sink writes to the dataset's `identities` table: who became known as whom, and when."""
+
 EVENTS_LOG = "events"
 BAD_EVENTS_LOG = "bad_events"
+IDENTITIES_LOG = "identities"
+DECISIONS_LOG = "decisions"
+"""What was decided for visitors, as rows of EVENT_SCHEMA: track events of the source `DECISION_SOURCE`."""
+
+DECISION_SOURCE = "sokuji"
