@@ -134,7 +134,7 @@ def models(project: Path) -> None:
             for version in platform.models.versions(model.ref):
                 names = ", ".join(name for name, number in aliases.items() if number == version.version)
                 trained = datetime.fromtimestamp(version.created_at_us / 1e6, UTC).isoformat(sep=" ", timespec="seconds")
-                shown.add_row(str(model.ref), model.model_type, str(version.version), names, version.serving, trained)
+                shown.add_row(str(model.ref), version.signature.model_type, str(version.version), names, version.serving, trained)
     Console().print(shown)
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pytest
+import sklearn.cluster
+import sklearn.metrics
+import xgboost
 
 from tests.ml.conftest import Workbench
 
@@ -84,3 +90,115 @@ def test_purchases_of_real_sessions_are_predicted(shoppers: Workbench, model_typ
     ((area, recall),) = shoppers.sql("SELECT roc_auc, recall FROM ML.EVALUATE(MODEL d.purchase)").rows()
     assert area > least
     assert 0.2 < recall < 0.9
+
+
+SESSION_ROWS = "SELECT * REPLACE (CAST(Month AS STRING) AS Month, Revenue = 1 AS Revenue) FROM d.sessions"
+
+
+def columns(workbench: Workbench, sql: str) -> dict[str, np.ndarray[Any, Any]]:
+    table = workbench.sql(sql).arrow()
+    return {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+
+
+def test_metrics_on_real_sessions_are_scikit_learns(shoppers: Workbench) -> None:
+    shoppers.sql(
+        f"CREATE OR REPLACE MODEL d.oracle OPTIONS (model_type='boosted_tree_classifier', input_label_cols=['Revenue']) AS {SESSION_ROWS}"
+    )
+    found = columns(
+        shoppers,
+        f"""
+        SELECT Revenue, predicted_Revenue AS predicted, predicted_Revenue_probs[OFFSET(0)].prob AS prob
+        FROM ML.PREDICT(MODEL d.oracle, ({SESSION_ROWS}), STRUCT(0.3 AS threshold))
+        """,
+    )
+    said = found["predicted"] == (found["prob"] >= 0.3)
+    assert said.all()
+    actual, predicted, prob = found["Revenue"].astype(int), found["predicted"].astype(int), found["prob"]
+    expected = (
+        sklearn.metrics.precision_score(actual, predicted),
+        sklearn.metrics.recall_score(actual, predicted),
+        sklearn.metrics.accuracy_score(actual, predicted),
+        sklearn.metrics.f1_score(actual, predicted),
+        sklearn.metrics.log_loss(actual, prob),
+        sklearn.metrics.roc_auc_score(actual, prob),
+    )
+    call = f"(MODEL d.oracle, ({SESSION_ROWS}), STRUCT(0.3 AS threshold))"
+    assert shoppers.sql(f"SELECT * FROM ML.EVALUATE{call}").rows() == [pytest.approx(expected)]
+    matrix = [row[1:] for row in shoppers.sql(f"SELECT * FROM ML.CONFUSION_MATRIX{call}").rows()]
+    assert np.array(matrix).tolist() == sklearn.metrics.confusion_matrix(actual, predicted).tolist()
+    curve = shoppers.sql(f"SELECT * FROM ML.ROC_CURVE(MODEL d.oracle, ({SESSION_ROWS}), [0.1, 0.3, 0.7])").rows()
+    for cut, recall, alarms, *counts in curve:
+        (true_negatives, false_positives), (false_negatives, true_positives) = sklearn.metrics.confusion_matrix(actual, prob >= cut)
+        assert counts == [true_positives, false_positives, true_negatives, false_negatives]
+        assert (recall, alarms) == pytest.approx((true_positives / actual.sum(), false_positives / (1 - actual).sum()))
+
+
+def test_trees_on_real_sessions_are_xgboosts(shoppers: Workbench) -> None:
+    """Numbers as they are, categories by their place from 1 in sorted order, base score 0.5, BigQuery's defaults."""
+    shoppers.sql(
+        f"""
+        CREATE OR REPLACE MODEL d.oracle
+        OPTIONS (model_type='boosted_tree_classifier', input_label_cols=['Revenue'], data_split_method='NO_SPLIT', early_stop=FALSE) AS
+        {SESSION_ROWS}
+        """
+    )
+    rows = columns(shoppers, SESSION_ROWS)
+    label = rows.pop("Revenue").astype(int)
+    months = sorted(set(rows["Month"]))
+    matrix = np.column_stack(
+        [[1 + months.index(month) for month in values] if name == "Month" else values.astype(float) for name, values in rows.items()]
+    )
+    # Our own order of columns: numbers first.
+    order = [*(place for place, name in enumerate(rows) if name != "Month"), list(rows).index("Month")]
+    data = xgboost.DMatrix(matrix[:, order], label=label)
+    parameters = {"objective": "binary:logistic", "max_depth": 6, "eta": 0.3, "lambda": 1, "base_score": 0.5, "tree_method": "hist"}
+    expected = xgboost.train(parameters, xgboost.QuantileDMatrix(matrix[:, order], label=label), 20).predict(data)
+    found = columns(shoppers, f"SELECT predicted_Revenue_probs[OFFSET(0)].prob FROM ML.PREDICT(MODEL d.oracle, ({SESSION_ROWS}))")
+    (prob,) = found.values()
+    np.testing.assert_allclose(prob, expected, atol=1e-5)
+
+
+CDNOW = "lifetimes/datasets/CDNOW_master.txt"
+
+
+@pytest.fixture(scope="module")
+def customers(workbench: Workbench) -> Workbench:
+    """Recency, frequency and money of CDNOW's 23,570 customers."""
+    try:
+        path = Path(str(importlib.metadata.distribution("lifetimes").locate_file(CDNOW)))
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("lifetimes, which has CDNOW's purchases, is not installed; make demo installs it")
+    purchases = np.loadtxt(path, skiprows=1)
+    names, place = np.unique(purchases[:, 0], return_inverse=True)
+    last = np.zeros(len(names))
+    np.maximum.at(last, place, purchases[:, 1])
+    count, money = np.bincount(place), np.bincount(place, weights=purchases[:, 3])
+    workbench.table("d.customers", pa.table({"last": last, "count": count, "money": money, "first": np.arange(len(names)) < 5}))
+    return workbench
+
+
+def test_segments_of_real_customers_are_scikit_learns(customers: Workbench) -> None:
+    customers.sql(
+        """
+        CREATE OR REPLACE MODEL d.segments
+        OPTIONS (model_type='kmeans', num_clusters=5, kmeans_init_method='CUSTOM', kmeans_init_col='first',
+                 early_stop=FALSE, max_iterations=100)
+        AS SELECT last, count, money, first FROM d.customers
+        """
+    )
+    rows = columns(customers, "SELECT last, count, money FROM d.customers")
+    values = np.column_stack(list(rows.values())).astype(float)
+    scaled = (values - values.mean(axis=0)) / values.std(axis=0, ddof=1)
+    oracle = sklearn.cluster.KMeans(5, init=scaled[:5], n_init=1, tol=0, max_iter=100).fit(scaled)
+
+    centroids = customers.sql("SELECT numerical_value FROM ML.CENTROIDS(MODEL d.segments) ORDER BY centroid_id").rows()
+    expected = oracle.cluster_centers_ * values.std(axis=0, ddof=1) + values.mean(axis=0)
+    np.testing.assert_allclose(np.array(centroids).reshape(5, 3), expected, rtol=1e-9)
+
+    said = columns(customers, "SELECT CENTROID_ID FROM ML.PREDICT(MODEL d.segments, TABLE d.customers)")["CENTROID_ID"] - 1
+    np.testing.assert_array_equal(said, oracle.labels_)
+    scatter = np.array([np.sqrt(((scaled[said == k] - oracle.cluster_centers_[k]) ** 2).sum(axis=1).mean()) for k in range(5)])
+    apart = np.linalg.norm(oracle.cluster_centers_[:, None] - oracle.cluster_centers_, axis=2)
+    ratios = (scatter[:, None] + scatter) / np.where(apart == 0, np.inf, apart)
+    metrics = customers.sql("SELECT * FROM ML.EVALUATE(MODEL d.segments)").rows()
+    assert metrics == [pytest.approx((ratios.max(axis=1).mean(), oracle.inertia_ / len(scaled)))]
