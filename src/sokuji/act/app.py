@@ -1,0 +1,254 @@
+"""The `api` role as an RSGI application: tokens, streams, pulls and checks for pages, and the tag that does it for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import parse_qs
+
+import msgspec
+from granian.rsgi import HTTPProtocol, ProtocolClosed, Scope  # type: ignore[attr-defined]
+from msgspec import Struct
+
+from sokuji import metrics
+from sokuji.act.decision import Audience, Decision, iso
+from sokuji.act.metrics import ActMetrics
+from sokuji.act.recent import Recent
+from sokuji.act.secret import Secret
+from sokuji.act.settings import ActSettings
+from sokuji.act.stream import Streams
+from sokuji.act.tag import Tag
+from sokuji.act.tail import PARTITION, Tail
+from sokuji.act.token import Grant, Tokens, proves
+from sokuji.clock import Clock, now_us
+from sokuji.errors import InvalidRequestError
+from sokuji.log.base import Log
+from sokuji.track import answers
+from sokuji.track.answers import Answer
+from sokuji.track.keys import Keys
+from sokuji.track.request import Source
+
+logger = logging.getLogger(__name__)
+
+Eligible = Callable[[Decision], bool]
+"""Whether a decision still holds, from the visitor's state now. Called on the event loop, so it must take microseconds."""
+
+# Decisions read back at the start, so that pages that come back find theirs. About 1 s.
+_BACK_ROWS = 100_000
+_BODY_BYTES_MAX = 8 * 1024
+_BODY_SECONDS_MAX = 10.0
+_ELIGIBLE = re.compile(r"/v1/actions/([^/]{1,512})/eligible")
+_STREAM_HEADERS = [
+    ("content-type", "text/event-stream"),
+    ("cache-control", "no-store"),
+    ("x-accel-buffering", "no"),  # a proxy that collects the answer would hold the actions back
+    ("access-control-allow-origin", "*"),
+]
+
+
+class TokenRequest(Struct, rename="camel"):
+    """`POST /v1/actions/token`: for whom, and what proves it."""
+
+    write_key: str | None = None
+    anonymous_id: str | None = None
+    user_id: str | None = None
+    proof: str | None = None  # what the visitor's id was made from
+    dataset: str | None = None  # with a server key
+
+
+_TOKEN_REQUEST = msgspec.json.Decoder(TokenRequest)
+
+
+class Act:
+    """Answers the requests of one process."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        decisions_log: Log,
+        secret: Secret,
+        settings: ActSettings,
+        *,
+        eligible: Eligible,
+        clock: Clock = now_us,
+    ) -> None:
+        """Deliver from `decisions_log` to the visitors of `sources` (by write key)."""
+        self._keys, self._log, self._clock, self._eligible = Keys(sources), decisions_log, clock, eligible
+        self._server_keys = {secret.server_key(source.dataset): source.dataset for source in sources.values()}
+        self._tokens = Tokens(secret.key("token"), settings.token_seconds)
+        self._metrics = ActMetrics()
+        self._recent = Recent(settings.memory_mib * 1024 * 1024)
+        self._streams = Streams(self._recent, settings, self._metrics, clock)
+        self._metrics.watch(lambda: self._streams.count, lambda: len(self._recent))
+        self._tail = Tail(decisions_log, self._receive, back=_BACK_ROWS)
+        self._tag = Tag()
+        self._open = 0
+        self._drained = asyncio.Event()
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to follow the log; called by the server before the first request."""
+        loop.call_soon(self._tail.start)
+
+    async def __rsgi__(self, scope: Scope, proto: HTTPProtocol) -> None:
+        """Answer one request."""
+        self._open += 1
+        self._drained.clear()
+        try:
+            answer = await self._answer(scope, proto)
+        except InvalidRequestError as problem:
+            answer = answers.error(problem)
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._drained.set()
+        if answer is not None:
+            self._metrics.answered(answer[0])
+            proto.response_bytes(*answer)
+
+    async def drain(self, timeout_seconds: float) -> None:
+        """End the streams, whose clients come back elsewhere or later, and return when all is answered, or the time is up."""
+        self._streams.close()
+        if self._open:
+            try:
+                await asyncio.wait_for(self._drained.wait(), timeout_seconds)
+            except TimeoutError:
+                logger.warning("%d requests are cut off: their clients did not finish in %g s", self._open, timeout_seconds)
+
+    def close(self) -> None:
+        """Stop following the log, which stays open: it is its owner's."""
+        self._tail.close()
+
+    def _receive(self, decisions: Sequence[Decision]) -> None:
+        self._streams.publish([decision for decision in decisions if self._recent.add(decision)])
+
+    async def _answer(self, scope: Scope, proto: HTTPProtocol) -> Answer | None:
+        """None: answered already, by a stream."""
+        method, path = scope.method, scope.path.rstrip("/")
+        if method == "OPTIONS":
+            return answers.preflight(scope.headers.get("access-control-request-headers", ""))
+        if path == "/v1/actions/token":
+            _expect(method, path, "POST")
+            return self._token(scope, await _body(proto))
+        known = path in {"/v1/actions/stream", "/v1/actions", "/sokuji.js", "/health", "/ready", "/metrics"}
+        if not known and not _ELIGIBLE.fullmatch(path):
+            raise InvalidRequestError(404, "not_found", f"{path or '/'} is not an address of the api role")
+        _expect(method, path, "GET")
+        if path == "/v1/actions/stream":
+            await self._stream(scope, proto)
+            return None
+        return self._get(scope, path)
+
+    def _get(self, scope: Scope, path: str) -> Answer:
+        if path == "/v1/actions":
+            return self._pull(scope)
+        if checked := _ELIGIBLE.fullmatch(path):
+            return self._check(scope, checked.group(1))
+        if path == "/sokuji.js":
+            return self._tag.answer(scope.headers.get("if-none-match"))
+        if path == "/metrics":
+            return answers.text(self._metrics.render(), metrics.CONTENT_TYPE)
+        if path == "/ready" and not self._tail.is_current:
+            raise InvalidRequestError(503, "unavailable", "the decisions log is not read yet, or cannot be")
+        return answers.json({"status": "ready" if path == "/ready" else "ok"})
+
+    def _token(self, scope: Scope, body: bytes) -> Answer:
+        try:
+            request = _TOKEN_REQUEST.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise InvalidRequestError(400, "invalid_json", f'{error}; expected {{"writeKey", "anonymousId", "proof"}}') from error
+        token, expires_at = self._tokens.issue(self._audience(scope.headers.get("authorization"), request), self._clock())
+        return _private({"token": token, "expires_at": iso(expires_at)})
+
+    def _audience(self, authorization: str | None, request: TokenRequest) -> Audience:
+        """Whom the client has shown to be, or to speak for."""
+        scheme, _, key = (authorization or "").partition(" ")
+        if scheme.lower() == "bearer":
+            dataset = self._server_keys.get(key.strip())
+            if dataset is None or request.dataset not in {None, dataset}:
+                raise InvalidRequestError(401, "unknown_server_key", "the Bearer key is not the server key of this dataset")
+            if bool(request.user_id) == bool(request.anonymous_id):
+                raise InvalidRequestError(400, "one_id", "expected either userId or anonymousId")
+            return (
+                Audience("user", dataset, request.user_id) if request.user_id else Audience("visitor", dataset, request.anonymous_id or "")
+            )
+        dataset = self._keys.source(authorization, request.write_key, "").dataset
+        if not request.anonymous_id or not request.proof or not proves(request.proof, request.anonymous_id):
+            raise InvalidRequestError(
+                403, "proof_required", "`proof` is not what `anonymousId` was made from; for other ids the site's server asks, with its key"
+            )
+        return Audience("visitor", dataset, request.anonymous_id)
+
+    def _grant(self, scope: Scope) -> Grant:
+        scheme, _, token = (scope.headers.get("authorization") or "").partition(" ")
+        if scheme.lower() != "bearer":
+            token = _parameter(scope.query_string, "token") or ""  # EventSource sends no headers
+        return self._tokens.check(token.strip(), self._clock())
+
+    def _pull(self, scope: Scope) -> Answer:
+        grant = self._grant(scope)
+        found = self._recent.deliverable(grant.audience, self._after(scope, "after"), self._clock())
+        self._metrics.pulled(len(found))
+        actions = [decision.message() | {"cursor": str(decision.offset)} for decision in found]
+        return _private({"actions": actions})
+
+    def _check(self, scope: Scope, decision_id: str) -> Answer:
+        grant = self._grant(scope)
+        decision, obstacle = self._recent.obstacle(decision_id, grant.audience, self._clock())
+        if decision is not None and obstacle is None and not self._eligible(decision):
+            obstacle = "ineligible"
+        self._metrics.checked(obstacle)
+        return _private({"eligible": obstacle is None, "reason": obstacle})
+
+    async def _stream(self, scope: Scope, proto: HTTPProtocol) -> None:
+        grant = self._grant(scope)
+        self._streams.check_capacity(grant.audience)
+        self._metrics.answered(200)
+        gone = asyncio.ensure_future(proto.client_disconnect())
+        try:
+            await self._streams.serve(grant, self._after(scope, "last_event_id"), proto.response_stream(200, _STREAM_HEADERS), gone)
+        except ProtocolClosed:
+            self._metrics.ended("gone")
+        finally:
+            gone.cancel()
+
+    def _after(self, scope: Scope, parameter: str) -> int:
+        """The offset a client has seen; -1 for nothing, or for a number that this log never gave."""
+        text = scope.headers.get("last-event-id") or _parameter(scope.query_string, parameter) or ""
+        seen = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+        return seen if seen < self._log.end(PARTITION) else -1
+
+
+def _expect(method: str, path: str, expected: str) -> None:
+    if method != expected and not (method == "HEAD" and expected == "GET" and path != "/v1/actions/stream"):
+        raise InvalidRequestError(405, "method_not_allowed", f"{path} takes {expected}")
+
+
+def _parameter(query: str, name: str) -> str | None:
+    return parse_qs(query, max_num_fields=20).get(name, [None])[0] if query else None
+
+
+def _private(value: object) -> Answer:
+    status, headers, body = answers.json(value)
+    return status, [*headers, ("cache-control", "no-store")], body
+
+
+async def _body(proto: HTTPProtocol) -> bytes:
+    """The body, within bounds.
+
+    Raises:
+        InvalidRequestError: 413 it is too large, 408 it came too slowly, 400 the connection ended before it.
+    """
+    body = b""
+    try:
+        async with asyncio.timeout(_BODY_SECONDS_MAX):
+            async for chunk in proto:
+                body += chunk
+                if len(body) > _BODY_BYTES_MAX:
+                    raise InvalidRequestError(413, "request_too_large", f"the request has more than {_BODY_BYTES_MAX} bytes")
+    except TimeoutError as error:
+        raise InvalidRequestError(408, "timeout", f"the body took more than {_BODY_SECONDS_MAX:g} s") from error
+    except ProtocolClosed as error:
+        raise InvalidRequestError(400, "incomplete_body", "the connection ended before the body did") from error
+    return body

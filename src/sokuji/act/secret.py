@@ -1,0 +1,63 @@
+"""The platform's own secret, and the keys that are made from it.
+
+One random file, so that roles in different processes agree on keys without a word in `sokuji.toml`, which lives under git. Each
+purpose gets a key of its own: who learns one cannot make another.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from sokuji.errors import ConfigError
+
+_BYTES = 32
+
+
+class Secret:
+    """Keys by purpose."""
+
+    def __init__(self, master: bytes) -> None:
+        self._master = master
+
+    @classmethod
+    def open(cls, path: Path) -> Secret:
+        """From the file `path`, which is made if it is not there; several processes may do so at once.
+
+        Raises:
+            ConfigError: the file is not one of these.
+        """
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(secrets.token_bytes(_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(draft, path)  # never replaces: the first process wins, and the file is whole from the start
+            except FileExistsError:
+                pass
+            finally:
+                draft.unlink()
+        master = path.read_bytes()
+        if len(master) != _BYTES:
+            raise ConfigError(f"{path} has {len(master)} bytes, not the {_BYTES} of a secret; restore it, or remove it to get a new one")
+        return cls(master)
+
+    def key(self, purpose: str) -> bytes:
+        """32 bytes for one purpose."""
+        return hmac.new(self._master, purpose.encode(), hashlib.sha256).digest()
+
+    def server_key(self, dataset: str) -> str:
+        """What a site's own server shows to get tokens for the visitors and users of a dataset. Not for pages."""
+        return f"sk_{self.key(f'server {dataset}').hex()}"
+
+    def webhook_secret(self, endpoint: str) -> str:
+        """What the receiver at `endpoint` (scheme://host:port) checks signatures with, in the form that Standard Webhooks gives it."""
+        return f"whsec_{base64.b64encode(self.key(f'webhook {endpoint}')).decode()}"

@@ -1,0 +1,144 @@
+"""Server-sent events: each open page waits here for its visitor's decisions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from sokuji.act.decision import Audience, Decision
+from sokuji.act.metrics import ActMetrics
+from sokuji.act.recent import Recent
+from sokuji.act.settings import ActSettings
+from sokuji.act.token import Grant
+from sokuji.clock import Clock
+from sokuji.errors import InvalidRequestError
+
+# The server takes what is sent without saying whether the client reads it. A stream that ends after so many bytes bounds what a
+# client that does not read can hold; one that does reads on in the next stream.
+_STREAM_BYTES_MAX = 256 * 1024
+_RETRY_MS = 2_000
+_HEARTBEAT = b":\n\n"
+
+
+class Transport(Protocol):
+    """The connection to one client."""
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send a part of the answer; raises ProtocolClosed if the client is gone."""
+
+
+class _Client:
+    """One open stream."""
+
+    __slots__ = ("_wake", "end", "queue")
+
+    def __init__(self) -> None:
+        self.queue: deque[Decision] = deque()
+        self.end: str | None = None  # why it is to end
+        self._wake: asyncio.Future[None] | None = None
+
+    def wake(self) -> None:
+        """There is something to do."""
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def wait(self, seconds: float) -> None:
+        """Until `wake`, or the time is up. A future and a timer: a tenth of what `asyncio.wait_for` costs, for thousands of clients."""
+        if self.queue or self.end:
+            return
+        loop = asyncio.get_running_loop()
+        self._wake = loop.create_future()
+        timer = loop.call_later(max(0.0, seconds), self.wake)
+        try:
+            await self._wake
+        finally:
+            timer.cancel()
+            self._wake = None
+
+
+class Streams:
+    """The open streams by audience."""
+
+    def __init__(self, recent: Recent, settings: ActSettings, metrics: ActMetrics, clock: Clock) -> None:
+        self._recent, self._settings, self._metrics, self._clock = recent, settings, metrics, clock
+        self._clients: dict[Audience, set[_Client]] = {}
+        self._closing = False
+        self.count = 0
+
+    def check_capacity(self, audience: Audience) -> None:
+        """Whether `audience` may open one more.
+
+        Raises:
+            InvalidRequestError: 503 or 429, too many are open.
+        """
+        if self._closing or self.count >= self._settings.streams:
+            raise InvalidRequestError(503, "unavailable", f"{self.count} streams are open; pull with GET /v1/actions, or come again")
+        if len(self._clients.get(audience, ())) >= self._settings.visitor_streams:
+            raise InvalidRequestError(
+                429, "too_many_streams", f"{self._settings.visitor_streams} streams are open for this visitor already"
+            )
+
+    async def serve(self, grant: Grant, after: int, transport: Transport, gone: asyncio.Future[None]) -> None:
+        """Send what is deliverable past offset `after`, then what is decided, until the token's time is over or `gone`."""
+        client = _Client()
+        gone.add_done_callback(lambda _: _end(client, "gone"))
+        self._clients.setdefault(grant.audience, set()).add(client)
+        self.count += 1
+        try:
+            client.queue.extend(self._recent.deliverable(grant.audience, after, self._clock()))
+            self._metrics.ended(await self._send(client, grant, transport))
+        finally:
+            self.count -= 1
+            others = self._clients[grant.audience]
+            others.discard(client)
+            if not others:
+                del self._clients[grant.audience]
+
+    def publish(self, decisions: Sequence[Decision]) -> None:
+        """Hand new decisions to the streams they are for."""
+        for decision in decisions:
+            for audience in decision.audiences if decision.for_page else ():
+                for client in self._clients.get(audience, ()):
+                    if len(client.queue) >= self._settings.queue_decisions:
+                        client.end = "slow"
+                    else:
+                        client.queue.append(decision)
+                    client.wake()
+
+    def close(self) -> None:
+        """End all streams, and open no more."""
+        self._closing = True
+        for client in [client for clients in self._clients.values() for client in clients]:
+            _end(client, "shutdown")
+
+    async def _send(self, client: _Client, grant: Grant, transport: Transport) -> str:
+        """Send until the stream is to end; returns why."""
+        frame, sent = b"retry: %d\n\n" % _RETRY_MS, 0
+        while True:
+            await transport.send_bytes(frame)
+            sent += len(frame)
+            now = self._clock()
+            if now >= grant.expires_at:
+                return "token"
+            await client.wait(min(self._settings.heartbeat_seconds, (grant.expires_at - now) / 1_000_000))
+            if client.end:
+                return client.end
+            if sent >= _STREAM_BYTES_MAX:
+                return "bytes"
+            frame = self._frame(client.queue.popleft(), grant.audience) if client.queue else _HEARTBEAT
+
+    def _frame(self, decision: Decision, audience: Audience) -> bytes:
+        now = self._clock()
+        if self._recent.obstacle(decision.id, audience, now)[1] is not None:  # expired or superseded while it waited
+            return b""
+        self._metrics.streamed((now - decision.decided_at) / 1_000_000)
+        return b"id: %d\nevent: action\ndata: %b\n\n" % (decision.offset, msgspec.json.encode(decision.message()))
+
+
+def _end(client: _Client, reason: str) -> None:
+    client.end = client.end or reason
+    client.wake()

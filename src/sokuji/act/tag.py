@@ -1,0 +1,34 @@
+"""`sokuji.js`, as browsers and proxies may keep it."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+
+from sokuji.track.answers import Answer
+
+# A page's copy is at most this old; then a browser asks whether it has changed, which costs it no transfer.
+_MAX_AGE_SECONDS = 300
+
+
+class Tag:
+    """The tag's text and its ETag, read once."""
+
+    def __init__(self) -> None:
+        self._text = (files("sokuji.act") / "static" / "sokuji.js").read_bytes()
+        self._etag = f'"{hashlib.sha256(self._text).hexdigest()[:32]}"'
+        self._headers = [
+            ("content-type", "text/javascript; charset=utf-8"),
+            ("cache-control", f"public, max-age={_MAX_AGE_SECONDS}"),
+            ("etag", self._etag),
+            ("access-control-allow-origin", "*"),
+            ("cross-origin-resource-policy", "cross-origin"),
+            ("x-content-type-options", "nosniff"),
+        ]
+
+    def answer(self, if_none_match: str | None) -> Answer:
+        """The text, or 304 if the browser has it."""
+        known = {item.strip().removeprefix("W/") for item in (if_none_match or "").split(",")}
+        if self._etag in known or "*" in known:
+            return (304, self._headers, b"")
+        return (200, self._headers, self._text)

@@ -1,0 +1,136 @@
+"""Decisions in the answer to the event that caused them: `POST /v1/track?decisions=wait`."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from sokuji.act.decision import Decision
+from sokuji.act.tail import Cursor
+from sokuji.log.base import Log
+
+# A decision may be there before its event's request gets to ask for it; so this many messages' are kept. At 65,000 events/s with a
+# decision on one in a hundred they are those of the last 15 s.
+_KEPT = 10_000
+# At once; further requests are answered without waiting.
+_WAITING_MAX = 10_000
+# How late a decision is seen at most; a look costs about 1 us.
+_POLL_SECONDS = 0.001
+
+_Message = tuple[str, str]  # dataset and message id
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    done: asyncio.Future[None]
+    partitions: int  # in which events have not been analyzed yet
+
+
+class Waiter:
+    """Decisions by the message that triggered them, for the event loop of one process. It reads the log only while someone waits."""
+
+    def __init__(self, decisions_log: Log, analyzed: Callable[[], Mapping[int, int]]) -> None:
+        """`analyzed` gives, by partition of the events log, the offset before which every event's decisions are in the decisions log."""
+        self._cursor, self._analyzed = Cursor(decisions_log), analyzed
+        self._kept: OrderedDict[_Message, list[Decision]] = OrderedDict()
+        self._waiting: dict[_Message, list[_Waiting]] = {}
+        self._behind: dict[int, list[tuple[int, int, _Waiting]]] = {}  # by partition, a heap by offset
+        self._order = itertools.count()
+        self._task: asyncio.Task[None] | None = None
+
+    async def wait(self, dataset: str, message_ids: Sequence[str], ends: Mapping[int, int], timeout_seconds: float) -> list[Decision]:
+        """The decisions on these messages of `dataset`, in the log's order, control arms left out.
+
+        Returns at the first moment that there are some, that the messages are analyzed (most cause none, and need not wait for the time
+        limit), or that the time is up; a decision that is made later comes by the stream. When too many wait, it returns at once.
+
+        Args:
+            dataset: of the messages.
+            message_ids: of the events, which are durable.
+            ends: by partition of the events log, the offset after the last of the events.
+            timeout_seconds: the bound of the wait.
+        """
+        messages = [(dataset, message_id) for message_id in message_ids]
+        self._watch_from_now()
+        if len(self._waiting) < _WAITING_MAX and not any(message in self._kept for message in messages):
+            await self._until_known(messages, ends, timeout_seconds)
+        return sorted((found for message in messages for found in self._kept.get(message, ())), key=lambda decision: decision.offset)
+
+    def _watch_from_now(self) -> None:
+        if self._task is None:
+            self._cursor.skip(_KEPT)
+            self._task = asyncio.get_running_loop().create_task(self._watch())
+            self._task.add_done_callback(self._ended)
+
+    async def _until_known(self, messages: Sequence[_Message], ends: Mapping[int, int], timeout_seconds: float) -> None:
+        waiting = _Waiting(asyncio.get_running_loop().create_future(), len(ends))
+        for message in messages:
+            self._waiting.setdefault(message, []).append(waiting)
+        for partition, end in ends.items():
+            heapq.heappush(self._behind.setdefault(partition, []), (end, next(self._order), waiting))
+        try:
+            await asyncio.wait({waiting.done}, timeout=timeout_seconds)
+        finally:
+            for message in messages:
+                self._leave(message, waiting)
+            is_late = waiting.done.cancel()
+        if not is_late:
+            waiting.done.result()  # raises what `_watch` did
+
+    def _leave(self, message: _Message, waiting: _Waiting) -> None:
+        others = self._waiting[message]
+        others.remove(waiting)
+        if not others:
+            del self._waiting[message]
+
+    async def _watch(self) -> None:
+        try:
+            while True:
+                analyzed = self._analyzed()  # before reading: what is decided by now is then read
+                while not self._cursor.is_at_end():
+                    self._keep(self._cursor.read())
+                self._release(analyzed)
+                await asyncio.sleep(_POLL_SECONDS)
+                if not self._waiting:
+                    return
+        finally:
+            self._task = None
+            self._behind.clear()
+
+    def _keep(self, decisions: Sequence[Decision]) -> None:
+        for decision in decisions:
+            if decision.trigger_message_id is None or not decision.for_page:
+                continue
+            message = (decision.dataset, decision.trigger_message_id)
+            self._kept.setdefault(message, []).append(decision)
+            for waiting in self._waiting.get(message, ()):
+                _finish(waiting)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+
+    def _release(self, analyzed: Mapping[int, int]) -> None:
+        for partition, heap in self._behind.items():
+            if len(heap) > 2 * _WAITING_MAX:  # the worker stands still, and most of these have given up
+                heap[:] = [entry for entry in heap if not entry[2].done.done()]
+                heapq.heapify(heap)
+            while heap and heap[0][0] <= analyzed.get(partition, 0):
+                waiting = heapq.heappop(heap)[2]
+                waiting.partitions -= 1
+                if waiting.partitions == 0:
+                    _finish(waiting)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        for waiting in [each for others in self._waiting.values() for each in others]:
+            if not waiting.done.done():
+                waiting.done.set_exception(error)
+
+
+def _finish(waiting: _Waiting) -> None:
+    if not waiting.done.done():
+        waiting.done.set_result(None)

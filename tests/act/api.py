@@ -1,0 +1,179 @@
+"""A running `api` role on a free port, and a decisions log that the tests write to as the worker does."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import uvloop
+
+from sokuji.act.app import Act, Eligible
+from sokuji.act.secret import Secret
+from sokuji.act.settings import ActSettings
+from sokuji.act.token import visitor_id_of
+from sokuji.clock import Clock, now_us
+from sokuji.events import EVENT_SCHEMA
+from sokuji.log.base import Log
+from sokuji.log.local import LocalLog
+from sokuji.track.server import Address, Application, run
+from tests.track.collector import SOURCES, Answer
+
+MASTER = Secret(b"a secret for tests, 32 bytes ...")
+ANY_PORT = ActSettings(port=0)
+PROOF = "the proof of the visitor who is called VISITOR"
+VISITOR = visitor_id_of(PROOF)
+POPUP: dict[str, Any] = {"type": "popup", "content": {"title": "Three looked at", "text": "10 % off today", "button": "Take it"}}
+
+_numbers = itertools.count(1)
+
+
+def row(
+    visitor: str | None = VISITOR,
+    *,
+    name: str | None = None,
+    user: str | None = None,
+    dataset: str = "main",
+    at: int | None = None,
+    properties: str | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """A decision as a row of the log, `name` its id; `fields` change or add to its properties."""
+    now = now_us() if at is None else at
+    decided = {"rule": "three_items", "arm": "a", "control": False, "action": POPUP, "trigger_message_id": "m1"}
+    return {
+        "dataset": dataset,
+        "source": "sokuji",
+        "message_id": f"d{next(_numbers)}" if name is None else name,
+        "type": "track",
+        "event_name": "action_decided",
+        "visitor_id": visitor,
+        "user_id": user,
+        "event_time": now,
+        "received_at": now,
+        "time_rule": "trusted",
+        "historical": False,
+        "properties": json.dumps(decided | fields) if properties is None else properties,
+    }
+
+
+def append(log: Log, *rows: dict[str, Any]) -> int:
+    """Append decisions as the worker does: one batch, durable."""
+    return log.append(0, pa.RecordBatch.from_pylist(list(rows), schema=EVENT_SCHEMA))
+
+
+def decisions_log(folder: Path) -> LocalLog:
+    return LocalLog(folder, EVENT_SCHEMA, name="decisions", partitions=1)
+
+
+class Api:
+    """A running `api` role and its log."""
+
+    def __init__(self, port: int, log: Log, app: Act) -> None:
+        self.port, self.log, self.app = port, log, app
+
+    def request(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request(method, path, body, dict(headers or {}))
+        response = connection.getresponse()
+        answer = Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+        connection.close()
+        return answer
+
+    def ask_token(self, key: str | None = None, **body: str) -> Answer:
+        return self.request("POST", "/v1/actions/token", json.dumps(body).encode(), {"Authorization": f"Bearer {key}"} if key else {})
+
+    def token(self, proof: str = PROOF) -> str:
+        return str(self.ask_token(writeKey="shop-key", anonymousId=visitor_id_of(proof), proof=proof).json["token"])
+
+    def get(self, path: str, token: str | None = None) -> Answer:
+        return self.request("GET", path, headers={"Authorization": f"Bearer {self.token() if token is None else token}"})
+
+
+class Stream:
+    """An open stream of events, read line by line as a browser reads it."""
+
+    def __init__(self, api: Api, token: str, **headers: str) -> None:
+        self._connection = HTTPConnection("127.0.0.1", api.port, timeout=10)
+        self._connection.request("GET", f"/v1/actions/stream?token={token}", headers=headers)
+        self.response: HTTPResponse = self._connection.getresponse()
+
+    def next(self) -> dict[str, str]:
+        """The fields of the next event; comments are left out. Raises EOFError when the stream has ended."""
+        fields: dict[str, str] = {}
+        while line := self.response.readline().decode():
+            name, _, value = line.rstrip("\n").partition(": ")
+            if name == ":":
+                continue
+            if name:
+                fields[name] = value
+            elif "data" in fields:
+                return fields
+        raise EOFError
+
+    def __iter__(self) -> Iterator[dict[str, str]]:
+        """The events until it ends."""
+        while True:
+            try:
+                yield self.next()
+            except EOFError:
+                return
+
+    def line(self) -> str:
+        return self.response.readline().decode()
+
+    def close(self) -> None:
+        self.response.close()
+        self._connection.close()
+
+
+@contextmanager
+def serving(app: Application, address: Address, connections: int = 1024) -> Iterator[int]:
+    """Serve `app` in a thread; gives the port."""
+    started: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = []
+    ready = threading.Event()
+
+    async def main() -> None:
+        stop = asyncio.Event()
+
+        def listening(port: int) -> None:
+            started.append((port, asyncio.get_running_loop(), stop))
+            ready.set()
+
+        await run(app, address, stop, listening, connections=connections)
+
+    thread = threading.Thread(target=lambda: uvloop.run(main()), daemon=True)
+    thread.start()
+    assert ready.wait(20), "it did not start"
+    port, loop, stop = started[0]
+    try:
+        yield port
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(20)
+        assert not thread.is_alive(), "it did not stop"
+
+
+@contextmanager
+def acting(
+    folder: Path,
+    settings: ActSettings = ANY_PORT,
+    *,
+    eligible: Eligible = lambda _: True,
+    clock: Clock = now_us,
+    rows: Sequence[Any] = (),
+) -> Iterator[Api]:
+    """An `api` role with its log in `folder`, which has `rows` before it starts."""
+    with decisions_log(folder) as log:
+        if rows:
+            append(log, *rows)
+        app = Act(SOURCES, log, MASTER, settings, eligible=eligible, clock=clock)
+        with serving(app, settings) as port:
+            yield Api(port, log, app)

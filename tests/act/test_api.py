@@ -1,0 +1,331 @@
+"""Tokens, pulls, checks and streams, over real sockets."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from sokuji.act.settings import ActSettings
+from sokuji.act.token import visitor_id_of
+from tests.act.api import ANY_PORT, MASTER, PROOF, VISITOR, Api, Stream, acting, append, row
+
+pytestmark = pytest.mark.e2e
+
+SERVER_KEY = MASTER.server_key("main")
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[Api]:
+    with acting(tmp_path) as running:
+        yield running
+
+
+Opened = Callable[..., Stream]
+
+
+@pytest.fixture
+def opened() -> Iterator[Opened]:
+    """Opens streams, and closes them at the end of the test."""
+    with ExitStack() as streams:
+        yield lambda *arguments, **headers: streams.enter_context(closing(Stream(*arguments, **headers)))
+
+
+def ids(api: Api, token: str | None = None, after: str = "") -> list[str]:
+    return [action["id"] for action in api.get(f"/v1/actions?after={after}", token).json["actions"]]
+
+
+def eventually(check: Callable[[], object], expected: object, seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while (found := check()) != expected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert found == expected
+
+
+class TestTokens:
+    def test_a_visitor_who_proves_their_id_gets_one(self, api: Api) -> None:
+        answer = api.ask_token(writeKey="shop-key", anonymousId=VISITOR, proof=PROOF)
+        assert answer.status == 200
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert set(answer.json) == {"token", "expires_at"}
+        assert api.get("/v1/actions", answer.json["token"]).json == {"actions": []}
+
+    @pytest.mark.parametrize("proof", [{}, {"proof": ""}, {"proof": VISITOR}, {"proof": "another's"}])
+    def test_to_know_a_visitor_id_is_not_enough(self, api: Api, proof: dict[str, str]) -> None:
+        answer = api.ask_token(writeKey="shop-key", anonymousId=VISITOR, **proof)
+        assert (answer.status, answer.json["code"]) == (403, "proof_required")
+
+    def test_a_page_cannot_speak_for_a_user(self, api: Api) -> None:
+        answer = api.ask_token(writeKey="shop-key", userId="u1", proof="u1")
+        assert (answer.status, answer.json["code"]) == (403, "proof_required")
+
+    def test_nor_for_an_id_that_another_library_made(self, api: Api) -> None:
+        answer = api.ask_token(writeKey="shop-key", anonymousId="5b2c0e1c-uuid", proof="5b2c0e1c-uuid")
+        assert (answer.status, answer.json["code"]) == (403, "proof_required")
+
+    def test_the_sites_server_speaks_for_any_id_of_its_dataset(self, api: Api) -> None:
+        append(api.log, row("v-of-segment", name="d-v"), row("phone", user="u1", name="d-u"))
+        for who, expected in [({"anonymousId": "v-of-segment"}, "d-v"), ({"userId": "u1"}, "d-u")]:
+            token = api.ask_token(SERVER_KEY, **who).json["token"]
+            eventually(partial(ids, api, token), [expected])
+
+    def test_the_key_of_another_dataset_opens_nothing(self, api: Api) -> None:
+        append(api.log, row("v1"))
+        other = MASTER.server_key("mobile")
+        assert api.ask_token(other, anonymousId="v1", dataset="main").status == 401
+        token = api.ask_token(other, anonymousId="v1").json["token"]
+        time.sleep(0.1)
+        assert ids(api, token) == []
+
+    @pytest.mark.parametrize("body", [{}, {"userId": "u1", "anonymousId": "v1"}])
+    def test_a_server_names_one_id(self, api: Api, body: dict[str, str]) -> None:
+        assert api.ask_token(SERVER_KEY, **body).json["code"] == "one_id"
+
+    @pytest.mark.parametrize("body", [b"", b"[1]", b"{", b'{"proof": 1}', b"\xff", b"[" * 5000])
+    def test_a_broken_request_is_refused(self, api: Api, body: bytes) -> None:
+        answer = api.request("POST", "/v1/actions/token", body)
+        assert (answer.status, answer.json["code"]) == (400, "invalid_json")
+
+    def test_a_large_request_is_refused(self, api: Api) -> None:
+        assert api.request("POST", "/v1/actions/token", b" " * 100_000).status == 413
+
+    def test_an_unknown_write_key_is_refused(self, api: Api) -> None:
+        assert api.ask_token(writeKey="nobody's", anonymousId=VISITOR, proof=PROOF).status == 401
+
+    @pytest.mark.parametrize("path", ["/v1/actions", "/v1/actions/stream", "/v1/actions/d1/eligible"])
+    def test_nothing_is_given_without_a_token(self, api: Api, path: str) -> None:
+        assert api.request("GET", path).json["code"] == "missing_token"
+        for token in ("nonsense", "v1.e30.AAAA", "é.é.é", f"{api.token()[:-3]}AAA", "x" * 10_000):
+            answer = api.request("GET", f"{path}?token={quote(token)}")
+            assert (answer.status, answer.json["code"]) == (401, "invalid_token")
+
+    def test_a_token_ends(self, tmp_path: Path) -> None:
+        now = [1_000_000_000]
+        with acting(tmp_path, clock=lambda: now[0]) as api:
+            token = api.token()
+            assert api.get("/v1/actions", token).status == 200
+            now[0] += int(ANY_PORT.token_seconds * 1_000_000)
+            assert api.get("/v1/actions", token).json["code"] == "expired_token"
+
+
+class TestPull:
+    def test_a_visitor_sees_their_own_decisions_and_no_others(self, api: Api) -> None:
+        mine = row(name="mine", arm="b", expires_at="2100-01-01T00:00:00Z")
+        append(api.log, mine, row("someone", name="theirs"), row(dataset="mobile", name="elsewhere"))
+        eventually(lambda: ids(api), ["mine"])
+        [action] = api.get("/v1/actions").json["actions"]
+        assert action == {
+            "id": "mine",
+            "rule": "three_items",
+            "arm": "b",
+            "action": json.loads(mine["properties"])["action"],
+            "trigger_message_id": "m1",
+            "expires_at": "2100-01-01T00:00:00.000Z",
+            "cursor": "0",
+        }
+
+    def test_a_claim_to_be_a_user_gives_none_of_their_decisions(self, api: Api) -> None:
+        # A page may `identify` as anyone. That joins the profiles, but what was decided on other devices stays there.
+        append(api.log, row("phone", user="u1", name="on-the-phone"), row(VISITOR, user="u1", rule="other", name="here"))
+        eventually(lambda: ids(api), ["here"])
+
+    def test_control_webhooks_and_functions_are_not_for_pages(self, api: Api) -> None:
+        append(
+            api.log,
+            row(control=True, rule="r1"),
+            row(action={"type": "webhook", "content": {"url": "https://x.example/"}}, rule="r2"),
+            row(action={"type": "function", "content": {"name": "f"}}, rule="r3"),
+            row(name="d-last", rule="r4"),
+        )
+        eventually(lambda: ids(api), ["d-last"])
+
+    def test_expired_and_superseded_ones_are_gone(self, api: Api) -> None:
+        append(api.log, row(name="old"), row(rule="r2", expires_at=1), row(name="new"), row(name="r3", rule="r3"))
+        eventually(lambda: ids(api), ["new", "r3"])
+
+    def test_a_page_goes_on_where_it_was(self, api: Api) -> None:
+        append(api.log, row(name="a", rule="r1"), row(name="b", rule="r2"))
+        eventually(lambda: ids(api, after="0"), ["b"])
+        assert ids(api, after="1") == []
+        # A cursor of another log, or no cursor at all: better twice than never.
+        for after in ("99", "-1", "x", "9" * 400):
+            assert ids(api, after=after) == ["a", "b"]
+
+    def test_a_row_that_makes_no_sense_stops_nothing(self, api: Api) -> None:
+        broken = [row(properties=text) for text in ("{}", "[]", '{"rule": "r", "action": 7}', '{"rule": "r", "action": {}}')]
+        append(api.log, *broken, row(name="good"))
+        eventually(lambda: ids(api), ["good"])
+
+    def test_what_was_decided_before_the_start_is_found(self, tmp_path: Path) -> None:
+        with acting(tmp_path, rows=[row(name="before")]) as api:
+            eventually(lambda: api.request("GET", "/ready").status, 200)
+            assert ids(api) == ["before"]
+
+    def test_memory_is_bounded_and_the_oldest_go(self, tmp_path: Path) -> None:
+        large = {"type": "popup", "content": {"text": "x" * 100_000}}
+        with acting(
+            tmp_path, ActSettings(port=0, memory_mib=1), rows=[row(name=f"d-{n}", rule=f"r{n}", action=large) for n in range(30)]
+        ) as api:
+            eventually(lambda: ids(api)[-1:], ["d-29"])
+            assert ids(api) == [f"d-{n}" for n in range(20, 30)]
+
+
+class TestEligibility:
+    def check(self, api: Api, decision: str, token: str | None = None) -> object:
+        return api.get(f"/v1/actions/{decision}/eligible", token).json
+
+    def test_it_is_asked_again_when_it_is_shown(self, tmp_path: Path) -> None:
+        bought: set[str | None] = set()
+        with acting(tmp_path, eligible=lambda decision: decision.visitor_id not in bought) as api:
+            append(api.log, row(name="d"))
+            eventually(lambda: self.check(api, "d"), {"eligible": True, "reason": None})
+            bought.add(VISITOR)
+            assert self.check(api, "d") == {"eligible": False, "reason": "ineligible"}
+
+    def test_each_obstacle_has_a_name(self, api: Api) -> None:
+        append(
+            api.log, row(name="old"), row(name="late", rule="r2", expires_at=1), row(name="none", rule="r3", control=True), row(name="new")
+        )
+        eventually(lambda: self.check(api, "new"), {"eligible": True, "reason": None})
+        for decision, reason in [("old", "superseded"), ("late", "expired"), ("none", "control"), ("nonsense", "unknown")]:
+            assert self.check(api, decision) == {"eligible": False, "reason": reason}
+
+    def test_anothers_decision_is_as_unknown_as_none(self, api: Api) -> None:
+        append(api.log, row(name="d"))
+        eventually(lambda: self.check(api, "d"), {"eligible": True, "reason": None})
+        assert self.check(api, "d", api.token("someone else")) == {"eligible": False, "reason": "unknown"}
+
+
+class TestStream:
+    def test_a_decision_arrives_at_once(self, api: Api, opened: Opened) -> None:
+        stream = opened(api, api.token())
+        assert stream.response.status == 200
+        assert stream.response.getheader("Content-Type") == "text/event-stream"
+        started = time.monotonic()
+        offset = append(api.log, row(name="d1"), row("someone", name="theirs"))
+        event = stream.next()
+        assert time.monotonic() - started < 1
+        assert (event["id"], event["event"], json.loads(event["data"])["id"]) == (str(offset), "action", "d1")
+        append(api.log, row(name="d2"))
+        assert json.loads(stream.next()["data"])["id"] == "d2"
+
+    def test_every_tab_gets_it(self, api: Api, opened: Opened) -> None:
+        streams = [opened(api, api.token()) for _ in range(3)]
+        append(api.log, row(name="d1"))
+        assert {json.loads(stream.next()["data"])["id"] for stream in streams} == {"d1"}
+
+    def test_it_resumes_after_the_last_event_seen(self, api: Api, opened: Opened) -> None:
+        stream = opened(api, api.token())
+        append(api.log, row(name="a", rule="r1"))
+        seen = stream.next()["id"]
+        stream.close()
+        append(api.log, row(name="b", rule="r2"), row(name="c", rule="r3"))
+        eventually(lambda: ids(api), ["a", "b", "c"])
+        resumed = opened(api, api.token(), **{"Last-Event-ID": seen})
+        assert [json.loads(resumed.next()["data"])["id"] for _ in "bc"] == ["b", "c"]
+
+    def test_an_action_is_one_line_however_it_was_written(self, api: Api, opened: Opened) -> None:
+        stream = opened(api, api.token())
+        append(api.log, row(properties=json.dumps({"rule": "r", "action": {"type": "popup", "content": {"text": "a\n\nid: 7"}}}, indent=2)))
+        assert json.loads(stream.next()["data"])["action"]["content"]["text"] == "a\n\nid: 7"
+
+    def test_it_beats_while_nothing_happens(self, tmp_path: Path, opened: Opened) -> None:
+        with acting(tmp_path, ActSettings(port=0, heartbeat_seconds=0.05)) as api:
+            stream = opened(api, api.token())
+            assert [stream.line() for _ in range(6)] == ["retry: 2000\n", "\n", ":\n", "\n", ":\n", "\n"]
+
+    def test_it_ends_with_its_token(self, tmp_path: Path, opened: Opened) -> None:
+        with acting(tmp_path, ActSettings(port=0, token_seconds=0.3)) as api:
+            stream = opened(api, api.token())
+            with pytest.raises(EOFError):
+                stream.next()
+
+    def test_streams_of_one_visitor_and_of_all_are_bounded(self, tmp_path: Path, opened: Opened) -> None:
+        with acting(tmp_path, ActSettings(port=0, visitor_streams=2, streams=3)) as api:
+            tokens = [api.token(), api.token(), api.token("another"), api.token("a third")]
+            open_ = [opened(api, token) for token in tokens[:2]]
+            assert api.get("/v1/actions/stream", tokens[0]).json["code"] == "too_many_streams"
+            open_.append(opened(api, tokens[2]))
+            answer = api.get("/v1/actions/stream", tokens[3])
+            assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+            for stream in open_:
+                stream.close()
+            eventually(lambda: "sokuji_act_streams 0\n" in api.request("GET", "/metrics").body.decode(), True)
+            again = opened(api, tokens[3])
+            assert again.response.status == 200
+
+    def test_a_client_that_does_not_read_is_let_go(self, tmp_path: Path, opened: Opened) -> None:
+        large = {"type": "popup", "content": {"text": "x" * 50_000}}
+        with acting(tmp_path) as api:
+            stream = opened(api, api.token())
+            for number in range(20):
+                append(api.log, row(name=f"d{number}", rule=f"r{number}", action=large))
+                time.sleep(0.01)
+            received = list(stream)
+            assert 1 <= len(received) < 20
+            # And what it has missed comes with the next one.
+            resumed = opened(api, api.token(), **{"Last-Event-ID": received[-1]["id"]})
+            assert json.loads(resumed.next()["data"])["id"] == f"d{len(received)}"
+
+    def test_a_shutdown_ends_it(self, tmp_path: Path, opened: Opened) -> None:
+        ended = threading.Event()
+        with acting(tmp_path) as api:
+            stream = opened(api, api.token())
+
+            def read() -> None:
+                with pytest.raises(EOFError):
+                    stream.next()
+                ended.set()
+
+            reader = threading.Thread(target=read)
+            reader.start()
+            started = time.monotonic()
+        assert time.monotonic() - started < 5
+        assert ended.wait(5)
+        reader.join()
+
+
+class TestProtocol:
+    def test_pages_of_any_origin_may_ask(self, api: Api) -> None:
+        answer = api.request("OPTIONS", "/v1/actions", headers={"Access-Control-Request-Headers": "authorization"})
+        assert (answer.status, answer.headers["access-control-allow-headers"]) == (204, "authorization")
+
+    @pytest.mark.parametrize(
+        ("method", "path", "status", "code"),
+        [
+            ("GET", "/v1/actions/token", 405, "method_not_allowed"),
+            ("POST", "/v1/actions", 405, "method_not_allowed"),
+            ("HEAD", "/v1/actions/stream", 405, "method_not_allowed"),
+            ("GET", "/nothing", 404, "not_found"),
+            ("GET", "/", 404, "not_found"),
+        ],
+    )
+    def test_other_requests_are_refused(self, api: Api, method: str, path: str, status: int, code: str) -> None:
+        answer = api.request(method, path)
+        assert answer.status == status
+        if method != "HEAD":
+            assert answer.json["code"] == code
+
+    def test_health_and_metrics(self, api: Api) -> None:
+        assert api.request("GET", "/health").json == {"status": "ok"}
+        eventually(lambda: api.request("GET", "/ready").json, {"status": "ready"})
+        assert "sokuji_act_requests_total" in api.request("GET", "/metrics").body.decode()
+
+    def test_the_tag_is_sent_once(self, api: Api) -> None:
+        answer = api.request("GET", "/sokuji.js")
+        assert answer.status == 200
+        assert answer.headers["content-type"].startswith("text/javascript")
+        for known in (answer.headers["etag"], f'"other", W/{answer.headers["etag"]}'):
+            again = api.request("GET", "/sokuji.js", headers={"If-None-Match": known})
+            assert (again.status, again.body) == (304, b"")
+        assert api.request("GET", "/sokuji.js", headers={"If-None-Match": '"other"'}).status == 200
+
+
+def test_ids_are_commitments() -> None:
+    assert visitor_id_of("a") == "s1-ypeBEsobvcr6wjGzmiPcTaeG7_gUfE5yuYB3ha_uSLs"  # base64url of the well-known SHA-256 of "a"
