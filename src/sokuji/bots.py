@@ -1,0 +1,19 @@
+"""Events that a program made, not a person: told by the user agent that their context names."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# What crawlers, previews, monitors and test browsers call themselves. "Cubot" is a phone, and apps speak through HTTP libraries.
+PATTERN = (
+    r'"user_?[aA]gent"\s*:\s*"[^"]*(?i:'
+    r"[^u]bots?[\s;:/)\"-]|crawl|spider|slurp|scrap(er|y)|headless|phantomjs|puppeteer|playwright|selenium|lighthouse|pagespeed"
+    r"|facebookexternalhit|whatsapp/|link ?preview|embedly|uptime|pingdom|curl/|wget/|python-requests|libwww"
+    r")"
+)
+
+
+def is_bot(context: pa.Array) -> pa.BooleanArray:
+    """For each context (JSON text, or NULL) whether its user agent is a known program's; never NULL."""
+    return pc.fill_null(pc.match_substring_regex(context, PATTERN), False)
