@@ -13,7 +13,7 @@ from sokuji.errors import InvalidRequestError
 from sokuji.track.check import Limits, check
 from sokuji.track.columns import to_arrow
 from sokuji.track.parse import parse_batch, parse_event, texts
-from sokuji.track.request import Refusal, Request, Source
+from sokuji.track.request import Refusal, Request, Source, WireEvent
 from sokuji.track.skew import ClockOffsets
 
 NOW = 1_790_000_000_000_000
@@ -26,11 +26,12 @@ ANY_JSON = st.recursive(
     | st.integers()
     | st.floats()
     | TEXT
-    | st.sampled_from(["null", "", "cut \ud83d", "\udc00", "\ud83d\ude00 即時"]),
+    | st.sampled_from(["null", "", "cut \ud83d", "\udc00", "\ud83d\ude00 即時", "text " + "即" * 20, "nul \0"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
-ID = st.sampled_from(["v1", "v2", "", "null", "undefined", "[object Object]", " ", "即時", "x" * 2100]) | st.none() | ANY_JSON
+ILLEGAL = ["null", "undefined", "[object Object]", " ", "\t\n", "\u3000"]
+ID = st.sampled_from(["v1", "v2", "", *ILLEGAL, "即時", "x" * 2100]) | st.none() | ANY_JSON
 TIMES = st.sampled_from(
     [
         "2026-09-21T12:00:00.123Z",
@@ -44,6 +45,8 @@ TIMES = st.sampled_from(
         "2026-09-21T12:00:00.123456789Z",
         "0001-01-01T00:00:00Z",
         "0001-01-01T00:00:00+23:00",
+        "0000-01-01T00:00:00Z",
+        "9999-12-31T23:59:59-12:00",
         "2026-02-31T00:00:00Z",
         "2026-09-21T24:00:00Z",
     ]
@@ -127,17 +130,19 @@ def encoded(text: str | None) -> bytes | None:
     return None if text is None else text.encode()
 
 
-@given(st.lists(EVENT, max_size=6))
-def test_stored_json_is_json_to_every_reader(events: list[Any]) -> None:
-    stored = build(parse_batch(json.dumps({"batch": events}).encode()))
-    found = [text for row in stored for text in (row["context"], row["properties"]) if text is not None]
-    assert all(isinstance(json.loads(text), dict) for text in found)
-    texts_table = pa.table({"text": pa.array(found, pa.string())})
-    with duckdb.connect() as connection:
-        connection.register("texts", texts_table)
-        assert connection.execute("SELECT count(*) FROM texts WHERE json_valid(text) AND json_type(text::JSON) = 'OBJECT'").fetchone() == (
-            len(found),
-        )
+def test_stored_json_is_json_to_every_reader() -> None:
+    valid = "SELECT count(*) FROM texts WHERE json_valid(text) AND json_type(text::JSON) = 'OBJECT'"
+    with duckdb.connect() as connection:  # once: it costs more than an example
+
+        @given(st.lists(EVENT, max_size=6))
+        def read(events: list[Any]) -> None:
+            stored = build(parse_batch(json.dumps({"batch": events}).encode()))
+            found = [text for row in stored for text in (row["context"], row["properties"]) if text is not None]
+            assert all(isinstance(json.loads(text), dict) for text in found)
+            connection.register("texts", pa.table({"text": pa.array(found, pa.string())}))
+            assert connection.execute(valid).fetchall() == [(len(found),)]
+
+        read()
 
 
 def cut(body: bytes) -> st.SearchStrategy[bytes]:
@@ -182,6 +187,14 @@ def row(event: dict[str, Any], **envelope: Any) -> dict[str, Any]:
         ({"type": "page"}, "missing_id", "neither anonymousId nor userId is there"),
         ({"type": "page", "userId": "undefined"}, "illegal_id", "userId is 'undefined', which is what a client sends that has none"),
         ({"type": "page", "userId": "[object Object]", "anonymousId": "v"}, "illegal_id", "userId is '[object Object]'"),
+        ({"type": "page", "userId": "null"}, "illegal_id", "userId is 'null'"),
+        ({"type": "page", "anonymousId": " \t"}, "illegal_id", "anonymousId is ' \\t'"),
+        ({"type": "page", "anonymousId": "\u3000", "userId": "u"}, "illegal_id", "anonymousId is '\\u3000'"),
+        ({"type": "group", "userId": "u", "groupId": "undefined"}, "illegal_id", "groupId is 'undefined'"),
+        ({"type": "page", "userId": "u", "properties": "x" + "即" * 20}, "wrong_type", "expected an object"),
+        ({"type": "page", "userId": "u", "timestamp": "0000-06-01T00:00:00Z"}, "bad_timestamp", "expected ISO 8601"),
+        ({"type": "track", "event": "e", "userId": "u", "timestamp": "0000-06-01T00:00:00Z"}, "bad_timestamp", "expected ISO 8601"),
+        ({"type": "track", "event": "e", "userId": "u", "timestamp": 1_790_000_000}, "wrong_type", "at `$.timestamp`"),
         ({"type": "alias", "userId": "u"}, "missing_previous_id", "an alias call needs both previousId and userId"),
         ({"type": "alias", "userId": "u", "previousId": "NULL"}, "illegal_id", "previousId is 'NULL'"),
         ({"type": "group", "userId": "u"}, "missing_group_id", "groupId is missing"),
@@ -261,6 +274,35 @@ def test_an_empty_id_is_none_and_a_missing_message_id_is_made() -> None:
     assert first["user_id"] is None
     assert len({first["message_id"], second["message_id"]}) == 2
     assert len(first["message_id"]) == 36
+
+
+@pytest.mark.parametrize("message_id", [*ILLEGAL, "", None])
+def test_a_message_id_that_many_events_share_is_replaced(message_id: str | None) -> None:
+    # Else all but the first would be dropped as repeats of it.
+    assert len({row({"messageId": message_id})["message_id"] for _ in range(3)}) == 3
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "9" * 400, "123456789012345678901234567890", "0.1e-400"])
+def test_a_number_beyond_every_type_is_kept_as_it_was_written(number: str) -> None:
+    body = f'{{"event": "buy", "userId": {number}, "properties": {{"n": {number}}}}}'.encode()
+    (stored,) = build(parse_event(body, "track"))
+    assert (stored["user_id"], stored["properties"]) == (number, f'{{"n": {number}}}')
+
+
+def test_one_odd_timestamp_does_not_make_others_be_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[str | None] = []
+
+    def noted(event: WireEvent, limits: Limits) -> Refusal | None:
+        looked_at.append(event.message_id)
+        return check(event, limits)
+
+    monkeypatch.setattr("sokuji.track.columns.check", noted)
+    times = ["2026-09-21T12:00:00Z"] * 400
+    times[321] = "2026-09-21 12:00"
+    events = [{"type": "track", "event": "e", "userId": "u", "messageId": str(at), "timestamp": time} for at, time in enumerate(times)]
+    assert len(build(parse_batch(json.dumps({"batch": events}).encode()))) == 400
+    assert "321" in looked_at
+    assert len(looked_at) <= 16
 
 
 def test_of_a_key_given_twice_the_last_counts_and_in_objects_the_text_is_kept() -> None:

@@ -59,6 +59,12 @@ def test_the_rule_and_its_time(timestamp: str | None, sent_at: str | None, event
     assert row["sent_at"] == (None if sent_at in {None, "soon"} else datetime.fromisoformat(str(sent_at)))
 
 
+@pytest.mark.parametrize("sent_at", ["soon", "", "0000-06-01T00:00:00Z", "9999-12-31T23:59:59-12:00"])  # SQL and Python have no year 0
+def test_a_sent_at_that_is_no_time_is_as_good_as_none(sent_at: str) -> None:
+    row = stored(at(days=-400), sent_at)
+    assert (row["event_time"].isoformat(), row["time_rule"], row["sent_at"]) == (at(days=-400), "client", None)
+
+
 def test_history_is_trusted_whatever_the_clock() -> None:
     row = stored(at(days=-900), at(hours=-3), historical=True)
     assert (row["event_time"].isoformat(), row["time_rule"]) == (at(days=-900), "trusted")

@@ -19,13 +19,13 @@ from sokuji.track.request import Refusal, WireEvent
 TYPES = frozenset(EventType)
 
 # What a client writes when it has no id: JavaScript's and Python's ways to print "nothing", and objects printed by accident. Taken as
-# ids they would make one visitor of many. The empty text is not among them: some SDKs send it for "none", and so it is read.
-_NOT_IDS = ("null", "undefined", "none", "nil", "nan", "[object Object]", "true", "false", "anonymous", "guest", " ")
+# ids they would make one visitor of many; so does white space. The empty text is not among them: some SDKs send it for "none", and so
+# it is read.
+_NOT_IDS = ("null", "undefined", "none", "nil", "nan", "[object Object]", "true", "false", "anonymous", "guest")
 ILLEGAL_IDS = frozenset(form for text in _NOT_IDS for form in (text, text.lower(), text.upper(), text.title(), f'"{text}"', f"'{text}'"))
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _BRACKETS = re.compile(rb"[{}\[\]]")
-_FRACTION = re.compile(r"([.,]\d{6})\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Limits:
 def check(event: WireEvent, limits: Limits) -> Refusal | None:
     """Bring `event` into its one normal form; the reason, if it cannot be accepted.
 
-    Afterwards a message id is there, empty ids are None, the timestamp is one that Arrow reads, objects that are null are empty,
-    and everything that has no column of its own is in `properties`.
+    Afterwards a message id is there that tells the event from others, empty ids are None, the timestamp is one that Arrow reads, objects
+    that are null are empty, and everything that has no column of its own is in `properties`.
     """
     return _check_type(event) or _check_ids(event) or _check_objects(event) or _check_timestamp(event) or _check_size(event, limits)
 
@@ -56,12 +56,15 @@ def _check_type(event: WireEvent) -> Refusal | None:
 
 
 def _check_ids(event: WireEvent) -> Refusal | None:
-    event.message_id = event.message_id or str(uuid.uuid4())
+    if not event.message_id or _is_illegal(event.message_id):
+        event.message_id = str(uuid.uuid4())  # never "null" for many: all but the first would be dropped as repeats
     event.anonymous_id = event.anonymous_id or None
     event.user_id = event.user_id or None
     previous_id = event.previous_id if event.type == EventType.ALIAS else None
-    for name, value in (("anonymousId", event.anonymous_id), ("userId", event.user_id), ("previousId", previous_id)):
-        if value in ILLEGAL_IDS:
+    group_id = event.group_id if event.type == EventType.GROUP else None
+    ids = {"anonymousId": event.anonymous_id, "userId": event.user_id, "previousId": previous_id, "groupId": group_id}
+    for name, value in ids.items():
+        if value is not None and _is_illegal(value):
             return Refusal("illegal_id", f"{name} is {_shown(value)}, which is what a client sends that has none; leave it out instead")
     if event.anonymous_id is None and event.user_id is None:
         return Refusal("missing_id", "neither anonymousId nor userId is there; an event needs one of them")
@@ -72,13 +75,17 @@ def _check_ids(event: WireEvent) -> Refusal | None:
     return None
 
 
+def _is_illegal(id_: str) -> bool:
+    return id_ in ILLEGAL_IDS or id_.isspace()
+
+
 def _check_objects(event: WireEvent) -> Refusal | None:
     for name in ("context", "properties", "traits"):
         text = bytes(getattr(event, name))
         if text == b"null":
             setattr(event, name, Raw())
         elif text and not text.startswith(b"{"):
-            return Refusal("wrong_type", f"{name} is {text[:40].decode()}; expected an object")
+            return Refusal("wrong_type", f"{name} is {text[:40].decode(errors='replace')}; expected an object")
     if event.type == EventType.IDENTIFY:
         event.properties = event.traits or _context_traits(event.context)
     elif event.type == EventType.GROUP:
@@ -121,7 +128,7 @@ def _check_timestamp(event: WireEvent) -> Refusal | None:
 def normal_timestamp(text: str) -> str | None:
     """ISO 8601 text as UTC to the microsecond, in the one form that Arrow reads; None where it is no time. Without a zone it is UTC."""
     try:
-        time = datetime.fromisoformat(_FRACTION.sub(r"\1", text))
+        time = datetime.fromisoformat(text)
         time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
@@ -130,12 +137,14 @@ def normal_timestamp(text: str) -> str | None:
 
 def _check_size(event: WireEvent, limits: Limits) -> Refusal | None:
     texts = (event.type, event.message_id, event.event, event.anonymous_id, event.user_id)
-    size = sum(len(text.encode()) for text in texts if text) + len(bytes(event.context)) + len(bytes(event.properties))
+    context, properties = bytes(event.context), bytes(event.properties)
+    size = len("".join(filter(None, texts)).encode()) + len(context) + len(properties)
     if size > limits.event_bytes:
         return Refusal("too_large", f"the event has {size} bytes; at most {limits.event_bytes} are taken")
-    deepest = max(_depth(bytes(event.context)), _depth(bytes(event.properties)))
-    if deepest > limits.depth:
-        return Refusal("too_deep", f"the event's JSON is nested {deepest} deep; at most {limits.depth} is taken")
+    for text in (context, properties):
+        # What opens no more objects and arrays than that is not nested deeper.
+        if text.count(b"{") + text.count(b"[") > limits.depth and (depth := _depth(text)) > limits.depth:
+            return Refusal("too_deep", f"the event's JSON is nested {depth} deep; at most {limits.depth} is taken")
     return None
 
 

@@ -6,11 +6,12 @@ Arrow or numpy. Nothing runs Python code per event unless the screen finds somet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import Raw
 from numpy.typing import NDArray
 
@@ -22,11 +23,13 @@ from sokuji.track.request import Refusal, Request, WireEvent
 from sokuji.track.skew import ClockOffsets
 
 _RULES = pa.array([rule.value for rule in TimeRule])
+_SUSPECT_IDS = ILLEGAL_IDS | {""}
 _CLIENT, _SKEW, _CLAMPED, _RECEIVED, _TRUSTED = range(len(TimeRule))
-_YEAR_ONE_US = -62_135_596_800_000_000  # the first moment of GoogleSQL's TIMESTAMP
+# The first and the last moment of GoogleSQL's TIMESTAMP. Arrow also reads the year 0, which neither SQL nor Python has.
+_TIME_MIN_US, _TIME_MAX_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+_ODD_TIMES_SEARCHED = 16  # rows that are cheaper to check than to search further
 _ONLY_TRACK = {EventType.TRACK.value}
 _TYPE_BYTES_MAX = max(map(len, EventType))
-_SUSPECT_IDS = ILLEGAL_IDS | {""}
 
 
 def to_arrow(requests: Sequence[Request], partitions: int, limits: Limits, clocks: ClockOffsets) -> dict[int, pa.RecordBatch]:
@@ -108,18 +111,16 @@ class _Columns:
         self._types = [event.type for event in events]
         self._visitor_list = [event.anonymous_id for event in events]
         self._user_list = [event.user_id for event in events]
+        self._message_list = [event.message_id for event in events]
         self._type = _strings(self._types)
-        self._message_id = _strings([event.message_id for event in events])
+        self._message_id = _strings(self._message_list)
         self._event_name = _strings([event.event for event in events])
         self._visitor_id = _strings(self._visitor_list)
         self._user_id = _strings(self._user_list)
         self._context = _Json([event.context for event in events])
         self._properties = _Json([event.properties for event in events])
         self._time_list = [event.timestamp or event.original_timestamp for event in events]
-        try:
-            self._time = _strings(self._time_list).cast(TIMESTAMP)
-        except pa.ArrowInvalid:
-            self._time = None
+        self._time = _times(self._time_list)
 
     def odd_rows(self, limits: Limits) -> list[int]:
         """Rows that must be looked at one by one, ascending; every other row is good, and in its normal form."""
@@ -127,10 +128,17 @@ class _Columns:
         if set(self._types) != _ONLY_TRACK:
             odd.update(row for row, type_ in enumerate(self._types) if type_ != EventType.TRACK)
         if self._time is None:
-            odd.update(row for row, text in enumerate(self._time_list) if text)
-        for ids in (self._visitor_list, self._user_list):
-            if not _SUSPECT_IDS.isdisjoint(ids):
-                odd.update(row for row, id_ in enumerate(ids) if id_ in _SUSPECT_IDS)
+            odd.update(_odd_times(self._time_list))
+        for texts_, ids in (
+            (self._visitor_list, self._visitor_id),
+            (self._user_list, self._user_id),
+            (self._message_list, self._message_id),
+        ):
+            if not _SUSPECT_IDS.isdisjoint(texts_):
+                odd.update(row for row, id_ in enumerate(texts_) if id_ in _SUSPECT_IDS)
+            spaces = pc.utf8_is_space(ids)
+            if pc.any(spaces).as_py():
+                odd.update(pc.indices_nonzero(spaces).to_pylist())
         sizes = self._context.lengths + self._properties.lengths
         for required in (self._message_id, self._event_name):
             lengths = _lengths(required)
@@ -206,7 +214,7 @@ def _event_times(
     stamped = np.asarray(original.is_valid())
     corrected = _microseconds(original) + np.where(historical, 0, corrections)
     future = stamped & ~historical & (corrected > received)
-    times = np.where(stamped & ~future, np.maximum(corrected, _YEAR_ONE_US), received)
+    times = np.where(stamped & ~future, np.maximum(corrected, _TIME_MIN_US), received)
     rules = np.where(corrections != 0, _SKEW, _CLIENT)
     rules[historical] = _TRUSTED
     rules[future] = _CLAMPED
@@ -216,10 +224,31 @@ def _event_times(
 
 def _sent_times(texts: list[str | None]) -> pa.Array:
     """`sentAt` says something about the clock only: one that is no time is as good as none."""
+    times = _times(texts)
+    return _times([normal_timestamp(text) if text else None for text in texts]) if times is None else times
+
+
+def _times(texts: list[str | None]) -> pa.Array | None:
+    """As Arrow times; None where one of them is not in the form, or not in the range, that Arrow and all others read alike."""
     try:
-        return _strings(texts).cast(TIMESTAMP)
+        times = _strings(texts).cast(TIMESTAMP)
     except pa.ArrowInvalid:
-        return _strings([normal_timestamp(text) if text else None for text in texts]).cast(TIMESTAMP)
+        return None
+    bounds = pc.min_max(times.view(pa.int64()))
+    first, last = bounds["min"].as_py(), bounds["max"].as_py()
+    return times if first is None or (first >= _TIME_MIN_US and last <= _TIME_MAX_US) else None
+
+
+def _odd_times(texts: list[str | None], first: int = 0) -> Iterator[int]:
+    """Rows, from `first`, among which those are that make `_times` None: not many more, so that no client slows down all others."""
+    if _times(texts) is not None:
+        return
+    if len(texts) <= _ODD_TIMES_SEARCHED:
+        yield from range(first, first + len(texts))
+        return
+    middle = len(texts) // 2
+    yield from _odd_times(texts[:middle], first)
+    yield from _odd_times(texts[middle:], first + middle)
 
 
 def _strings(values: list[str | None]) -> pa.Array:
