@@ -6,10 +6,11 @@ import asyncio
 import base64
 import gzip
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -51,12 +52,18 @@ class Collector:
         self.port, self.events_log, self.bad_events_log = port, events_log, bad_events_log
 
     def request(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
-        connection.request(method, path, body, dict(headers or {}))
-        response = connection.getresponse()
-        answer = Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
-        connection.close()
-        return answer
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+
+    def raw(self, text: bytes, *, then_end: bool = False) -> bytes:
+        """The (first) answer to these very bytes; `then_end`: after which the client sends no more."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+            connection.sendall(text)
+            if then_end:
+                connection.shutdown(socket.SHUT_WR)
+            return connection.recv(65536)
 
     def post(
         self,

@@ -103,6 +103,8 @@ def test_browser_settings_point_back_at_the_collector(collector: Collector, pref
     assert collector.request("GET", f"{prefix}/nobody/settings").status == 401
     behind_tls = collector.request("GET", f"{prefix}/shop-key/settings", headers={"X-Forwarded-Proto": "https", "Host": "in.example"})
     assert behind_tls.json["integrations"]["Segment.io"] == {"apiKey": "shop-key", "apiHost": "in.example/v1", "protocol": "https"}
+    behind_two = collector.request("GET", f"{prefix}/shop-key/settings", headers={"X-Forwarded-Proto": "https, http"})
+    assert behind_two.json["integrations"]["Segment.io"]["protocol"] == "https"
 
 
 def test_rudder_source_config(collector: Collector) -> None:
@@ -119,6 +121,14 @@ def test_a_pixel_is_an_event(collector: Collector) -> None:
     assert (event["event_name"], json.loads(event["properties"])) == ("open", {"mail": "Welcome 即"})
     assert json.loads(event["context"]) == {"page": {"url": "https://shop.example/"}}
     assert collector.request("GET", "/pixel/v1/page?writeKey=shop-key").json["code"] == "missing_id"
+    assert collector.request("GET", f"/pixel/v1/track?{query}&properties.a.b.c.d.e.f.g.h.i=1").status == 200
+    assert json.loads(collector.events()[1]["properties"])["a"] == {"b": {"c": {"d": {"e": {"f": {"g": {"h.i": "1"}}}}}}}
+
+
+def test_a_head_request_stores_nothing(collector: Collector) -> None:
+    assert collector.request("HEAD", "/pixel/v1/track?writeKey=shop-key&anonymousId=v1&event=open").status == 405
+    assert (collector.request("HEAD", "/health").status, collector.request("HEAD", "/health").body) == (200, b"")
+    assert (collector.events(), collector.bad_events()) == ([], [])
 
 
 def test_the_browser_sdks_own_metrics_are_taken_and_dropped(collector: Collector) -> None:
@@ -128,7 +138,12 @@ def test_the_browser_sdks_own_metrics_are_taken_and_dropped(collector: Collector
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
-    [("GET", "/", 404, "not_found"), ("GET", "/v1/batch", 405, "method_not_allowed"), ("DELETE", "/v1/batch", 405, "method_not_allowed")],
+    [
+        ("GET", "/", 404, "not_found"),
+        ("POST", "/v1/nothing", 405, "method_not_allowed"),
+        *((method, "/v1/batch", 405, "method_not_allowed") for method in ("GET", "PUT", "PATCH", "DELETE")),
+        ("POST", "/pixel/v1/track", 405, "method_not_allowed"),
+    ],
 )
 def test_other_requests_get_a_json_error_with_code_and_message(
     collector: Collector, method: str, path: str, status: int, code: str
@@ -150,6 +165,57 @@ def test_of_a_batch_only_the_bad_events_are_refused_and_the_answer_names_them(co
         ("missing_event", None, "main", "shop"),
     ]
     assert json.loads(kept[0]["payload"]) == bad
+
+
+def test_an_answer_names_an_event_by_its_own_message_id(collector: Collector) -> None:
+    bad = {"properties": {"messageId": "of something else"}, "type": "page", "userId": "null"}
+    answer = collector.post("/v1/batch", {"batch": [bad | {"messageId": "its own"}, bad, bad | {"messageId": 7}]})
+    assert set(answer.json["results"]) == {"its own", "#1", "7"}
+    assert [row["message_id"] for row in collector.bad_events()] == ["its own", None, "7"]
+
+
+@pytest.mark.parametrize("batch", [[], [1], None, "text"])
+def test_a_batch_sent_to_the_address_of_one_event_is_a_bad_event(collector: Collector, batch: object) -> None:
+    answer = collector.post("/v1/track", {"batch": batch})
+    assert (answer.status, answer.json["code"]) == (400, "missing_event")
+    assert [json.loads(row["payload"]) for row in collector.bad_events()] == [{"batch": batch}]
+
+
+def test_json_of_any_depth_is_taken_or_refused(collector: Collector) -> None:
+    # Where the parser gives up depends on how deep the collector's own calls are: around there every depth is tried.
+    forms = ('{"type":"page","anonymousId":"v","name":"n","properties":%s}', '{"type":"page","anonymousId":"null","properties":%s}')
+    for form in forms:
+        for depth in (64, *range(960, 1000)):
+            deep = form % ('{"a":' * depth + "1" + "}" * depth)
+            answer = collector.post("/v1/batch", ('{"batch":[{"type":"page","anonymousId":"good"},' + deep + "]}").encode())
+            assert (answer.status, answer.json.get("code")) in {(200, None), (400, "too_deep")}, depth
+    stored = [event["visitor_id"] for event in collector.events()]
+    assert (stored.count("v"), set(stored)) == (1, {"v", "good"})
+
+
+def test_many_requests_in_one_packet_are_all_answered_in_order(collector: Collector) -> None:
+    def request(number: int) -> bytes:
+        text = json.dumps(BUY | {"messageId": f"m{number}", "writeKey": "shop-key"}).encode()
+        return b"POST /v1/t HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(text), text)
+
+    with socket.create_connection(("127.0.0.1", collector.port), timeout=20) as connection:
+        connection.sendall(b"".join(map(request, range(50))))
+        answers = b""
+        while answers.count(b'{"success":true,"results":{}}') < 50:
+            answers += connection.recv(65536)
+    assert answers.count(b"HTTP/1.1 200 ") == 50
+    assert {event["message_id"] for event in collector.events()} == {f"m{number}" for number in range(50)}
+
+
+@pytest.mark.parametrize("name", [b"Authorization", b"X-Forwarded-For", b"X-Forwarded-Proto", b"Access-Control-Request-Headers"])
+@pytest.mark.parametrize("method", [b"POST", b"OPTIONS", b"GET"])
+def test_headers_may_be_any_bytes(collector: Collector, method: bytes, name: bytes) -> None:
+    text = json.dumps({"batch": [BUY, BUY], "writeKey": "shop-key"}).encode()
+    path = b"/projects/shop-key/settings" if method == b"GET" else b"/v1/batch"
+    answer = collector.raw(
+        b"%b %b HTTP/1.1\r\nHost: x\r\n%b: \xff\xc3\r\nContent-Length: %d\r\n\r\n%b" % (method, path, name, len(text), text)
+    )
+    assert answer.startswith(b"HTTP/1.1 204 " if method == b"OPTIONS" else b"HTTP/1.1 200 ")
 
 
 def test_a_single_bad_event_is_a_400_and_kept(collector: Collector) -> None:
@@ -188,6 +254,13 @@ def test_metrics_tell_what_happened(collector: Collector) -> None:
     assert 'sokuji_track_events_total{source="shop"} 2' in lines
     assert 'sokuji_track_refused_total{code="unknown_type"} 0' not in lines
     assert 'sokuji_track_refused_total{code="missing_event"} 1' in lines
+    collector.post("/v1/batch", b"{")
+    collector.post("/v1/batch", b"{", key=None)
+    collector.post("/v1/page", {})
+    collector.request("GET", "/pixel/v1/page?writeKey=shop-key")
+    counted = collector.request("GET", "/metrics").body.decode().splitlines()
+    assert 'sokuji_track_refused_total{code="invalid_json"} 2' in counted
+    assert 'sokuji_track_refused_total{code="missing_id"} 2' in counted
     assert "sokuji_track_queue_events 0" in lines
     assert "sokuji_track_held_bytes 0" in lines
 

@@ -88,10 +88,12 @@ class Track:
         body = b""
         try:
             body = await self._bodies.read(scope, proto)
-            request = await self._parse(scope, parser, body)
+            request, problem = self._parse(scope, parser, body)
             await self._group.commit(request)
         finally:
             self._bodies.release(len(body))
+        if problem is not None:
+            return answers.error(problem)
         self._metrics.acknowledged(len(body), time.perf_counter() - started)
         if not request.refused:
             return answers.ACCEPTED
@@ -102,34 +104,27 @@ class Track:
     def _check_capacity(self) -> None:
         if self._draining:
             raise InvalidRequestError(503, "unavailable", "the collector is shutting down; send the same request again")
-        if self._group.full():
-            raise InvalidRequestError(
-                503, "unavailable", f"{self._group.queued_events} events wait for the disk; send the same request again"
-            )
+        self._group.check_room(1)
 
-    async def _parse(self, scope: Scope, parser: Parser, body: bytes) -> Request:
+    def _parse(self, scope: Scope, parser: Parser, body: bytes) -> tuple[Request, InvalidRequestError | None]:
+        """The request. Of one that cannot be read: what is kept of it as a bad event, and how it is answered."""
+        problem = None
         try:
             request = parser(body)
-        except InvalidRequestError as problem:
-            await self._keep(scope, body, problem)
-            raise
-        self._stamp(request, scope)
+        except InvalidRequestError as found:
+            problem = found
+            request = Request(body, [], find_write_key(body), refused=[refused(0, Refusal(found.code, found.message), body)])
+        try:
+            self._stamp(request, scope)
+        except InvalidRequestError as unknown:
+            raise problem or unknown from None
         if len(request.events) > 1:
             request.sender = scope.headers.get("x-forwarded-for") or scope.client.rpartition(":")[0]
-        return request
+        return request, problem
 
     def _stamp(self, request: Request, scope: Scope) -> None:
         request.source = self._keys.source(scope.headers.get("authorization"), request.write_key, scope.query_string)
         request.received_at = self._clock()
-
-    async def _keep(self, scope: Scope, body: bytes, problem: InvalidRequestError) -> None:
-        """Make a body that cannot be read a bad event, if it can be known whose it is."""
-        request = Request(body, [], find_write_key(body), refused=[refused(0, Refusal(problem.code, problem.message), body)])
-        try:
-            self._stamp(request, scope)
-        except InvalidRequestError:
-            return
-        await self._group.commit(request)
 
     async def _answer(self, scope: Scope, proto: HTTPProtocol) -> Answer:
         """What is not a POST of events."""
@@ -141,9 +136,9 @@ class Track:
         if method == "POST" and path == "/v1/m":  # the browser SDK's own metrics
             self._bodies.release(len(await self._bodies.read(scope, proto)))
             return answers.ACCEPTED
+        if method == "GET" and path in PIXELS:
+            return await self._collect_pixel(scope, PIXELS[path])
         if method in {"GET", "HEAD"}:
-            if path in PIXELS:
-                return await self._collect_pixel(scope, PIXELS[path])
             return self._get(scope, path)
         raise InvalidRequestError(405, "method_not_allowed", f"{method} {scope.path} is not part of the protocol")
 
@@ -153,16 +148,15 @@ class Track:
         self._stamp(request, scope)
         await self._group.commit(request)
         if request.refused:
-            raise InvalidRequestError(400, *request.refused[0].refusal)
+            return answers.error(InvalidRequestError(400, *request.refused[0].refusal))
         return answers.GIF
 
     def _get(self, scope: Scope, path: str) -> Answer:
         if path == "/health":
             return answers.json({"status": "ok"})
         if path == "/ready":
-            self._check_capacity()
-            if self._group.failing():
-                raise InvalidRequestError(503, "unavailable", "the log cannot be written")
+            if self._draining or self._group.full() or self._group.failing():
+                raise InvalidRequestError(503, "unavailable", "shutting down, the queue is full, or the log cannot be written")
             return answers.json({"status": "ready"})
         if path == "/metrics":
             return answers.text(self._metrics.render(), metrics.CONTENT_TYPE)
@@ -170,10 +164,11 @@ class Track:
             key = unquote(settings.group(1))
             self._keys.of_key(key)
             headers = scope.headers
-            return answers.segment_settings(key, headers.get("x-forwarded-proto", scope.scheme), headers.get("host", scope.authority or ""))
+            scheme = headers.get("x-forwarded-proto", scope.scheme).partition(",")[0].strip()  # the first of several proxies met the client
+            return answers.segment_settings(key, scheme, headers.get("host", scope.authority or ""))
         if path == "/sourceConfig":
             source = self._keys.source(scope.headers.get("authorization"), None, scope.query_string)
             return answers.rudder_config(source.name)
-        if path in PARSERS:
-            raise InvalidRequestError(405, "method_not_allowed", f"{path} takes POST")
+        if path in PARSERS or path in PIXELS:
+            raise InvalidRequestError(405, "method_not_allowed", f"{path} takes {'POST' if path in PARSERS else 'GET'}")
         raise InvalidRequestError(404, "not_found", f"{path or '/'} is not an address of the collector")

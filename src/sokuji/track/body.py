@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 import zlib
+from typing import cast
 
-from granian.rsgi import HTTPProtocol, Scope  # type: ignore[attr-defined]
+from granian.rsgi import HTTPProtocol, ProtocolClosed, Scope  # type: ignore[attr-defined]
 
 from sokuji.errors import InvalidRequestError
 
 HELD_BYTES_MAX = 256 * 1024 * 1024
 """Bytes of bodies that may be in memory at once, read and being read. A client that cannot be served now is told to come again."""
+
+BODY_SECONDS_MAX = 60.0
+"""A body must be there this long after its headers. A phone that went out of reach says nothing, and would hold its bytes for ever."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 # JSON of a hundred events compresses 10 to 30 times; what deflate can reach at most, 1,032 times, nobody sends in good faith.
@@ -19,17 +25,21 @@ _COMPRESSION_RATIO_MAX = 200
 class BodyReader:
     """Reads bodies, and counts the bytes of all that are held."""
 
-    def __init__(self, max_request_bytes: int, held_bytes_max: int = HELD_BYTES_MAX) -> None:
-        self._max_bytes, self._held_bytes_max = max_request_bytes, held_bytes_max
+    def __init__(self, max_request_bytes: int) -> None:
+        self._max_bytes = max_request_bytes
         self.held_bytes = 0
+        self._reading: dict[asyncio.Task[object], float] = {}  # since when, oldest first
 
     async def read(self, scope: Scope, proto: HTTPProtocol) -> bytes:
         """The body, decompressed where it is gzip, whatever the headers say of it. It is held until its length is given to `release`.
 
         Raises:
-            InvalidRequestError: 413 too large, 400 broken gzip, 503 too many bytes are held.
+            InvalidRequestError: 413 too large, 400 broken gzip or not all of it came, 408 it came too slowly, 429 too many bytes are held.
         """
         length = int(scope.headers.get("content-length", 0))
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        self._cut_off_late()
+        self._reading[task] = time.monotonic()
         body = b""
         reserved = 0
         try:
@@ -44,8 +54,15 @@ class BodyReader:
                     reserved += len(chunk)
                     chunks.append(chunk)
                 text = b"".join(chunks)
-            body = self._decompress(text) if text.startswith(_GZIP_MAGIC) else text
+            body = self._decompress(text, reserved) if text.startswith(_GZIP_MAGIC) else text
+        except ProtocolClosed as error:
+            raise InvalidRequestError(400, "incomplete_body", f"the connection ended before all {length} bytes were there") from error
+        except asyncio.CancelledError as error:
+            if not self._late(task):
+                raise
+            raise InvalidRequestError(408, "timeout", f"the body took more than {BODY_SECONDS_MAX:g} s; send it again") from error
         finally:
+            del self._reading[task]
             self.held_bytes += len(body) - reserved
         return body
 
@@ -53,24 +70,38 @@ class BodyReader:
         """Forget a body of `size` bytes that `read` gave."""
         self.held_bytes -= size
 
+    def _late(self, task: asyncio.Task[object]) -> bool:
+        return time.monotonic() - self._reading[task] >= BODY_SECONDS_MAX
+
+    def _cut_off_late(self) -> None:
+        # Whenever a request comes, rather than by a timer for each: only then can a stalled one be in the way, and a timer costs 3 us.
+        for task in self._reading:
+            if not self._late(task):
+                break
+            task.cancel()
+
     def _hold(self, size: int, total: int) -> None:
         if total > self._max_bytes:
             raise InvalidRequestError(413, "request_too_large", f"the request has more than {self._max_bytes} bytes; send smaller batches")
-        if self.held_bytes + size > self._held_bytes_max:
-            raise InvalidRequestError(503, "unavailable", f"{self.held_bytes} bytes of requests are being worked on already; try again")
+        self._check_held(size)
         self.held_bytes += size
 
-    def _decompress(self, compressed: bytes) -> bytes:
+    def _check_held(self, size: int) -> None:
+        if self.held_bytes + size > HELD_BYTES_MAX:
+            raise InvalidRequestError(429, "busy", f"{self.held_bytes} bytes of requests are being worked on already; send this one again")
+
+    def _decompress(self, compressed: bytes, reserved: int) -> bytes:
         limit = min(self._max_bytes, len(compressed) * _COMPRESSION_RATIO_MAX)
         stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
         try:
-            body = stream.decompress(compressed, limit)
+            body = stream.decompress(compressed, limit + 1)
         except zlib.error as error:
             raise InvalidRequestError(400, "invalid_gzip", f"the body begins like gzip and is not: {error}") from error
-        if stream.unconsumed_tail:
+        if len(body) > limit:
             raise InvalidRequestError(
                 413, "request_too_large", f"the request has more than {limit} bytes decompressed; send smaller batches"
             )
         if not stream.eof or stream.unused_data:
             raise InvalidRequestError(400, "invalid_gzip", "the body is gzip that ends too early or goes on after its end")
+        self._check_held(len(body) - reserved)
         return body

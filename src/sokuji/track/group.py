@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from sokuji.errors import InvalidRequestError, LogError
 from sokuji.track.committer import Committer
@@ -16,7 +17,11 @@ logger = logging.getLogger(__name__)
 
 _FAILURE_SECONDS = 5.0
 
-Waiting = list[tuple[Request, asyncio.Future[BaseException | None]]]
+
+class _Waiting(NamedTuple):
+    request: Request
+    events: int
+    done: asyncio.Future[BaseException | None]
 
 
 class GroupCommit:
@@ -28,8 +33,8 @@ class GroupCommit:
 
     def __init__(self, committer: Committer, queue_events: int, metrics: TrackMetrics) -> None:
         self._committer, self._queue_events, self._metrics = committer, queue_events, metrics
-        self._waiting: Waiting = []
-        self._flushing: Waiting = []
+        self._waiting: list[_Waiting] = []
+        self._flushing: list[_Waiting] = []
         self._flushes: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="track-flush")
         self._failed_at = -_FAILURE_SECONDS
@@ -39,6 +44,15 @@ class GroupCommit:
         """Whether the bound on accepted, not yet durable events is reached."""
         return self.queued_events >= self._queue_events
 
+    def check_room(self, events: int) -> None:
+        """Whether `events` more may be accepted. A request that is larger than the whole queue may, when nothing else waits.
+
+        Raises:
+            InvalidRequestError: 429, they may not.
+        """
+        if self.queued_events and self.queued_events + events > self._queue_events:
+            raise InvalidRequestError(429, "busy", f"{self.queued_events} events wait for the disk already; send the same request again")
+
     def failing(self) -> bool:
         """Whether a flush failed a moment ago. It wears off: a collector that gets no requests could not prove itself well."""
         return time.monotonic() - self._failed_at < _FAILURE_SECONDS
@@ -47,12 +61,14 @@ class GroupCommit:
         """Return when the request is durable.
 
         Raises:
-            InvalidRequestError: 503, the log cannot be written; some of the events may have been.
+            InvalidRequestError: 503, the log cannot be written; some of the events may have been. 429, too many events wait.
         """
+        events = max(1, len(request.events) + len(request.refused))
+        self.check_room(events)
         loop = asyncio.get_running_loop()
         done: asyncio.Future[BaseException | None] = loop.create_future()
-        self._waiting.append((request, done))
-        self.queued_events += _size(request)
+        self._waiting.append(_Waiting(request, events, done))
+        self.queued_events += events
         if self._flushes is None:
             # A task starts in the loop's next round: the requests that are readable in this one share the flush.
             self._flushes = loop.create_task(self._flush(loop))
@@ -69,13 +85,14 @@ class GroupCommit:
         while self._waiting:
             self._flushing, self._waiting = self._waiting, []
             started = time.perf_counter()
-            rows = self._committer.prepare([request for request, _ in self._flushing])
+            requests = [waiting.request for waiting in self._flushing]
+            rows = self._committer.prepare(requests)
             try:
                 await loop.run_in_executor(self._thread, self._committer.write, rows)
             except LogError as error:
                 self._answer(self._flushing, error)
             else:
-                self._metrics.flushed([request for request, _ in self._flushing], time.perf_counter() - started)
+                self._metrics.flushed(requests, time.perf_counter() - started)
                 self._answer(self._flushing, None)
 
     def _ended(self, flushes: asyncio.Task[None]) -> None:
@@ -85,16 +102,12 @@ class GroupCommit:
             self._answer(self._flushing + self._waiting, error)
             self._waiting = []
 
-    def _answer(self, answered: Waiting, error: BaseException | None) -> None:
+    def _answer(self, answered: list[_Waiting], error: BaseException | None) -> None:
         if error is not None:
             self._failed_at = time.monotonic()
             self._metrics.failed()
             logger.error("%d requests refused: the log cannot be written", len(answered), exc_info=error)
-        for request, done in answered:
-            self.queued_events -= _size(request)
-            if not done.done():  # else its client is gone
-                done.set_result(error)
-
-
-def _size(request: Request) -> int:
-    return max(1, len(request.events))
+        for waiting in answered:
+            self.queued_events -= waiting.events
+            if not waiting.done.done():  # else its client is gone
+                waiting.done.set_result(error)

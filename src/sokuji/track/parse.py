@@ -29,17 +29,21 @@ class _Envelope(msgspec.Struct, rename="camel"):
     historical: bool = False
 
 
-class _Key(msgspec.Struct, rename="camel"):
-    write_key: str | None = None
+class _MessageId(msgspec.Struct, rename="camel"):
+    message_id: str | int | None = None
 
 
 _BATCH = msgspec.json.Decoder(_Batch)
 _EVENT = msgspec.json.Decoder(WireEvent)
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
+_ID = msgspec.json.Decoder(_MessageId)
 _FIELDS = msgspec.json.Decoder(dict[str, Raw])
 _ANYTHING = msgspec.json.Decoder(Raw)
 _MESSAGE_ID = re.compile(rb'"messageId"\s*:\s*"([^"\\]{1,200})"')
 _WRITE_KEY = re.compile(rb'"writeKey"\s*:\s*"([^"\\]{1,200})"')
+
+EVENTS_MAX = 100_000
+"""Events in a request: 5 MB could be two million of `{}`, each refused with its own reason while all others wait."""
 
 _ID_FIELDS = ("messageId", "anonymousId", "userId", "groupId", "previousId")
 
@@ -52,7 +56,7 @@ def parse_batch(body: bytes) -> Request:
     """The events of `{"batch": [...], "sentAt": ..., "writeKey": ...}`.
 
     Raises:
-        InvalidRequestError: the body is not such an object.
+        InvalidRequestError: the body is not such an object, or has more than `EVENTS_MAX` events.
     """
     try:
         if not body.isascii():
@@ -61,6 +65,7 @@ def parse_batch(body: bytes) -> Request:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _parse_batch_slowly(body)
     events = batch.batch
+    _check_count(len(events))
     first = events[0] if events else WireEvent()
     return Request(body, events, batch.write_key or first.write_key, batch.sent_at or first.sent_at, batch.historical)
 
@@ -88,16 +93,12 @@ def parse_event(body: bytes, type_: str | None = None) -> Request:
 
 def refused(place: int, refusal: Refusal, text: bytes) -> Refused:
     """What is kept of an event that was refused."""
-    found = _MESSAGE_ID.search(text)
-    return Refused(place, refusal, found.group(1).decode("utf-8", "replace") if found else None, text[:PAYLOAD_BYTES])
+    return Refused(place, refusal, _message_id(text), text[:PAYLOAD_BYTES])
 
 
 def texts(request: Request) -> list[bytes]:
     """The events of a request as they came, in the order of the client's batch; one text for a request that is no batch."""
-    try:
-        return [bytes(raw) for raw in _ENVELOPE.decode(request.body).batch]
-    except msgspec.ValidationError:
-        return [request.body]
+    return [bytes(raw) for raw in _ENVELOPE.decode(request.body).batch] if request.batch else [request.body]
 
 
 def find_write_key(body: bytes) -> str | None:
@@ -112,6 +113,7 @@ def _parse_batch_slowly(body: bytes) -> Request:
         envelope = _ENVELOPE.decode(body)
     except msgspec.ValidationError as error:
         raise InvalidRequestError(400, "invalid_batch", f'{error}; expected {{"batch": [events], ...}}') from error
+    _check_count(len(envelope.batch))
     request = Request(body, [], envelope.write_key, _text(envelope.sent_at), envelope.historical, positions=[])
     for index, raw in enumerate(envelope.batch):
         text = bytes(raw)
@@ -125,6 +127,21 @@ def _parse_batch_slowly(body: bytes) -> Request:
         request.write_key = request.write_key or request.events[0].write_key
         request.sent_at = request.sent_at or request.events[0].sent_at
     return request
+
+
+def _check_count(events: int) -> None:
+    if events > EVENTS_MAX:
+        raise InvalidRequestError(413, "too_many_events", f"the batch has {events} events; at most {EVENTS_MAX} are taken")
+
+
+def _message_id(text: bytes) -> str | None:
+    """The event's own message id, or the first that can be seen in a text that is no event."""
+    try:
+        found = _ID.decode(text).message_id
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        seen = _MESSAGE_ID.search(text)
+        return seen.group(1).decode("utf-8", "replace") if seen else None
+    return None if found is None else str(found)
 
 
 def _text(raw: Raw) -> str | None:

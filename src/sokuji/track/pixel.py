@@ -14,13 +14,13 @@ from sokuji.track.request import Request
 def parse_pixel(query: str, type_: str) -> Request:
     """The event in a query string such as `writeKey=K&anonymousId=a&event=open&properties.mail=welcome`.
 
-    A dot in a name makes a nested object; every value is text.
+    A dot in a name makes a nested object, up to eight deep; every value is text.
     """
     event: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
-        *path, last = name.split(".")
+        *path, last = name.split(".", 8)
         place = event
-        for part in path[:8]:
+        for part in path:
             inner = place.setdefault(part, {})
             if not isinstance(inner, dict):
                 inner = place[part] = {}
