@@ -88,5 +88,13 @@ class QueryCancelledError(SqlError):
     """The query was cancelled, or ran into its time limit."""
 
 
+class FeatureError(SokujiError):
+    """A feature is declared in a way that cannot be meant, or its events do not fit what it was declared for."""
+
+
+class RuleError(SokujiError):
+    """A rule in `actions.py` is not valid, or the file cannot be loaded."""
+
+
 class ModelError(SokujiError):
     """A model cannot be trained, registered, loaded or applied."""

@@ -1,0 +1,89 @@
+"""Decisions, and the events that record them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, Literal
+
+import msgspec
+import pyarrow as pa
+from msgspec import Struct
+
+from sokuji.events import EVENT_SCHEMA, EventType, TimeRule
+from sokuji.rules.trigger import Trigger
+
+SOURCE = "sokuji"
+DECIDED = "action_decided"
+SUPPRESSED = "action_suppressed"
+
+Reason = Literal["event", "timer", "cap", "priority", "gap", "quiet_hours", "missing_field", "does_not_fit"]
+"""What led to the decision, or what prevented it."""
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """One decision of one rule for one profile.
+
+    `action` is what is to be delivered, rendered: None for the control arm, the holdout and a suppressed decision, so that none of
+    these can be shown by accident. Its "kind" is popup, banner, webhook or call.
+    """
+
+    id: str  # the same for the same rule and trigger, whenever and however often it is computed
+    rule: str
+    reason: Reason
+    suppressed: bool
+    arm: str | None  # the arm the profile is assigned to, also in the holdout; None when suppressed
+    control: bool
+    holdout: bool
+    action: Mapping[str, Any] | None
+    at_us: int  # when: the trigger's received_at, or the time the timer was due
+    expires_us: int
+    trigger_id: str  # message id of the event that triggered the rule or armed its timer
+    profile: str
+    dataset: str
+    visitor_id: str | None
+    user_id: str | None
+    occasions: int = 1  # suppressed: how many since the last such event of this rule and profile
+
+
+def decision_id(rule: str, trigger: Trigger, *, suppressed: bool) -> str:
+    """The message id of the event that records what `rule` decided on `trigger`."""
+    parts = (rule, suppressed, trigger.dataset, trigger.source, trigger.message_id)
+    return blake2b(msgspec.json.encode(parts), digest_size=16).hexdigest()
+
+
+def to_events(decisions: Sequence[Decision], now_us: int) -> pa.RecordBatch:
+    """The decisions as rows of EVENT_SCHEMA, received at `now_us`: what the `decisions` log holds."""
+    rows = [
+        {
+            "dataset": decision.dataset,
+            "source": SOURCE,
+            "message_id": decision.id,
+            "type": EventType.TRACK.value,
+            "event_name": SUPPRESSED if decision.suppressed else DECIDED,
+            "visitor_id": decision.visitor_id,
+            "user_id": decision.user_id,
+            "event_time": decision.at_us,
+            "received_at": now_us,
+            "time_rule": TimeRule.TRUSTED.value,
+            "historical": False,
+            "properties": msgspec.json.encode(_properties(decision)).decode(),
+        }
+        for decision in decisions
+    ]
+    return pa.RecordBatch.from_pylist(rows, schema=EVENT_SCHEMA)
+
+
+def from_event(row: Mapping[str, Any]) -> Decision:
+    """The decision that a row of the `decisions` log records."""
+    properties = msgspec.json.decode(row["properties"])
+    return msgspec.convert(
+        properties | {name: row[name] for name in ("dataset", "visitor_id", "user_id")} | {"id": row["message_id"]}, Decision
+    )
+
+
+def _properties(decision: Decision) -> dict[str, Any]:
+    properties = msgspec.structs.asdict(decision)
+    for name in ("id", "dataset", "visitor_id", "user_id"):
+        del properties[name]
+    return properties

@@ -1,0 +1,102 @@
+"""What the rules remember of a profile: a fixed-width segment of its row, in which zero bytes are a profile never seen.
+
+Header: by what number arms are dealt, how many pages were viewed, when (and at which view) a message was last decided.
+A rule has only the fields it needs: whether its edge is used up, its latest decisions for caps, its timer and the trigger that armed it,
+when an event of its `unless` last came, and what was suppressed. Times are microseconds since 1970 and 0 is never.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import descr_to_dtype, dtype_to_descr
+from numpy.typing import NDArray
+
+from sokuji.rules.spec import Actions, Rule, TimeCap, TotalCap, ViewCap
+from sokuji.rules.trigger import HELD_BYTES, HELD_FIELD_BYTES
+
+_RULE_PREFIX = "rule:"
+
+Segment = NDArray[np.uint8]
+"""[profiles, width]; the last axis is contiguous, rows may be parts of longer ones."""
+
+
+def dtype_of(actions: Actions) -> np.dtype[np.void]:
+    """The layout of a profile's state under these rules."""
+    header: list[Any] = [("bucket", "<u8"), ("acted_us", "<i8"), ("acted_views", "<i4"), ("views", "<i4")]
+    rules = [(_RULE_PREFIX + rule.name, _rule_dtype(rule)) for rule in actions.rules]
+    return np.dtype(header + rules, align=True)
+
+
+def field_names(rule: Rule) -> tuple[str, ...]:
+    """The template fields of all arms, so that which arm it is never decides whether the rule fires."""
+    return tuple(dict.fromkeys(field.name for field in rule.fields))
+
+
+def _rule_dtype(rule: Rule) -> np.dtype[np.void]:
+    fields: list[Any] = [("suppressed_us", "<i8"), ("occasions", "<u4")]
+    ring = max((cap.count for cap in rule.caps if isinstance(cap, TimeCap | ViewCap)), default=0)
+    if ring:
+        fields.append(("decided_us", "<i8", (ring,)))
+    if any(isinstance(cap, ViewCap) for cap in rule.caps):
+        fields.append(("decided_views", "<i4", (ring,)))
+    if any(isinstance(cap, TotalCap) for cap in rule.caps):
+        fields.append(("total", "<u4"))
+    if rule.edge:
+        fields.append(("used", "u1"))
+    if rule.unless:
+        fields.append(("stopped_us", "<i8"))
+    if rule.timer is not None:
+        size = HELD_BYTES + HELD_FIELD_BYTES * len(field_names(rule))
+        fields += [("due_us", "<i8"), ("held_bytes", "<u2"), ("held", "u1", (size,))]
+    return np.dtype(fields, align=True)
+
+
+class RuleState:
+    """One rule's state of all profiles at hand: arrays that write through to the segment. Only those of its layout are set."""
+
+    suppressed_us: NDArray[np.int64]  # when a suppressed decision was last recorded
+    occasions: NDArray[np.uint32]  # suppressed since then
+    decided_us: NDArray[np.int64]  # [profiles, ring], newest first
+    decided_views: NDArray[np.int32]  # [profiles, ring], the page views at those
+    total: NDArray[np.uint32]
+    used: NDArray[np.uint8]  # 1: the condition was true at the last trigger, and that was decided on
+    stopped_us: NDArray[np.int64]  # the last event of `unless`
+    due_us: NDArray[np.int64]  # 0: no timer is armed
+    held_bytes: NDArray[np.uint16]
+    held: NDArray[np.uint8]  # [profiles, size], the Trigger as JSON in its first held_bytes
+
+    def __init__(self, array: NDArray[np.void]) -> None:
+        for name in array.dtype.names or ():
+            setattr(self, name, array[name])
+
+
+class State:
+    """The segment as arrays over profiles that write through to it."""
+
+    def __init__(self, segment: Segment, dtype: np.dtype[np.void]) -> None:
+        rows = segment.view(dtype)[:, 0]
+        self.bucket: NDArray[np.uint64] = rows["bucket"]
+        self.acted_us: NDArray[np.int64] = rows["acted_us"]
+        self.acted_views: NDArray[np.int32] = rows["acted_views"]
+        self.views: NDArray[np.int32] = rows["views"]
+        self.rules = [RuleState(rows[name]) for name in dtype.names or () if name.startswith(_RULE_PREFIX)]
+
+
+def layout_of(dtype: np.dtype[np.void]) -> str:
+    """The layout as text, to be kept beside stored rows."""
+    return json.dumps(dtype_to_descr(dtype))
+
+
+def dtype_from(layout: str) -> np.dtype[np.void]:
+    """The layout that `layout_of` wrote."""
+    return descr_to_dtype(_tuples(json.loads(layout)))
+
+
+def _tuples(descr: Any) -> Any:
+    """JSON has lists where numpy wants tuples: for fields and shapes, not for the list of fields itself."""
+    if isinstance(descr, str):
+        return descr
+    return [(name, _tuples(kind), *map(tuple, shape)) for name, kind, *shape in descr]

@@ -1,0 +1,217 @@
+"""Finds, with array operations over a whole batch, the few steps that can change anything but a counter, and takes them in order.
+
+For every rule a column of the batch says which events trigger it, and of these which find its condition true. Then:
+
+- Most triggers of a rule that fires each time its condition is true are blocked by its own cap or the project's gap as they stood before
+  the batch. Nothing in the batch can lift these, so they are counted without a step, unless the suppression is due to be recorded.
+- A rule that fires as its condition becomes true needs steps only for profiles in which it may become true here.
+- A timer needs steps for what arms it, for what stops it where it is armed, and for events at which it is due.
+
+Too many steps are slow, one too few is wrong: where in doubt, the step is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from sokuji.events import EventType
+from sokuji.rules.deciding import SUPPRESSED_EVERY_US, Deciding, Step
+from sokuji.rules.plan import ALWAYS, Plan, counts_views
+from sokuji.rules.spec import Project
+from sokuji.rules.state import State
+from sokuji.rules.trigger import Reader
+
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+_VIEWS = (EventType.PAGE.value, EventType.SCREEN.value)
+_NEVER_US = np.iinfo(np.int64).max
+
+# What is done at one event, in this order.
+_FIRE, _VIEW, _STOP, _OBSERVE = range(4)
+
+
+class Batch:
+    """A batch of events as arrays."""
+
+    def __init__(self, events: pa.RecordBatch, profile_of_event: NDArray[np.int32], truth: Mask, silent: Mask) -> None:
+        self.events, self.profile, self.truth, self.live = events, profile_of_event, truth, ~silent
+        self.received_us = _column(events, "received_at").cast(pa.int64()).to_numpy(zero_copy_only=False)
+        names = _column(events, "event_name").dictionary_encode()
+        self.name: NDArray[np.int32] = names.indices.to_numpy(zero_copy_only=False)
+        self.names: list[str] = names.dictionary.to_pylist()
+        self.all_live = bool(self.live.all())
+
+    def named(self, wanted: Sequence[str]) -> Mask | None:
+        """The live events with one of these names; None if there are none."""
+        of_name = np.fromiter((name in wanted for name in self.names), dtype=np.bool_, count=len(self.names))
+        return self._live(of_name[self.name]) if of_name.any() else None
+
+    def views(self) -> Indices:
+        """The live page and screen views."""
+        kinds = _column(self.events, "type").dictionary_encode()
+        of_kind = np.fromiter((kind in _VIEWS for kind in kinds.dictionary.to_pylist()), dtype=np.bool_)
+        return np.flatnonzero(self._live(of_kind[kinds.indices.to_numpy(zero_copy_only=False)]))
+
+    def _live(self, mask: Mask) -> Mask:
+        return mask if self.all_live else mask & self.live
+
+
+class Steps:
+    """The steps of a batch: parallel lists of arrays, one element a rule that has some."""
+
+    def __init__(self) -> None:
+        self._events: list[Indices] = []
+        self._keys: list[tuple[int, int, int]] = []  # what, rank, rule
+
+    def add(self, events: Indices, what: int, plan: Plan | None = None) -> None:
+        """Do `what` at `events`, for the rule or for the profile as a whole."""
+        if len(events):
+            self._events.append(events)
+            self._keys.append((what, plan.rank if plan else 0, plan.index if plan else 0))
+
+    def in_order(self) -> list[tuple[int, int, int]]:
+        """(event, what, rule) by event, then by what is done, then by priority."""
+        if not self._events:
+            return []
+        keys = np.repeat(np.array(self._keys), [len(each) for each in self._events], axis=0)
+        events = np.concatenate(self._events)
+        order = np.lexsort((keys[:, 1], keys[:, 0], events))
+        return list(zip(events[order].tolist(), keys[order, 0].tolist(), keys[order, 2].tolist(), strict=True))
+
+
+class Finder:
+    """Finds the steps of one batch, and does at once what needs none."""
+
+    def __init__(self, batch: Batch, project: Project, plans: Sequence[Plan], state: State) -> None:
+        self._batch, self._project, self._plans, self._state = batch, project, plans, state
+        self._profiles = len(state.bucket)
+        self._last_us = int(batch.received_us.max())
+        self._views = batch.views() if counts_views(project, plans) else np.zeros(0, dtype=np.int64)
+        self._views_added = np.bincount(batch.profile[self._views], minlength=self._profiles).astype(np.int32)
+        self._due = np.full(self._profiles, _NEVER_US)  # when the profile's first timer may be due
+        self._steps = Steps()
+
+    def find(self) -> list[tuple[int, int, int]]:
+        """(event, what, rule), in order."""
+        for plan in self._plans:
+            self._find_triggers(plan)
+            if plan.rule.timer is not None:
+                due = self._state.rules[plan.index].due_us
+                np.minimum(self._due, due, out=self._due, where=due != 0)
+        for plan in self._plans:
+            self._find_stops(plan)
+        batch = self._batch
+        if self._due.min(initial=_NEVER_US) <= self._last_us:
+            self._steps.add(np.flatnonzero(batch.live & (batch.received_us >= self._due[batch.profile])), _FIRE)
+        return self._with_views(self._steps.in_order())
+
+    def _find_triggers(self, plan: Plan) -> None:
+        batch, rule = self._batch, plan.rule
+        triggered = batch.named(rule.on) if rule.on else batch.live
+        if triggered is None:
+            return
+        holds = triggered if plan.condition == ALWAYS else triggered & batch.truth[:, plan.condition]
+        events = np.flatnonzero(triggered if rule.edge else holds)
+        if rule.schedule is not None and len(events):
+            events = events[rule.schedule.contains_each(batch.received_us[events])]
+        if not len(events):
+            return
+        if rule.edge:
+            events = self._open_edges(plan, events, holds[events])
+        elif rule.timer is None:
+            events = self._not_blocked(plan, events)
+        self._steps.add(events, _OBSERVE, plan)
+        if rule.timer is not None:
+            np.minimum.at(self._due, batch.profile[events], batch.received_us[events] + rule.timer.delay_us)
+
+    def _open_edges(self, plan: Plan, events: Indices, holds: Mask) -> Indices:
+        """The observations of profiles in which the edge is open or may open in this batch. For the others the edge just opens or stays."""
+        used, profile = self._state.rules[plan.index].used, self._batch.profile[events]
+        was_used = used[profile] != 0
+        opening = ~holds & was_used
+        if not opening.any():
+            matters = holds & ~was_used
+            if not matters.any():
+                return events[:0]
+            touched = np.zeros(self._profiles, dtype=np.bool_)
+            touched[profile[matters]] = True
+            return events[touched[profile]]
+        opens = np.zeros(self._profiles, dtype=np.bool_)
+        opens[profile[opening]] = True
+        touched = np.zeros(self._profiles, dtype=np.bool_)
+        touched[profile[holds & (~was_used | opens[profile])]] = True
+        used[opens & ~touched] = 0
+        return events[touched[profile]]
+
+    def _not_blocked(self, plan: Plan, events: Indices) -> Indices:
+        """The events at which the rule is not surely suppressed without a record; the others are counted."""
+        state, profile, at_us = self._state.rules[plan.index], self._batch.profile[events], self._batch.received_us[events]
+        recorded = state.suppressed_us[profile]
+        silent = (recorded != 0) & (self._last_us - recorded < SUPPRESSED_EVERY_US)
+        if not silent.any():
+            return events
+        views = self._state.views[profile] + self._views_added[profile]  # at most so many at the event
+        blocked = np.zeros(len(events), dtype=np.bool_)
+        if plan.total_cap is not None:
+            blocked |= state.total[profile] >= plan.total_cap
+        for cap in plan.time_caps:
+            before = state.decided_us[profile, cap.count - 1]
+            blocked |= (before != 0) & (at_us - before < cap.window_us)
+        for view_cap in plan.view_caps:
+            decided = state.decided_us[profile, view_cap.count - 1] != 0
+            blocked |= decided & (views - state.decided_views[profile, view_cap.count - 1] < view_cap.views)
+        if plan.competes:
+            acted_us = self._state.acted_us[profile]
+            near = (at_us - acted_us < self._project.gap_us) | (views - self._state.acted_views[profile] < self._project.gap_views)
+            blocked |= (acted_us != 0) & near
+        blocked &= silent
+        np.add.at(state.occasions, profile[blocked], np.uint32(1))
+        return events[~blocked]
+
+    def _find_stops(self, plan: Plan) -> None:
+        rule, batch = plan.rule, self._batch
+        stopping = batch.named(rule.unless) if rule.unless else None
+        if stopping is None:
+            return
+        events = np.flatnonzero(stopping)
+        np.maximum.at(self._state.rules[plan.index].stopped_us, batch.profile[events], batch.received_us[events])
+        if rule.timer is not None:
+            self._steps.add(events[self._due[batch.profile[events]] != _NEVER_US], _STOP, plan)
+
+    def _with_views(self, steps: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+        """Count page views: between the steps of profiles that have some, at once for all others."""
+        profile = self._batch.profile
+        stepping = np.zeros(self._profiles, dtype=np.bool_)
+        stepping[profile[[event for event, _, _ in steps]] if steps else []] = True
+        self._state.views += np.where(stepping, 0, self._views_added)
+        between = self._views[stepping[profile[self._views]]]
+        return sorted([*steps, *((event, _VIEW, 0) for event in between.tolist())], key=lambda step: step[:2]) if len(between) else steps
+
+
+def take_steps(batch: Batch, project: Project, plans: Sequence[Plan], state: State, deciding: Deciding) -> None:
+    """Take the steps of the batch."""
+    if not batch.events.num_rows:
+        return
+    reader = Reader(batch.events)
+    for event, what, rule in Finder(batch, project, plans, state).find():
+        profile, at_us = int(batch.profile[event]), int(batch.received_us[event])
+        if what == _FIRE:
+            deciding.fire(profile, at_us)
+        elif what == _VIEW:
+            state.views[profile] += 1
+        elif what == _STOP:
+            deciding.stop(plans[rule], profile)
+        else:
+            plan = plans[rule]
+            holds = plan.condition == ALWAYS or bool(batch.truth[event, plan.condition])
+            deciding.observe(plan, Step(profile, at_us, event), holds, partial(reader.read, event, plan.names))
+
+
+def _column(events: pa.RecordBatch, name: str) -> pa.Array:
+    return events.column(events.schema.get_field_index(name))

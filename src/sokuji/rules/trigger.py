@@ -1,0 +1,108 @@
+"""The event behind a decision: read from the batch, or held in the profile's row until a timer is due."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from msgspec import Struct
+from numpy.typing import NDArray
+
+HELD_BYTES = 224  # ids and zone of the event that armed a timer
+HELD_FIELD_BYTES = 96  # each template field of it; what is longer counts as not there
+_JSON_COLUMNS = ("properties", "context")
+
+
+class Trigger(Struct, frozen=True, array_like=True):
+    """The event that triggered a rule, as far as a decision needs it."""
+
+    dataset: str
+    source: str
+    message_id: str
+    visitor_id: str | None
+    user_id: str | None
+    zone: str | None  # the visitor's, as the event's context names it
+    values: dict[str, Any]  # what the template fields hold, as JSON has it
+
+
+class Reader:
+    """Reads triggers out of one batch of events."""
+
+    def __init__(self, events: pa.RecordBatch) -> None:
+        self._columns = {name: events.column(place) for place, name in enumerate(events.schema.names)}
+        self._objects: dict[tuple[str, int], Any] = {}
+
+    def read(self, row: int, fields: Sequence[str]) -> Trigger:
+        """The event in `row` with the values of `fields`."""
+        dataset, source, message_id, visitor_id, user_id = (
+            self._columns[name][row].as_py() for name in ("dataset", "source", "message_id", "visitor_id", "user_id")
+        )
+        zone = _member(self._object("context", row), "timezone")
+        values = {field: _plain(self._value(field, row)) for field in fields}
+        return Trigger(dataset, source, message_id, visitor_id, user_id, zone if isinstance(zone, str) else None, values)
+
+    def _value(self, field: str, row: int) -> Any:
+        head, _, rest = field.partition(".")
+        if field in self._columns:
+            return self._columns[field][row].as_py()
+        if head in _JSON_COLUMNS:
+            return _path(self._object(head, row), rest)
+        if head in self._columns:
+            return _path(self._columns[head][row].as_py(), rest)
+        properties = self._object("properties", row)
+        whole = _member(properties, field)
+        return _path(properties, field) if whole is None else whole
+
+    def _object(self, column: str, row: int) -> Any:
+        key = (column, row)
+        if key not in self._objects:
+            self._objects[key] = _decoded(self._columns[column][row].as_py())
+        return self._objects[key]
+
+
+def hold(trigger: Trigger, into: NDArray[np.uint8]) -> int:
+    """Write the trigger to `into` and return its length in bytes; 0 when its ids alone are longer than there is room for.
+
+    A field's value that is longer than `HELD_FIELD_BYTES` is left out, as if the event did not have it.
+    """
+    values = {field: value for field, value in trigger.values.items() if len(msgspec.json.encode({field: value})) <= HELD_FIELD_BYTES}
+    encoded = msgspec.json.encode(msgspec.structs.replace(trigger, values=values))
+    if len(encoded) > len(into):
+        return 0
+    into[: len(encoded)] = np.frombuffer(encoded, dtype=np.uint8)
+    return len(encoded)
+
+
+def held(from_: NDArray[np.uint8], length: int) -> Trigger:
+    """The trigger that `hold` wrote."""
+    return msgspec.json.decode(from_[:length].tobytes(), type=Trigger)
+
+
+def _path(value: Any, path: str) -> Any:
+    for name in path.split(".") if path else ():
+        value = _member(value, name)
+    return value
+
+
+def _member(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
+
+
+def _decoded(text: str | None) -> Any:
+    try:
+        return None if text is None else msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):  # whatever it is, it has none of the fields
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON has it: what has no place there, such as NaN, is as good as NULL."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    return msgspec.to_builtins(value)
