@@ -87,7 +87,7 @@ class DeltaLake(Lake):
             "delta.deletedFileRetentionDuration": f"interval {seconds} seconds",
             "delta.enableExpiredLogCleanup": "false",  # it would delete versions that time travel needs: see _clean_log
         }
-        with _lake_errors(ref):
+        with _lake_errors(ref), shared(self._lock):
             DeltaTable.create(
                 str(folder),
                 with_day(stored(schema.empty_table().to_reader()), day_of).schema,
@@ -233,10 +233,7 @@ class DeltaLake(Lake):
             self._idle[ref] = (_Version.of(self._folder(ref), table.version()), table)
 
     def _open(self, ref: Ref) -> DeltaTable:
-        try:
-            return DeltaTable(str(self._folder(ref)))
-        except TableNotFoundError as error:
-            raise NotFoundError(f"table {ref} is not in the lake") from error
+        return DeltaTable(str(self._folder(ref)))
 
     def _at(self, ref: Ref, at: dt.datetime) -> DeltaTable:
         if at < dt.datetime.now(dt.UTC) - self._retention:
@@ -346,7 +343,7 @@ def _lake_errors(ref: Ref) -> Iterator[None]:
         yield
     except CommitFailedError as error:
         raise _changed(ref) from error
+    except (TableNotFoundError, FileNotFoundError) as error:
+        raise NotFoundError(f"table {ref} is not in the lake") from error
     except DeltaError as error:
         raise LakeError(f"table {ref}: {error}") from error
-    except FileNotFoundError as error:
-        raise NotFoundError(f"table {ref} is not in the lake") from error
