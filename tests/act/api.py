@@ -30,7 +30,8 @@ MASTER = Secret(b"a secret for tests, 32 bytes ...")
 ANY_PORT = ActSettings(port=0)
 PROOF = "the proof of the visitor who is called VISITOR"
 VISITOR = visitor_id_of(PROOF)
-POPUP: dict[str, Any] = {"type": "popup", "content": {"title": "Three looked at", "text": "10 % off today", "button": "Take it"}}
+POPUP: dict[str, Any] = {"kind": "popup", "title": "Three looked at", "body": "10 % off today", "button": "Take it", "link": "/offer"}
+HOUR_US = 3_600_000_000
 
 _numbers = itertools.count(1)
 
@@ -47,7 +48,20 @@ def row(
 ) -> dict[str, Any]:
     """A decision as a row of the log, `name` its id; `fields` change or add to its properties."""
     now = now_us() if at is None else at
-    decided = {"rule": "three_items", "arm": "a", "control": False, "action": POPUP, "trigger_message_id": "m1"}
+    decided = {
+        "rule": "three_items",
+        "reason": "event",
+        "suppressed": False,
+        "arm": "a",
+        "control": False,
+        "holdout": False,
+        "action": POPUP,
+        "at_us": now,
+        "expires_us": now + HOUR_US,
+        "trigger_id": "m1",
+        "profile": visitor or user,
+        "occasions": 1,
+    }
     return {
         "dataset": dataset,
         "source": "sokuji",

@@ -13,7 +13,7 @@ import pytest
 
 from sokuji.act.settings import ActSettings
 from sokuji.act.token import visitor_id_of
-from tests.act.api import ANY_PORT, MASTER, PROOF, VISITOR, Api, Stream, acting, append, row
+from tests.act.api import ANY_PORT, MASTER, POPUP, PROOF, VISITOR, Api, Stream, acting, append, row
 
 pytestmark = pytest.mark.e2e
 
@@ -116,7 +116,7 @@ class TestTokens:
 
 class TestPull:
     def test_a_visitor_sees_their_own_decisions_and_no_others(self, api: Api) -> None:
-        mine = row(name="mine", arm="b", expires_at="2100-01-01T00:00:00Z")
+        mine = row(name="mine", arm="b", expires_us=4102444800000000)
         append(api.log, mine, row("someone", name="theirs"), row(dataset="mobile", name="elsewhere"))
         eventually(lambda: ids(api), ["mine"])
         [action] = api.get("/v1/actions").json["actions"]
@@ -125,7 +125,7 @@ class TestPull:
             "rule": "three_items",
             "arm": "b",
             "action": json.loads(mine["properties"])["action"],
-            "trigger_message_id": "m1",
+            "trigger_id": "m1",
             "expires_at": "2100-01-01T00:00:00.000Z",
             "cursor": "0",
         }
@@ -138,15 +138,15 @@ class TestPull:
     def test_control_webhooks_and_functions_are_not_for_pages(self, api: Api) -> None:
         append(
             api.log,
-            row(control=True, rule="r1"),
-            row(action={"type": "webhook", "content": {"url": "https://x.example/"}}, rule="r2"),
-            row(action={"type": "function", "content": {"name": "f"}}, rule="r3"),
+            row(action=None, rule="r1"),
+            row(action={"kind": "webhook", "url": "https://x.example/", "body": {}}, rule="r2"),
+            row(action={"kind": "call", "function": "f", "arguments": {}}, rule="r3"),
             row(name="d-last", rule="r4"),
         )
         eventually(lambda: ids(api), ["d-last"])
 
     def test_expired_and_superseded_ones_are_gone(self, api: Api) -> None:
-        append(api.log, row(name="old"), row(rule="r2", expires_at=1), row(name="new"), row(name="r3", rule="r3"))
+        append(api.log, row(name="old"), row(rule="r2", expires_us=1), row(name="new"), row(name="r3", rule="r3"))
         eventually(lambda: ids(api), ["new", "r3"])
 
     def test_a_page_goes_on_where_it_was(self, api: Api) -> None:
@@ -158,8 +158,8 @@ class TestPull:
             assert ids(api, after=after) == ["a", "b"]
 
     def test_a_row_that_makes_no_sense_stops_nothing(self, api: Api) -> None:
-        broken = [row(properties=text) for text in ("{}", "[]", '{"rule": "r", "action": 7}', '{"rule": "r", "action": {}}')]
-        append(api.log, *broken, row(name="good"))
+        broken = [row(properties=text) for text in ("{}", "[]", "7", '{"rule": "r"}')]
+        append(api.log, *broken, row(rule=None), row(action=7), row(expires_us="soon"), row(name="good"))
         eventually(lambda: ids(api), ["good"])
 
     def test_what_was_decided_before_the_start_is_found(self, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ class TestPull:
             assert ids(api) == ["before"]
 
     def test_memory_is_bounded_and_the_oldest_go(self, tmp_path: Path) -> None:
-        large = {"type": "popup", "content": {"text": "x" * 100_000}}
+        large = {"kind": "popup", "title": "x" * 100_000}
         with acting(
             tmp_path, ActSettings(port=0, memory_mib=1), rows=[row(name=f"d-{n}", rule=f"r{n}", action=large) for n in range(30)]
         ) as api:
@@ -190,10 +190,10 @@ class TestEligibility:
 
     def test_each_obstacle_has_a_name(self, api: Api) -> None:
         append(
-            api.log, row(name="old"), row(name="late", rule="r2", expires_at=1), row(name="none", rule="r3", control=True), row(name="new")
+            api.log, row(name="old"), row(name="late", rule="r2", expires_us=1), row(name="none", rule="r3", action=None), row(name="new")
         )
         eventually(lambda: self.check(api, "new"), {"eligible": True, "reason": None})
-        for decision, reason in [("old", "superseded"), ("late", "expired"), ("none", "control"), ("nonsense", "unknown")]:
+        for decision, reason in [("old", "superseded"), ("late", "expired"), ("none", "no_action"), ("nonsense", "unknown")]:
             assert self.check(api, decision) == {"eligible": False, "reason": reason}
 
     def test_anothers_decision_is_as_unknown_as_none(self, api: Api) -> None:
@@ -232,8 +232,9 @@ class TestStream:
 
     def test_an_action_is_one_line_however_it_was_written(self, api: Api, opened: Opened) -> None:
         stream = opened(api, api.token())
-        append(api.log, row(properties=json.dumps({"rule": "r", "action": {"type": "popup", "content": {"text": "a\n\nid: 7"}}}, indent=2)))
-        assert json.loads(stream.next()["data"])["action"]["content"]["text"] == "a\n\nid: 7"
+        written = row(action=POPUP | {"title": "a\n\nid: 7"})
+        append(api.log, written | {"properties": json.dumps(json.loads(written["properties"]), indent=2)})
+        assert json.loads(stream.next()["data"])["action"]["title"] == "a\n\nid: 7"
 
     def test_it_beats_while_nothing_happens(self, tmp_path: Path, opened: Opened) -> None:
         with acting(tmp_path, ActSettings(port=0, heartbeat_seconds=0.05)) as api:
@@ -261,7 +262,7 @@ class TestStream:
             assert again.response.status == 200
 
     def test_a_client_that_does_not_read_is_let_go(self, tmp_path: Path, opened: Opened) -> None:
-        large = {"type": "popup", "content": {"text": "x" * 50_000}}
+        large = {"kind": "popup", "title": "x" * 50_000}
         with acting(tmp_path) as api:
             stream = opened(api, api.token())
             for number in range(20):

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 import pyarrow as pa
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from sokuji.errors import SokujiError
 
 logger = logging.getLogger(__name__)
 
-DECIDED, SHOWN, CLICKED, CLOSED = "action_decided", "action_shown", "action_clicked", "action_closed"
-"""The events of an action's life. The last three come from the page, as track events with the property `decision_id`."""
-
-WEBHOOK, FUNCTION = "webhook", "function"
-"""The types of action that are carried out by the platform; every other type is for the visitor's page."""
+DECIDED = "action_decided"
+WEBHOOK, CALL = "webhook", "call"
+"""The kinds of action that are carried out by the platform; every other kind is for the visitor's page."""
 
 
 class Audience(NamedTuple):
@@ -30,23 +28,20 @@ class Audience(NamedTuple):
     id: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Decision:
-    """One row of the log. `action` is a JSON object with `type` and `content`; times are microseconds UTC."""
+class Decision(Struct, frozen=True, kw_only=True, eq=False):
+    """One row of the log. Times are microseconds UTC."""
 
     offset: int
     id: str
     dataset: str
     visitor_id: str | None
     user_id: str | None
-    decided_at: int
     rule: str
-    arm: str
-    control: bool  # the arm that gets no action
-    type: str
-    action: Raw
-    trigger_message_id: str | None
-    expires_at: int | None
+    arm: str | None
+    action: Mapping[str, Any] | None  # what is to be done, its "kind" among it; None for the control arm and the holdout
+    at_us: int
+    expires_us: int
+    trigger_id: str  # the message that led to it
 
     @property
     def audiences(self) -> list[Audience]:
@@ -59,13 +54,18 @@ class Decision:
         return found
 
     @property
-    def for_page(self) -> bool:
-        """Whether a visitor's page is to carry it out."""
-        return not self.control and self.type not in {WEBHOOK, FUNCTION}
+    def kind(self) -> str | None:
+        """What is to be done; None: nothing."""
+        return None if self.action is None else str(self.action.get("kind"))
 
-    def expired(self, now_us: int) -> bool:
+    @property
+    def is_for_page(self) -> bool:
+        """Whether a visitor's page is to carry it out."""
+        return self.kind not in {None, WEBHOOK, CALL}
+
+    def is_expired(self, now_us: int) -> bool:
         """Whether it is too late for it."""
-        return self.expires_at is not None and self.expires_at <= now_us
+        return self.expires_us <= now_us
 
     def message(self) -> dict[str, Any]:
         """What a page is told of it."""
@@ -74,96 +74,41 @@ class Decision:
             "rule": self.rule,
             "arm": self.arm,
             "action": self.action,
-            "trigger_message_id": self.trigger_message_id,
-            "expires_at": None if self.expires_at is None else iso(self.expires_at),
+            "trigger_id": self.trigger_id,
+            "expires_at": iso(self.expires_us),
         }
-
-
-class Row(NamedTuple):
-    """The columns that a decision is made of, as they are in the log."""
-
-    offset: int
-    event_time: int
-    message_id: str
-    dataset: str
-    visitor_id: str | None
-    user_id: str | None
-    properties: str | None
 
 
 class MalformedDecisionError(SokujiError):
     """A row of the decisions log cannot be understood: whoever wrote it has a defect."""
 
-    def __init__(self, row: Row, cause: Exception) -> None:
+    def __init__(self, row: Mapping[str, Any], cause: Exception) -> None:
         super().__init__(
-            f"decision {row.message_id!r} at offset {row.offset} has the properties {row.properties!r}: {cause}; "
-            'expected {"rule", "action": {"type", "content"}, ...}'
+            f"decision {row['id']!r} at offset {row['offset']} has the properties {row['properties']!r}: {cause}; "
+            'expected {"rule", "arm", "action", "at_us", "expires_us", "trigger_id"}'
         )
         self.row = row
 
 
-class _Action(Struct):
-    type: str
-
-
-class _Properties(Struct):
-    rule: str
-    action: Raw
-    arm: str = ""
-    control: bool = False
-    trigger_message_id: str | None = None
-    expires_at: datetime | int | None = None  # ISO 8601, or microseconds
-
-
-_PROPERTIES = msgspec.json.Decoder(_Properties)
-_ACTION = msgspec.json.Decoder(_Action)
+_COLUMNS = {"id": "message_id", "dataset": "dataset", "visitor_id": "visitor_id", "user_id": "user_id", "properties": "properties"}
 
 
 def decisions(batch: pa.RecordBatch, offset: int) -> list[Decision | MalformedDecisionError]:
     """The decisions among rows `offset` and following, an error in the place of each that cannot be understood."""
-    # By columns: a row as a dict of Python objects costs 20 us.
-    columns = {
-        name: batch.column(name).to_pylist() for name in ("event_name", "message_id", "dataset", "visitor_id", "user_id", "properties")
-    }
-    times = batch.column("event_time").cast(pa.int64()).to_pylist()
+    # By columns: a row of all columns as a dict of Python objects costs 20 us.
+    columns = {name: batch.column(column).to_pylist() for name, column in _COLUMNS.items()}
     found: list[Decision | MalformedDecisionError] = []
-    for index, name in enumerate(columns["event_name"]):
-        if name != DECIDED:
+    for index, event in enumerate(batch.column("event_name").to_pylist()):
+        if event != DECIDED:
             continue
-        row = Row(offset + index, times[index], *(columns[name][index] for name in Row._fields[2:]))
+        row = {"offset": offset + index} | {name: values[index] for name, values in columns.items()}
         try:
-            found.append(_decision(row))
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            found.append(msgspec.convert(msgspec.json.decode(row["properties"] or "{}") | row, Decision))
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:  # TypeError: not an object
             problem = MalformedDecisionError(row, error)
             logger.error(str(problem))  # noqa: TRY400 - it is the row that is wrong
             found.append(problem)
     return found
-
-
-def _decision(row: Row) -> Decision:
-    properties = _PROPERTIES.decode(row.properties or "{}")
-    expires = properties.expires_at
-    return Decision(
-        offset=row.offset,
-        id=row.message_id,
-        dataset=row.dataset,
-        visitor_id=row.visitor_id,
-        user_id=row.user_id,
-        decided_at=row.event_time,
-        rule=properties.rule,
-        arm=properties.arm,
-        control=properties.control,
-        type=_ACTION.decode(properties.action).type,
-        action=Raw(msgspec.json.format(bytes(properties.action), indent=-1)),  # on one line, as streams need it
-        trigger_message_id=properties.trigger_message_id,
-        expires_at=_microseconds(expires) if isinstance(expires, datetime) else expires,
-    )
-
-
-def _microseconds(time: datetime) -> int:
-    if time.tzinfo is None:
-        time = time.replace(tzinfo=UTC)
-    return round(time.timestamp() * 1_000_000)
 
 
 def iso(time_us: int) -> str:

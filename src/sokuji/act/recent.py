@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import deque
 from typing import Literal
 
+import msgspec
+
 from sokuji.act.decision import Audience, Decision
 
-# A decision's objects and its places in the tables, beside its text (measured: 1.0 KiB).
+# A decision's objects and its places in the tables, beside its action.
 _OVERHEAD_BYTES = 1024
 
-Obstacle = Literal["unknown", "control", "expired", "superseded", "ineligible"]
+Obstacle = Literal["unknown", "no_action", "expired", "superseded", "ineligible"]
 """Why a decision is not to be shown."""
 
 
@@ -22,7 +24,7 @@ class Recent:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._all: deque[Decision] = deque()
+        self._all: deque[tuple[Decision, int]] = deque()  # with its bytes, oldest first
         self._bytes = 0
         self._by_id: dict[str, Decision] = {}
         self._last: dict[Audience, dict[str, Decision]] = {}  # by rule
@@ -34,13 +36,16 @@ class Recent:
         """Add the next decision of the log; False if one with its id is there already."""
         if decision.id in self._by_id:
             return False
-        self._all.append(decision)
+        size = _OVERHEAD_BYTES + len(msgspec.json.encode(decision.action))
+        self._all.append((decision, size))
         self._by_id[decision.id] = decision
         for audience in decision.audiences:
             self._last.setdefault(audience, {})[decision.rule] = decision
-        self._bytes += _size(decision)
+        self._bytes += size
         while self._bytes > self._bytes_max:
-            self._forget(self._all.popleft())
+            oldest, size = self._all.popleft()
+            self._bytes -= size
+            self._forget(oldest)
         return True
 
     def deliverable(self, audience: Audience, after: int, now_us: int) -> list[Decision]:
@@ -48,7 +53,7 @@ class Recent:
         found = [
             decision
             for decision in self._last.get(audience, {}).values()
-            if decision.offset > after and decision.for_page and not decision.expired(now_us)
+            if decision.offset > after and decision.is_for_page and not decision.is_expired(now_us)
         ]
         return sorted(found, key=lambda decision: decision.offset)
 
@@ -57,16 +62,15 @@ class Recent:
         decision = self._by_id.get(decision_id)
         if decision is None or audience not in decision.audiences:
             return None, "unknown"  # the same answer for another's decision: ids tell nothing
-        if not decision.for_page:
-            return decision, "control"
-        if decision.expired(now_us):
+        if not decision.is_for_page:
+            return decision, "no_action"
+        if decision.is_expired(now_us):
             return decision, "expired"
         if self._last[audience].get(decision.rule) is not decision:
             return decision, "superseded"
         return decision, None
 
     def _forget(self, decision: Decision) -> None:
-        self._bytes -= _size(decision)
         del self._by_id[decision.id]
         for audience in decision.audiences:
             rules = self._last[audience]
@@ -74,7 +78,3 @@ class Recent:
                 del rules[decision.rule]
             if not rules:
                 del self._last[audience]
-
-
-def _size(decision: Decision) -> int:
-    return _OVERHEAD_BYTES + len(bytes(decision.action))

@@ -101,7 +101,7 @@ class Streams:
     def publish(self, decisions: Sequence[Decision]) -> None:
         """Hand new decisions to the streams they are for."""
         for decision in decisions:
-            for audience in decision.audiences if decision.for_page else ():
+            for audience in decision.audiences if decision.is_for_page else ():
                 for client in self._clients.get(audience, ()):
                     if len(client.queue) >= self._settings.queue_decisions:
                         client.end = "slow"
@@ -135,7 +135,7 @@ class Streams:
         now = self._clock()
         if self._recent.obstacle(decision.id, audience, now)[1] is not None:  # expired or superseded while it waited
             return b""
-        self._metrics.streamed((now - decision.decided_at) / 1_000_000)
+        self._metrics.streamed((now - decision.at_us) / 1_000_000)
         return b"id: %d\nevent: action\ndata: %b\n\n" % (decision.offset, msgspec.json.encode(decision.message()))
 
 

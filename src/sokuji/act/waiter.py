@@ -103,9 +103,9 @@ class Waiter:
 
     def _keep(self, decisions: Sequence[Decision]) -> None:
         for decision in decisions:
-            if decision.trigger_message_id is None or not decision.for_page:
+            if not decision.is_for_page:
                 continue
-            message = (decision.dataset, decision.trigger_message_id)
+            message = (decision.dataset, decision.trigger_id)
             self._kept.setdefault(message, []).append(decision)
             for waiting in self._waiting.get(message, ()):
                 _finish(waiting)
