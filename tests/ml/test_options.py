@@ -112,7 +112,7 @@ def test_what_is_wrong_is_named_with_what_is_allowed(given: dict[str, Any], word
         ({"model_type": "dnn_classifier"}, ["'dnn_classifier' is not supported yet", "KMEANS"]),
         ({"model_type": "linear_reg", "num_trials": 10}, ["NUM_TRIALS", "hyperparameter tuning"]),
         ({"model_type": "linear_reg", "kms_key_name": "k"}, ["KMS_KEY_NAME"]),
-        ({"model_type": "linear_reg", "warm_start": True}, ["WARM_START is True", "only False"]),
+        ({"model_type": "linear_reg", "calculate_p_values": True}, ["CALCULATE_P_VALUES is True", "only False"]),
         (
             {"model_type": "boosted_tree_regressor", "category_encoding_method": "target_encoding"},
             ["'target_encoding'", "'LABEL_ENCODING' or 'ONE_HOT_ENCODING'"],

@@ -54,6 +54,7 @@ class TrainingTask:
     labels: tuple[Field, ...]  # empty for KMEANS, else one
     training: pa.Table
     evaluation: pa.Table | None = None  # None when the data was not split
+    start: Trained | None = None  # WARM_START: the model to go on from, of the same type, features and label
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Iteration:
     learning_rate: float | None
     duration_ms: int
     clusters: tuple[Cluster, ...] = ()
+    run: int = 0  # WARM_START counts it up
 
 
 def stalled(losses: Sequence[float], min_rel_progress: float) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sokuji.ml import evaluation, metrics
 from sokuji.ml.artefact import save
 from sokuji.ml.base import Iteration, Trained, TrainingTask
 from sokuji.ml.functions.anomalies import keep_distances
-from sokuji.ml.functions.base import BATCH_ROWS
+from sokuji.ml.functions.base import BATCH_ROWS, load
 from sokuji.ml.functions.predict import output_columns
 from sokuji.ml.inputs import read_labels
 from sokuji.ml.options import CLASSIFIERS, KMEANS, At, effective
@@ -60,10 +61,15 @@ class CreateModel:
         if exists and statement.parent.create_mode == ResolvedCreateStatementEnums.CREATE_IF_NOT_EXISTS:
             return Result((), message=f"Model {ref} exists already; nothing was done.")
         at = _places(statement, queries)
-        model_type, options = effective(queries.option_values(statement.option_list), at)
+        given = queries.option_values(statement.option_list)
+        before = self._store.get(ref) if exists and given.get("warm_start") is True else None
+        model_type, options = effective(given, at, None if before is None else before.options)
         _refuse_unsupported(statement)
         started = time.monotonic()
         task = _task(queries.run_query(statement.output_column_list, statement.query), model_type, options, at)
+        if options.get("warm_start"):
+            with at("warm_start"):
+                task = replace(task, start=_start(ref, task, before))
 
         def follow(iteration: Iteration) -> None:
             queries.check()
@@ -188,6 +194,20 @@ def _task(result: Result, model_type: str, options: dict[str, Any], at: At) -> T
     return TrainingTask(model_type, options, features, labels, parts.training, parts.evaluation)
 
 
+def _start(ref: Ref, task: TrainingTask, before: ModelVersion | None) -> Trained:
+    """The model that WARM_START goes on from: the champion, which must have seen the same columns."""
+    if before is None:
+        raise SqlError(f"option WARM_START goes on from a model that is there, and {ref} is not; leave it out")
+    was = before.signature
+    if (was.model_type, was.inputs, was.labels) != (task.model_type, task.features, task.labels):
+        listed = ", ".join(f"{field.name} {field.type}" for field in (*was.inputs, *was.labels))
+        raise SqlError(f"option WARM_START needs the model type and the columns {ref} was trained on: {was.model_type} of {listed}")
+    clusters = before.options.get("num_clusters")
+    if clusters != task.options.get("num_clusters"):
+        raise SqlError(f"option NUM_CLUSTERS is {task.options['num_clusters']}, and {ref}, which WARM_START goes on from, has {clusters}")
+    return load(before).trained
+
+
 def _column(fields: dict[str, Field], option: str, name: str, kinds: frozenset[Kind] = frozenset(Kind)) -> Field:
     if name.lower() not in fields:
         listed = ", ".join(field.name for field in fields.values())
@@ -238,8 +258,9 @@ def _evaluate(task: TrainingTask, predictor: Predictor, folder: Path) -> metrics
 
 def _message(version: ModelVersion, trained: Trained, task: TrainingTask, seconds: float) -> str:
     evaluated = "" if task.evaluation is None else f", evaluated on {task.evaluation.num_rows}"
+    iterations = trained.history[-1].iteration + 1
     serving = version.serving if not version.serving_reason else f"{version.serving} ({version.serving_reason})"
     return (
         f"Model {version.signature.ref} version {version.version} ({trained.model_type}): "
-        f"trained on {task.training.num_rows} rows{evaluated}, {len(trained.history)} iterations, {seconds:.1f} s; served by {serving}."
+        f"trained on {task.training.num_rows} rows{evaluated}, {iterations} iterations, {seconds:.1f} s; served by {serving}."
     )

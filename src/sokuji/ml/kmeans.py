@@ -162,16 +162,9 @@ class _Sums:
         return np.asarray(np.maximum(around, 0))
 
 
-def fit(
-    design: Design, options: Mapping[str, Any], chosen: npt.NDArray[np.bool_] | None, progress: Progress
-) -> tuple[KMeans, tuple[Iteration, ...]]:
-    """Cluster the rows. `chosen` marks the first centroids of KMEANS_INIT_METHOD = 'CUSTOM'.
-
-    Raises:
-        ModelError: fewer rows than clusters, or `chosen` marks another number of rows than there are clusters.
-    """
-    cosine = options["distance_type"] == "COSINE"
-    centroids = _first_centroids(design, options["num_clusters"], options["kmeans_init_method"], chosen)
+def fit(design: Design, options: Mapping[str, Any], first: Floats, progress: Progress) -> tuple[KMeans, tuple[Iteration, ...]]:
+    """Cluster the rows, from the centroids `first` [K, width] on."""
+    cosine, centroids = options["distance_type"] == "COSINE", first
     rows = _Rows.of(design, cosine=cosine)
     history: list[Iteration] = []
     for iteration in range(options["max_iterations"]):
@@ -251,7 +244,12 @@ def _count(labels: npt.NDArray[np.int64], codes: Codes, shape: tuple[int, int], 
     return np.asarray(pairs.reshape(clusters, size + 1)[:, :size], dtype=np.float64)
 
 
-def _first_centroids(design: Design, count: int, method: str, chosen: npt.NDArray[np.bool_] | None) -> Floats:
+def first_centroids(design: Design, count: int, method: str, chosen: npt.NDArray[np.bool_] | None) -> Floats:
+    """[K, width] by KMEANS_INIT_METHOD. `chosen` marks the rows of 'CUSTOM'.
+
+    Raises:
+        ModelError: fewer rows than clusters, or `chosen` marks another number of rows than there are clusters.
+    """
     if len(design) < count:
         raise ModelError(f"num_clusters is {count}, and there are only {len(design)} rows; lower num_clusters or give more rows")
     if chosen is not None:

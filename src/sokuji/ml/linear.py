@@ -110,6 +110,8 @@ def strategy(options: Mapping[str, Any], design: Design, *, logistic: bool) -> s
     Raises:
         ModelError: the normal equation cannot do what is asked.
     """
+    if options["warm_start"]:  # equations have nothing to start from
+        return BATCH_GRADIENT_DESCENT
     asked = options["optimize_strategy"]
     if asked == NORMAL_EQUATION and (logistic or options["l1_reg"] > 0):
         raise ModelError("optimize_strategy NORMAL_EQUATION solves LINEAR_REG without l1_reg; use BATCH_GRADIENT_DESCENT")
@@ -121,9 +123,15 @@ def strategy(options: Mapping[str, Any], design: Design, *, logistic: bool) -> s
 
 
 def fit(
-    training: Labelled, evaluation: Labelled | None, options: Mapping[str, Any], *, logistic: bool, progress: Progress
+    training: Labelled,
+    evaluation: Labelled | None,
+    options: Mapping[str, Any],
+    *,
+    logistic: bool,
+    progress: Progress,
+    start: Linear | None = None,
 ) -> tuple[Linear, tuple[Iteration, ...]]:
-    """Fit by the resolved `optimize_strategy` in `options`."""
+    """Fit by the resolved `optimize_strategy` in `options`; gradient descent goes on from `start`, or from 0."""
     free = _free_columns(training.design, dummy=options["category_encoding_method"] == "DUMMY_ENCODING")
     if options["optimize_strategy"] == NORMAL_EQUATION:
         started = time.perf_counter()
@@ -131,7 +139,9 @@ def fit(
         history = [Iteration(0, *_losses(estimator, training, evaluation), None, _milliseconds(started))]
         progress(history[0])
         return estimator, tuple(history)
-    return _descend(training, evaluation, options, free, logistic=logistic, progress=progress)
+    outputs = training.targets.shape[1]
+    first = start or Linear(np.zeros((training.design.width, outputs)), np.zeros(outputs), logistic)
+    return _descend(training, evaluation, options, free, first, progress=progress)
 
 
 def _free_columns(design: Design, *, dummy: bool) -> npt.NDArray[np.bool_]:
@@ -185,15 +195,13 @@ def _descend(
     evaluation: Labelled | None,
     options: Mapping[str, Any],
     free: npt.NDArray[np.bool_],
+    estimator: Linear,
     *,
-    logistic: bool,
     progress: Progress,
 ) -> tuple[Linear, tuple[Iteration, ...]]:
     """Batch gradient descent. Line search starts each iteration at twice the last rate and halves it until the objective falls."""
     search = options["learn_rate_strategy"] == "LINE_SEARCH"
     rate = options["ls_init_learn_rate"] if search else options["learn_rate"]
-    outputs = training.targets.shape[1]
-    estimator = Linear(np.zeros((training.design.width, outputs)), np.zeros(outputs), logistic)
     objective = _objective(estimator, training, options)
     history: list[Iteration] = []
     for number in range(options["max_iterations"]):

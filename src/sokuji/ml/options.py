@@ -128,7 +128,7 @@ OPTIONS = (
     Option("MAX_ITERATIONS", MODEL_TYPES, _number(int, 1), 20),
     Option("EARLY_STOP", MODEL_TYPES, _BOOL, True),
     Option("MIN_REL_PROGRESS", MODEL_TYPES, _number(float, 0), 0.01),
-    Option("WARM_START", GLM | {KMEANS}, _BOOL, False, only=(False,)),
+    Option("WARM_START", GLM | {KMEANS}, _BOOL, False),
     Option("DATA_SPLIT_METHOD", SUPERVISED, _choice("AUTO_SPLIT", "RANDOM", "CUSTOM", "SEQ", "NO_SPLIT"), "AUTO_SPLIT"),
     Option("DATA_SPLIT_EVAL_FRACTION", SUPERVISED, _number(float, 0, 1), 0.2),
     Option("DATA_SPLIT_COL", SUPERVISED, _COLUMN),
@@ -201,8 +201,10 @@ def anywhere(_: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def effective(given: Mapping[str, Any], at: At = anywhere) -> tuple[str, dict[str, Any]]:
+def effective(given: Mapping[str, Any], at: At = anywhere, before: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
     """The model type, and every option of that type with its effective value, by lower-case name.
+
+    `before` are the effective options of the model that WARM_START goes on from: they take the place of defaults.
 
     Raises:
         SqlError: the model type is missing, or an option or a value is not one BigQuery has.
@@ -211,7 +213,7 @@ def effective(given: Mapping[str, Any], at: At = anywhere) -> tuple[str, dict[st
     with at("model_type"):
         model_type = _model_type(given)
     table = {option.name: option for option in OPTIONS if model_type in option.types}
-    values = {option.name.lower(): option.default for option in table.values()}
+    values = {option.name.lower(): (before or {}).get(option.name.lower(), option.default) for option in table.values()}
     for name, value in given.items():
         if name.upper() == "MODEL_TYPE":
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,15 +12,19 @@ import pyarrow.compute as pc
 
 from sokuji.errors import ModelError
 from sokuji.ml import kmeans, linear, preprocessing, trees
-from sokuji.ml.base import FeatureInfo, Floats, Progress, Trained, TrainingTask
+from sokuji.ml.base import Estimator, FeatureInfo, Floats, Progress, Trained, TrainingTask
 from sokuji.ml.inputs import inputs, read_labels, read_numbers
-from sokuji.ml.linear import Labelled
+from sokuji.ml.kmeans import KMeans
+from sokuji.ml.linear import Labelled, Linear
 from sokuji.ml.preprocessing import Preprocessing
+from sokuji.ml.warm import carry_points, carry_weights
 from sokuji.types import Field, Kind
 
 _NUMBERS = {Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC}
 _CLASSES = {Kind.STRING, Kind.INT64, Kind.BOOL, Kind.FLOAT64}
 _FLOAT_CLASSES = 50
+
+E = TypeVar("E", bound=Estimator)
 
 
 def train(task: TrainingTask, progress: Progress = lambda _: None) -> Trained:
@@ -30,7 +34,11 @@ def train(task: TrainingTask, progress: Progress = lambda _: None) -> Trained:
         ModelError: the rows or the options cannot make a model.
         MissingExtraError: the model type needs a package that is not installed.
     """
-    return _TRAINERS[task.model_type](task, progress)
+    trained = _TRAINERS[task.model_type](task, progress)
+    if task.start is None:
+        return trained
+    before = task.start.history
+    return replace(trained, history=(*before, *(replace(iteration, run=before[-1].run + 1) for iteration in trained.history)))
 
 
 def _train_kmeans(task: TrainingTask, progress: Progress) -> Trained:
@@ -44,7 +52,11 @@ def _train_kmeans(task: TrainingTask, progress: Progress) -> Trained:
         options["num_clusters"] = kmeans.default_clusters(rows.num_rows) if chosen is None else int(chosen.sum())
     fitted, infos = preprocessing.fit(task.features, rows, standardize=options["standardize_features"])
     design = fitted.transform(fitted.read(rows))
-    estimator, history = kmeans.fit(design, options, chosen, progress)
+    if task.start is None:
+        first = kmeans.first_centroids(design, options["num_clusters"], options["kmeans_init_method"], chosen)
+    else:
+        first = carry_points(task.start.preprocessing, fitted, _estimator(task.start, KMeans).centroids)
+    estimator, history = kmeans.fit(design, options, first, progress)
     return Trained(task.model_type, options, fitted, estimator, (), history, infos)
 
 
@@ -54,8 +66,20 @@ def _train_linear(task: TrainingTask, progress: Progress) -> Trained:
     training = replace(data.training, targets=_indicators(data.training.targets, data.classes))
     evaluation = data.evaluation and replace(data.evaluation, targets=_indicators(data.evaluation.targets, data.classes))
     options = {**task.options, "optimize_strategy": linear.strategy(task.options, training.design, logistic=logistic)}
-    estimator, history = linear.fit(training, evaluation, options, logistic=logistic, progress=progress)
+    start = None
+    if task.start is not None:
+        if task.start.classes != data.classes:
+            raise ModelError(f"the label's values are {data.classes}, and the model WARM_START goes on from has {task.start.classes}")
+        before = _estimator(task.start, Linear)
+        start = Linear(*carry_weights(task.start.preprocessing, data.preprocessing, before.weights, before.intercept), logistic)
+    estimator, history = linear.fit(training, evaluation, options, logistic=logistic, progress=progress, start=start)
     return Trained(task.model_type, options, data.preprocessing, estimator, data.classes, history, data.infos)
+
+
+def _estimator(trained: Trained, kind: type[E]) -> E:
+    if not isinstance(trained.estimator, kind):
+        raise ModelError(f"WARM_START cannot go on from a {trained.model_type} model here")
+    return trained.estimator
 
 
 def _train_trees(task: TrainingTask, progress: Progress) -> Trained:

@@ -127,7 +127,7 @@ class TrainingInfo(_Description):
 
     def rows(self, trained: Trained, settings: Mapping[str, Any]) -> Iterable[tuple[Any, ...]]:  # noqa: ARG002
         for iteration in trained.history:
-            start = 0, iteration.iteration, iteration.loss  # run 0: WARM_START, which would count it up, is not supported
+            start = iteration.run, iteration.iteration, iteration.loss
             if iteration.clusters:
                 yield *start, iteration.learning_rate, iteration.duration_ms, _clusters(iteration)
             else:
