@@ -26,7 +26,7 @@ ANY_JSON = st.recursive(
     | st.integers()
     | st.floats()
     | TEXT
-    | st.sampled_from(["null", "", "cut \ud83d", "\udc00", "\ud83d\ude00 即時", "text " + "即" * 20, "nul \0"]),
+    | st.sampled_from(["null", "", "cut \ud83d", "\udc00", "\ud83d\ude00 即時", "nul \0"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
@@ -191,9 +191,12 @@ def row(event: dict[str, Any], **envelope: Any) -> dict[str, Any]:
         ({"type": "page", "anonymousId": " \t"}, "illegal_id", "anonymousId is ' \\t'"),
         ({"type": "page", "anonymousId": "\u3000", "userId": "u"}, "illegal_id", "anonymousId is '\\u3000'"),
         ({"type": "group", "userId": "u", "groupId": "undefined"}, "illegal_id", "groupId is 'undefined'"),
-        ({"type": "page", "userId": "u", "properties": "x" + "即" * 20}, "wrong_type", "expected an object"),
         ({"type": "page", "userId": "u", "timestamp": "0000-06-01T00:00:00Z"}, "bad_timestamp", "expected ISO 8601"),
-        ({"type": "track", "event": "e", "userId": "u", "timestamp": "0000-06-01T00:00:00Z"}, "bad_timestamp", "expected ISO 8601"),
+        (
+            {"type": "track", "event": "e", "messageId": "m", "userId": "u", "timestamp": "0000-06-01T00:00:00Z"},
+            "bad_timestamp",
+            "expected ISO 8601",
+        ),
         ({"type": "track", "event": "e", "userId": "u", "timestamp": 1_790_000_000}, "wrong_type", "at `$.timestamp`"),
         ({"type": "alias", "userId": "u"}, "missing_previous_id", "an alias call needs both previousId and userId"),
         ({"type": "alias", "userId": "u", "previousId": "NULL"}, "illegal_id", "previousId is 'NULL'"),
@@ -211,6 +214,12 @@ def test_a_bad_event_is_refused_with_a_reason_that_helps(event: object, code: st
     found = refusal(event)
     assert found.code == code
     assert reason in found.reason
+
+
+def test_a_refusal_may_quote_text_cut_inside_a_character() -> None:
+    request = parse_batch(b'{"batch": [{"type": "page", "userId": "u", "properties": "x' + "即".encode() * 20 + b'"}]}')
+    assert build(request) == []
+    assert request.refused[0].refusal == Refusal("wrong_type", 'properties is "x' + "即" * 12 + "\ufffd; expected an object")
 
 
 def test_what_looks_deep_and_is_not_is_taken() -> None:
