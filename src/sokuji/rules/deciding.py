@@ -87,12 +87,15 @@ class Deciding:
 
     def _attempt(self, plan: Plan, step: Step, read: Read) -> None:
         state = self._state.rules[plan.index]
+        edge = plan.rule.edge and plan.rule.timer is None  # a timer's edge was used up when it was armed
         reason = self._capped(plan, step) or self._crowded(plan, step) or self._unfit(plan, step, read)
         if reason is not None:
-            if plan.rule.edge and reason == "cap":
+            if edge and reason == "cap":
                 state.used[step.profile] = 1  # the rule's own wish: this occasion has passed. What others prevent is tried again.
             self._suppress(plan, step, reason, read)
             return
+        if edge:
+            state.used[step.profile] = 1
         self._count(plan, step)
         self._decide(plan, step, read())
 
@@ -131,8 +134,6 @@ class Deciding:
 
     def _count(self, plan: Plan, step: Step) -> None:
         state, row = self._state.rules[plan.index], step.profile
-        if plan.rule.edge:
-            state.used[row] = 1
         if plan.total_cap is not None:
             state.total[row] += 1
         if plan.time_caps or plan.view_caps:

@@ -1,0 +1,114 @@
+"""The engine against an oracle that takes one event at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sokuji.rules import banner, popup, quiet_hours, rule, schedule, webhook
+from sokuji.rules.decision import Decision
+from sokuji.rules.engine import Rules
+from sokuji.rules.spec import Actions, Project
+from tests.rules.oracle import Oracle, Outcome
+from tests.rules.stream import MINUTE_US, SECOND_US, START_US, Event, Worker, numbered
+
+NAMES = ("page", "cart", "buy", "search")
+CONDITIONS = ("rich", "new", "near")
+ACTIONS = (popup(title="Hello"), banner(title="Look"), webhook("https://shop.example/hook"))
+CAPS = ("1 per 10s", "2 per 30s", "3 per 1m", "1 per 2 views", "2 per 3 views", "1 ever", "3 ever")
+STEPS_US = (0, 1, SECOND_US, 5 * SECOND_US, 10 * SECOND_US - 1, 10 * SECOND_US, 30 * SECOND_US, 20 * MINUTE_US, 60 * MINUTE_US)
+
+
+@st.composite
+def rules(draw: st.DrawFn, name: str) -> Any:
+    edge, timed = draw(st.booleans()), draw(st.booleans())
+    condition = draw(st.sampled_from(CONDITIONS))
+    given: dict[str, Any] = {"when_becomes": condition} if edge else {"when": draw(st.sampled_from((condition, None)))}
+    on = draw(st.sampled_from((None, "page", "cart", ["page", "search"])))
+    if timed:
+        given |= {"after": draw(st.sampled_from(("5s", "10s", "1m"))), "unless": draw(st.sampled_from(("buy", ["buy", "cart"])))}
+        on = "page"
+    hours = draw(st.sampled_from((None, "00:10-01:00", "23:00-00:40")))
+    quiet = draw(st.sampled_from((False, quiet_hours("00:20-00:50"), quiet_hours("02:00-09:30", zone="visitor"))))
+    return rule(
+        name,
+        on=on,
+        do=draw(st.sampled_from(ACTIONS)),
+        at_most=draw(st.lists(st.sampled_from(CAPS), max_size=2)),
+        priority=draw(st.integers(0, 2)),
+        during=None if hours is None else schedule(hours=hours, days=draw(st.sampled_from(("fri", "thu-sat")))),
+        quiet=quiet,
+        **given,
+    )
+
+
+@st.composite
+def declared(draw: st.DrawFn) -> Actions:
+    gap_us, gap_views = draw(st.sampled_from((0, 5 * SECOND_US, 60 * SECOND_US))), draw(st.sampled_from((0, 0, 2)))
+    return Actions(
+        Project(gap_us=gap_us, gap_views=gap_views, holdout=0.3),
+        tuple(draw(rules(f"r{number}")) for number in range(draw(st.integers(1, 4)))),
+    )
+
+
+@st.composite
+def events(draw: st.DrawFn, *, backwards: bool = False) -> list[Event]:
+    steps = (*STEPS_US, -SECOND_US) if backwards else STEPS_US
+    at_us, made = START_US, []
+    for _ in range(draw(st.integers(0, 40))):
+        at_us += draw(st.sampled_from(steps))
+        made.append(
+            Event(
+                name=draw(st.sampled_from(NAMES)),
+                at_us=at_us,
+                profile=draw(st.sampled_from(("ann", "ann", "bob"))),
+                truth=frozenset(draw(st.lists(st.sampled_from(CONDITIONS), max_size=3))),
+                silent=draw(st.sampled_from((False, False, False, True))),
+                context=draw(st.sampled_from((None, {"timezone": "Asia/Tokyo"}))),
+            )
+        )
+    return numbered(made)
+
+
+def outcome(decision: Decision) -> Outcome:
+    return Outcome(
+        decision.rule, decision.profile, decision.reason, decision.suppressed, decision.at_us, decision.trigger_id, decision.occasions
+    )
+
+
+def cut(stream: Sequence[Event], places: Sequence[int]) -> list[Sequence[Event]]:
+    edges = [0, *sorted({place for place in places if place < len(stream)}), len(stream)]
+    return [stream[start:end] for start, end in zip(edges, edges[1:], strict=False) if start < end]
+
+
+@settings(max_examples=300, deadline=None)
+@given(declared(), events(backwards=True), st.lists(st.integers(1, 40), max_size=6))
+def test_decisions_are_those_of_one_event_at_a_time_wherever_batches_end(actions: Actions, stream: list[Event], places: list[int]) -> None:
+    oracle = Oracle(actions)
+    for event in stream:
+        oracle.take(event)
+    whole, parts = Worker(Rules(actions)), Worker(Rules(actions))
+    at_once = whole.decide(stream)
+    assert [outcome(decision) for decision in at_once] == oracle.outcomes
+    assert [decision for batch in cut(stream, places) for decision in parts.decide(batch)] == at_once
+    assert parts.rows == whole.rows
+
+
+@settings(max_examples=200, deadline=None)
+@given(declared(), events(), st.lists(st.integers(1, 40), max_size=6))
+def test_a_timer_decides_the_same_whether_time_or_the_next_event_finds_it_due(
+    actions: Actions, stream: list[Event], places: list[int]
+) -> None:
+    by_event, by_time = Worker(Rules(actions)), Worker(Rules(actions))
+    end_us = START_US + 10**9 * SECOND_US
+    expected = [*by_event.decide(stream), *by_event.due(end_us)]
+    found: list[Decision] = []
+    for batch in cut(stream, places):
+        found += by_time.due(batch[0].at_us)
+        found += by_time.decide(batch)
+    found += by_time.due(end_us)
+    assert sorted(found, key=lambda decision: decision.id) == sorted(expected, key=lambda decision: decision.id)
+    assert by_time.rows == by_event.rows
