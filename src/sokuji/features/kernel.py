@@ -1,0 +1,121 @@
+"""The kernel of a view: events into rows of state, and rows into features.
+
+    expressions = Expressions(view.expressions, schema)        # once
+    kernel = Kernel(view, expressions.types, vocabulary)
+    ...
+    evaluated, failed = expressions.evaluate(batch)             # for each batch of events
+    columns = kernel.columns(evaluated)
+    values = kernel.update(segment, profile_of_event, times_us, columns).batch()
+
+`segment` is `uint8[profiles, kernel.width]`: the rows of the profiles, or a slice of wider rows; its memory begins at a multiple of 8
+bytes, and so does each row. A row of zeros is a profile never seen. What comes out depends on the rows and the events in their order only.
+Needs the extra `realtime`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sokuji.errors import FeatureError
+from sokuji.features import values
+from sokuji.features.kernel_columns import EventColumns, event_columns
+from sokuji.features.kernel_loops import evaluate_all, update_all
+from sokuji.features.kernel_rows import Floats, State
+from sokuji.features.layout import layout
+from sokuji.features.program import Ints
+from sokuji.features.spec import ViewSpec
+from sokuji.features.vocabulary import Vocabulary
+from sokuji.types import Field, Type
+
+Segment = npt.NDArray[np.uint8]
+_WORD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Features as the kernel computed them, a row an event: `numbers` until somebody asks for columns."""
+
+    kernel: Kernel
+    numbers: Floats
+
+    def batch(self) -> pa.RecordBatch:
+        """A column a feature, in the types of `kernel.fields`."""
+        return self.kernel.decode(self.numbers)
+
+
+class Kernel:
+    """Computes one view. `width` is in bytes; another `fingerprint` means that rows written under it mean something else."""
+
+    def __init__(self, view: ViewSpec, types: Mapping[str, Type], vocabulary: Vocabulary) -> None:
+        """`types` has the type of each of `view.expressions`.
+
+        Raises:
+            FeatureError: an expression's type does not fit its function.
+        """
+        values.check(view, types)
+        self.view, self._types, self._vocabulary = view, types, vocabulary
+        self.layout = layout(view)
+        self.width, self.fingerprint = self.layout.width, self.layout.fingerprint
+        self.fields = tuple(Field(feature.name, values.result_type(feature.expression, types)) for feature in view.features)
+
+    def columns(self, evaluated: pa.RecordBatch) -> EventColumns:
+        """What the kernel reads of events; `evaluated` has a column for each of `view.expressions`, called by its text."""
+        return event_columns(evaluated, self.layout.filters, self.layout.columns, self._types, self._vocabulary)
+
+    def update(
+        self, segment: Segment, profile_of_event: npt.NDArray[np.int32], times_us: Ints, columns: EventColumns, *, want_values: bool = True
+    ) -> Values:
+        """Take events in, in their order, and give the features at each one: of its profile, after it.
+
+        `profile_of_event` says which row of `segment` an event belongs to. Without `want_values` the result has no rows, and it takes
+        half the time.
+        """
+        out = np.empty((len(times_us) if want_values else 0, self._settings["columns"]))
+        if len(times_us):
+            state, stride = self._state(segment)
+            rows, times = np.ascontiguousarray(profile_of_event, np.int32), np.ascontiguousarray(times_us, np.int64)
+            self._check_events(segment, rows, times, columns)
+            update_all(self.layout.program, state, stride, rows, times, columns.filters, columns.values, out)
+        return Values(self, out)
+
+    def finalize(self, segment: Segment, at_us: int | Ints) -> pa.RecordBatch:
+        """The features of each row for a reader at `at_us`, or at the row's own clock if that is later."""
+        out = np.empty((len(segment), self._settings["columns"]))
+        if len(segment):
+            state, stride = self._state(segment)
+            evaluate_all(self.layout.program, state, stride, np.broadcast_to(np.int64(at_us), len(segment)).copy(), out)
+        return self.decode(out)
+
+    def decode(self, numbers: Floats) -> pa.RecordBatch:
+        """Columns in the types of `fields` from the kernel's numbers."""
+        return values.decode(self.view, self.layout.outputs, self._types, numbers, self._vocabulary)
+
+    @property
+    def _settings(self) -> Any:
+        return self.layout.program.settings[0]
+
+    def _state(self, segment: Segment) -> tuple[State, int]:
+        """The memory from the first row to the last as one array of each kind, and the words from row to row."""
+        stride = segment.strides[0] if len(segment) > 1 else self.width
+        start = segment.__array_interface__["data"][0]
+        if segment.dtype != np.uint8 or segment.ndim != 2 or segment.shape[1] != self.width or segment.strides[1] != 1:
+            raise FeatureError(f"view {self.view.name}: a segment is uint8[profiles, {self.width}]; got {segment.dtype}{segment.shape}")
+        if stride % _WORD or start % _WORD:
+            raise FeatureError(f"view {self.view.name}: rows begin at multiples of {_WORD} bytes; they are {stride} apart from {start}")
+        flat = np.lib.stride_tricks.as_strided(segment[0], ((len(segment) - 1) * stride + self.width,), (1,))
+        return State(flat.view(np.int64), flat.view(np.float64), flat.view(np.int32), flat), stride // _WORD
+
+    def _check_events(self, segment: Segment, rows: npt.NDArray[np.int32], times: Ints, columns: EventColumns) -> None:
+        # Compiled code does not look whether a place exists.
+        if not len(rows) == len(times) == columns.filters.shape[1] == columns.values.shape[1]:
+            raise FeatureError(
+                f"view {self.view.name}: {len(rows)} profiles, {len(times)} times and columns of {columns.values.shape[1]} events"
+            )
+        if rows.min() < 0 or rows.max() >= len(segment):
+            raise FeatureError(f"view {self.view.name}: events are of rows {rows.min()} to {rows.max()}, the segment has {len(segment)}")

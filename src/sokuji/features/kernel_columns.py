@@ -1,0 +1,69 @@
+"""What events say, as the numbers the kernel reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sokuji.features.compiled import compiled
+from sokuji.features.kernel_rows import Floats
+from sokuji.features.layout import Column
+from sokuji.features.program import Ints
+from sokuji.features.vocabulary import Vocabulary
+from sokuji.types import Kind, Type
+
+
+class EventColumns(NamedTuple):
+    """One number an event for each filter (1: the event counts) and for each value (NaN: NULL)."""
+
+    filters: npt.NDArray[np.uint8]  # [filters, events]
+    values: Floats  # [columns, events]
+
+
+def event_columns(
+    batch: Any, filters: Sequence[str], columns: Sequence[Column], types: Mapping[str, Type], vocabulary: Vocabulary
+) -> EventColumns:
+    """The columns of a batch or table that has a column for each expression, called by the expression's text."""
+    events = batch.num_rows
+    chosen = np.empty((len(filters), events), np.uint8)
+    for place, sql in enumerate(filters):
+        chosen[place] = pc.fill_null(batch.column(sql), False).to_numpy(zero_copy_only=False)
+    values = np.empty((len(columns), events), np.float64)
+    for place, column in enumerate(columns):
+        values[place] = _numbers(batch.column(column.sql), types[column.sql], column.hashed, vocabulary)
+    return EventColumns(chosen, values)
+
+
+def _numbers(array: Any, type_: Type, hashed: bool, vocabulary: Vocabulary) -> Floats:
+    if type_.kind is not Kind.STRING:
+        found: Floats = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return found
+    return _hashes(array) if hashed else vocabulary.encode(array)
+
+
+def _hashes(array: Any) -> Floats:
+    """Hashes of strings as whole numbers below 2^53; NaN for NULL."""
+    if isinstance(array, pa.ChunkedArray):
+        return np.concatenate([np.empty(0), *map(_hashes, array.chunks)])
+    _, offsets, data = array.cast(pa.large_string()).buffers()
+    places = np.frombuffer(offsets, np.int64, len(array) + 1, array.offset * 8)
+    text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    found = np.empty(len(array))
+    _hash_all(places, text, found)
+    found[array.is_null().to_numpy(zero_copy_only=False)] = np.nan
+    return found
+
+
+@compiled
+def _hash_all(offsets: Ints, text: npt.NDArray[np.uint8], found: Floats) -> None:
+    """FNV-1a, folded to the 53 bits a float64 holds."""
+    for i in range(found.size):
+        hashed = np.uint64(0xCBF29CE484222325)
+        for place in range(offsets[i], offsets[i + 1]):
+            hashed = (hashed ^ np.uint64(text[place])) * np.uint64(0x100000001B3)
+        found[i] = np.float64((hashed ^ (hashed >> np.uint64(32))) & np.uint64(0x1FFFFFFFFFFFFF))

@@ -1,0 +1,180 @@
+"""What a declaration says, frozen: a view is named features, each an aggregate of events over one window, or computed from such.
+
+`declare.py` makes these from sentences; `layout.py` makes bytes and a program for the kernel from them.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sokuji.errors import FeatureError
+from sokuji.features.windows import Window
+
+
+class Function(enum.StrEnum):
+    """What is made of the events."""
+
+    COUNT = "count"
+    SUM = "sum"
+    MEAN = "mean"
+    MIN = "min"
+    MAX = "max"
+    VARIANCE = "variance"  # of the sample, as SQL's VARIANCE
+    STDDEV = "stddev"
+    FIRST = "first"
+    LAST = "last"
+    LAST_N = "last_n"
+    DISTINCT = "distinct"
+    TOP_K = "top_k"
+    SINCE_FIRST = "since_first"
+    SINCE_LAST = "since_last"
+    SESSION_COUNT = "session_count"
+    SESSION_NUMBER = "session_number"
+    SESSION_EVENTS = "session_events"
+    SESSION_DURATION = "session_duration"
+
+
+NUMERIC = frozenset({Function.SUM, Function.MEAN, Function.MIN, Function.MAX, Function.VARIANCE, Function.STDDEV})
+"""The functions that only numbers have."""
+
+BY_CATEGORY = frozenset({Function.COUNT, Function.SUM, Function.MEAN, Function.MIN, Function.MAX})
+"""The functions that can be kept for each category apart."""
+
+LISTS = frozenset({Function.LAST_N, Function.TOP_K})
+"""The functions whose value is an ARRAY."""
+
+
+class Expression:
+    """A number for each profile at each moment; arithmetic with others and with constants gives another one.
+
+    NULL with anything is NULL, and so is a division by zero.
+    """
+
+    __slots__ = ()
+
+    def __add__(self, other: Expression | float) -> Derived:
+        return Derived("+", operand(self), operand(other))
+
+    def __radd__(self, other: float) -> Derived:
+        return Derived("+", operand(other), operand(self))
+
+    def __sub__(self, other: Expression | float) -> Derived:
+        return Derived("-", operand(self), operand(other))
+
+    def __rsub__(self, other: float) -> Derived:
+        return Derived("-", operand(other), operand(self))
+
+    def __mul__(self, other: Expression | float) -> Derived:
+        return Derived("*", operand(self), operand(other))
+
+    def __rmul__(self, other: float) -> Derived:
+        return Derived("*", operand(other), operand(self))
+
+    def __truediv__(self, other: Expression | float) -> Derived:
+        return Derived("/", operand(self), operand(other))
+
+    def __rtruediv__(self, other: float) -> Derived:
+        return Derived("/", operand(other), operand(self))
+
+    def __neg__(self) -> Derived:
+        return Derived("-", Constant(0.0), operand(self))
+
+    def one(self) -> Expression:
+        """Itself; raises FeatureError when it is several numbers and the meant one must be named."""
+        return self
+
+    def aggregates(self) -> Iterator[Aggregate]:
+        """What is aggregated below."""
+        return iter(())
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Expression):
+    """The same number for all."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate(Expression):
+    """One function over one window.
+
+    `filter`, `value` and `by` are GoogleSQL scalar expressions over an event's columns; an event counts when `filter` is true (or
+    None) and neither `value` nor `by` is NULL. `n` is the length of a list or map. `default` stands in for NULL.
+    """
+
+    function: Function
+    window: Window
+    filter: str | None = None
+    value: str | None = None
+    by: str | None = None
+    n: int = 0
+    default: float | str | None = None
+
+    def aggregates(self) -> Iterator[Aggregate]:
+        """Itself."""
+        yield self
+
+
+@dataclass(frozen=True, slots=True)
+class Derived(Expression):
+    """Arithmetic: `operator` is one of + - * /."""
+
+    operator: str
+    left: Expression
+    right: Expression
+
+    def aggregates(self) -> Iterator[Aggregate]:
+        """Of both sides."""
+        yield from self.left.aggregates()
+        yield from self.right.aggregates()
+
+
+def operand(value: Expression | float) -> Expression:
+    """One side of an operator.
+
+    Raises:
+        FeatureError: it is not a number.
+    """
+    if isinstance(value, Expression):
+        one = value.one()
+        if isinstance(one, Aggregate) and (one.by is not None or one.function in LISTS):
+            raise FeatureError(f"{one.function}{' by category' if one.by else ''} is not a number to compute with; make it a feature")
+        return one
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise FeatureError(f'features are computed from features and numbers, as spend["1h"] / (spend["7d"] + 1); got {value!r}')
+    return Constant(float(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One column of a view."""
+
+    name: str
+    expression: Aggregate | Derived
+
+
+class Entity(enum.StrEnum):
+    """Whose features they are."""
+
+    VISITOR = "visitor"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSpec:
+    """All that is known of one entity by one name. Two specs that are equal keep the same bytes."""
+
+    name: str
+    entity: Entity
+    features: tuple[Feature, ...]
+    session_gap_us: int
+
+    @property
+    def expressions(self) -> tuple[str, ...]:
+        """The distinct GoogleSQL expressions over an event's columns that it needs."""
+        aggregates = (aggregate for feature in self.features for aggregate in feature.expression.aggregates())
+        texts = (text for aggregate in aggregates for text in (aggregate.filter, aggregate.value, aggregate.by))
+        return tuple(dict.fromkeys(text for text in texts if text is not None))

@@ -1,0 +1,147 @@
+"""Strings as small numbers: rows of features hold a string's id, and its text is here once.
+
+The file is append-only, a JSON string a line; a string's id is the number of its line from 1. One process writes (`Vocabulary`), any
+number read (`Strings`). Ids are given in the order strings come, so that events replayed in the same order get the same ids.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sokuji.errors import FeatureError
+
+LENGTH_MAX = 1024
+"""Characters that are kept of a string; two that differ only later are one."""
+
+LIMIT = 1_000_000
+"""Strings that get an id of their own; those that come later are all `OTHER`."""
+
+OTHER = "(other)"
+_OTHER_ID = 1
+
+
+class Strings:
+    """The strings in a file, by id. Sees what the writer adds when it meets an id it does not know yet."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path, self._read = path, 0
+        self._texts: pa.ChunkedArray = pa.chunked_array([], pa.string())
+        self.refresh()
+
+    def refresh(self) -> list[str]:
+        """Read what the file got since it was read last, and return it."""
+        if self._path is None or not self._path.exists():
+            return []
+        with self._path.open("rb") as file:
+            file.seek(self._read)
+            data = file.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read += len(whole)
+        added = [json.loads(line) for line in whole.splitlines()]
+        self._add(added)
+        return added
+
+    def _add(self, texts: list[str]) -> None:
+        if texts:
+            self._texts = pa.chunked_array([*self._texts.chunks, pa.array(texts, pa.string())])
+            if self._texts.num_chunks > 32:  # looking up is slow in many pieces
+                self._texts = pa.chunked_array([pa.concat_arrays(self._texts.chunks)])
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def decode(self, ids: npt.NDArray[np.float64]) -> pa.StringArray:
+        """The strings of ids; NULL for NaN.
+
+        Raises:
+            FeatureError: there is no such string: the row is of another project, or newer than the file.
+        """
+        null = np.isnan(ids)
+        places = np.where(null, 0, ids).astype(np.int64) - 1
+        highest = int(places.max(initial=-1))
+        if highest >= len(self._texts):
+            self.refresh()
+        if highest >= len(self._texts):
+            raise FeatureError(f"string {highest + 1} is unknown: {self._path} has {len(self._texts)}; it must be copied with the state")
+        found = self._texts.take(pa.array(places, pa.int64(), mask=null))
+        return pa.concat_arrays(found.chunks) if found.num_chunks else pa.array([], pa.string())
+
+
+class Vocabulary(Strings):
+    """The one writer of a file, or strings in memory alone when `path` is None. `flush` before rows with its ids go to disk."""
+
+    def __init__(self, path: Path | None = None, *, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._ids: dict[str, int] = {}
+        self._file = None if path is None else _open(path)
+        super().__init__(path)
+        if not len(self):
+            self._append([OTHER])
+
+    def _add(self, texts: list[str]) -> None:
+        self._ids.update(zip(texts, range(len(self) + 1, len(self) + len(texts) + 1), strict=True))
+        super()._add(texts)
+
+    def _append(self, texts: list[str]) -> None:
+        if self._file is None:
+            self._add(texts)
+            return
+        self._file.write(b"".join(json.dumps(text).encode() + b"\n" for text in texts))
+        self._file.flush()
+        self.refresh()
+
+    def encode(self, texts: Any) -> npt.NDArray[np.float64]:
+        """The ids of an Arrow array of strings, NaN for NULL; strings not seen before get theirs."""
+        encoded = texts.dictionary_encode()
+        if isinstance(encoded, pa.ChunkedArray):
+            encoded = encoded.combine_chunks()
+        known = pc.utf8_slice_codeunits(encoded.dictionary, 0, LENGTH_MAX).to_pylist()
+        added = [text for text in dict.fromkeys(known) if text not in self._ids]
+        added = added[: max(self._limit - len(self), 0)]
+        if added:
+            self._append(added)
+        ids = np.array([self._ids.get(text, _OTHER_ID) for text in known] + [np.nan])
+        places: npt.NDArray[np.int64] = pc.fill_null(encoded.indices, len(known)).to_numpy(zero_copy_only=False)
+        return ids[places]
+
+    def flush(self) -> None:
+        """Make sure that all strings with an id are on disk."""
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Flush, and close the file."""
+        if self._file is not None:
+            self.flush()
+            self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def _open(path: Path) -> Any:
+    """The file, after what a crash left unfinished at its end was cut off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+b")
+    file.seek(0)
+    whole = 0
+    for line in file:
+        # A file system may have made the file longer without the data: zeros are no JSON.
+        if not line.endswith(b"\n") or not line.startswith(b'"'):
+            break
+        whole += len(line)
+    file.truncate(whole)
+    file.seek(0, os.SEEK_END)
+    return file
