@@ -1,0 +1,165 @@
+"""Checkpoints and compaction, both in the background: the writer only copies the rows that changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from sokuji.errors import OnlineStoreError
+from sokuji.online.manifest import Disk, Manifest
+from sokuji.online.merge import newest, write_newest
+from sokuji.online.resident import Batch
+from sokuji.online.run import Columns, Run, in_blocks, run_path, write_run
+
+RUNS_MAX = 8
+"""More runs than this are compacted: each costs a lookup for a key that is not in memory, and repeats rows."""
+_RUNS_LIMIT = 128
+"""Checkpoints that come faster than compaction can follow wait for it from here on; a table has place for 501 run ids."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What is to become durable together."""
+
+    changed: Batch
+    spilled: Sequence[Run]
+    """Runs of rows that left memory since the last checkpoint, the newest first."""
+    offsets: Mapping[str, int]
+    blobs: Mapping[str, bytes]
+    clock_us: int
+    expired_before_us: int
+
+
+class Checkpoints:
+    """Runs one checkpoint at a time, and beside it compaction."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+        self._savers = ThreadPoolExecutor(1, thread_name_prefix="online-checkpoint")
+        self._compactors = ThreadPoolExecutor(1, thread_name_prefix="online-compaction")
+        self._saving: Future[None] | None = None
+        self._compacting: Future[None] | None = None
+
+    def begin(self, checkpoint: Checkpoint) -> None:
+        """Start one; the last has been taken from `done`."""
+        self._saving = self._savers.submit(self._save, checkpoint)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether there is a checkpoint that `finished` has not told of."""
+        return self._saving is not None
+
+    def finished(self, *, wait: bool) -> bool:
+        """Whether the checkpoint under way has ended by now, or with `wait` in any case; told once.
+
+        Raises:
+            OnlineStoreError: it failed. That counts as ended.
+        """
+        saving = self._saving
+        if saving is None or not (wait or saving.done()):
+            return False
+        try:
+            saving.result()
+        except OSError as error:
+            raise OnlineStoreError(f"the checkpoint in {self._disk.folder} failed: {error}; the one before it stands") from error
+        finally:
+            self._saving = None
+        return True
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        runs = list(checkpoint.spilled)
+        changed = checkpoint.changed
+        if len(changed.rows):
+            runs.insert(0, save_run(self._disk, changed))
+        self._disk.commit(
+            lambda manifest: msgspec.structs.replace(
+                manifest,
+                runs=(*(run.id for run in runs), *manifest.runs),
+                offsets=dict(checkpoint.offsets),
+                clock_us=checkpoint.clock_us,
+                expired_before_us=checkpoint.expired_before_us,
+            ),
+            runs,
+            checkpoint.blobs,
+        )
+
+    def compact_if_due(self) -> None:
+        """Start compaction when there are many runs and none is under way; with very many, wait for it first.
+
+        Raises:
+            OnlineStoreError: the last one failed; the runs are as they were.
+        """
+        runs = self._disk.runs
+        if self._compacting is not None and (self._compacting.done() or len(runs) > _RUNS_LIMIT):
+            self.finish_compaction()
+            runs = self._disk.runs
+        if self._compacting is None and len(runs) > RUNS_MAX:
+            merged = runs[: _worth_merging([run.count for run in runs])]
+            self._compacting = self._compactors.submit(compact, self._disk, merged)
+
+    def finish_compaction(self) -> None:
+        """Wait for the compaction under way, if there is one.
+
+        Raises:
+            OnlineStoreError: it failed; the runs are as they were.
+        """
+        compacting, self._compacting = self._compacting, None
+        if compacting is None:
+            return
+        try:
+            compacting.result()
+        except OSError as error:
+            raise OnlineStoreError(f"compaction in {self._disk.folder} failed: {error}; nothing is lost") from error
+
+    def close(self) -> None:
+        """Wait for what is under way."""
+        self._savers.shutdown()
+        self._compactors.shutdown()
+
+
+def save_run(disk: Disk, batch: Batch) -> Run:
+    """Write rows as a new run, not synced and not in the manifest."""
+    run_id, (high, low) = disk.new_id(), batch.digests.T
+    order = np.argsort(high)
+    columns = Columns(high[order], low[order], batch.seen_us[order])
+    write_run(run_path(disk.folder, run_id), batch.rows.shape[1], columns, in_blocks(batch.rows, order))
+    return Run(disk.folder, run_id)
+
+
+def merge_runs(disk: Disk, runs: Sequence[Run], expired_before_us: int) -> Run:
+    """Write the newest rows of `runs`, the newest first, as one new run: not synced and not in the manifest."""
+    run_id = disk.new_id()
+    write_newest(run_path(disk.folder, run_id), disk.manifest.width, runs, newest(runs, expired_before_us))
+    return Run(disk.folder, run_id)
+
+
+def compact(disk: Disk, runs: Sequence[Run]) -> None:
+    """Replace some runs that follow each other in the manifest by one."""
+    merged = merge_runs(disk, runs, disk.manifest.expired_before_us)
+    old = {run.id for run in runs}
+
+    def replaced(manifest: Manifest) -> Manifest:
+        # Checkpoints meanwhile have put runs before these, never between them.
+        at = manifest.runs.index(runs[0].id)
+        return msgspec.structs.replace(
+            manifest, runs=(*manifest.runs[:at], merged.id, *(each for each in manifest.runs[at:] if each not in old))
+        )
+
+    disk.commit(replaced, [merged])
+
+
+def _worth_merging(counts: Sequence[int]) -> int:
+    """How many of the newest runs to merge, by their numbers of rows: go on to older ones while they are not much larger.
+
+    So a run is written again only when it grows by half or more, and a large run of cold rows stays as it is for long.
+    """
+    taken = sum(counts[:2])
+    for number, count in enumerate(counts[2:], 2):
+        if count > 2 * taken:
+            return number
+        taken += count
+    return len(counts)

@@ -1,0 +1,18 @@
+"""What stands for a key in a store: BLAKE2b of its UTF-8 bytes, 128 bits, with a salt that only the store knows.
+
+Keys themselves are not kept. Two of 10 billion keys share a digest with a probability of 1.5e-19, and without the salt nobody can look for
+such a pair, or for keys that crowd one place of the index.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+SALT_BYTES = 16
+_WORDS = struct.Struct("<QQ")
+
+
+def digest(key: str, salt: bytes) -> tuple[int, int]:
+    """The digest of one key as two 64-bit numbers, (high, low)."""
+    return _WORDS.unpack(hashlib.blake2b(key.encode(), digest_size=16, salt=salt).digest())

@@ -1,0 +1,39 @@
+"""Keys out of the files of a store, for good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from sokuji.online.hashing import Digests
+from sokuji.online.manifest import Disk
+from sokuji.online.merge import newest, write_newest
+from sokuji.online.run import Run, run_path
+
+
+def without(disk: Disk, runs: Sequence[Run], digests: Digests) -> list[Run]:
+    """`runs`, with those that have one of the digests written anew; these are neither synced nor in the manifest."""
+    return [_rewritten(disk, run, numbers) if len(numbers := _positions(run, digests)) else run for run in runs]
+
+
+def _positions(run: Run, digests: Digests) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    numbers = run.find_all(digests)
+    return numbers[numbers >= 0]
+
+
+def _rewritten(disk: Disk, run: Run, erased: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Run:
+    run_id = disk.new_id()
+    kept = newest([run], disk.manifest.expired_before_us)
+    write_newest(run_path(disk.folder, run_id), run.width, [run], kept.only(~np.isin(kept.number, erased)))
+    return Run(disk.folder, run_id)
+
+
+def erase_from_disk(disk: Disk, digests: Digests) -> None:
+    """Rewrite the runs of the manifest that have one of the digests; nothing may be changing the manifest meanwhile."""
+    before = disk.runs
+    after = without(disk, before, digests)
+    new = [run for run in after if run not in before]
+    if new:
+        disk.commit(lambda manifest: msgspec.structs.replace(manifest, runs=tuple(run.id for run in after)), new)

@@ -1,0 +1,153 @@
+"""What a store has on disk: one manifest, replaced whole, names everything that counts. Other files are leftovers of a crash."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import threading
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from sokuji.errors import OnlineStoreError
+from sokuji.log.files import replace_file, sync_folder
+from sokuji.online.digest import SALT_BYTES
+from sokuji.online.run import Run
+
+_NAME = "manifest.json"
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The last complete checkpoint."""
+
+    format: int = 1
+    width: int
+    salt: bytes
+    runs: tuple[int, ...] = ()
+    """Ids, the newest first."""
+    offsets: dict[str, int] = {}
+    blobs_id: int = 0
+    """Of the file with the blobs; 0 when there are none."""
+    blobs_checksum: int = 0
+    clock_us: int = 0
+    """The latest time of a put."""
+    expired_before_us: int = 0
+    """Rows in runs that were last seen before this are gone."""
+
+
+class Disk:
+    """The manifest of a folder, with the runs and blobs it names. Thread-safe."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.folder, self.manifest = folder, manifest
+        self._lock = threading.Lock()
+        self._ids = itertools.count(1 + max((int(path.stem) for path in self._files()), default=0))
+        self._open = {run_id: self._named(run_id) for run_id in manifest.runs}
+        self.blobs = self._read_blobs()
+        self._retired: list[Path] = []
+
+    @classmethod
+    def open(cls, folder: Path, width: int) -> Self:
+        """What is in `folder`, or the beginning of it.
+
+        Raises:
+            OnlineStoreError: the rows there have another width, or a file that the manifest names is missing or damaged.
+        """
+        path = folder / _NAME
+        if not path.exists():
+            replace_file(path, msgspec.json.encode(Manifest(width=width, salt=secrets.token_bytes(SALT_BYTES))))
+        try:
+            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        except msgspec.DecodeError as error:
+            raise OnlineStoreError(f"{path} is damaged: {error}; restore the folder from a backup") from error
+        if manifest.width != width:
+            raise OnlineStoreError(
+                f"the online store in {folder} has rows of {manifest.width} bytes, not {width}: "
+                "the features changed; open it with the old width, or start from an empty folder and replay the log"
+            )
+        return cls(folder, manifest)
+
+    def _named(self, run_id: int) -> Run:
+        try:
+            return Run(self.folder, run_id, verify=True)
+        except FileNotFoundError as error:
+            raise OnlineStoreError(f"{error.filename} is missing, though the manifest names it; restore it from a backup") from error
+
+    def _files(self) -> list[Path]:
+        return [*self.folder.glob("*.run"), *self.folder.glob("*.blobs")]
+
+    def new_id(self) -> int:
+        """An id that no file has."""
+        return next(self._ids)
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs of the manifest, open, the newest first."""
+        with self._lock:
+            return [self._open[run_id] for run_id in self.manifest.runs]
+
+    def commit(self, change: Callable[[Manifest], Manifest], new_runs: list[Run], blobs: Mapping[str, bytes] | None = None) -> None:
+        """Replace the manifest by `change` of it. The files of `new_runs` are synced first.
+
+        With `blobs`, they replace the stored ones. Files that are no longer named wait for `unlink_retired`.
+        """
+        for run in new_runs:
+            _sync(run.path)
+        with self._lock:
+            manifest = change(self.manifest)
+            if blobs is not None:
+                manifest = self._write_blobs(manifest, blobs)
+            sync_folder(self.folder)
+            replace_file(self.folder / _NAME, msgspec.json.encode(manifest))
+            before, self.manifest = self.manifest, manifest
+            self._open |= {run.id: run for run in new_runs}
+            self._retired += [self._open.pop(run_id).path for run_id in set(before.runs) - set(manifest.runs)]
+            if blobs is not None:
+                self.blobs = dict(blobs)
+                self._retired += [self._blobs_path(before.blobs_id)] if before.blobs_id else []
+
+    def _write_blobs(self, manifest: Manifest, blobs: Mapping[str, bytes]) -> Manifest:
+        if not blobs:
+            return msgspec.structs.replace(manifest, blobs_id=0, blobs_checksum=0)
+        content, blobs_id = msgspec.msgpack.encode(dict(blobs)), self.new_id()
+        self._blobs_path(blobs_id).write_bytes(content)
+        _sync(self._blobs_path(blobs_id))
+        return msgspec.structs.replace(manifest, blobs_id=blobs_id, blobs_checksum=zlib.crc32(content))
+
+    def _read_blobs(self) -> dict[str, bytes]:
+        if not self.manifest.blobs_id:
+            return {}
+        path = self._blobs_path(self.manifest.blobs_id)
+        content = path.read_bytes() if path.exists() else b""
+        if zlib.crc32(content) != self.manifest.blobs_checksum:
+            raise OnlineStoreError(f"{path} is missing or damaged: it fails its checksum; restore it from a backup")
+        return msgspec.msgpack.decode(content, type=dict[str, bytes])
+
+    def _blobs_path(self, blobs_id: int) -> Path:
+        return self.folder / f"{blobs_id:012d}.blobs"
+
+    def unlink_retired(self) -> None:
+        """Remove the files that fell out of the manifest: once readers were told of what replaced them."""
+        with self._lock:
+            retired, self._retired = self._retired, []
+        for path in retired:
+            path.unlink()
+
+    def unlink_leftovers(self) -> None:
+        """Remove what the manifest does not name."""
+        named = {*self.manifest.runs, self.manifest.blobs_id}
+        for path in self._files():
+            if int(path.stem) not in named:
+                path.unlink()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,71 @@
+"""Several runs become one that has the newest row of each key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sokuji.online.base import Rows
+from sokuji.online.run import Columns, Numbers, Run, block_rows, write_run
+
+_BLOCKS_AT_A_TIME = 64
+
+
+class Newest(NamedTuple):
+    """The newest row of each key over some runs, ordered by high digest."""
+
+    columns: Columns
+    run: npt.NDArray[np.int32]
+    """Which of the runs has it."""
+    number: Numbers
+    """Its position there."""
+
+    def only(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.intp] | slice) -> Newest:
+        """Some of them, in the order of `chosen`."""
+        high, low, seen_us = self.columns
+        return Newest(Columns(high[chosen], low[chosen], seen_us[chosen]), self.run[chosen], self.number[chosen])
+
+
+def newest(runs: Sequence[Run], expired_before_us: int) -> Newest:
+    """Over `runs`, the newest first; without what was last seen before a time."""
+    high = np.concatenate([np.empty(0, np.uint64), *(run.high for run in runs)])
+    low = np.concatenate([np.empty(0, np.uint64), *(run.low for run in runs)])
+    seen_us = np.concatenate([np.empty(0, np.int64), *(run.seen_us for run in runs)])
+    owner = np.repeat(np.arange(len(runs), dtype=np.int32), [run.count for run in runs])
+    number = np.concatenate([np.empty(0, np.int64), *(np.arange(run.count) for run in runs)])
+    # Stable, so the newest of equal keys stays first; fast, as the sort finds the runs that are ordered already.
+    order = np.argsort(high, kind="stable")
+    if np.any((high[order][1:] == high[order][:-1]) & (low[order][1:] != low[order][:-1])):
+        order = np.lexsort((low, high))  # keys that share a high digest may be interleaved
+    ordered = Newest(Columns(high, low, seen_us), owner, number).only(order)
+    high, low, seen_us = ordered.columns
+    first = np.ones(len(order), np.bool_)
+    first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
+    return ordered.only(first & (seen_us >= expired_before_us))
+
+
+def write_newest(path: Path, width: int, runs: Sequence[Run], kept: Newest) -> None:
+    """Write one run of the rows `kept`, which are positions in `runs`. Not synced."""
+    write_run(path, width, kept.columns, _blocks(width, runs, kept))
+
+
+def _blocks(width: int, runs: Sequence[Run], kept: Newest) -> Iterator[Rows]:
+    step = block_rows(width)
+    for start in range(0, len(kept.run), step * _BLOCKS_AT_A_TIME):
+        rows = gather(runs, kept.only(slice(start, start + step * _BLOCKS_AT_A_TIME)), width)
+        for first in range(0, len(rows), step):
+            yield rows[first : first + step]
+
+
+def gather(runs: Sequence[Run], kept: Newest, width: int) -> Rows:
+    """The rows of `kept`, in its order; those of one run ascend."""
+    result = np.empty((len(kept.run), width), np.uint8)
+    for number, run in enumerate(runs):
+        places = np.flatnonzero(kept.run == number)
+        if len(places):
+            result[places] = run.rows(kept.number[places])
+    return result

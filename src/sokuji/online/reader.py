@@ -1,0 +1,166 @@
+"""Reading rows from another process than the writer's, without a lock and without a call to anyone."""
+
+from __future__ import annotations
+
+import mmap
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from sokuji.errors import OnlineStoreError
+from sokuji.online import table
+from sokuji.online.digest import digest
+from sokuji.online.run import Run
+from sokuji.online.table import Layout, current_table
+
+_PATIENCE_SECONDS = 1.0
+"""How long to wait for the writer to leave a row: it needs less than a microsecond, unless it is not given the processor, or died."""
+
+
+class _Mapped:
+    """One table, as mapped here."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self.bytes = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+        self.path, self.words = path, self.bytes.cast("Q")
+        if self.words[table.FORMAT] != table.MAGIC:
+            raise OnlineStoreError(f"{path} is not a table of this version of sokuji; start the writer anew")
+        self.layout = Layout(self.words[table.WIDTH], self.words[table.SLOTS])
+        self.salt = bytes(self.bytes[8 * table.SALT : 8 * table.SALT_END])
+
+
+class SharedReader:
+    """Reads the rows of a `SharedStore` on this machine, each whole and as last put. Not thread-safe: one a thread.
+
+    Goes on with the last state while the writer is down, and follows a writer that starts again.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        """Attach to the store in `folder`.
+
+        Raises:
+            OnlineStoreError: no writer has opened the store since the machine started, or it was closed.
+        """
+        self._folder = Path(folder)
+        self._runs: dict[int, Run] = {}
+        table_now = self._attach()
+        if table_now is None:
+            raise OnlineStoreError(f"the online store in {self._folder} is not running: start the process that writes it")
+        self._use(table_now)
+
+    def _attach(self) -> _Mapped | None:
+        """The table that is published now, None when there is none."""
+        while (path := current_table(self._folder)) is not None:
+            try:
+                return _Mapped(path)
+            except FileNotFoundError:
+                if current_table(self._folder) == path:  # gone with the machine's memory, not just replaced
+                    return None
+        return None
+
+    def _use(self, mapped: _Mapped) -> None:
+        self._table, self._words, self._bytes, self._salt = mapped, mapped.words, mapped.bytes, mapped.salt
+        layout = mapped.layout
+        self._index_word, self._mask = layout.index_word, layout.buckets - 1
+        self._slots_word, self._slot_words, self._width = layout.slots_word, layout.slot_words, layout.width
+
+    def _follow(self) -> None:
+        """Move on to the next writer's table, if there is one yet."""
+        successor = self._attach()
+        if successor is not None and successor.path != self._table.path:
+            self._use(successor)
+
+    def get(self, key: str) -> bytes | None:
+        """The row of `key`, `width` bytes; None where there is none.
+
+        Raises:
+            OnlineStoreError: the writer died while it changed this very row, or removed files, and has not started again; or a
+                file is damaged.
+        """
+        deadline = None
+        while True:
+            if self._words[table.SUPERSEDED]:
+                self._follow()
+            high, low = digest(key, self._salt)
+            version = self._words[table.INDEX_VERSION]
+            slot = self._find(high, low)
+            if slot is not None:
+                row = self._copy(slot, high, low)
+                if row is not None:
+                    return row
+            elif not version & 1 and self._words[table.INDEX_VERSION] == version:
+                try:
+                    return self._read_runs(high, low)
+                except FileNotFoundError:  # replaced since its name was read
+                    self._runs.clear()
+            now = time.monotonic()
+            deadline = deadline or now + _PATIENCE_SECONDS
+            if now > deadline:
+                raise OnlineStoreError(
+                    f"the row of {key!r} cannot be read: the writer of {self._folder} stopped while changing it; start the writer anew"
+                )
+            time.sleep(0)  # the writer may wait for this very processor
+
+    def _find(self, high: int, low: int) -> int | None:
+        """The first word of the slot of a digest, None where the index has none."""
+        words, mask, index_word, tag = self._words, self._mask, self._index_word, low >> 32
+        bucket = high & mask
+        while entry := words[index_word + bucket]:
+            if entry >> 32 == tag:
+                slot = self._slots_word + ((entry & 0xFFFFFFFF) - 1) * self._slot_words
+                if words[slot + 1] == high and words[slot + 2] == low:
+                    return slot
+            bucket = (bucket + 1) & mask
+        return None
+
+    def _copy(self, slot: int, high: int, low: int) -> bytes | None:
+        """The row in a slot; None when it was being changed, or given to another key."""
+        words = self._words
+        version = words[slot]
+        start = 8 * (slot + table.SLOT_HEADER_WORDS)
+        row = bytes(self._bytes[start : start + self._width])
+        whole = not version & 1 and words[slot + 1] == high and words[slot + 2] == low
+        return row if whole and words[slot] == version else None
+
+    def _read_runs(self, high: int, low: int) -> bytes | None:
+        """The row as it is on disk."""
+        cold, expired_before_us, run_ids = self._published_runs()
+        if not cold:
+            return None
+        for run_id in run_ids:
+            run = self._runs.get(run_id)
+            if run is None:
+                self._runs = {each: run for each, run in self._runs.items() if each in run_ids}
+                run = self._runs[run_id] = Run(self._folder, run_id)
+            number = run.find(high, low)
+            if number >= 0:
+                if run.seen_us[number] < expired_before_us:
+                    return None
+                return run.rows(np.array([number])).tobytes()
+        return None
+
+    def _published_runs(self) -> tuple[bool, int, list[int]]:
+        words = self._words
+        while True:
+            version = words[table.RUNS_VERSION]
+            cold, expired_before_us, count = words[table.COLD], words[table.EXPIRED_BEFORE], words[table.RUN_COUNT]
+            run_ids = list(words[table.RUN_IDS : table.RUN_IDS + count])
+            if not version & 1 and words[table.RUNS_VERSION] == version:
+                return bool(cold), expired_before_us, run_ids
+            time.sleep(0)
+
+    def close(self) -> None:
+        """Let go of the table. Closing twice is a no-op."""
+        self._runs.clear()
+        self._words.release()
+        self._bytes.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,203 @@
+"""The rows in memory: the writer's side of a table."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sokuji.online import table
+from sokuji.online.base import Rows
+from sokuji.online.hashing import Digests
+from sokuji.online.index import SlotNumbers, Slots, Words, add, add_all, find, find_all, remove_all
+from sokuji.online.jit import inlined, kernel, release_fence, store_release
+
+FREE, CLEAN, CHANGED, SAVING = 0, 1, 2, 3
+"""States of a slot. CLEAN: its row is in a run that the manifest names. SAVING: it is in the checkpoint under way."""
+
+_WORD = np.uint64
+_HEADER_WORDS = table.SLOT_HEADER_WORDS
+
+
+class Batch(NamedTuple):
+    """Rows with what a run keeps of each."""
+
+    digests: Digests
+    seen_us: npt.NDArray[np.int64]
+    rows: Rows
+
+
+class ResidentRows:
+    """At most `slots` rows, in a table that other processes read at the same time."""
+
+    def __init__(self, file: table.TableFile) -> None:
+        words = np.frombuffer(file.memory, np.uint64)
+        layout = file.layout
+        self._file = file
+        self._header = words[: layout.index_word]
+        self._index = words[layout.index_word : layout.slots_word]
+        self._slots: Slots = words[layout.slots_word :].reshape(layout.slots, layout.slot_words)
+        self._seen = np.zeros(layout.slots, np.int64)
+        self._state = np.zeros(layout.slots, np.uint8)
+        self._free: SlotNumbers = np.arange(layout.slots, dtype=np.int32)[::-1].copy()  # the last is taken first
+        self._free_count = layout.slots
+        self._touched = 0  # slots below this one have been used at some time, or might be next
+
+    @property
+    def room(self) -> int:
+        """How many slots are free."""
+        return self._free_count
+
+    def find(self, digests: Digests) -> SlotNumbers:
+        """The slot of each digest, -1 where it has none."""
+        result = np.empty(len(digests), np.int32)
+        find_all(self._index, self._slots, digests, result)
+        return result
+
+    def copy(self, slots: SlotNumbers, rows: Rows) -> None:
+        """Copy the row of each slot to its place in `rows`; the place of a slot -1 is left alone."""
+        _copy(self._slots, slots, rows.view(np.uint64))
+
+    def put(self, digests: Digests, rows: Rows, now_us: int) -> None:
+        """Change or add rows; there must be room for each that is new."""
+        # Free slots are handed out in their order until the first is freed, so memory is needed only up to here.
+        self._touched = min(self._touched + len(digests), self._file.layout.slots)
+        self._file.reserve(self._touched)
+        words = rows.view(np.uint64)
+        words = words if words.flags.aligned else words.copy()
+        self._free_count = _put(self._index, self._slots, digests, words, now_us, self._seen, self._state, self._free, self._free_count)
+
+    def load(self, first: int, batch: Batch) -> None:
+        """Fill free slots from `first` on, of a table that is not published yet; `start` comes after the last."""
+        end = first + len(batch.rows)
+        self._slots[first:end, 1:_HEADER_WORDS] = batch.digests
+        self._seen[first:end] = batch.seen_us
+        _fill(self._slots, first, batch.rows.view(np.uint64))
+
+    def reserve(self, count: int) -> None:
+        """Get the memory of the first `count` slots, before `load`."""
+        self._touched = count
+        self._file.reserve(count)
+
+    def start(self) -> None:
+        """Make what was loaded, all of the reserved slots, findable."""
+        self._state[: self._touched] = CLEAN
+        self._free_count -= self._touched
+        add_all(self._index, self._slots, self._touched)
+
+    def in_state(self, state: int) -> SlotNumbers:
+        """The slots in a state."""
+        return np.flatnonzero(self._state == state).astype(np.int32)
+
+    def mark(self, slots: SlotNumbers, state: int) -> None:
+        """Give slots a state."""
+        self._state[slots] = state
+
+    def oldest(self, state: int, count: int) -> SlotNumbers:
+        """Up to `count` of the slots in a state: those seen longest ago."""
+        slots = self.in_state(state)
+        if len(slots) <= count:
+            return slots
+        return slots[np.argpartition(self._seen[slots], count - 1)[:count]]
+
+    def seen_before(self, time_us: int) -> SlotNumbers:
+        """The slots whose row was last put before a time."""
+        return np.flatnonzero((self._state != FREE) & (self._seen < time_us)).astype(np.int32)
+
+    def batch(self, slots: SlotNumbers) -> Batch:
+        """A copy of what is in these slots."""
+        words = np.empty((len(slots), self._slots.shape[1] - _HEADER_WORDS), np.uint64)
+        _copy(self._slots, slots, words)
+        digests = np.ascontiguousarray(self._slots[slots, 1:_HEADER_WORDS])
+        return Batch(digests, self._seen[slots], words.view(np.uint8))
+
+    def remove(self, slots: SlotNumbers) -> None:
+        """Free these slots, and overwrite their rows with zeros."""
+        version = self._header[table.INDEX_VERSION : table.INDEX_VERSION + 1]
+        remove_all(self._index, self._slots, version, slots)
+        _wipe(self._slots, slots)
+        self._state[slots] = FREE
+        self._free[self._free_count : self._free_count + len(slots)] = slots
+        self._free_count += len(slots)
+
+    def publish(self, run_ids: list[int], *, cold: bool, expired_before_us: int) -> None:
+        """Tell readers where rows are that are on disk only; `cold` says whether there are any."""
+        ids = np.array(run_ids, np.uint64)
+        _publish(self._header, _WORD(cold), _WORD(expired_before_us), ids)
+
+
+@inlined
+def _open_slot(versions: Words, slot: int) -> None:
+    store_release(versions, slot, versions[slot] + _WORD(1))
+    release_fence()
+
+
+@inlined
+def _close_slot(versions: Words, slot: int) -> None:
+    store_release(versions, slot, versions[slot] + _WORD(1))
+
+
+@kernel
+def _put(  # noqa: PLR0917  -- a kernel has no keywords
+    index: Words,
+    slots: Slots,
+    digests: Digests,
+    rows: npt.NDArray[np.uint64],
+    now_us: int,
+    seen: npt.NDArray[np.int64],
+    state: npt.NDArray[np.uint8],
+    free: SlotNumbers,
+    free_count: int,
+) -> int:
+    versions = slots[:, 0]
+    for number in range(len(digests)):
+        high, low = digests[number, 0], digests[number, 1]
+        slot = find(index, slots, high, low)
+        new = slot < 0
+        if new:
+            free_count -= 1
+            slot = free[free_count]
+        _open_slot(versions, slot)
+        slots[slot, 1], slots[slot, 2] = high, low
+        for word in range(rows.shape[1]):
+            slots[slot, _HEADER_WORDS + word] = rows[number, word]
+        _close_slot(versions, slot)
+        seen[slot], state[slot] = now_us, CHANGED
+        if new:
+            add(index, high, low, slot)
+    return free_count
+
+
+@kernel
+def _copy(slots: Slots, numbers: SlotNumbers, rows: npt.NDArray[np.uint64]) -> None:
+    for number in range(len(numbers)):
+        slot = numbers[number]
+        if slot >= 0:
+            for word in range(rows.shape[1]):
+                rows[number, word] = slots[slot, _HEADER_WORDS + word]
+
+
+@kernel
+def _fill(slots: Slots, first: int, rows: npt.NDArray[np.uint64]) -> None:
+    for number in range(len(rows)):
+        for word in range(rows.shape[1]):
+            slots[first + number, _HEADER_WORDS + word] = rows[number, word]
+
+
+@kernel
+def _wipe(slots: Slots, numbers: SlotNumbers) -> None:
+    versions = slots[:, 0]
+    for slot in numbers:
+        _open_slot(versions, slot)
+        slots[slot, 1:] = 0
+        _close_slot(versions, slot)
+
+
+@kernel
+def _publish(header: Words, cold: np.uint64, expired_before_us: np.uint64, run_ids: npt.NDArray[np.uint64]) -> None:
+    store_release(header, table.RUNS_VERSION, header[table.RUNS_VERSION] + _WORD(1))
+    release_fence()
+    header[table.COLD], header[table.EXPIRED_BEFORE], header[table.RUN_COUNT] = cold, expired_before_us, _WORD(len(run_ids))
+    header[table.RUN_IDS : table.RUN_IDS + len(run_ids)] = run_ids
+    store_release(header, table.RUNS_VERSION, header[table.RUNS_VERSION] + _WORD(1))

@@ -1,0 +1,171 @@
+"""A run: some rows in a file that never changes, in the order of their digests. Checkpoints and rows out of memory are runs.
+
+header    one `_Header`
+columns   high digests u64[n], low digests u64[n], last-seen times i64[n]
+blocks    the rows, so many together, compressed with LZ4
+ends      u64[blocks]: where each block ends; u32[blocks]: its CRC-32
+
+The newest run that has a key has its row. Files are written whole before they are named anywhere, so damage is never a crash's doing.
+"""
+
+from __future__ import annotations
+
+import bisect
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from sokuji.errors import OnlineStoreError
+from sokuji.log.files import write_all
+from sokuji.online.base import Rows
+
+Numbers = npt.NDArray[np.int64]
+"""Positions of rows in a run."""
+
+_MAGIC: Final = b"sokruns1"
+_HEADER = struct.Struct("<8sIIQQI")  # magic, width, rows a block, rows, where the ends begin, CRC-32 of columns and ends
+_HEADER_BYTES = 64
+_BLOCK_BYTES = 64 * 1024  # a single row costs decoding one block, about 30 us
+_WRITE_BYTES = 4 * 1024 * 1024
+_CODEC = pa.Codec("lz4_raw")
+
+
+class Columns(NamedTuple):
+    """What a run keeps of each row beside the row."""
+
+    high: npt.NDArray[np.uint64]
+    low: npt.NDArray[np.uint64]
+    seen_us: npt.NDArray[np.int64]
+
+
+def run_path(folder: Path, run_id: int) -> Path:
+    """The file of a run."""
+    return folder / f"{run_id:012d}.run"
+
+
+def block_rows(width: int) -> int:
+    """How many rows of a width make a block."""
+    return max(1, _BLOCK_BYTES // width)
+
+
+def in_blocks(rows: Rows, order: Numbers) -> Iterator[Rows]:
+    """`rows[order]` in pieces of one block."""
+    step = block_rows(rows.shape[1])
+    for start in range(0, len(order), step):
+        yield rows[order[start : start + step]]
+
+
+def write_run(path: Path, width: int, columns: Columns, blocks: Iterable[Rows]) -> None:
+    """Write a run of rows ordered by their high digests; all blocks are full but the last. Not synced."""
+    content = b"".join(column.tobytes() for column in columns)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        at = _HEADER_BYTES + len(content)
+        write_all(descriptor, content, _HEADER_BYTES)
+        ends, checksums, waiting = [], [], bytearray()
+        for block in blocks:
+            compressed = _CODEC.compress(block, asbytes=True)
+            waiting += compressed
+            ends.append(at + len(waiting))
+            checksums.append(zlib.crc32(compressed))
+            if len(waiting) >= _WRITE_BYTES:
+                write_all(descriptor, bytes(waiting), at)
+                at += len(waiting)
+                waiting.clear()
+        write_all(descriptor, bytes(waiting), at)
+        at += len(waiting)
+        table = np.array(ends, np.uint64).tobytes() + np.array(checksums, np.uint32).tobytes()
+        write_all(descriptor, table, at)
+        checksum = zlib.crc32(table, zlib.crc32(content))
+        header = _HEADER.pack(_MAGIC, width, block_rows(width), len(columns.high), at, checksum)
+        write_all(descriptor, header.ljust(_HEADER_BYTES, b"\0"), 0)
+    finally:
+        os.close(descriptor)
+
+
+class Run:
+    """A run that is open for reading. It stays readable when its file is unlinked."""
+
+    def __init__(self, folder: Path, run_id: int, *, verify: bool = False) -> None:
+        """Map the file; with `verify`, read all columns and compare their checksum.
+
+        Raises:
+            FileNotFoundError: there is no such run.
+            OnlineStoreError: the file is not a run, or is damaged.
+        """
+        self.id, self.path = run_id, run_path(folder, run_id)
+        with self.path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            self._bytes = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) if size >= _HEADER_BYTES else b""
+        if self._bytes[:8] != _MAGIC:
+            raise OnlineStoreError(f"{self.path} is damaged: it does not begin as a run of rows; restore it, or the folder, from a backup")
+        _, self.width, self._block_rows, self.count, ends, checksum = _HEADER.unpack_from(self._bytes)
+        blocks = -(-self.count // self._block_rows)
+        if size < ends + 12 * blocks:
+            raise OnlineStoreError(f"{self.path} is damaged: it has {size} bytes of {ends + 12 * blocks}; restore it from a backup")
+        if verify and zlib.crc32(self._view(ends, 12 * blocks), zlib.crc32(self._view(_HEADER_BYTES, 24 * self.count))) != checksum:
+            raise OnlineStoreError(f"{self.path} is damaged: its columns fail their checksum; restore it from a backup")
+        self.high = np.frombuffer(self._bytes, np.uint64, self.count, _HEADER_BYTES)
+        self.low = np.frombuffer(self._bytes, np.uint64, self.count, _HEADER_BYTES + 8 * self.count)
+        self.seen_us = np.frombuffer(self._bytes, np.int64, self.count, _HEADER_BYTES + 16 * self.count)
+        self._ends = np.frombuffer(self._bytes, np.uint64, blocks, ends)
+        self._checksums = np.frombuffer(self._bytes, np.uint32, blocks, ends + 8 * blocks)
+        self._ordered = memoryview(self._bytes)[_HEADER_BYTES : _HEADER_BYTES + 8 * self.count].cast("Q")
+
+    def _view(self, start: int, size: int) -> memoryview:
+        return memoryview(self._bytes)[start : start + size]
+
+    def find(self, high: int, low: int) -> int:
+        """The position of a digest, -1 where it is not."""
+        at = bisect.bisect_left(self._ordered, high)
+        while at < self.count and self._ordered[at] == high:
+            if int(self.low[at]) == low:
+                return at
+            at += 1
+        return -1
+
+    def find_all(self, digests: npt.NDArray[np.uint64]) -> Numbers:
+        """`find` for each of u64[n, 2]."""
+        result = np.full(len(digests), -1, np.int64)
+        wanted = np.arange(len(digests))
+        at = np.searchsorted(self.high, digests[:, 0])
+        while len(wanted):  # one turn, but for keys that share a high digest
+            same = at < self.count
+            wanted, at = wanted[same], at[same]
+            same = self.high[at] == digests[wanted, 0]
+            wanted, at = wanted[same], at[same]
+            same = self.low[at] == digests[wanted, 1]
+            result[wanted[same]] = at[same]
+            wanted, at = wanted[~same], at[~same] + 1
+        return result
+
+    def rows(self, numbers: Numbers) -> Rows:
+        """The rows at these positions, each greater than the one before.
+
+        Raises:
+            OnlineStoreError: a block fails its checksum.
+        """
+        blocks, starts = np.unique(numbers // self._block_rows, return_index=True)
+        ends = np.append(starts, len(numbers))[1:]
+        result = np.empty((len(numbers), self.width), np.uint8)
+        for block, start, end in zip(blocks.tolist(), starts.tolist(), ends.tolist(), strict=True):
+            first, last = int(numbers[start]) - block * self._block_rows, int(numbers[end - 1]) - block * self._block_rows
+            piece = self._block(block)[first : last + 1]
+            result[start:end] = piece if len(piece) == end - start else piece[numbers[start:end] - numbers[start]]
+        return result
+
+    def _block(self, block: int) -> Rows:
+        start = int(self._ends[block - 1]) if block else _HEADER_BYTES + 24 * self.count
+        compressed = self._view(start, int(self._ends[block]) - start)
+        if zlib.crc32(compressed) != self._checksums[block]:
+            raise OnlineStoreError(f"{self.path} is damaged: block {block} fails its checksum; restore it from a backup")
+        rows = min(self._block_rows, self.count - block * self._block_rows)
+        return np.frombuffer(_CODEC.decompress(compressed, rows * self.width), np.uint8).reshape(rows, self.width)

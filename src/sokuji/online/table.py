@@ -1,0 +1,157 @@
+"""The file of a store's rows in memory, as its processes map it: one writes, any number read without a lock.
+
+header    u64[512]: see the constants
+index     u64[buckets]: open addressing with linear probing; 0 where empty, else the low digest's upper half << 32 | slot + 1
+slots     u64[slots, 3 + width / 8]: version, high and low digest, row
+
+The version of a slot is odd while the writer changes it (a seqlock), so a reader that finds the same even version before and after it
+copied a row has one whole row. `INDEX_VERSION` does the same for entries of the index that move: an entry that is only
+added needs none, as its slot was whole before. The file has its full length from the start, but takes memory only as rows come.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from sokuji.errors import OnlineStoreError
+from sokuji.log.files import replace_file
+
+MAGIC = int.from_bytes(b"soktabl1", "little")
+HEADER_BYTES = 4096
+SLOT_HEADER_WORDS = 3
+
+# Words of the header.
+FORMAT, WIDTH, SLOTS, SALT, SALT_END = 0, 1, 2, 3, 5
+SUPERSEDED = 5
+"""1: the writer left this table, and `current` names its successor or soon will."""
+INDEX_VERSION = 6
+RUNS_VERSION = 7
+"""A seqlock over the three below: what a reader needs to find rows that are on disk only."""
+COLD, EXPIRED_BEFORE, RUN_COUNT, RUN_IDS = 8, 9, 10, 11
+RUNS_MAX = HEADER_BYTES // 8 - RUN_IDS
+
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  -- files there have unguessable names, are made new and are the owner's alone
+_GROWTH_BYTES = 32 * 1024 * 1024
+_CURRENT = "current"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things are in a table."""
+
+    width: int
+    slots: int
+
+    @property
+    def buckets(self) -> int:
+        """A power of two, so that a mask finds the bucket; at most half are taken, which keeps probing short."""
+        return 1 << max(2 * self.slots - 1, 7).bit_length()
+
+    @property
+    def slot_words(self) -> int:
+        """Words a slot takes."""
+        return SLOT_HEADER_WORDS + self.width // 8
+
+    @property
+    def index_word(self) -> int:
+        """The first word of the index."""
+        return HEADER_BYTES // 8
+
+    @property
+    def slots_word(self) -> int:
+        """The first word of the slots."""
+        return self.index_word + self.buckets
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the whole file."""
+        return 8 * (self.slots_word + self.slots * self.slot_words)
+
+
+def current_table(folder: Path) -> Path | None:
+    """The table that the writer of the store in `folder` published; None when there is none."""
+    try:
+        return Path((folder / _CURRENT).read_text())
+    except FileNotFoundError:
+        return None
+
+
+class TableFile:
+    """A table as its writer holds it: made empty, published once filled, removed when done."""
+
+    def __init__(self, folder: Path, layout: Layout, salt: bytes) -> None:
+        """Make a table for the store in `folder`: in shared memory when it has room, else in the folder itself.
+
+        Raises:
+            OnlineStoreError: there is no room for its index.
+        """
+        self.layout, self._folder = layout, folder
+        self._prefix = f"sokuji-{hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]}-"
+        self.path = self._place() / f"{self._prefix}{secrets.token_hex(8)}.table"
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        self._reserved = 0
+        try:
+            os.ftruncate(self._descriptor, layout.size_bytes)
+            self._reserve(8 * layout.slots_word)
+        except BaseException:
+            os.close(self._descriptor)
+            self.path.unlink()
+            raise
+        self.memory = mmap.mmap(self._descriptor, layout.size_bytes)
+        words = memoryview(self.memory).cast("Q")
+        words[WIDTH], words[SLOTS] = layout.width, layout.slots
+        self.memory[8 * SALT : 8 * SALT_END] = salt
+        words[FORMAT] = MAGIC
+
+    def _place(self) -> Path:
+        if _SHARED_MEMORY.is_dir():
+            room = os.statvfs(_SHARED_MEMORY)
+            if room.f_bavail * room.f_frsize >= self.layout.size_bytes:
+                return _SHARED_MEMORY
+        return self._folder
+
+    def reserve(self, slots: int) -> None:
+        """See that the first `slots` slots have memory: touching a page that cannot be had would end the process.
+
+        Raises:
+            OnlineStoreError: there is no room.
+        """
+        needed = 8 * (self.layout.slots_word + slots * self.layout.slot_words)
+        if needed > self._reserved:
+            self._reserve(min(self.layout.size_bytes, needed + _GROWTH_BYTES))
+
+    def _reserve(self, size: int) -> None:
+        try:
+            os.posix_fallocate(self._descriptor, self._reserved, size - self._reserved)
+        except OSError as error:
+            raise OnlineStoreError(f"no room for {size:,} bytes of rows in {self.path}: {error}; lower rows_max or free space") from error
+        self._reserved = size
+
+    def publish(self) -> None:
+        """Send readers here, and remove the tables of earlier writers: readers that still map one leave it at their next read."""
+        replace_file(self._folder / _CURRENT, os.fsencode(self.path))
+        for place in {self._folder, _SHARED_MEMORY}:
+            for path in place.glob(f"{self._prefix}*.table"):
+                if path != self.path:
+                    _supersede(path)
+                    path.unlink()
+
+    def close(self) -> None:
+        """Remove the table. Readers that map it go on reading it until there is another."""
+        memoryview(self.memory).cast("Q")[SUPERSEDED] = 1
+        os.close(self._descriptor)
+        if current_table(self._folder) == self.path:
+            (self._folder / _CURRENT).unlink()
+        self.path.unlink()
+
+
+def _supersede(path: Path) -> None:
+    with path.open("r+b") as file:
+        if os.fstat(file.fileno()).st_size >= HEADER_BYTES:
+            file.seek(8 * SUPERSEDED)
+            file.write((1).to_bytes(8, "little"))
