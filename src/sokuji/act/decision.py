@@ -15,6 +15,9 @@ from sokuji.errors import SokujiError
 
 logger = logging.getLogger(__name__)
 
+SOURCE = "sokuji"
+"""The source of events that the platform makes itself."""
+
 DECIDED = "action_decided"
 WEBHOOK, CALL = "webhook", "call"
 """The kinds of action that are carried out by the platform; every other kind is for the visitor's page."""

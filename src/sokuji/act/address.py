@@ -1,0 +1,96 @@
+"""Where a webhook may go: not into the platform's own network.
+
+Rules are the project's own code, but a receiver's name is resolved by its owner's DNS server, which may say 127.0.0.1 or the address of
+a cloud's metadata service. So the address is checked after the name is resolved, and it is that address which is connected to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Collection
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from sokuji.errors import SokujiError
+
+_DEFAULT_PORTS = {"https": 443, "http": 80}
+_IPV6_GLOBAL = ipaddress.IPv6Network("2000::/3")
+
+
+class RefusedAddressError(SokujiError):
+    """A webhook's URL is not one that may be called."""
+
+
+class Target(NamedTuple):
+    """A URL in its parts. `host` is as certificates and headers have it (IDNA)."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+
+    @property
+    def endpoint(self) -> str:
+        """scheme://host:port: what shares a secret, a circuit breaker and a place in the queue."""
+        return f"{self.scheme}://{self.authority}"
+
+    @property
+    def authority(self) -> str:
+        """host:port, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse(url: object) -> Target:
+    """The target that `url` names.
+
+    Raises:
+        RefusedAddressError: it is not an absolute http or https URL, or carries a password.
+    """
+    try:
+        parts = urlsplit(str(url))
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+        host = (parts.hostname or "").encode("idna").decode() if ":" not in (parts.hostname or "") else str(parts.hostname)
+    except (ValueError, UnicodeError) as error:
+        raise RefusedAddressError(f"webhook URL {url!r}: {error}") from error
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if not host or not port or parts.username is not None or not path.isascii() or not path.isprintable() or " " in path:
+        raise RefusedAddressError(f"webhook URL {url!r}: expected https://host/path, percent-encoded, without a user or password")
+    return Target(parts.scheme, host, port, path)
+
+
+async def resolve(target: Target, private_hosts: Collection[str]) -> list[str]:
+    """The IP addresses that may be connected to, in the resolver's order; at least one.
+
+    Raises:
+        RefusedAddressError: it is in a private network, or not https, and `private_hosts` does not have this host:port.
+        OSError: the name cannot be resolved.
+    """
+    found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    addresses = [str(entry[4][0]) for entry in found]
+    if target.authority in private_hosts:
+        return addresses
+    if target.scheme != "https":
+        raise RefusedAddressError(f"{target.endpoint}: expected https; for a receiver of your own, {_fix(target)}")
+    public = [address for address in addresses if is_public(address)]
+    if not public:
+        raise RefusedAddressError(
+            f"{target.endpoint} is {addresses[0]}, an address in a private network; if it is your own, {_fix(target)}"
+        )
+    return public
+
+
+def _fix(target: Target) -> str:
+    return f'add "{target.authority}" to webhooks.private_hosts in sokuji.toml'
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the open internet, and does not carry another address that is not."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        elif ip not in _IPV6_GLOBAL or ip.sixtofour is not None or ip.teredo is not None:
+            return False  # among others NAT64, which leads to any IPv4 address
+    return ip.is_global and not ip.is_multicast

@@ -1,0 +1,245 @@
+"""The `deliver` role: what was decided is carried out by webhooks and functions, at least once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+
+from sokuji import metrics
+from sokuji.act.address import RefusedAddressError, parse
+from sokuji.act.decision import CALL, SOURCE, WEBHOOK, Decision, MalformedDecisionError, decisions, iso
+from sokuji.act.functions import Functions, Perform
+from sokuji.act.outcome import Breaker, Outcome, pause_seconds
+from sokuji.act.queue import Delivery, Queue
+from sokuji.act.secret import Secret
+from sokuji.act.settings import WebhookSettings
+from sokuji.act.tail import PARTITION
+from sokuji.act.webhook import Webhooks
+from sokuji.clock import Clock, now_us
+from sokuji.errors import OffsetTrimmedError
+from sokuji.events import BAD_EVENT_SCHEMA
+from sokuji.log.base import Log
+
+logger = logging.getLogger(__name__)
+
+CONSUMER = "deliver"
+"""Of the decisions log."""
+
+_READ_ROWS = 500
+# What is due is looked for this often at least; pauses are longer.
+_LOOK_SECONDS = 0.1
+# A thread that waits for the log looks this often whether it is still needed.
+_WAIT_SECONDS = 0.05
+_STOP_SECONDS = 5.0
+_PAYLOAD_BYTES_MAX = 64 * 1024
+
+
+class Deliverer:
+    """Reads the decisions log, keeps what is to be delivered in a queue on disk, and delivers from there with retries.
+
+    At least once: a process that dies delivers again what it had not yet put down as delivered; the receiver sees the same id. What
+    cannot be delivered becomes a row of the `bad_events` log with the reason and the message. For one thread at a time.
+    """
+
+    def __init__(
+        self,
+        decisions_log: Log,
+        bad_events_log: Log,
+        secret: Secret,
+        settings: WebhookSettings,
+        *,
+        folder: Path,
+        load: Callable[[], Perform] | None = None,
+        clock: Clock = now_us,
+    ) -> None:
+        """Keep the queue in `folder`. `load` gives what carries out the project's functions; it is called in another process."""
+        self._log, self._bad_events_log, self._settings, self._clock = decisions_log, bad_events_log, settings, clock
+        self._queue = Queue(folder / "queue.db")
+        self._webhooks = Webhooks(secret, settings.timeout_seconds, frozenset(settings.private_hosts))
+        self._functions = None if load is None else Functions(load, settings.function_seconds)
+        self._function_thread = ThreadPoolExecutor(1, thread_name_prefix="deliver-function")
+        self._log_thread = ThreadPoolExecutor(1, thread_name_prefix="deliver-log")
+        self._offset = max(self._queue.position(), self._log.committed(CONSUMER).get(PARTITION, 0))
+        self._wake = asyncio.Event()
+        self._breakers: dict[str, Breaker] = {}
+        self._attempts: dict[str, tuple[Delivery, asyncio.Task[Outcome]]] = {}  # under way, by id
+        self._results = metrics.counter("sokuji_deliver_attempts_total", "Attempts to deliver, by result.", ["result"])
+        self._seconds = metrics.histogram("sokuji_deliver_attempt_seconds", "One attempt.")
+        self._waiting = metrics.gauge("sokuji_deliver_queue", "Deliveries to be made.")
+        self._waiting.labels().set_function(lambda: len(self._queue))
+
+    def render_metrics(self) -> str:
+        """Its metrics in Prometheus' text format."""
+        return metrics.render([self._results, self._seconds, self._waiting])
+
+    def run(self, stop: threading.Event) -> None:
+        """Deliver until `stop` is set; attempts under way then get a few seconds. Blocks."""
+        self._log.commit(CONSUMER, {PARTITION: self._offset})  # from now on retention waits for us
+        try:
+            asyncio.run(self._run(stop))
+        finally:
+            self._log_thread.shutdown()
+            self._function_thread.shutdown(cancel_futures=True)
+            if self._functions is not None:
+                self._functions.close()
+            self._queue.close()
+
+    async def _run(self, stop: threading.Event) -> None:
+        reading = asyncio.create_task(self._read(stop))
+        while not stop.is_set() and not reading.done():
+            self._begin_due()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), _LOOK_SECONDS)
+            self._wake.clear()
+            self._settle()
+        if self._attempts:
+            await asyncio.wait([task for _, task in self._attempts.values()], timeout=_STOP_SECONDS)
+            self._settle()
+        await reading  # raises what it did
+
+    async def _read(self, stop: threading.Event) -> None:
+        loop = asyncio.get_running_loop()
+        while not stop.is_set():
+            if len(self._queue) >= self._settings.queue:
+                await asyncio.sleep(_LOOK_SECONDS)
+            elif self._log.end(PARTITION) > self._offset:
+                self._take_in()
+                self._wake.set()
+                await asyncio.sleep(0)
+            else:
+                await loop.run_in_executor(self._log_thread, self._log.wait, {PARTITION: self._offset}, _WAIT_SECONDS)
+
+    # -- from the log into the queue
+
+    def _take_in(self) -> None:
+        try:
+            batch, next_offset = self._log.read(PARTITION, self._offset, _READ_ROWS)
+        except OffsetTrimmedError as error:
+            logger.error("decisions %d to %d were removed before they were delivered", self._offset, error.start)  # noqa: TRY400
+            self._offset = error.start
+            return
+        deliveries: list[Delivery] = []
+        room = Counter({endpoint: self._settings.endpoint_queue - count for endpoint, count in self._queue.counts.items()})
+        for decision in decisions(batch, self._offset):
+            if isinstance(decision, MalformedDecisionError):
+                row = decision.row
+                self._record(row["dataset"], row["id"], row["properties"] or "", Outcome.final("malformed", str(decision)))
+            elif decision.kind in {WEBHOOK, CALL}:
+                delivery = self._delivery(decision)
+                if room.setdefault(delivery.endpoint, self._settings.endpoint_queue) > 0:
+                    room[delivery.endpoint] -= 1
+                    deliveries.append(delivery)
+                else:
+                    reason = f"{self._settings.endpoint_queue} deliveries wait for {delivery.endpoint} already"
+                    self._fail(delivery, Outcome.final("backlog", reason))
+        self._queue.take_in(deliveries, next_offset)
+        self._log.commit(CONSUMER, {PARTITION: next_offset})
+        self._offset = next_offset
+
+    def _delivery(self, decision: Decision) -> Delivery:
+        action = decision.action or {}
+        url = None
+        if decision.kind == WEBHOOK:
+            url, content = str(action.get("url")), action.get("body", {})
+            try:
+                endpoint = parse(url).endpoint
+            except RefusedAddressError:
+                endpoint = "invalid"  # the attempt says why
+        else:
+            endpoint = f"call {decision.rule}"
+            content = decision.message() | {"dataset": decision.dataset, "visitor_id": decision.visitor_id, "user_id": decision.user_id}
+        return Delivery(
+            id=decision.id,
+            endpoint=endpoint,
+            due_us=self._clock(),
+            attempts=0,
+            expires_us=decision.expires_us,
+            dataset=decision.dataset,
+            address=url,
+            body=msgspec.json.encode(content),
+        )
+
+    # -- from the queue to the receivers
+
+    def _begin_due(self) -> None:
+        now, wall = time.monotonic(), self._clock()
+        under_way = Counter(delivery.endpoint for delivery, _ in self._attempts.values())
+        for endpoint in self._queue.counts:
+            limit = self._breaker(endpoint).limit(self._settings.endpoint_concurrency, now)
+            if limit <= under_way[endpoint]:
+                continue
+            for delivery in self._queue.due(endpoint, wall, limit):
+                if delivery.id not in self._attempts and len(self._attempts) < self._settings.concurrency:
+                    task = asyncio.create_task(self._attempt(delivery))
+                    task.add_done_callback(lambda _: self._wake.set())
+                    self._attempts[delivery.id] = (delivery, task)
+
+    def _breaker(self, endpoint: str) -> Breaker:
+        breaker = self._breakers.get(endpoint)
+        if breaker is None:
+            breaker = self._breakers[endpoint] = Breaker(self._settings.breaker_failures, self._settings.breaker_seconds)
+        return breaker
+
+    async def _attempt(self, delivery: Delivery) -> Outcome:
+        if delivery.expires_us <= self._clock():
+            return Outcome.final("expired", f"it was decided too long ago: it was to be delivered before {iso(delivery.expires_us)}")
+        started = time.perf_counter()
+        if delivery.address is not None:
+            outcome = await self._webhooks.send(delivery.id, delivery.address, delivery.body)
+        elif self._functions is None:
+            outcome = Outcome.final("no_functions", "this project has no functions to call; actions.py declares them")
+        else:
+            decision = msgspec.json.decode(delivery.body)
+            outcome = await asyncio.get_running_loop().run_in_executor(self._function_thread, self._functions.call, decision)
+        self._seconds.labels().observe(time.perf_counter() - started)
+        return outcome
+
+    def _settle(self) -> None:
+        """Put down what came of the attempts that ended."""
+        ended, again = [], []
+        for delivery, task in list(self._attempts.values()):
+            if not task.done():
+                continue
+            del self._attempts[delivery.id]
+            outcome = task.result()
+            self._results.labels(outcome.code or "delivered").inc()
+            self._breaker(delivery.endpoint).record(is_up=outcome.is_final, now=time.monotonic())
+            attempts = delivery.attempts + 1
+            if outcome.is_final or attempts >= self._settings.attempts:
+                if outcome.code:
+                    self._fail(delivery, outcome)
+                ended.append(delivery)
+            else:
+                pause = pause_seconds(attempts, outcome.after_seconds, self._settings)
+                again.append(delivery._replace(attempts=attempts, due_us=self._clock() + int(pause * 1_000_000)))
+        if ended or again:
+            self._queue.settle(ended, again)
+
+    # -- what cannot be delivered
+
+    def _fail(self, delivery: Delivery, outcome: Outcome) -> None:
+        self._record(delivery.dataset, delivery.id, delivery.body.decode(), outcome)
+
+    def _record(self, dataset: str, decision_id: str, payload: str, outcome: Outcome) -> None:
+        """Make it a bad event; durable on return."""
+        logger.warning("not delivered", extra={"decision": decision_id, "code": outcome.code, "reason": outcome.reason})
+        row = {
+            "dataset": dataset,
+            "source": SOURCE,
+            "received_at": self._clock(),
+            "code": f"delivery_{outcome.code}",
+            "reason": outcome.reason,
+            "message_id": decision_id,
+            "payload": payload.encode()[:_PAYLOAD_BYTES_MAX].decode(errors="replace"),
+        }
+        self._bad_events_log.append(0, pa.RecordBatch.from_pylist([row], schema=BAD_EVENT_SCHEMA))

@@ -1,0 +1,136 @@
+"""One attempt to deliver one decision to a webhook.
+
+Signed as https://www.standardwebhooks.com says, for whose receivers there are libraries in every language: HMAC-SHA-256 over
+`id.timestamp.body`. The id is the decision's, the same in every attempt, so that a receiver can tell a repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import email.utils
+import hashlib
+import hmac
+import ssl
+import time
+from collections.abc import Collection
+from typing import NamedTuple
+
+from sokuji import __version__
+from sokuji.act.address import RefusedAddressError, Target, parse, resolve
+from sokuji.act.outcome import Outcome
+from sokuji.act.secret import Secret
+
+_HEAD_BYTES_MAX = 16 * 1024
+# The receiver says that this message is wrong; the same one would be wrong again. What may pass (a wrong password, a page that is being
+# deployed) is tried again.
+_FINAL = frozenset({400, 410, 413, 414, 415, 422})
+
+
+class _Answer(NamedTuple):
+    status: int
+    retry_after: str | None
+
+
+class Webhooks:
+    """Sends requests, each over a connection of its own."""
+
+    def __init__(self, secret: Secret, timeout_seconds: float, private_hosts: Collection[str]) -> None:
+        self._secret, self._timeout_seconds, self._private_hosts = secret, timeout_seconds, private_hosts
+        self._tls = ssl.create_default_context()
+
+    async def send(self, delivery_id: str, url: str, body: bytes) -> Outcome:
+        """POST `body` to `url`. Never raises for what the network or the receiver does."""
+        try:
+            target = parse(url)
+            async with asyncio.timeout(self._timeout_seconds):
+                answer = await self._post(target, self._head(target, delivery_id, body) + body)
+        except RefusedAddressError as error:
+            return Outcome.final("refused_address", str(error))
+        except TimeoutError:
+            return Outcome.retry("timeout", f"{target.endpoint} did not answer within {self._timeout_seconds:g} s")
+        except (OSError, ValueError, EOFError) as error:  # ValueError, EOFError: what came is not HTTP, or too long
+            return Outcome.retry("no_answer", f"{target.endpoint}: {type(error).__name__}: {error}")
+        return _outcome(target, answer)
+
+    def _head(self, target: Target, delivery_id: str, body: bytes) -> bytes:
+        timestamp = str(int(time.time()))
+        key = self._secret.key(f"webhook {target.endpoint}")
+        lines = [
+            f"POST {target.path} HTTP/1.1",
+            f"Host: {target.authority}",
+            f"User-Agent: sokuji/{__version__}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+            f"Webhook-Id: {delivery_id}",
+            f"Idempotency-Key: {delivery_id}",
+            f"Webhook-Timestamp: {timestamp}",
+            f"Webhook-Signature: {signature(key, delivery_id, timestamp, body)}",
+        ]
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    async def _post(self, target: Target, request: bytes) -> _Answer:
+        reader, writer = await self._connect(target)
+        try:
+            writer.write(request)
+            await writer.drain()
+            while True:
+                answer = _parse(await reader.readuntil(b"\r\n\r\n"))
+                if answer.status >= 200:  # 1xx: the answer is still to come
+                    return answer
+        except asyncio.LimitOverrunError as error:
+            raise ValueError(f"the answer's head has more than {_HEAD_BYTES_MAX} bytes") from error
+        finally:
+            writer.transport.abort()  # the body of the answer is of no interest
+
+    async def _connect(self, target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        tls = self._tls if target.scheme == "https" else None
+        problem = OSError("no address")
+        for address in await resolve(target, self._private_hosts):
+            try:
+                return await asyncio.open_connection(
+                    address, target.port, limit=_HEAD_BYTES_MAX, ssl=tls, server_hostname=target.host if tls else None
+                )
+            except OSError as error:
+                problem = error
+        raise problem
+
+
+def signature(key: bytes, delivery_id: str, timestamp: str, body: bytes) -> str:
+    """The value of `Webhook-Signature`."""
+    digest = hmac.new(key, f"{delivery_id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
+def _parse(head: bytes) -> _Answer:
+    first, *lines = head.decode("latin-1").split("\r\n")
+    version, _, rest = first.partition(" ")
+    status = rest[:3]
+    if not version.startswith("HTTP/1.") or not (status.isascii() and status.isdigit() and len(status) == 3):
+        raise ValueError(f"the answer begins with {first[:80]!r}; expected HTTP/1.1 and a status")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return _Answer(int(status), headers.get("retry-after"))
+
+
+def _outcome(target: Target, answer: _Answer) -> Outcome:
+    reason = f"{target.endpoint} answered {answer.status}"
+    if answer.status < 300:
+        return Outcome.done()
+    if answer.status < 400:
+        return Outcome.final("redirect", f"{reason}; redirects are not followed: put the final URL into the rule")
+    if answer.status in _FINAL:
+        return Outcome.final("rejected", reason)
+    return Outcome.retry("error_status", reason, _seconds(answer.retry_after))
+
+
+def _seconds(retry_after: str | None) -> float:
+    """What Retry-After asks for, in either of its two forms; 0 if it says nothing that can be understood."""
+    if retry_after is None:
+        return 0.0
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after[:9])
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return 0.0
