@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import uvloop
 
-from sokuji.act.app import Act, Eligible
+from sokuji.act.app import Act, Ineligible
 from sokuji.act.secret import Secret
 from sokuji.act.settings import ActSettings
 from sokuji.act.token import visitor_id_of
@@ -23,6 +23,7 @@ from sokuji.clock import Clock, now_us
 from sokuji.events import EVENT_SCHEMA
 from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
+from sokuji.rules.decision import Decision, to_events
 from sokuji.track.server import Address, Application, run
 from tests.track.collector import SOURCES, Answer
 
@@ -48,34 +49,26 @@ def row(
 ) -> dict[str, Any]:
     """A decision as a row of the log, `name` its id; `fields` change or add to its properties."""
     now = now_us() if at is None else at
-    decided = {
-        "rule": "three_items",
-        "reason": "event",
-        "suppressed": False,
-        "arm": "a",
-        "control": False,
-        "holdout": False,
-        "action": POPUP,
-        "at_us": now,
-        "expires_us": now + HOUR_US,
-        "trigger_id": "m1",
-        "profile": visitor or user,
-        "occasions": 1,
-    }
-    return {
-        "dataset": dataset,
-        "source": "sokuji",
-        "message_id": f"d{next(_numbers)}" if name is None else name,
-        "type": "track",
-        "event_name": "action_decided",
-        "visitor_id": visitor,
-        "user_id": user,
-        "event_time": now,
-        "received_at": now,
-        "time_rule": "trusted",
-        "historical": False,
-        "properties": json.dumps(decided | fields) if properties is None else properties,
-    }
+    decision = Decision(
+        id=f"d{next(_numbers)}" if name is None else name,
+        rule="three_items",
+        reason="event",
+        suppressed=False,
+        arm="a",
+        control=False,
+        holdout=False,
+        action=POPUP,
+        at_us=now,
+        expires_us=now + HOUR_US,
+        trigger_id="m1",
+        profile=visitor or user or "",
+        dataset=dataset,
+        visitor_id=visitor,
+        user_id=user,
+    )
+    written: dict[str, Any] = to_events([decision], now).to_pylist()[0]
+    text = json.dumps(json.loads(written["properties"]) | fields) if properties is None else properties
+    return written | {"properties": text}
 
 
 def append(log: Log, *rows: dict[str, Any]) -> int:
@@ -180,7 +173,7 @@ def acting(
     folder: Path,
     settings: ActSettings = ANY_PORT,
     *,
-    eligible: Eligible = lambda _: True,
+    ineligible: Ineligible = lambda _: None,
     clock: Clock = now_us,
     rows: Sequence[Any] = (),
 ) -> Iterator[Api]:
@@ -188,6 +181,6 @@ def acting(
     with decisions_log(folder) as log:
         if rows:
             append(log, *rows)
-        app = Act(SOURCES, log, MASTER, settings, eligible=eligible, clock=clock)
+        app = Act(SOURCES, log, MASTER, settings, ineligible=ineligible, clock=clock)
         with serving(app, settings) as port:
             yield Api(port, log, app)

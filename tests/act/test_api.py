@@ -182,18 +182,18 @@ class TestEligibility:
 
     def test_it_is_asked_again_when_it_is_shown(self, tmp_path: Path) -> None:
         bought: set[str | None] = set()
-        with acting(tmp_path, eligible=lambda decision: decision.visitor_id not in bought) as api:
+        with acting(tmp_path, ineligible=lambda decision: "stopped" if decision.visitor_id in bought else None) as api:
             append(api.log, row(name="d"))
             eventually(lambda: self.check(api, "d"), {"eligible": True, "reason": None})
             bought.add(VISITOR)
-            assert self.check(api, "d") == {"eligible": False, "reason": "ineligible"}
+            assert self.check(api, "d") == {"eligible": False, "reason": "stopped"}
 
     def test_each_obstacle_has_a_name(self, api: Api) -> None:
         append(
             api.log, row(name="old"), row(name="late", rule="r2", expires_us=1), row(name="none", rule="r3", action=None), row(name="new")
         )
         eventually(lambda: self.check(api, "new"), {"eligible": True, "reason": None})
-        for decision, reason in [("old", "superseded"), ("late", "expired"), ("none", "no_action"), ("nonsense", "unknown")]:
+        for decision, reason in [("old", "superseded"), ("late", "expired"), ("none", "nothing_to_show"), ("nonsense", "unknown")]:
             assert self.check(api, decision) == {"eligible": False, "reason": reason}
 
     def test_anothers_decision_is_as_unknown_as_none(self, api: Api) -> None:

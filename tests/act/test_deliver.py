@@ -23,7 +23,8 @@ from sokuji.act.deliver import CONSUMER
 from sokuji.act.functions import Perform
 from sokuji.act.outcome import Breaker, pause_seconds
 from sokuji.act.settings import WebhookSettings
-from tests.act.api import MASTER, append, decisions_log, row
+from sokuji.rules.perform import performer
+from tests.act.api import MASTER, VISITOR, append, decisions_log, row
 from tests.act.receiver import Delivering, Received, Receiver, delivering, payload, quick
 
 pytestmark = pytest.mark.e2e
@@ -297,6 +298,21 @@ class TestFunctions:
             eventually_called(file, 1)
         assert (dead["message_id"], dead["code"]) == ("bad", code)
         assert reason in dead["reason"]
+
+    def test_those_of_a_projects_actions_are_called(self, tmp_path: Path) -> None:
+        actions = tmp_path / "actions.py"
+        file = tmp_path / "called"
+        actions.write_text(
+            "import json, pathlib\n"
+            "from sokuji.rules import call, rule\n"
+            "def mail(decision, to):\n"
+            f"    pathlib.Path({str(file)!r}).write_text(json.dumps([decision['visitor_id'], to]) + '\\n')\n"
+            "rule('thank', on='buy', do=call(mail, to='{email}'))\n"
+        )
+        with delivering(tmp_path, quick(), partial(performer, actions)) as role:
+            append(role.log, call("thank", arm="action"))
+            eventually_called(file, 1)
+        assert json.loads(file.read_text()) == [VISITOR, "a@shop.example"]
 
     def test_code_that_cannot_be_loaded_is_a_failure(self, tmp_path: Path) -> None:
         with delivering(tmp_path, quick(attempts=1), broken) as role:

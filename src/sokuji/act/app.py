@@ -32,8 +32,8 @@ from sokuji.track.request import Source
 
 logger = logging.getLogger(__name__)
 
-Eligible = Callable[[Decision], bool]
-"""Whether a decision still holds, from the visitor's state now. Called on the event loop, so it must take microseconds."""
+Ineligible = Callable[[Decision], str | None]
+"""Why a decision does not hold any more, by the visitor's state now; None: it holds. Called on the event loop: within microseconds."""
 
 # Decisions read back at the start, so that pages that come back find theirs. About 1 s.
 _BACK_ROWS = 100_000
@@ -71,11 +71,11 @@ class Act:
         secret: Secret,
         settings: ActSettings,
         *,
-        eligible: Eligible,
+        ineligible: Ineligible,
         clock: Clock = now_us,
     ) -> None:
         """Deliver from `decisions_log` to the visitors of `sources` (by write key)."""
-        self._keys, self._log, self._clock, self._eligible = Keys(sources), decisions_log, clock, eligible
+        self._keys, self._log, self._clock, self._ineligible = Keys(sources), decisions_log, clock, ineligible
         self._server_keys = {secret.server_key(source.dataset): source.dataset for source in sources.values()}
         self._tokens = Tokens(secret.key("token"), settings.token_seconds)
         self._metrics = ActMetrics()
@@ -196,10 +196,9 @@ class Act:
     def _check(self, scope: Scope, decision_id: str) -> Answer:
         grant = self._grant(scope)
         decision, obstacle = self._recent.obstacle(decision_id, grant.audience, self._clock())
-        if decision is not None and obstacle is None and not self._eligible(decision):
-            obstacle = "ineligible"
-        self._metrics.checked(obstacle)
-        return _private({"eligible": obstacle is None, "reason": obstacle})
+        reason = self._ineligible(decision) if decision is not None and obstacle is None else obstacle
+        self._metrics.checked(reason)
+        return _private({"eligible": reason is None, "reason": reason})
 
     async def _stream(self, scope: Scope, proto: HTTPProtocol) -> None:
         grant = self._grant(scope)

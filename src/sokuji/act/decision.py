@@ -9,16 +9,13 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 import pyarrow as pa
-from msgspec import Struct
 
 from sokuji.errors import SokujiError
+from sokuji.rules import decision as rules
+from sokuji.rules.decision import DECIDED
 
 logger = logging.getLogger(__name__)
 
-SOURCE = "sokuji"
-"""The source of events that the platform makes itself."""
-
-DECIDED = "action_decided"
 WEBHOOK, CALL = "webhook", "call"
 """The kinds of action that are carried out by the platform; every other kind is for the visitor's page."""
 
@@ -31,20 +28,10 @@ class Audience(NamedTuple):
     id: str
 
 
-class Decision(Struct, frozen=True, kw_only=True, eq=False):
-    """One row of the log. Times are microseconds UTC."""
+class Decision(rules.Decision, frozen=True, kw_only=True, eq=False):
+    """One row of the log."""
 
     offset: int
-    id: str
-    dataset: str
-    visitor_id: str | None
-    user_id: str | None
-    rule: str
-    arm: str | None
-    action: Mapping[str, Any] | None  # what is to be done, its "kind" among it; None for the control arm and the holdout
-    at_us: int
-    expires_us: int
-    trigger_id: str  # the message that led to it
 
     @property
     def audiences(self) -> list[Audience]:
@@ -88,7 +75,7 @@ class MalformedDecisionError(SokujiError):
     def __init__(self, row: Mapping[str, Any], cause: Exception) -> None:
         super().__init__(
             f"decision {row['id']!r} at offset {row['offset']} has the properties {row['properties']!r}: {cause}; "
-            'expected {"rule", "arm", "action", "at_us", "expires_us", "trigger_id"}'
+            "expected what sokuji.rules.decision.to_events writes"
         )
         self.row = row
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from sokuji import metrics
 from sokuji.act.address import RefusedAddressError, parse
-from sokuji.act.decision import CALL, SOURCE, WEBHOOK, Decision, MalformedDecisionError, decisions, iso
+from sokuji.act.decision import CALL, WEBHOOK, Decision, MalformedDecisionError, decisions, iso
 from sokuji.act.functions import Functions, Perform
 from sokuji.act.outcome import Breaker, Outcome, pause_seconds
 from sokuji.act.queue import Delivery, Queue
@@ -29,6 +29,7 @@ from sokuji.clock import Clock, now_us
 from sokuji.errors import OffsetTrimmedError
 from sokuji.events import BAD_EVENT_SCHEMA
 from sokuji.log.base import Log
+from sokuji.rules.decision import SOURCE
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sokuji import metrics
-from sokuji.act.recent import Obstacle
 
 
 class ActMetrics:
@@ -38,9 +37,9 @@ class ActMetrics:
         """Decisions were given to a page that asked."""
         self._delivered.labels("pull").inc(count)
 
-    def checked(self, obstacle: Obstacle | None) -> None:
+    def checked(self, reason: str | None) -> None:
         """A page asked whether to show a decision."""
-        self._checks.labels(obstacle or "eligible").inc()
+        self._checks.labels(reason or "eligible").inc()
 
     def ended(self, reason: str) -> None:
         """A stream ended."""

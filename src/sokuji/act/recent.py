@@ -12,7 +12,7 @@ from sokuji.act.decision import Audience, Decision
 # A decision's objects and its places in the tables, beside its action.
 _OVERHEAD_BYTES = 1024
 
-Obstacle = Literal["unknown", "no_action", "expired", "superseded", "ineligible"]
+Obstacle = Literal["unknown", "nothing_to_show", "expired", "superseded"]
 """Why a decision is not to be shown."""
 
 
@@ -63,7 +63,7 @@ class Recent:
         if decision is None or audience not in decision.audiences:
             return None, "unknown"  # the same answer for another's decision: ids tell nothing
         if not decision.is_for_page:
-            return decision, "no_action"
+            return decision, "nothing_to_show"
         if decision.is_expired(now_us):
             return decision, "expired"
         if self._last[audience].get(decision.rule) is not decision:

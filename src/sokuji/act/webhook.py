@@ -16,7 +16,6 @@ import time
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sokuji import __version__
 from sokuji.act.address import RefusedAddressError, Target, parse, resolve
 from sokuji.act.outcome import Outcome
 from sokuji.act.secret import Secret
@@ -59,7 +58,7 @@ class Webhooks:
         lines = [
             f"POST {target.path} HTTP/1.1",
             f"Host: {target.authority}",
-            f"User-Agent: sokuji/{__version__}",
+            "User-Agent: sokuji",
             "Content-Type: application/json",
             f"Content-Length: {len(body)}",
             "Connection: close",
