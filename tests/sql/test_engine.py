@@ -313,3 +313,37 @@ def test_handlers_get_the_resolved_statement_and_may_query(engine: Engine, tmp_p
     assert seen["options"] == {"model_type": "kmeans", "hidden": [8, 4], "weights": [{"label": "a", "weight": 0.5}]}
     assert seen["rows"] == [(2,)]
     assert seen["sql"] == sql
+
+
+def test_date_formats_that_the_analyzers_c_library_lacks(engine: Engine) -> None:
+    moments = "UNNEST([TIMESTAMP '2026-01-02 03:04:05+00', '2026-01-02 13:04:05+00']) AS t"
+    written = rows(engine, f"SELECT FORMAT_TIMESTAMP('%%k%k|%l%P|%F', t), FORMAT_TIME('%l %P', TIME(t)) FROM {moments} ORDER BY t")
+    assert written == [("%k 3| 3am|2026-01-02", " 3 am"), ("%k13| 1pm|2026-01-02", " 1 pm")]
+    with pytest.raises(SqlError, match="needs a constant format"):
+        rows(engine, f"SELECT FORMAT_TIMESTAMP(f, t) FROM {moments}, UNNEST(['%k']) AS f")
+    read = rows(
+        engine, "SELECT PARSE_DATE('%F', '2026-01-02'), PARSE_TIMESTAMP('%F %l:%M %P', '2026-01-02 11:30 pm'), PARSE_TIME('%k', '9')"
+    )
+    assert read == [(dt.date(2026, 1, 2), dt.datetime(2026, 1, 2, 23, 30, tzinfo=dt.UTC), dt.time(9))]
+
+
+def test_json_constants_stay_json(engine: Engine) -> None:
+    sql = """SELECT TO_JSON_STRING(JSON '{"a": 1}'), STRING(JSON '"2026"'), FLOAT64(JSON '1.5'), JSON_TYPE(JSON '[1]')"""
+    assert rows(engine, sql) == [('{"a":1}', "2026", 1.5, "array")]
+
+
+def test_any_value_prefers_a_value_to_null(engine: Engine) -> None:
+    assert rows(engine, "SELECT ANY_VALUE(x) FROM UNNEST([NULL, 7, NULL]) AS x") == [(7,)]
+
+
+def test_a_parameter_is_a_constant_to_functions_that_need_one(engine: Engine) -> None:
+    parameters = {"json": '{"a": [1, 2]}', "path": "$.a", "by": "-", "zone": "Asia/Tokyo"}
+    sql = """SELECT JSON_QUERY(@json, @path), STRING_AGG(x, @by ORDER BY x), DATE(TIMESTAMP '2026-01-01 20:00:00+00', @zone)
+        FROM UNNEST(['a', 'b']) AS x"""
+    assert rows(engine, sql, parameters) == [("[1,2]", "a-b", dt.date(2026, 1, 2))]
+
+
+def test_base32(engine: Engine) -> None:
+    assert rows(engine, "SELECT TO_BASE32(b'abc'), FROM_BASE32('MFRGG==='), TO_BASE32(NULL)") == [("MFRGG===", b"abc", None)]
+    with pytest.raises(SqlError, match="invalid base32"):
+        rows(engine, "SELECT FROM_BASE32('!')")

@@ -13,7 +13,7 @@ from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
 from sokuji.sql.analyzer import Analysis, Analyzer, Parameters
 from sokuji.sql.duck import Run
 from sokuji.sql.emit import emit_query
-from sokuji.sql.emit.literals import duckdb_type, literal
+from sokuji.sql.emit.literals import Constant, duckdb_type
 from sokuji.sql.information_schema import rows
 from sokuji.sql.names import INFORMATION_SCHEMA
 from sokuji.sql.protos import from_type, from_value, leaf, python_type, span
@@ -45,7 +45,7 @@ class Session:
         self._snapshots = {} if snapshots is None else snapshots
         named = parameters if isinstance(parameters, Mapping) else dict(zip(itertools.count(1), parameters or (), strict=False))
         # Literals: text that no value can break out of, and that DuckDB can fold.
-        self.parameters = {str(name).lower(): literal(value, python_type(value)) for name, value in named.items()}
+        self.parameters = {str(name).lower(): Constant(value, python_type(value)) for name, value in named.items()}
 
     def run_query(self, output_columns: Sequence[Any], scan: Any) -> Result:
         """Run a resolved query (`ResolvedOutputColumnProto` list and `AnyResolvedScanProto`) with the statement's parameters."""

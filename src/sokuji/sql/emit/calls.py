@@ -77,8 +77,12 @@ def _argument(emitter: Emitter, argument: Any) -> tuple[str, Type, Any]:
     if kind == "resolved_literal_node" and is_enum(node):
         name = enum_name(node)
         return literals.literal(name, STRING), STRING, name and EnumName(name)
-    constant = from_value(node.value.value, type_of(node)) if kind == "resolved_literal_node" and _has_python_form(type_of(node)) else None
-    return emitter.expression(argument), type_of(node), constant
+    text, type_ = emitter.expression(argument), type_of(node)
+    if not _has_python_form(type_):
+        return text, type_, None
+    if isinstance(text, literals.Constant):
+        return text, type_, text.value
+    return text, type_, from_value(node.value.value, type_) if kind == "resolved_literal_node" else None
 
 
 def _has_python_form(type_: Type) -> bool:

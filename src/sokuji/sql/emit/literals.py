@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 from sokuji.errors import UnsupportedSqlError
 from sokuji.sql.protos import from_value
 from sokuji.types import Kind, Type, field_names, to_duckdb
+
+
+class Constant(str):
+    """The text of a literal that still knows its value, as that of a query parameter does."""
+
+    __slots__ = ("value",)
+    value: Any
+
+    def __new__(cls, value: Any, type_: Type) -> Self:
+        """The literal for a value as `literal` takes it."""
+        text = super().__new__(cls, literal(value, type_))
+        text.value = value
+        return text
 
 
 def literal(value: Any, type_: Type) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.sql.functions.base import Call, Function, Support
+from sokuji.sql.functions.base import Call, EnumName, Function, Support
 from sokuji.sql.functions.reference import evaluate
-from sokuji.sql.functions.template import checked, emitted, let, unsupported
-from sokuji.types import NUMERIC, Kind, to_duckdb
+from sokuji.sql.functions.template import checked, emitted, let
+from sokuji.sql.functions.values import literal
+from sokuji.types import NUMERIC, Field, Kind, array, struct, to_duckdb
 
 
 def aggregate(call: Call, name: str, *arguments: str, order: bool = False, where: str = "", distinct: bool | None = None) -> str:
@@ -90,9 +91,8 @@ def _comparable(call: Call) -> None:
 
 def _any_value(call: Call) -> str:
     if call.having is None:
-        if call.ignore_nulls:
-            return aggregate(call, "any_value", *call.arguments)
-        return aggregate(call, "first", *call.arguments)
+        # NULLs are ignored unless it says otherwise.
+        return aggregate(call, "first" if call.ignore_nulls is False else "any_value", *call.arguments)
     kind, key = call.having
     return aggregate(call, f"arg_{kind.lower()}_null", call.arguments[0], key)
 
@@ -158,6 +158,28 @@ def _spread(name: str, least: int) -> Callable[[Call], str]:
     return emit
 
 
+def _listed(signatures: str) -> list[Function]:
+    """Aggregates that the reference implementation computes over the list of a group's values."""
+
+    def emit(call: Call) -> str:
+        _no_having(call)
+        count = 2 if call.name in {"covar_pop", "covar_samp", "corr"} else 1
+        settings = call.constants[count:]  # a delimiter, a mode
+        row = struct(Field(f"f{position}", type_) for position, type_ in enumerate(call.types[:count]))
+        fields = ", ".join(f"f{position} := {value}" for position, value in enumerate(call.arguments[:count]))
+        known = f"{call.arguments[0]} IS NOT NULL" if count == 1 else ""
+        items = aggregate(call, "list", f"struct_pack({fields})", order=True, where=known)
+        written = [f"x.f{position}" for position in range(count)]
+        written += [
+            f"mode => '{value}'" if isinstance(value, EnumName) else "NULL" if value is None else literal(value) for value in settings
+        ]
+        sql = f"(SELECT {call.name.upper()}({', '.join(written)}) FROM UNNEST({{0}}) AS x)"
+        limited = items if call.limit is None else _first(items, call.limit)
+        return evaluate(Call(call.name, (limited,), (array(row),), call.result, safe=call.safe), sql)
+
+    return emitted(signatures, emit, Support.UDF)
+
+
 TABLE: list[Function] = [
     *emitted("FN_COUNT_STAR", lambda call: aggregate(call, "count", "*"), Support.NATIVE),
     *emitted("FN_COUNT", _count, Support.NATIVE),
@@ -168,20 +190,20 @@ TABLE: list[Function] = [
     *emitted("FN_AVG_INT64", _simple("avg"), Support.NATIVE),
     *emitted("FN_AVG_DOUBLE", _avg_double),
     *emitted("FN_AVG_NUMERIC", _avg_numeric, Support.UDF),
-    *unsupported("FN_SUM_INTERVAL FN_AVG_INTERVAL", "DuckDB has no sum of intervals"),
+    *_listed("FN_SUM_INTERVAL FN_AVG_INTERVAL"),
     *emitted("FN_MIN", _minimum),
     *emitted("FN_MAX", _maximum, Support.NATIVE),
     *emitted("FN_ANY_VALUE", _any_value),
     *emitted("FN_ARRAY_AGG", _array_agg),
     *emitted("FN_ARRAY_CONCAT_AGG", _array_concat_agg),
     *emitted("FN_STRING_AGG_STRING FN_STRING_AGG_DELIM_STRING", _string_agg),
-    *unsupported("FN_STRING_AGG_BYTES FN_STRING_AGG_DELIM_BYTES", "DuckDB joins text only; use STRING"),
+    *_listed("FN_STRING_AGG_BYTES FN_STRING_AGG_DELIM_BYTES"),
     *emitted("FN_LOGICAL_AND", _simple("bool_and"), Support.NATIVE),
     *emitted("FN_LOGICAL_OR", _simple("bool_or"), Support.NATIVE),
     *emitted("FN_BIT_AND_INT64", _simple("bit_and"), Support.NATIVE),
     *emitted("FN_BIT_OR_INT64", _simple("bit_or"), Support.NATIVE),
     *emitted("FN_BIT_XOR_INT64", _simple("bit_xor"), Support.NATIVE),
-    *unsupported("FN_BIT_AND_BYTES FN_BIT_OR_BYTES FN_BIT_XOR_BYTES", "DuckDB has no bitwise aggregates of BYTES"),
+    *_listed("FN_BIT_AND_BYTES FN_BIT_OR_BYTES FN_BIT_XOR_BYTES"),
     *emitted("FN_VAR_POP", _spread("var_pop", 1)),
     *emitted("FN_VAR_SAMP", _spread("var_samp", 2)),
     *emitted("FN_STDDEV_POP", _spread("stddev_pop", 1)),
@@ -189,4 +211,6 @@ TABLE: list[Function] = [
     *emitted("FN_COVAR_POP", _spread("covar_pop", 1)),
     *emitted("FN_COVAR_SAMP", _spread("covar_samp", 2)),
     *emitted("FN_CORR", _spread("corr", 2)),
+    *_listed("FN_VAR_POP_NUMERIC FN_VAR_SAMP_NUMERIC FN_STDDEV_POP_NUMERIC FN_STDDEV_SAMP_NUMERIC"),
+    *_listed("FN_COVAR_POP_NUMERIC FN_COVAR_SAMP_NUMERIC FN_CORR_NUMERIC"),
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Callable
 
 from sokuji.sql.functions import parts
 from sokuji.sql.functions.base import Call, Function, Support
 from sokuji.sql.functions.reference import evaluate, reference
-from sokuji.sql.functions.template import emitted, let, macro, native
+from sokuji.sql.functions.template import checked, emitted, let, literal, macro, native
 from sokuji.types import Kind, to_duckdb
 
 _LIMITS = {
@@ -215,7 +217,52 @@ def _strftime_format(call: Call) -> str | None:
     return out
 
 
+# The module's C library writes nothing for these.
+_MISSING = re.compile(r"((?:%%|%[^klP%]|[^%])*)(%[klP])?")
+_WRITTEN = {
+    "%k": "lpad(CAST(hour({0}) AS VARCHAR), 2, ' ')",
+    "%l": "lpad(CAST((hour({0}) + 11) % 12 + 1 AS VARCHAR), 2, ' ')",
+    "%P": "CASE WHEN hour({0}) < 12 THEN 'am' WHEN hour({0}) >= 12 THEN 'pm' END",
+}
+
+
 def _format(call: Call) -> str:
+    text, zone = parts.constant(call, 0), parts.zone(call, 2)
+    if call.types[1].kind is Kind.DATE:
+        return _format_known(call)
+    if text is None:
+        missing = {"regexp_matches({0}, '%[klP]')": f"'{call.name.upper()} with %k, %l or %P needs a constant format'"}
+        return let(
+            call.arguments[:1], lambda name: checked({key.format(name): value for key, value in missing.items()}, _format_known(call))
+        )
+    pieces = [piece for match in _MISSING.finditer(text) for piece in match.groups() if piece]
+    if zone is None or not set(pieces) & set(_WRITTEN):
+        return _format_known(call)
+    local = parts.to_local(call.arguments[1], zone) if call.types[1].kind is Kind.TIMESTAMP else call.arguments[1]
+    known = (
+        dataclasses.replace(call, arguments=(literal(piece), *call.arguments[1:]), constants=(piece, *call.constants[1:]))
+        for piece in pieces
+    )
+    texts = [
+        f"({_WRITTEN[piece].format(local)})" if piece in _WRITTEN else _format_known(part)
+        for piece, part in zip(pieces, known, strict=True)
+    ]
+    return f"({' || '.join(texts)})"
+
+
+# And it reads none of these, which others stand for.
+_READ = {"%F": "%Y-%m-%d", "%k": "%H", "%l": "%I", "%P": "%p"}
+
+
+def _parse(call: Call) -> str:
+    text = parts.constant(call, 0)
+    if text is None:
+        return evaluate(call)
+    known = re.sub("%.", lambda match: _READ.get(match.group(), match.group()), text)
+    return evaluate(dataclasses.replace(call, arguments=(literal(known), *call.arguments[1:]), constants=(known, *call.constants[1:])))
+
+
+def _format_known(call: Call) -> str:
     pattern, zone = _strftime_format(call), parts.zone(call, 2)
     if pattern is None or zone is None:
         return evaluate(call)
@@ -300,7 +347,7 @@ TABLE: list[Function] = [
     *emitted("FN_EXTRACT_TIME_FROM_TIMESTAMP FN_EXTRACT_DATETIME_FROM_TIMESTAMP", _extract),
     *reference("FN_EXTRACT_FROM_INTERVAL", "EXTRACT({1} FROM {0})"),
     *emitted("FN_FORMAT_DATE FN_FORMAT_DATETIME FN_FORMAT_TIME FN_FORMAT_TIMESTAMP", _format),
-    *reference("FN_PARSE_DATE FN_PARSE_DATETIME FN_PARSE_TIME FN_PARSE_TIMESTAMP"),
+    *emitted("FN_PARSE_DATE FN_PARSE_DATETIME FN_PARSE_TIME FN_PARSE_TIMESTAMP", _parse, Support.UDF),
     *reference("FN_LAST_DAY_DATE FN_LAST_DAY_DATETIME"),
     *emitted("FN_DATE_FROM_UNIX_DATE", _from_unix_date),
     *emitted("FN_TIMESTAMP_FROM_INT64_SECONDS FN_TIMESTAMP_FROM_UNIX_SECONDS_INT64", _unix(1_000_000)),
@@ -315,6 +362,9 @@ TABLE: list[Function] = [
     *emitted("FN_DATETIME_FROM_TIMESTAMP", _to_local("TIMESTAMP")),
     *native("FN_DATE_FROM_DATETIME", "CAST({0} AS DATE)"),
     *native("FN_TIME_FROM_DATETIME", "CAST({0} AS TIME)"),
+    *native(
+        "FN_TIMESTAMP_FROM_UNIX_SECONDS_TIMESTAMP FN_TIMESTAMP_FROM_UNIX_MILLIS_TIMESTAMP FN_TIMESTAMP_FROM_UNIX_MICROS_TIMESTAMP", "{0}"
+    ),
     *native("FN_DATE_FROM_DATE FN_TIMESTAMP_FROM_TIMESTAMP FN_TIME_FROM_TIME FN_DATETIME_FROM_DATETIME", "{0}"),
     *native("FN_DATETIME_FROM_DATE", "CAST({0} AS TIMESTAMP)"),
     *native("FN_DATETIME_FROM_DATE_AND_TIME", "{0} + {1}"),
@@ -323,7 +373,7 @@ TABLE: list[Function] = [
     *emitted("FN_TIMESTAMP_FROM_DATE FN_TIMESTAMP_FROM_DATETIME", _from_local),
     *reference("FN_STRING_FROM_DATE FN_STRING_FROM_TIMESTAMP FN_STRING_FROM_DATETIME FN_STRING_FROM_TIME"),
     *reference("FN_INTERVAL_CONSTRUCTOR", "INTERVAL {0} {1}"),
-    *reference("FN_MAKE_INTERVAL FN_JUSTIFY_HOURS FN_JUSTIFY_DAYS FN_JUSTIFY_INTERVAL"),
+    *reference("FN_MAKE_INTERVAL FN_JUSTIFY_HOURS FN_JUSTIFY_DAYS FN_JUSTIFY_INTERVAL FN_TO_SECONDS_INTERVAL"),
     *reference("FN_TIMESTAMP_BUCKET FN_DATETIME_BUCKET FN_DATE_BUCKET"),
     *reference("FN_ADD_DATE_INT64 FN_ADD_INT64_DATE FN_ADD_TIMESTAMP_INTERVAL FN_ADD_INTERVAL_TIMESTAMP FN_ADD_DATE_INTERVAL", "{0} + {1}"),
     *reference("FN_ADD_INTERVAL_DATE FN_ADD_DATETIME_INTERVAL FN_ADD_INTERVAL_DATETIME FN_ADD_INTERVAL_INTERVAL", "{0} + {1}"),

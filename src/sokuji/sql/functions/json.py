@@ -13,6 +13,7 @@ TABLE: list[Function] = [
     *reference("FN_JSON_SUBSCRIPT_INT64 FN_JSON_SUBSCRIPT_STRING", "{0}[{1}]"),
     *reference("FN_TO_JSON_STRING"),
     *reference("FN_TO_JSON", named=("stringify_wide_numbers",)),
+    *reference("FN_SAFE_TO_JSON"),
     *reference("FN_PARSE_JSON", named=("wide_number_mode",)),
     *reference("FN_JSON_TO_INT64 FN_JSON_TO_BOOL FN_JSON_TO_STRING FN_JSON_TYPE FN_JSON_LAX_TO_INT64 FN_JSON_LAX_TO_BOOL"),
     *reference("FN_JSON_LAX_TO_STRING FN_JSON_LAX_TO_DOUBLE FN_JSON_TO_BOOL_ARRAY FN_JSON_LAX_TO_BOOL_ARRAY"),

@@ -24,7 +24,7 @@ from sokuji.sql.functions.base import Call, EnumName, Function, Support
 from sokuji.sql.functions.template import let
 from sokuji.sql.protos import to_type
 from sokuji.sql.wasm import shared
-from sokuji.types import Type, to_duckdb
+from sokuji.types import Kind, Type, to_duckdb
 
 FUNCTION_NAME = re.compile(r"\bgooglesql_[a-z0-9_]+_[0-9a-f]{12}\b")
 
@@ -71,7 +71,7 @@ def evaluate(call: Call, sql: str | None = None) -> str:
         if isinstance(constant, EnumName):
             written.append(_written(constant))
         elif isinstance(constant, str | int | float | bytes):
-            written.append(values.literal(constant))
+            written.append(f"{'JSON ' if call.types[position].kind is Kind.JSON else ''}{values.literal(constant)}")
         else:
             written.append(f"a{len(columns)}")
             columns.append(position)

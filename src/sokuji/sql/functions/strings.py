@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import unicodedata
 from collections.abc import Callable
 
+from sokuji.errors import SqlError
 from sokuji.sql.functions import parts
 from sokuji.sql.functions.base import Call, Function, Support
 from sokuji.sql.functions.reference import evaluate, python, reference
-from sokuji.sql.functions.template import checked, emitted, let, macro, native, unsupported
+from sokuji.sql.functions.template import checked, emitted, let, macro, native
 
 
 def _concat(call: Call) -> str:
@@ -77,6 +79,17 @@ def _normalize(call: Call) -> str:
 _FORMS = {form: functools.partial(unicodedata.normalize, form) for form in ("NFC", "NFKC", "NFD", "NFKD")}
 
 
+def _to_base32(value: bytes) -> str:
+    return base64.b32encode(value).decode()
+
+
+def _from_base32(text: str) -> bytes:
+    try:
+        return base64.b32decode(text)
+    except ValueError as error:
+        raise SqlError(f"Failed to decode invalid base32 string: {text!r}") from error
+
+
 def _split(call: Call) -> str:
     delimiter = call.arguments[1] if len(call.arguments) == 2 else "','"
     return let([call.arguments[0], delimiter], lambda text, by: f"CASE WHEN {by} IS NOT NULL THEN string_split({text}, {by}) END")
@@ -120,6 +133,7 @@ TABLE: list[Function] = [
     *reference("FN_SOUNDEX_STRING FN_TRANSLATE_STRING FN_TRANSLATE_BYTES FN_INITCAP_STRING FN_UNICODE_STRING FN_CHR_STRING"),
     *emitted("FN_NORMALIZE_STRING", _normalize, Support.UDF),
     *reference("FN_EDIT_DISTANCE", named=("max_distance",)),
-    *reference("FN_FORMAT_STRING"),
-    *unsupported("FN_TO_BASE32 FN_FROM_BASE32", "GoogleSQL's reference implementation, which it would run in, lacks it"),
+    *reference("FN_FORMAT_STRING FN_SPLIT_SUBSTR"),
+    *emitted("FN_TO_BASE32", lambda call: python(call, "to_base32", _to_base32, 1), Support.UDF),
+    *emitted("FN_FROM_BASE32", lambda call: python(call, "from_base32", _from_base32, 1), Support.UDF),
 ]

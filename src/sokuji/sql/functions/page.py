@@ -1,0 +1,69 @@
+"""The page of the manual that says how each function runs: `python -m sokuji.sql.functions.page` writes docs/sql-functions.md."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
+from zetasql.wasi._pb2.zetasql.proto import options_pb2
+from zetasql.wasi._pb2.zetasql.public.builtin_function_pb2 import FunctionSignatureId
+
+from sokuji.sql.analyzer import language_options
+from sokuji.sql.functions import TABLE
+from sokuji.sql.functions.base import Support
+from sokuji.sql.wasm import shared
+
+_HEAD = """# SQL functions
+
+How each function of GoogleSQL runs here, signature by signature, named as ZetaSQL names them. This page is generated from the signature
+table (`src/sokuji/sql/functions/`) by `python -m sokuji.sql.functions.page`, and a test holds it to the table.
+
+| status | meaning |
+|---|---|
+| native | one DuckDB function or operator, with the same semantics |
+| macro | an expression of several DuckDB functions |
+| reference | GoogleSQL's reference implementation, or Python, called for whole columns: exact, at about 25 us a row |
+| rewritten | ZetaSQL rewrites the call to others of this table |
+| unsupported | it raises, naming the function |
+
+| function | signature | status | note |
+|---|---|---|---|
+"""
+
+_NAMES = {Support.NATIVE: "native", Support.MACRO: "macro", Support.UDF: "reference", Support.UNSUPPORTED: "unsupported"}
+
+# Operators and others that ZetaSQL resolves away without saying so of their signatures.
+_REWRITTEN = {"$concat_op", "$like_any", "$like_all", "$not_like_any", "$not_like_all", "grouping"}
+
+
+def page() -> str:
+    """The whole page."""
+    rows = sorted(row for function in _builtin() for row in _rows(function))
+    return _HEAD + "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _builtin() -> list[Any]:
+    """Every function that the analyzer knows in BigQuery's dialect, as `FunctionProto`."""
+    options = options_pb2.ZetaSQLBuiltinFunctionOptionsProto(language_options=language_options(shared()))
+    return list(shared().call("GetBuiltinFunctions", options, service.GetBuiltinFunctionsResponse).function)
+
+
+def _rows(function: Any) -> Iterator[tuple[str, str, str, str]]:
+    name = ".".join(function.name_path)
+    for signature in function.signature:
+        id_ = FunctionSignatureId.Name(signature.context_id)
+        entry = TABLE.get(id_)
+        if entry is not None:
+            status, note = _NAMES[entry.support], entry.reason
+        elif signature.options.rewrite_options.enabled or name in _REWRITTEN:
+            status, note = "rewritten", ""
+        else:
+            status, note = "unsupported", ""
+        yield f"`{name.removeprefix('$').upper()}`", f"`{id_.removeprefix('FN_')}`", status, note
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1] if len(sys.argv) > 1 else "docs/sql-functions.md").write_text(page())

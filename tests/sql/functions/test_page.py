@@ -1,0 +1,16 @@
+"""The manual's page of functions says what the table says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sokuji.sql.functions import TABLE, page
+
+
+def test_the_page_is_up_to_date() -> None:
+    written = Path(__file__).parents[3] / "docs" / "sql-functions.md"
+    assert written.read_text() == page.page(), "run python -m sokuji.sql.functions.page"
+
+
+def test_it_has_every_signature_of_the_table() -> None:
+    assert {f"`{signature.removeprefix('FN_')}`" for signature in TABLE} <= set(page.page().replace("|", " ").split())
