@@ -307,6 +307,18 @@ def test_drop_model(data: Workbench) -> None:
             ["every training row has weight 0"],
         ),
         (
+            "model_type='boosted_tree_regressor', input_label_cols=['v'], instance_weight_col='w'",
+            "SELECT u, v, IEEE_DIVIDE(1, 0) AS w FROM d.groups",
+            ["instance_weight_col 'w' is inf in 300 rows", "from 0 to 1e+30"],
+        ),
+        ("model_type='linear_reg', input_label_cols=['l']", "SELECT u, v * 1e200 AS l FROM d.groups", ["'l' reaches", "below 1e+140"]),
+        ("model_type='boosted_tree_regressor', input_label_cols=['l']", "SELECT u, v * 1e30 AS l FROM d.groups", ["below 1e+19"]),
+        (
+            "model_type='boosted_tree_regressor', input_label_cols=['v'], category_encoding_method='one_hot_encoding'",
+            "SELECT CAST(u + x AS STRING) AS s, v FROM d.groups, UNNEST(GENERATE_ARRAY(1, 10)) AS x",
+            ["would make 2401 columns", "LABEL_ENCODING"],
+        ),
+        (
             "model_type='logistic_reg', input_label_cols=['name'], class_weights=[STRUCT('far', 0), ('near', 0), ('odd', 0)]",
             "SELECT u, name FROM d.groups",
             ["every training row has weight 0"],

@@ -119,6 +119,8 @@ def test_columns_are_those_documented(shop: Workbench, query: str) -> None:
         ("ML.PREDICT(MODEL d.line, TABLE d.shop, STRUCT(0.5 AS threshold))", ["threshold is for models of two classes", "no classifier"]),
         ("ML.PREDICT(MODEL d.binary, TABLE d.shop, STRUCT(2 AS threshold))", ["threshold is 2", "from 0 to 1"]),
         ("ML.PREDICT(MODEL d.multi, TABLE d.shop, STRUCT(0.5 AS threshold))", ["two classes", "has 3"]),
+        ("ML.PREDICT(MODEL d.line, TABLE d.shop, STRUCT(TRUE AS version))", ["version is True", "'previous'"]),
+        ("ML.PREDICT(MODEL d.line, TABLE d.shop, STRUCT(1.0 AS version))", ["version is 1.0", "a number such as 2"]),
         ("ML.EVALUATE(MODEL d.line, (SELECT x, color FROM d.shop))", ["needs the columns amount FLOAT64"]),
         ("ML.EVALUATE(MODEL d.multi, (SELECT 1 AS x, 'red' AS color, 'z' AS kind))", ["1 rows", "not trained on ('z')", "'1st'"]),
         ("ML.CENTROIDS(MODEL d.line)", ["ML.CENTROIDS is for KMEANS", "d.line is LINEAR_REG"]),
@@ -179,7 +181,7 @@ def test_probabilities_start_with_the_greatest_label_and_add_up_to_one(shop: Wor
 
 
 def test_the_threshold_decides_the_predicted_label(shop: Workbench) -> None:
-    for cut, expected in ((0, {True}), (1, {False})):
+    for cut, expected in ((0, {True}), (1, {False}), ("NUMERIC '1'", {False})):
         query = f"SELECT DISTINCT predicted_buys FROM ML.PREDICT(MODEL d.binary, TABLE d.shop, STRUCT({cut} AS threshold))"
         assert {row[0] for row in shop.sql(query).rows()} == expected
 

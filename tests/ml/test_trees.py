@@ -155,7 +155,7 @@ def test_a_row_of_weight_2_counts_as_two_rows() -> None:
 
 
 def test_weights_are_at_least_0() -> None:
-    with pytest.raises(ModelError, match="'w' is negative in 1 rows"):
+    with pytest.raises(ModelError, match=r"'w' is -1\.0 in 1 rows; weights are from 0"):
         trained_on(
             "BOOSTED_TREE_CLASSIFIER", pa.table({"x": [1, 2], "label": [0, 1], "w": [1, -1]}), label="label", instance_weight_col="w"
         )

@@ -28,6 +28,9 @@ SUPERVISED = GLM | TREES
 CLASSIFIERS = frozenset({LOGISTIC_REG, BOOSTED_TREE_CLASSIFIER})
 MODEL_TYPES = SUPERVISED | {KMEANS}
 
+MAX_WEIGHT = 1e30
+"""Of a row or a class: XGBoost keeps weights, and their sums, in float32."""
+
 # BigQuery accepts these as other spellings of the same types.
 _SYNONYMS = {"LINEAR_REGRESSION": LINEAR_REG, "LOGISTIC_REGRESSION": LOGISTIC_REG}
 
@@ -111,7 +114,7 @@ def _class_weights(value: Any) -> tuple[tuple[Any, float], ...]:
     """[STRUCT(label, weight), ...], whose fields may have any name, as pairs."""
     pairs = [tuple(item.values()) if isinstance(item, dict) else tuple(item) for item in value]
     weights = {label: float(weight) for label, weight in pairs}
-    if len(weights) != len(pairs) or not all(weight >= 0 for weight in weights.values()):
+    if len(weights) != len(pairs) or not all(0 <= weight <= MAX_WEIGHT for weight in weights.values()):
         _refuse()
     return tuple(weights.items())
 
@@ -141,7 +144,11 @@ OPTIONS = (
         only=("LABEL_ENCODING", "ONE_HOT_ENCODING"),
     ),
     Option("AUTO_CLASS_WEIGHTS", CLASSIFIERS, _BOOL, False),
-    Option("CLASS_WEIGHTS", CLASSIFIERS, Rule("an array of STRUCT(label, weight), weights of at least 0, each label once", _class_weights)),
+    Option(
+        "CLASS_WEIGHTS",
+        CLASSIFIERS,
+        Rule(f"an array of STRUCT(label, weight), weights from 0 to {MAX_WEIGHT:g}, each label once", _class_weights),
+    ),
     # Generalised linear models.
     Option("OPTIMIZE_STRATEGY", GLM, _choice("AUTO_STRATEGY", "BATCH_GRADIENT_DESCENT", "NORMAL_EQUATION"), "AUTO_STRATEGY"),
     Option("LEARN_RATE_STRATEGY", GLM, _choice("LINE_SEARCH", "CONSTANT"), "LINE_SEARCH"),

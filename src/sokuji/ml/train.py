@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from sokuji.ml.base import Estimator, FeatureInfo, Floats, Progress, Trained, Tr
 from sokuji.ml.inputs import inputs, read_labels, read_numbers
 from sokuji.ml.kmeans import KMeans
 from sokuji.ml.linear import Labelled, Linear
+from sokuji.ml.options import MAX_WEIGHT
 from sokuji.ml.preprocessing import Preprocessing
 from sokuji.ml.warm import carry_points, carry_weights
 from sokuji.types import Field, Kind
@@ -23,6 +25,8 @@ from sokuji.types import Field, Kind
 _NUMBERS = {Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC}
 _CLASSES = {Kind.STRING, Kind.INT64, Kind.BOOL, Kind.FLOAT64}
 _FLOAT_CLASSES = 50
+_LARGEST_LABEL = 1e140
+_LARGEST_LABEL_OF_TREES = 1e19  # XGBoost computes in float32
 
 E = TypeVar("E", bound=Estimator)
 
@@ -113,7 +117,7 @@ def _prepare(task: TrainingTask, *, classify: bool, for_trees: bool) -> _Data:
     rows = _with_label(task.training, label.name)
     if label.type.kind not in (_CLASSES if classify else _NUMBERS):
         raise ModelError(f"the label {label.name!r} is {label.type}; cast it to {'STRING, INT64 or BOOL' if classify else 'FLOAT64'}")
-    _check_finite(rows, label)
+    _check_label(rows, label, math.inf if classify else _LARGEST_LABEL_OF_TREES if for_trees else _LARGEST_LABEL)
     classes = _classes(read_labels(rows[label.name]), label.name) if classify else ()
     fitted, infos = preprocessing.fit(task.features, rows, trees=for_trees)
     by_class = _class_weights(task, classes, rows)
@@ -146,11 +150,17 @@ def _with_label(rows: pa.Table, label: str) -> pa.Table:
     return known
 
 
-def _check_finite(rows: pa.Table, label: Field) -> None:
+def _check_label(rows: pa.Table, label: Field, largest: float) -> None:
     if label.type.kind is Kind.FLOAT64:
         count = pc.sum(pc.invert(pc.is_finite(rows[label.name]))).as_py()
         if count:
             raise ModelError(f"the label {label.name!r} is NaN or infinite in {count} rows; leave these out")
+    if label.type.kind in _NUMBERS and largest != math.inf:
+        reached = np.abs(read_numbers(inputs([label])[0], rows)).max(initial=0)
+        if reached > largest:
+            raise ModelError(
+                f"the label {label.name!r} reaches {reached:.3g}, and its squares must be computed; divide it to below {largest:g}"
+            )
 
 
 def _classes(labels: pa.ChunkedArray, name: str) -> tuple[Any, ...]:
@@ -185,8 +195,11 @@ def _instance_weights(rows: pa.Table, column: str | None) -> Floats:
     if column is None:
         return np.ones(rows.num_rows)
     weights = np.asarray(pc.fill_null(pc.cast(rows[column], pa.float64()), 0.0), dtype=np.float64)
-    if (weights < 0).any():
-        raise ModelError(f"instance_weight_col {column!r} is negative in {int((weights < 0).sum())} rows; weights are at least 0")
+    wrong = ~((weights >= 0) & (weights <= MAX_WEIGHT))
+    if wrong.any():
+        raise ModelError(
+            f"instance_weight_col {column!r} is {weights[wrong][0]} in {wrong.sum()} rows; weights are from 0 to {MAX_WEIGHT:g}"
+        )
     return weights
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto
 
-from sokuji.errors import MissingExtraError
+from sokuji.errors import MissingExtraError, ModelError
 from sokuji.ml.base import PREDICTION, PROBABILITIES, Estimator, Floats, Iteration, Progress, stalled
 from sokuji.ml.design import Design
 from sokuji.ml.graph import ML_DOMAIN, Encoded, Graph, Tensor
@@ -26,6 +26,7 @@ from sokuji.ml.linear import Labelled, export_probabilities, flat, probabilities
 _FILE = "booster.json"
 _BASE_SCORE = 0.5  # BigQuery's; as a probability it is a score of 0
 _SEED = 0
+_ONE_HOT_COLUMNS = 2000  # four bytes each in every row: unlike elsewhere, here the zeros and ones are made
 
 _PARAMETERS = {
     "num_parallel_tree": "num_parallel_tree",
@@ -94,9 +95,15 @@ def fit(
 
     Raises:
         MissingExtraError: XGBoost is not installed.
+        ModelError: one-hot encoding would make more columns than fit into memory.
     """
     xgboost = load_xgboost()
     one_hot = options["category_encoding_method"] == "ONE_HOT_ENCODING"
+    if one_hot and sum(training.design.sizes) > _ONE_HOT_COLUMNS:
+        raise ModelError(
+            f"category_encoding_method ONE_HOT_ENCODING would make {sum(training.design.sizes)} columns of the categories, at most "
+            f"{_ONE_HOT_COLUMNS} are possible; use LABEL_ENCODING, or fewer categories"
+        )
     history: list[Iteration] = []
     started = time.perf_counter()
 

@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 
-from sokuji.errors import ModelError, SqlError
+from sokuji.errors import ModelError
 from sokuji.ml.base import DISTANCES, Floats
-from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, Rows, arrow_schema, load, restored
+from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, Rows, arrow_schema, fraction, load, restored
 from sokuji.ml.kmeans import KMeans
 from sokuji.ml.metrics import Ints
 from sokuji.ml.options import KMEANS
@@ -72,7 +72,4 @@ class DetectAnomalies(ModelFunction):
             yield pa.RecordBatch.from_arrays([*columns, *batch.columns], schema=schema)
 
     def _contamination(self, call: Call) -> float:
-        value = call.settings.get("contamination")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 0.5:
-            raise SqlError(f"{self.name}: contamination is {value!r}, and must be a number from 0 to 0.5: STRUCT(0.02 AS contamination)")
-        return float(value)
+        return fraction(self.name, "contamination", call.settings.get("contamination"), 0.5, ": STRUCT(0.02 AS contamination)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -76,7 +77,10 @@ class ModelFunction(ABC):
             raise SqlError(f"{self.name} takes a model and no table")
         if len(call.arguments) > self.takes_arguments:
             raise SqlError(f"{self.name} was given an argument it does not take: {call.arguments[self.takes_arguments]!r}")
-        version = self._store.get(call.model.ref, call.settings.get("version", CHAMPION))
+        asked = call.settings.get("version", CHAMPION)
+        if isinstance(asked, bool) or not isinstance(asked, int | str):
+            raise SqlError(f"{self.name}: version is {asked!r}, and must be a number such as 2 or an alias such as 'previous'")
+        version = self._store.get(call.model.ref, asked)
         if version.signature.model_type not in self.types:
             raise SqlError(f"{self.name} is for {', '.join(sorted(self.types))} models; {call.model.ref} is {version.signature.model_type}")
         return version
@@ -87,6 +91,13 @@ class ModelFunction(ABC):
             if setting not in known:
                 hint = did_you_mean(setting, known)
                 raise SqlError(f"{self.name} has no setting {setting!r}{hint}; it takes: {', '.join(known)}")
+
+
+def fraction(function: str, name: str, value: Any, largest: float, example: str = "") -> float:
+    """The setting `name`, a number from 0 to `largest`. Raises SqlError."""
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not 0 <= value <= largest:
+        raise SqlError(f"{function}: {name} is {value!r}, and must be a number from 0 to {largest:g}{example}")
+    return float(value)
 
 
 def arrow_schema(fields: Iterable[Field]) -> pa.Schema:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from typing import Any, ClassVar
 
 import numpy as np
@@ -141,6 +142,6 @@ class RocCurve(_Evaluation):
         if not call.arguments:
             return None
         (values,) = call.arguments
-        if not isinstance(values, list | tuple) or not all(isinstance(value, int | float) for value in values):
+        if not isinstance(values, list | tuple) or not all(isinstance(value, int | float | Decimal) for value in values):
             raise SqlError(f"{self.name}: thresholds are {values!r}, and must be an array of numbers such as GENERATE_ARRAY(0.1, 0.9, 0.1)")
         return np.array(values, dtype=np.float64)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from sokuji.errors import SqlError
 from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES, Floats
-from sokuji.ml.functions.base import ModelFunction, Rows, arrow_schema, load, restored
+from sokuji.ml.functions.base import ModelFunction, Rows, arrow_schema, fraction, load, restored
 from sokuji.ml.metrics import predicted_classes
 from sokuji.ml.options import CLASSIFIERS, KMEANS
 from sokuji.ml.predictor import Predictor
@@ -46,9 +46,7 @@ def threshold(function: str, call: Call, classes: int) -> float:
     if classes != 2:
         kind = f"has {classes}" if classes else "is no classifier"
         raise SqlError(f"{function}: threshold is for models of two classes, and this one {kind}")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise SqlError(f"{function}: threshold is {value!r}, and must be a number from 0 to 1")
-    return float(value)
+    return fraction(function, "threshold", value, 1)
 
 
 class Predict(ModelFunction):
