@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from sokuji.errors import LakeError, NotFoundError
-from sokuji.lake import fresh
+from sokuji.lake import backlog, fresh
 from sokuji.lake.base import Snapshot
 from sokuji.lake.events import FIXED_SCHEMA
+from sokuji.log.base import Log
 from sokuji.meta.base import Ref, TableKind
 from tests.lake import sinker
 from tests.lake.duck import select
@@ -172,6 +173,24 @@ def test_settling_commits_what_the_log_has(side: Lakeside) -> None:
     side.lake.settle(REF)
     side.lake.settle(Ref("shop", "other"))
     assert side.lake.snapshot(REF).version == snapshot.version
+
+
+def test_a_log_that_is_trimmed_while_its_tail_is_read_is_read_on_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lakeside(tmp_path) as side:
+        side.track(*events(1, 2))
+        positions = backlog.positions
+
+        def late(log: Log) -> backlog.Offsets:
+            """What a query reads just before a sink commits and retention removes what it committed."""
+            monkeypatch.setattr(backlog, "positions", positions)
+            read = positions(log)
+            side.drain()
+            side.events.trim(max_bytes=0)
+            return read
+
+        monkeypatch.setattr(backlog, "positions", late)
+        assert seen(side) == [1, 2]
+        assert side.events.start(0) == 2
 
 
 def test_refused_events_are_committed_when_they_are_asked_for(side: Lakeside) -> None:

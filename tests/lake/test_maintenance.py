@@ -6,7 +6,9 @@ import datetime as dt
 import os
 import random
 import re
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,10 +39,6 @@ def ids(lake: DeltaLake, at: dt.datetime | None = None) -> list[int]:
     return [number for (number,) in select(lake.snapshot(REF, at=at), ["id"])]
 
 
-def log_files(root: Path) -> list[Path]:
-    return sorted((root / "shop/orders/_delta_log").glob("0*"))
-
-
 def make_older(path: Path, hours: float) -> None:
     """A commit has its time inside and as that of its file."""
     moment = time.time() - hours * HOUR
@@ -53,32 +51,49 @@ def test_offsets_outlive_checkpoints_and_compactions(lake: DeltaLake, tmp_path: 
     for number in range(1, 121):
         append(lake, number, sink=number)
     lake.maintain([REF])
-    assert any("checkpoint" in path.name for path in log_files(tmp_path))
+    assert len(list((tmp_path / "shop/orders/_delta_log").glob("*.checkpoint.parquet"))) == 1
     fresh = DeltaLake(tmp_path).snapshot(REF, applications=["sink"])
     assert (fresh.transactions, len(fresh.files)) == ({"sink": 120}, 1)
     with pytest.raises(LakeError, match="120 does not follow"):
         append(lake, 121, sink=120)
 
 
+def versions(folder: Path) -> list[int]:
+    return sorted({int(path.name[:20]) for path in folder.glob("0*")}) if folder.exists() else []
+
+
 @pytest.mark.slow
-def test_the_log_keeps_what_time_travel_needs_and_no_more(lake: DeltaLake, tmp_path: Path) -> None:
+def test_the_log_stays_short_and_the_history_keeps_what_time_travel_needs(
+    lake: DeltaLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sokuji.lake.commits._FILES_MAX", 50)
+    log, history = tmp_path / "shop/orders/_delta_log", tmp_path / "shop/orders/.history/_delta_log"
+    other = DeltaLake(tmp_path, time_travel_hours=1)
     for number in range(1, 310):
-        append(lake, number)
+        append(lake, number, sink=number)
+        if number in {130, 260}:
+            other.maintain([REF])
+    other.maintain([REF])
+    # Compactions are versions, too.
+    newest = lake.snapshot(REF).version
+    assert versions(log) == list(range(299, newest + 1))
+    assert versions(history) == list(range(299))
     # As if versions up to 149 were ten hours old, those to 249 half an hour, and the rest of now.
-    for path in log_files(tmp_path):
-        version = int(path.name[:20])
-        if version < 250:
-            make_older(path, 10 if version < 150 else 0.5)
-    DeltaLake(tmp_path, time_travel_hours=1).maintain([REF])
-    assert int(log_files(tmp_path)[0].name[:20]) == 99
+    moments = {}
+    for version in range(newest + 1):
+        for path in [*history.glob(f"{version:020}*"), *log.glob(f"{version:020}*")]:
+            if version < 250:
+                make_older(path, 10 if version < 150 else 0.5)
+    moments = {minutes: dt.datetime.now(dt.UTC) - dt.timedelta(minutes=minutes) for minutes in (55, 20, 0)}
     reopened = DeltaLake(tmp_path, time_travel_hours=1)
-    assert ids(reopened) == list(range(1, 310))
-    now = dt.datetime.now(dt.UTC)
-    assert ids(reopened, now - dt.timedelta(minutes=20)) == list(range(1, 250))
-    # The newest version of then is older than the retention, but was the newest within it.
-    assert ids(reopened, now - dt.timedelta(minutes=55)) == list(range(1, 150))
-    append(reopened, 310)
-    assert ids(lake)[-1] == 310
+    expected = {minutes: ids(reopened, moment) for minutes, moment in moments.items()}
+    assert [len(found) for found in expected.values()] == [148, 248, 309]
+    reopened.maintain([REF])
+    assert versions(history) == list(range(99, 299))
+    assert {minutes: ids(reopened, moment) for minutes, moment in moments.items()} == expected
+    append(reopened, 310, sink=310)
+    assert ids(lake) == ids(DeltaLake(tmp_path)) == list(range(1, 311))
+    assert lake.snapshot(REF, applications=["sink"]).transactions == {"sink": 310}
 
 
 def test_files_that_no_version_names_go_with_time(lake: DeltaLake, tmp_path: Path) -> None:
@@ -107,3 +122,27 @@ def test_large_files_are_left_alone(lake: DeltaLake, monkeypatch: pytest.MonkeyP
     lake.maintain([REF])
     assert large in lake.snapshot(REF).files
     assert len(lake.snapshot(REF).files) == 2
+
+
+@pytest.mark.slow
+def test_commits_beside_the_moving_of_the_log_are_all_there(lake: DeltaLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sokuji.lake.commits._FILES_MAX", 10)
+    maintaining, done = DeltaLake(tmp_path), threading.Event()
+
+    def append_all(numbers: range) -> None:
+        own = DeltaLake(tmp_path)
+        for number in numbers:
+            append(own, number)
+
+    def maintain() -> None:
+        while not done.is_set():
+            maintaining.maintain([REF])
+
+    with ThreadPoolExecutor(3) as threads:
+        moving = threads.submit(maintain)
+        for appending in [threads.submit(append_all, range(start, start + 125)) for start in (0, 125)]:
+            appending.result()
+        done.set()
+        moving.result()
+    assert ids(lake) == list(range(250))
+    assert versions(tmp_path / "shop/orders/.history/_delta_log")

@@ -64,7 +64,7 @@ batches = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(batches=batches)
 def test_repeats_are_those_of_the_model(tmp_path_factory: pytest.TempPathFactory, batches: list[tuple[int, list[Message], bool]]) -> None:
     folder = tmp_path_factory.mktemp("seen")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import logging
 import math
 import shutil
@@ -11,7 +10,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,16 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction
 
 from sokuji.errors import AlreadyExistsError, LakeError, NotFoundError
+from sokuji.lake import commits
 from sokuji.lake.base import Lake, Snapshot
+from sokuji.lake.commits import Version
 from sokuji.lake.files import DAY, with_day, without_day, write_files
 from sokuji.lake.physical import stored
-from sokuji.log.files import exclusive, make_folder, shared, sync_file, sync_folder
+from sokuji.log.files import exclusive, make_folder, shared
 from sokuji.meta.base import Ref
 
 _COMMIT_ATTEMPTS = 100
 _DAY_OF = "sokuji.dayOf"  # the table property that names the column whose day the files are partitioned by
-_LOG_FOLDER = "_delta_log"
 _DROPPED = ".dropped"  # where folders of dropped tables go until they are deleted
 _VACUUM_SECONDS = 3600.0
 # Compaction in two steps, (file size, how many smaller ones make it worth it): a byte is rewritten a few times, not at each round.
@@ -37,28 +37,6 @@ _COMPACTION = ((16 * 1024 * 1024, 20), (256 * 1024 * 1024, 8))
 
 
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Version:
-    """A version of a table and the identity of its commit file: a table dropped and made anew has others."""
-
-    folder: Path
-    number: int
-    identity: tuple[int, int]
-
-    @classmethod
-    def of(cls, folder: Path, number: int) -> _Version:
-        return cls(folder, number, _identity(_commit_file(folder, number)))
-
-    def exists(self) -> bool:
-        try:
-            return self.identity == _identity(_commit_file(self.folder, self.number))
-        except FileNotFoundError:
-            return False
-
-    def is_newest(self) -> bool:
-        return self.exists() and not _commit_file(self.folder, self.number + 1).exists()
 
 
 class DeltaLake(Lake):
@@ -72,8 +50,8 @@ class DeltaLake(Lake):
         self._lock = self._root / ".lock"
         self._retention = dt.timedelta(hours=time_travel_hours)
         # Opening reads the whole table log, so tables are kept. Two threads cannot share one: whoever uses it takes it out.
-        self._idle: dict[Ref, tuple[_Version, DeltaTable]] = {}
-        self._snapshots: dict[Ref, tuple[_Version, Snapshot]] = {}
+        self._idle: dict[Ref, tuple[Version, DeltaTable]] = {}
+        self._snapshots: dict[Ref, tuple[Version, Snapshot]] = {}
         self._vacuumed: dict[Ref, float] = {}
 
     def create(self, ref: Ref, schema: pa.Schema, *, day_of: str | None = None) -> None:
@@ -85,7 +63,7 @@ class DeltaLake(Lake):
         configuration = {_DAY_OF: day_of} if day_of is not None else {}
         configuration |= {
             "delta.deletedFileRetentionDuration": f"interval {seconds} seconds",
-            "delta.enableExpiredLogCleanup": "false",  # it would delete versions that time travel needs: see _clean_log
+            "delta.enableExpiredLogCleanup": "false",  # it would delete versions that time travel needs: see commits.forget
         }
         with _lake_errors(ref), shared(self._lock):
             DeltaTable.create(
@@ -107,13 +85,13 @@ class DeltaLake(Lake):
     def snapshot(self, ref: Ref, *, at: dt.datetime | None = None, applications: Sequence[str] = ()) -> Snapshot:
         """As `Lake.snapshot`. Costs microseconds while the table does not change."""
         if at is not None:
-            return _snapshot(self._at(ref, at), applications)
+            return self._at(ref, at, applications)
         known = self._snapshots.get(ref)
         if known is not None and known[0].is_newest() and known[1].transactions.keys() >= set(applications):
             return known[1]
         with self._table(ref) as table:
             snapshot = _snapshot(table, applications)
-            self._snapshots[ref] = (_Version.of(self._folder(ref), table.version()), snapshot)
+            self._snapshots[ref] = (Version.of(self._folder(ref), table.version()), snapshot)
         return snapshot
 
     def settle(self, ref: Ref) -> None:
@@ -190,7 +168,7 @@ class DeltaLake(Lake):
                     continue
                 table.update_incremental()
                 version = int(table.version())
-                _sync_commits(self._folder(ref), range(before + 1, version + 1))
+                commits.sync(self._folder(ref), range(before + 1, version + 1))
                 return version
         raise _changed(ref)
 
@@ -200,6 +178,8 @@ class DeltaLake(Lake):
             try:
                 with self._table(ref) as table:
                     _compact(table)
+                with _lake_errors(ref), exclusive(self._lock):
+                    commits.archive(self._folder(ref))
                 if time.monotonic() - self._vacuumed.get(ref, -math.inf) >= _VACUUM_SECONDS:
                     self._vacuum(ref)
             except (LakeError, NotFoundError) as error:
@@ -209,7 +189,7 @@ class DeltaLake(Lake):
         hours = math.ceil(self._retention.total_seconds() / 3600)
         with self._table(ref) as table:
             table.vacuum(retention_hours=hours, dry_run=False, enforce_retention_duration=False, full=True)
-            _clean_log(self._folder(ref) / _LOG_FOLDER, time.time() - self._retention.total_seconds())
+        commits.forget(self._folder(ref), time.time() - self._retention.total_seconds())
         self._vacuumed[ref] = time.monotonic()
 
     def _folder(self, ref: Ref) -> Path:
@@ -228,25 +208,23 @@ class DeltaLake(Lake):
                 if not known[0].is_newest():
                     table.update_incremental()
             else:
-                table = self._open(ref)
+                table = DeltaTable(str(self._folder(ref)))
             yield table
-            self._idle[ref] = (_Version.of(self._folder(ref), table.version()), table)
+            self._idle[ref] = (Version.of(self._folder(ref), table.version()), table)
 
-    def _open(self, ref: Ref) -> DeltaTable:
-        return DeltaTable(str(self._folder(ref)))
-
-    def _at(self, ref: Ref, at: dt.datetime) -> DeltaTable:
+    def _at(self, ref: Ref, at: dt.datetime, applications: Sequence[str]) -> Snapshot:
         if at < dt.datetime.now(dt.UTC) - self._retention:
             hours = self._retention.total_seconds() / 3600
             raise LakeError(f"table {ref} cannot be read as of {at.isoformat()}: old versions are kept for {hours:g} hours")
-        with _lake_errors(ref):
-            table = self._open(ref)
-            table.load_as_version(at)
-            with _commit_file(self._folder(ref), table.version()).open() as commit:
-                written_ms = json.loads(commit.readline())["commitInfo"]["timestamp"]
-        if written_ms > at.timestamp() * 1000:
-            raise LakeError(f"table {ref} cannot be read as of {at.isoformat()}: it did not exist yet")
-        return table
+        folder = self._folder(ref)
+        with _lake_errors(ref), shared(self._lock):
+            for root in (folder, *commits.history(folder)):
+                table = DeltaTable(str(root))
+                table.load_as_version(at)
+                if commits.written_at(root, table.version()) <= at:
+                    snapshot = _snapshot(table, applications)
+                    return replace(snapshot, files=tuple(str(folder / Path(file).relative_to(root)) for file in snapshot.files))
+        raise LakeError(f"table {ref} cannot be read as of {at.isoformat()}: it did not exist yet")
 
 
 def _snapshot(table: DeltaTable, applications: Sequence[str]) -> Snapshot:
@@ -307,30 +285,6 @@ def _commit(
     applications = [Transaction(name, number) for name, number in (transactions or {}).items()]
     properties = CommitProperties(max_commit_retries=0, app_transactions=applications)
     table.create_write_transaction(list(actions), mode, schema, table.metadata().partition_columns, commit_properties=properties)
-
-
-def _commit_file(folder: Path, version: int) -> Path:
-    return folder / _LOG_FOLDER / f"{version:020}.json"
-
-
-def _sync_commits(folder: Path, versions: Iterable[int]) -> None:
-    for version in versions:
-        sync_file(_commit_file(folder, version))
-    sync_folder(folder / _LOG_FOLDER)
-
-
-def _clean_log(folder: Path, needed_from: float) -> None:
-    """Delete what no version that was the newest at `needed_from` or later is made of: what lies before the last checkpoint by then."""
-    checkpoints = [path for path in folder.glob("*.checkpoint.parquet") if path.stat().st_mtime <= needed_from]
-    oldest = max((path.name for path in checkpoints), default="")[:20]
-    for path in folder.iterdir():
-        if path.name[:20].isdecimal() and path.name[:20] < oldest:
-            path.unlink()
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_ino, status.st_mtime_ns
 
 
 def _changed(ref: Ref) -> LakeError:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from sokuji.config import LakeSettings
-from sokuji.errors import LakeError, NotFoundError
+from sokuji.errors import LakeError, NotFoundError, OffsetTrimmedError
 from sokuji.lake import backlog
 from sokuji.lake.backlog import Backlog, Offsets
 from sokuji.lake.base import Lake, Snapshot
@@ -108,7 +108,8 @@ class FreshLake(Lake):
         """The datasets with refused events that are not committed."""
         place = backlog.positions(self._bad_events), _ends(self._bad_events)
         if place != self._bad_place:
-            self._bad_datasets, self._bad_place = list(backlog.read_until(self._bad_events, *place)), place
+            found, self._bad_place = _read_until(self._bad_events, *place)
+            self._bad_datasets = list(found)
         return self._bad_datasets
 
     def _read_tail(self) -> None:
@@ -120,7 +121,7 @@ class FreshLake(Lake):
             self._wait(lambda: _rows(backlog.positions(self._events), _ends(self._events)) <= _TAIL_ROWS_MAX)
             place = backlog.positions(self._events), _ends(self._events)
         self._shaped.clear()
-        self._tail, self._place = backlog.read_until(self._events, *place), place
+        self._tail, self._place = _read_until(self._events, *place)
 
     def _wait(self, done: Callable[[], bool]) -> None:
         """Commit the log here, or if a sink is running, wait until it has come as far as `done` wants."""
@@ -195,6 +196,16 @@ class FreshLake(Lake):
     def close(self) -> None:
         """Release the database that shapes the tail."""
         self._shaper.close()
+
+
+def _read_until(log: Log, start: Offsets, end: Offsets) -> tuple[dict[str, Backlog], tuple[Offsets, Offsets]]:
+    """As `backlog.read_until`, with where that was: later than `start` if what stood there was committed and trimmed meanwhile."""
+    while True:
+        try:
+            return backlog.read_until(log, start, end), (start, end)
+        except OffsetTrimmedError:
+            start = backlog.positions(log)
+            end = {partition: max(offset, start[partition]) for partition, offset in end.items()}
 
 
 def _ends(log: Log) -> Offsets:

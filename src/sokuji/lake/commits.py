@@ -1,0 +1,107 @@
+"""The commit files of a Delta table: `_delta_log/<version>.json`, and checkpoints of all before.
+
+Every commit lists that folder, and a table that is committed to each second would get 600,000 files there in a week. What lies before
+the last checkpoint is therefore moved to a log of its own, the history, which only reading old versions looks into.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sokuji.log.files import make_folder, sync_file, sync_folder
+
+_LOG = "_delta_log"
+_HISTORY = ".history"  # hidden from Delta's vacuum by its dot
+_FILES_MAX = 500  # of the log, before the older ones are moved; there is a checkpoint every 100 commits
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a table and the identity of its commit file: a table dropped and made anew has others."""
+
+    folder: Path
+    number: int
+    identity: tuple[int, int]
+
+    @classmethod
+    def of(cls, folder: Path, number: int) -> Version:
+        """The version of the table in `folder`."""
+        return cls(folder, number, _identity(_file(folder, number)))
+
+    def exists(self) -> bool:
+        """Whether its commit is in the table's log: not if the table was dropped, or the commit was archived."""
+        try:
+            return self.identity == _identity(_file(self.folder, self.number))
+        except FileNotFoundError:
+            return False
+
+    def is_newest(self) -> bool:
+        """Whether it exists and no other follows."""
+        return self.exists() and not _file(self.folder, self.number + 1).exists()
+
+
+def written_at(folder: Path, version: int) -> dt.datetime:
+    """When a version of the table in `folder` was committed, in milliseconds."""
+    with _file(folder, version).open() as commit:
+        written_ms = json.loads(commit.readline())["commitInfo"]["timestamp"]
+    return dt.datetime.fromtimestamp(written_ms / 1000, dt.UTC)
+
+
+def sync(folder: Path, versions: Iterable[int]) -> None:
+    """Make commits durable. Those that were archived meanwhile are: the checkpoint after them is."""
+    for version in versions:
+        path = _file(folder, version)
+        if path.exists():
+            sync_file(path)
+    sync_folder(folder / _LOG)
+
+
+def history(folder: Path) -> list[Path]:
+    """The folder of the history, which has the versions before those of the table's own log; none if nothing was moved there."""
+    return [path for path in [folder / _HISTORY] if path.exists()]
+
+
+def archive(folder: Path) -> None:
+    """Move what lies before the last checkpoint to the history, if the log is long. Nobody may use the table meanwhile."""
+    log, archived = folder / _LOG, folder / _HISTORY / _LOG
+    files = _versioned(log)
+    if len(files) <= _FILES_MAX:
+        return
+    last = json.loads((log / "_last_checkpoint").read_bytes())["version"]
+    for version, path in files:
+        if version == last:
+            sync_file(path)
+    make_folder(archived)
+    for version, path in files:
+        if version < last:
+            path.rename(archived / path.name)
+    sync_folder(archived)
+    sync_folder(log)
+
+
+def forget(folder: Path, needed_from: float) -> None:
+    """Delete from the history what no version is made of that was the newest at `needed_from` (seconds since 1970) or later."""
+    archived = folder / _HISTORY / _LOG
+    files = _versioned(archived) if archived.exists() else []
+    done = [version for version, path in files if ".checkpoint" in path.name and path.stat().st_mtime <= needed_from]
+    for version, path in files:
+        if version < max(done, default=0):
+            path.unlink()
+
+
+def _versioned(log: Path) -> list[tuple[int, Path]]:
+    """Commits and checkpoints with their versions, oldest first: a move or removal that is cut short leaves no gap."""
+    return sorted((int(path.name[:20]), path) for path in log.iterdir() if path.name[:20].isdecimal())
+
+
+def _file(folder: Path, version: int) -> Path:
+    return folder / _LOG / f"{version:020}.json"
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
