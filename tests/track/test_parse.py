@@ -1,5 +1,6 @@
 """Whatever a client sends, every event of it is accepted or refused with a reason; nothing is lost and nothing crashes."""
 
+import itertools
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sokuji.errors import InvalidRequestError
+from sokuji.events import EventType
 from sokuji.track.check import Limits, check
 from sokuji.track.columns import to_arrow
 from sokuji.track.parse import parse_batch, parse_event, texts
@@ -74,6 +76,9 @@ EVENT = st.fixed_dictionaries(
     },
 )
 
+GOOD = {"type": "track", "event": "buy", "messageId": "m", "anonymousId": "v", "properties": {"a": 1}}
+ODD_VALUES: list[Any] = [None, "", " ", "null", "x", "soon", {}, {"a": 1}, [1], 7, True, "2026-09-21", "0000-01-01T00:00:00Z"]
+
 
 def build(*requests: Request) -> list[dict[str, Any]]:
     """What the log would get."""
@@ -124,6 +129,20 @@ def test_screening_whole_batches_gives_what_checking_each_event_gives(batches: l
         known((r["type"], r["event_name"], r["visitor_id"], r["user_id"], encoded(r["context"]), encoded(r["properties"]))) for r in stored
     )
     assert all(len(message_id or "") == 36 for message_id in generated)
+
+
+@pytest.mark.parametrize("type_", list(EventType))
+def test_an_event_with_one_odd_field_is_judged_alike_by_screen_and_check(type_: str) -> None:
+    for name, value in itertools.product(sorted({*WireEvent.__struct_encode_fields__} - {"type"}), ODD_VALUES):
+        body = json.dumps({"batch": [GOOD | {"type": type_, "groupId": "g", "previousId": "p", "userId": "u"} | {name: value}]}).encode()
+        request, alone = parse_batch(body), parse_batch(body)
+        stored = build(request)
+        refusal = alone.refused[0].refusal if alone.refused else check(alone.events[0], LIMITS)
+        assert [refused.refusal for refused in request.refused] == ([refusal] if refusal else []), (name, value)
+        if refusal is None:
+            event = alone.events[0]
+            (row,) = stored
+            assert (row["event_name"], row["properties"] or "") == (event.event, bytes(event.properties).decode()), (name, value)
 
 
 def encoded(text: str | None) -> bytes | None:

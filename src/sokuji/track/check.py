@@ -17,6 +17,7 @@ from sokuji.events import EventType
 from sokuji.track.request import Refusal, WireEvent
 
 TYPES = frozenset(EventType)
+_WITH_TRAITS = {EventType.IDENTIFY, EventType.GROUP}
 
 # What a client writes when it has no id: JavaScript's and Python's ways to print "nothing", and objects printed by accident. Taken as
 # ids they would make one visitor of many; so does white space. The empty text is not among them: some SDKs send it for "none", and so
@@ -80,7 +81,8 @@ def _is_illegal(id_: str) -> bool:
 
 
 def _check_objects(event: WireEvent) -> Refusal | None:
-    for name in ("context", "properties", "traits"):
+    names = ("context", "properties", "traits") if event.type in _WITH_TRAITS else ("context", "properties")
+    for name in names:
         text = bytes(getattr(event, name))
         if text == b"null":
             setattr(event, name, Raw())

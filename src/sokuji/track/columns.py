@@ -29,6 +29,7 @@ _CLIENT, _SKEW, _CLAMPED, _RECEIVED, _TRUSTED = range(len(TimeRule))
 _TIME_MIN_US, _TIME_MAX_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 _ODD_TIMES_SEARCHED = 16  # rows that are cheaper to check than to search further
 _ONLY_TRACK = {EventType.TRACK.value}
+_PAGES = {EventType.PAGE.value, EventType.SCREEN.value}
 _TYPE_BYTES_MAX = max(map(len, EventType))
 
 
@@ -109,6 +110,11 @@ class _Columns:
     def __init__(self, events: list[WireEvent]) -> None:
         self._events = events
         self._types = [event.type for event in events]
+        self._only_track = set(self._types) == _ONLY_TRACK
+        if not self._only_track:
+            for event in events:
+                if event.type in _PAGES:
+                    event.event = event.type
         self._visitor_list = [event.anonymous_id for event in events]
         self._user_list = [event.user_id for event in events]
         self._message_list = [event.message_id for event in events]
@@ -125,8 +131,8 @@ class _Columns:
     def odd_rows(self, limits: Limits) -> list[int]:
         """Rows that must be looked at one by one, ascending; every other row is good, and in its normal form."""
         odd: set[int] = set()
-        if set(self._types) != _ONLY_TRACK:
-            odd.update(row for row, type_ in enumerate(self._types) if type_ != EventType.TRACK)
+        if not self._only_track:
+            odd.update(row for row, event in enumerate(self._events) if not _is_plain(event))
         if self._time is None:
             odd.update(_odd_times(self._time_list))
         for texts_, ids in (
@@ -137,7 +143,7 @@ class _Columns:
             if not _SUSPECT_IDS.isdisjoint(texts_):
                 odd.update(row for row, id_ in enumerate(texts_) if id_ in _SUSPECT_IDS)
             spaces = pc.utf8_is_space(ids)
-            if pc.any(spaces).as_py():
+            if spaces.true_count:
                 odd.update(pc.indices_nonzero(spaces).to_pylist())
         sizes = self._context.lengths + self._properties.lengths
         for required in (self._message_id, self._event_name):
@@ -177,6 +183,11 @@ class _Columns:
             "properties": self._properties.array(),
         }
         return pa.RecordBatch.from_arrays([columns[name] for name in EVENT_SCHEMA.names], schema=EVENT_SCHEMA)
+
+
+def _is_plain(event: WireEvent) -> bool:
+    """Whether nothing is to be moved into the event's properties."""
+    return event.type == EventType.TRACK or (event.type in _PAGES and event.name is None and event.category is None)
 
 
 class _Json:
