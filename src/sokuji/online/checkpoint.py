@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import msgspec
@@ -11,9 +12,9 @@ import numpy as np
 
 from sokuji.errors import OnlineStoreError
 from sokuji.online.manifest import Disk, Manifest
-from sokuji.online.merge import newest, write_newest
+from sokuji.online.merge import newest, rows_of
 from sokuji.online.resident import Batch
-from sokuji.online.run import Columns, Run, in_blocks, run_path, write_run
+from sokuji.online.run import Columns, Run, in_blocks
 
 RUNS_MAX = 8
 """More runs than this are compacted: each costs a lookup for a key that is not in memory, and repeats rows."""
@@ -71,21 +72,23 @@ class Checkpoints:
         return True
 
     def _save(self, checkpoint: Checkpoint) -> None:
-        runs = list(checkpoint.spilled)
-        changed = checkpoint.changed
-        if len(changed.rows):
-            runs.insert(0, save_run(self._disk, changed))
-        self._disk.commit(
-            lambda manifest: msgspec.structs.replace(
-                manifest,
-                runs=(*(run.id for run in runs), *manifest.runs),
-                offsets=dict(checkpoint.offsets),
-                clock_us=checkpoint.clock_us,
-                expired_before_us=checkpoint.expired_before_us,
-            ),
-            runs,
-            checkpoint.blobs,
-        )
+        with ExitStack() as undo:
+            runs = list(checkpoint.spilled)
+            if len(checkpoint.changed.rows):
+                runs.insert(0, save_run(self._disk, checkpoint.changed))
+                undo.callback(runs[0].path.unlink)
+            self._disk.commit(
+                lambda manifest: msgspec.structs.replace(
+                    manifest,
+                    runs=(*(run.id for run in runs), *manifest.runs),
+                    offsets=dict(checkpoint.offsets),
+                    clock_us=checkpoint.clock_us,
+                    expired_before_us=checkpoint.expired_before_us,
+                ),
+                runs,
+                checkpoint.blobs,
+            )
+            undo.pop_all()
 
     def compact_if_due(self) -> None:
         """Start compaction when there are many runs and none is under way; with very many, wait for it first.
@@ -123,33 +126,33 @@ class Checkpoints:
 
 def save_run(disk: Disk, batch: Batch) -> Run:
     """Write rows as a new run, not synced and not in the manifest."""
-    run_id, (high, low) = disk.new_id(), batch.digests.T
-    order = np.argsort(high)
+    high, low = batch.digests.T
+    order = np.lexsort((low, high))
     columns = Columns(high[order], low[order], batch.seen_us[order])
-    write_run(run_path(disk.folder, run_id), batch.rows.shape[1], columns, in_blocks(batch.rows, order))
-    return Run(disk.folder, run_id)
+    return disk.new_run(columns, in_blocks(batch.rows, order))
 
 
 def merge_runs(disk: Disk, runs: Sequence[Run], expired_before_us: int) -> Run:
     """Write the newest rows of `runs`, the newest first, as one new run: not synced and not in the manifest."""
-    run_id = disk.new_id()
-    write_newest(run_path(disk.folder, run_id), disk.manifest.width, runs, newest(runs, expired_before_us))
-    return Run(disk.folder, run_id)
+    kept = newest(runs, expired_before_us)
+    return disk.new_run(kept.columns, rows_of(runs, kept))
 
 
 def compact(disk: Disk, runs: Sequence[Run]) -> None:
     """Replace some runs that follow each other in the manifest by one."""
-    merged = merge_runs(disk, runs, disk.manifest.expired_before_us)
     old = {run.id for run in runs}
+    with ExitStack() as undo:
+        merged = merge_runs(disk, runs, disk.manifest.expired_before_us)
+        undo.callback(merged.path.unlink)
 
-    def replaced(manifest: Manifest) -> Manifest:
-        # Checkpoints meanwhile have put runs before these, never between them.
-        at = manifest.runs.index(runs[0].id)
-        return msgspec.structs.replace(
-            manifest, runs=(*manifest.runs[:at], merged.id, *(each for each in manifest.runs[at:] if each not in old))
-        )
+        def replaced(manifest: Manifest) -> Manifest:
+            # Checkpoints meanwhile have put runs before these, never between them.
+            at = manifest.runs.index(runs[0].id)
+            after = (each for each in manifest.runs[at:] if each not in old)
+            return msgspec.structs.replace(manifest, runs=(*manifest.runs[:at], merged.id, *after))
 
-    disk.commit(replaced, [merged])
+        disk.commit(replaced, [merged])
+        undo.pop_all()
 
 
 def _worth_merging(counts: Sequence[int]) -> int:

@@ -9,8 +9,8 @@ import numpy as np
 
 from sokuji.online.hashing import Digests
 from sokuji.online.manifest import Disk
-from sokuji.online.merge import newest, write_newest
-from sokuji.online.run import Run, run_path
+from sokuji.online.merge import newest, rows_of
+from sokuji.online.run import Numbers, Run
 
 
 def without(disk: Disk, runs: Sequence[Run], digests: Digests) -> list[Run]:
@@ -18,16 +18,15 @@ def without(disk: Disk, runs: Sequence[Run], digests: Digests) -> list[Run]:
     return [_rewritten(disk, run, numbers) if len(numbers := _positions(run, digests)) else run for run in runs]
 
 
-def _positions(run: Run, digests: Digests) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _positions(run: Run, digests: Digests) -> Numbers:
     numbers = run.find_all(digests)
     return numbers[numbers >= 0]
 
 
-def _rewritten(disk: Disk, run: Run, erased: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Run:
-    run_id = disk.new_id()
+def _rewritten(disk: Disk, run: Run, erased: Numbers) -> Run:
     kept = newest([run], disk.manifest.expired_before_us)
-    write_newest(run_path(disk.folder, run_id), run.width, [run], kept.only(~np.isin(kept.number, erased)))
-    return Run(disk.folder, run_id)
+    kept = kept.only(~np.isin(kept.number, erased))
+    return disk.new_run(kept.columns, rows_of([run], kept))
 
 
 def erase_from_disk(disk: Disk, digests: Digests) -> None:

@@ -7,7 +7,7 @@ import os
 import secrets
 import threading
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -15,8 +15,9 @@ import msgspec
 
 from sokuji.errors import OnlineStoreError
 from sokuji.log.files import replace_file, sync_folder
+from sokuji.online.base import Rows
 from sokuji.online.digest import SALT_BYTES
-from sokuji.online.run import Run
+from sokuji.online.run import Columns, Run, run_path, write_run
 
 _NAME = "manifest.json"
 
@@ -59,6 +60,8 @@ class Disk:
         """
         path = folder / _NAME
         if not path.exists():
+            if leftover := min((*folder.glob("*.run"), *folder.glob("*.blobs")), default=None):
+                raise OnlineStoreError(f"{path} is missing, though {leftover.name} is there; restore the folder from a backup, or empty it")
             replace_file(path, msgspec.json.encode(Manifest(width=width, salt=secrets.token_bytes(SALT_BYTES))))
         try:
             manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
@@ -80,9 +83,16 @@ class Disk:
     def _files(self) -> list[Path]:
         return [*self.folder.glob("*.run"), *self.folder.glob("*.blobs")]
 
-    def new_id(self) -> int:
-        """An id that no file has."""
-        return next(self._ids)
+    def new_run(self, columns: Columns, blocks: Iterable[Rows]) -> Run:
+        """Write a run, as `run.write_run`: not synced and not in the manifest."""
+        run_id = next(self._ids)
+        path = run_path(self.folder, run_id)
+        try:
+            write_run(path, self.manifest.width, columns, blocks)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return Run(self.folder, run_id)
 
     @property
     def runs(self) -> list[Run]:
@@ -113,7 +123,7 @@ class Disk:
     def _write_blobs(self, manifest: Manifest, blobs: Mapping[str, bytes]) -> Manifest:
         if not blobs:
             return msgspec.structs.replace(manifest, blobs_id=0, blobs_checksum=0)
-        content, blobs_id = msgspec.msgpack.encode(dict(blobs)), self.new_id()
+        content, blobs_id = msgspec.msgpack.encode(dict(blobs)), next(self._ids)
         self._blobs_path(blobs_id).write_bytes(content)
         _sync(self._blobs_path(blobs_id))
         return msgspec.structs.replace(manifest, blobs_id=blobs_id, blobs_checksum=zlib.crc32(content))

@@ -1,22 +1,21 @@
-"""Several runs become one that has the newest row of each key."""
+"""The newest row of each key over several runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from sokuji.online.base import Rows
-from sokuji.online.run import Columns, Numbers, Run, block_rows, write_run
+from sokuji.online.run import Columns, Numbers, Run, block_rows
 
 _BLOCKS_AT_A_TIME = 64
 
 
 class Newest(NamedTuple):
-    """The newest row of each key over some runs, ordered by high digest."""
+    """The newest row of each key over some runs, ordered by digest."""
 
     columns: Columns
     run: npt.NDArray[np.int32]
@@ -48,21 +47,19 @@ def newest(runs: Sequence[Run], expired_before_us: int) -> Newest:
     return ordered.only(first & (seen_us >= expired_before_us))
 
 
-def write_newest(path: Path, width: int, runs: Sequence[Run], kept: Newest) -> None:
-    """Write one run of the rows `kept`, which are positions in `runs`. Not synced."""
-    write_run(path, width, kept.columns, _blocks(width, runs, kept))
-
-
-def _blocks(width: int, runs: Sequence[Run], kept: Newest) -> Iterator[Rows]:
+def rows_of(runs: Sequence[Run], kept: Newest) -> Iterator[Rows]:
+    """The rows of `kept` in the pieces that a run is written of; those of one run ascend."""
+    if not len(kept.run):
+        return
+    width = runs[0].width
     step = block_rows(width)
     for start in range(0, len(kept.run), step * _BLOCKS_AT_A_TIME):
-        rows = gather(runs, kept.only(slice(start, start + step * _BLOCKS_AT_A_TIME)), width)
+        rows = _gather(runs, kept.only(slice(start, start + step * _BLOCKS_AT_A_TIME)), width)
         for first in range(0, len(rows), step):
             yield rows[first : first + step]
 
 
-def gather(runs: Sequence[Run], kept: Newest, width: int) -> Rows:
-    """The rows of `kept`, in its order; those of one run ascend."""
+def _gather(runs: Sequence[Run], kept: Newest, width: int) -> Rows:
     result = np.empty((len(kept.run), width), np.uint8)
     for number, run in enumerate(runs):
         places = np.flatnonzero(kept.run == number)

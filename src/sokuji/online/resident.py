@@ -42,7 +42,7 @@ class ResidentRows:
         self._state = np.zeros(layout.slots, np.uint8)
         self._free: SlotNumbers = np.arange(layout.slots, dtype=np.int32)[::-1].copy()  # the last is taken first
         self._free_count = layout.slots
-        self._touched = 0  # slots below this one have been used at some time, or might be next
+        self._reserved = 0
 
     @property
     def room(self) -> int:
@@ -61,9 +61,8 @@ class ResidentRows:
 
     def put(self, digests: Digests, rows: Rows, now_us: int) -> None:
         """Change or add rows; there must be room for each that is new."""
-        # Free slots are handed out in their order until the first is freed, so memory is needed only up to here.
-        self._touched = min(self._touched + len(digests), self._file.layout.slots)
-        self._file.reserve(self._touched)
+        taken = len(self._state) - self._free_count
+        self.reserve(min(taken + len(digests), len(self._state)))
         words = rows.view(np.uint64)
         words = words if words.flags.aligned else words.copy()
         self._free_count = _put(self._index, self._slots, digests, words, now_us, self._seen, self._state, self._free, self._free_count)
@@ -76,15 +75,16 @@ class ResidentRows:
         _fill(self._slots, first, batch.rows.view(np.uint64))
 
     def reserve(self, count: int) -> None:
-        """Get the memory of the first `count` slots, before `load`."""
-        self._touched = count
-        self._file.reserve(count)
+        """Get the memory of the first `count` slots: a freed slot is taken again before one that was never taken."""
+        if count > self._reserved:
+            self._file.reserve(count)
+            self._reserved = count
 
     def start(self) -> None:
         """Make what was loaded, all of the reserved slots, findable."""
-        self._state[: self._touched] = CLEAN
-        self._free_count -= self._touched
-        add_all(self._index, self._slots, self._touched)
+        self._state[: self._reserved] = CLEAN
+        self._free_count -= self._reserved
+        add_all(self._index, self._slots, self._reserved)
 
     def in_state(self, state: int) -> SlotNumbers:
         """The slots in a state."""

@@ -64,7 +64,7 @@ def in_blocks(rows: Rows, order: Numbers) -> Iterator[Rows]:
 
 
 def write_run(path: Path, width: int, columns: Columns, blocks: Iterable[Rows]) -> None:
-    """Write a run of rows ordered by their high digests; all blocks are full but the last. Not synced."""
+    """Write a run of rows ordered by their digests, (high, low); all blocks are full but the last. Not synced."""
     content = b"".join(column.tobytes() for column in columns)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:

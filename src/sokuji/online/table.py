@@ -96,7 +96,7 @@ class TableFile:
         self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         self._reserved = 0
         try:
-            os.ftruncate(self._descriptor, layout.size_bytes)
+            self._lengthen()
             self._reserve(8 * layout.slots_word)
         except BaseException:
             os.close(self._descriptor)
@@ -114,6 +114,12 @@ class TableFile:
             if room.f_bavail * room.f_frsize >= self.layout.size_bytes:
                 return _SHARED_MEMORY
         return self._folder
+
+    def _lengthen(self) -> None:
+        try:
+            os.ftruncate(self._descriptor, self.layout.size_bytes)
+        except OSError as error:
+            raise OnlineStoreError(f"a table of {self.layout.size_bytes:,} bytes cannot be made: {error}; lower rows_max") from error
 
     def reserve(self, slots: int) -> None:
         """See that the first `slots` slots have memory: touching a page that cannot be had would end the process.
