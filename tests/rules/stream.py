@@ -13,6 +13,7 @@ import pyarrow as pa
 from sokuji.events import EVENT_SCHEMA
 from sokuji.rules.decision import Decision
 from sokuji.rules.engine import TIMER_SLACK_US, Rules
+from sokuji.rules.state import Segment
 
 START_US = 1_798_761_600_000_000  # 2027-01-01 00:00 UTC
 SECOND_US = 1_000_000
@@ -30,7 +31,7 @@ class Event:
     silent: bool = False
     properties: Mapping[str, Any] = field(default_factory=dict)
     context: Mapping[str, Any] | None = None
-    number: int = 0  # makes the message id
+    number: int | str = 0  # makes the message id
 
     @property
     def message_id(self) -> str:
@@ -75,15 +76,19 @@ class Worker:
         self.rows: dict[str, bytes] = {}
 
     def decide(self, events: Sequence[Event], columns: Mapping[str, Sequence[Any]] | None = None) -> list[Decision]:
-        """One batch. The segment is a strided part of longer rows, as in the worker."""
+        """One batch."""
+        return self.decide_batch(events, batch_of(events, columns))
+
+    def decide_batch(self, events: Sequence[Event], batch: pa.RecordBatch) -> list[Decision]:
+        """One batch, its rows given. The segment is a strided part of longer rows, as in the worker."""
         profiles = list(dict.fromkeys(event.profile for event in events))
-        segment = self._get(profiles)
+        segment = self.get(profiles)
         truth = np.array([[text in event.truth for text in self.rules.conditions] for event in events], dtype=np.bool_)
         decisions = self.rules.decide(
             segment,
             profiles,
             profile_of_event=np.array([profiles.index(event.profile) for event in events], dtype=np.int32),
-            events=batch_of(events, columns),
+            events=batch,
             truth=truth.reshape(len(events), len(self.rules.conditions)),
             silent=np.array([event.silent for event in events], dtype=np.bool_),
         )
@@ -93,25 +98,26 @@ class Worker:
     def due(self, now_us: int) -> list[Decision]:
         """What is due by now, slack included."""
         profiles = list(self.rows)
-        segment = self._get(profiles)
+        segment = self.get(profiles)
         decisions = self.rules.due(segment, profiles, now_us + TIMER_SLACK_US)
         self._put(profiles, segment)
         return decisions
 
     def merge(self, into: str, from_: str) -> None:
         """`from_` turns out to be `into`."""
-        segment, other = self._get([into]), self._get([from_])
+        segment, other = self.get([into]), self.get([from_])
         self.rules.merge(segment, other)
         self._put([into], segment)
         del self.rows[from_]
 
-    def _get(self, profiles: Sequence[str]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def get(self, profiles: Sequence[str]) -> Segment:
+        """Copies of the profiles' rows."""
         whole = np.full((len(profiles), self.rules.width + 24), 0xAA, dtype=np.uint8)
         segment = whole[:, 16 : 16 + self.rules.width]
         for row, profile in enumerate(profiles):
             segment[row] = np.frombuffer(self.rows.get(profile, bytes(self.rules.width)), dtype=np.uint8)
         return segment
 
-    def _put(self, profiles: Sequence[str], segment: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+    def _put(self, profiles: Sequence[str], segment: Segment) -> None:
         for row, profile in enumerate(profiles):
             self.rows[profile] = segment[row].tobytes()

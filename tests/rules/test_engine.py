@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,13 +12,13 @@ from hypothesis import strategies as st
 from sokuji.rules import banner, popup, quiet_hours, rule, schedule, webhook
 from sokuji.rules.decision import Decision
 from sokuji.rules.engine import Rules
-from sokuji.rules.spec import Actions, Project
+from sokuji.rules.spec import Action, Actions, Project, Quiet
 from tests.rules.oracle import Oracle, Outcome
 from tests.rules.stream import MINUTE_US, SECOND_US, START_US, Event, Worker, numbered
 
 NAMES = ("page", "cart", "buy", "search")
 CONDITIONS = ("rich", "new", "near")
-ACTIONS = (popup(title="Hello"), banner(title="Look"), webhook("https://shop.example/hook"))
+ACTIONS: tuple[Action, ...] = (popup(title="Hello"), banner(title="Look"), webhook("https://shop.example/hook"))
 CAPS = ("1 per 10s", "2 per 30s", "3 per 1m", "1 per 2 views", "2 per 3 views", "1 ever", "3 ever")
 STEPS_US = (0, 1, SECOND_US, 5 * SECOND_US, 10 * SECOND_US - 1, 10 * SECOND_US, 30 * SECOND_US, 20 * MINUTE_US, 60 * MINUTE_US)
 
@@ -32,7 +33,7 @@ def rules(draw: st.DrawFn, name: str) -> Any:
         given |= {"after": draw(st.sampled_from(("5s", "10s", "1m"))), "unless": draw(st.sampled_from(("buy", ["buy", "cart"])))}
         on = "page"
     hours = draw(st.sampled_from((None, "00:10-01:00", "23:00-00:40")))
-    quiet = draw(st.sampled_from((False, quiet_hours("00:20-00:50"), quiet_hours("02:00-09:30", zone="visitor"))))
+    quiets: tuple[Quiet | Literal[False], ...] = (False, quiet_hours("00:20-00:50"), quiet_hours("02:00-09:30", zone="visitor"))
     return rule(
         name,
         on=on,
@@ -40,7 +41,7 @@ def rules(draw: st.DrawFn, name: str) -> Any:
         at_most=draw(st.lists(st.sampled_from(CAPS), max_size=2)),
         priority=draw(st.integers(0, 2)),
         during=None if hours is None else schedule(hours=hours, days=draw(st.sampled_from(("fri", "thu-sat")))),
-        quiet=quiet,
+        quiet=draw(st.sampled_from(quiets)),
         **given,
     )
 
@@ -81,7 +82,7 @@ def outcome(decision: Decision) -> Outcome:
 
 def cut(stream: Sequence[Event], places: Sequence[int]) -> list[Sequence[Event]]:
     edges = [0, *sorted({place for place in places if place < len(stream)}), len(stream)]
-    return [stream[start:end] for start, end in zip(edges, edges[1:], strict=False) if start < end]
+    return [stream[start:end] for start, end in itertools.pairwise(edges) if start < end]
 
 
 @settings(max_examples=300, deadline=None)

@@ -54,32 +54,23 @@ def decision_id(rule: str, trigger: Trigger, *, suppressed: bool) -> str:
 
 def to_events(decisions: Sequence[Decision], now_us: int) -> pa.RecordBatch:
     """The decisions as rows of EVENT_SCHEMA, received at `now_us`: what the `decisions` log holds."""
-    rows = [
-        {
-            "dataset": decision.dataset,
-            "source": SOURCE,
-            "message_id": decision.id,
-            "type": EventType.TRACK.value,
-            "event_name": SUPPRESSED if decision.suppressed else DECIDED,
-            "visitor_id": decision.visitor_id,
-            "user_id": decision.user_id,
-            "event_time": decision.at_us,
-            "received_at": now_us,
-            "time_rule": TimeRule.TRUSTED.value,
-            "historical": False,
-            "properties": msgspec.json.encode(_properties(decision)).decode(),
-        }
-        for decision in decisions
-    ]
-    return pa.RecordBatch.from_pylist(rows, schema=EVENT_SCHEMA)
-
-
-def from_event(row: Mapping[str, Any]) -> Decision:
-    """The decision that a row of the `decisions` log records."""
-    properties = msgspec.json.decode(row["properties"])
-    return msgspec.convert(
-        properties | {name: row[name] for name in ("dataset", "visitor_id", "user_id")} | {"id": row["message_id"]}, Decision
-    )
+    count = len(decisions)
+    columns: dict[str, Any] = {
+        "dataset": [decision.dataset for decision in decisions],
+        "source": [SOURCE] * count,
+        "message_id": [decision.id for decision in decisions],
+        "type": [EventType.TRACK.value] * count,
+        "event_name": [SUPPRESSED if decision.suppressed else DECIDED for decision in decisions],
+        "visitor_id": [decision.visitor_id for decision in decisions],
+        "user_id": [decision.user_id for decision in decisions],
+        "event_time": [decision.at_us for decision in decisions],
+        "received_at": [now_us] * count,
+        "time_rule": [TimeRule.TRUSTED.value] * count,
+        "historical": [False] * count,
+        "properties": [msgspec.json.encode(_properties(decision)).decode() for decision in decisions],
+    }
+    arrays = [pa.array(columns.get(field.name, [None] * count), field.type) for field in EVENT_SCHEMA]
+    return pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA)
 
 
 def _properties(decision: Decision) -> dict[str, Any]:

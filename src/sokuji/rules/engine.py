@@ -13,7 +13,7 @@ from sokuji.rules.decision import Decision
 from sokuji.rules.merge import carry, merge
 from sokuji.rules.plan import plan
 from sokuji.rules.spec import Actions
-from sokuji.rules.state import Segment, State, dtype_from, dtype_of, layout_of
+from sokuji.rules.state import Segment, State, dtype_from, dtype_of, field_of, layout_of
 from sokuji.rules.steps import Batch, take_steps
 
 TIMER_SLACK_US = 1_000_000
@@ -32,7 +32,8 @@ class Rules:
         self.conditions: tuple[str, ...] = tuple(dict.fromkeys(rule.condition for rule in actions.rules if rule.condition is not None))
         """The distinct GoogleSQL conditions, to be evaluated once a batch for all rows: the columns of `truth`."""
         self.rechecks: tuple[str, ...] = tuple(dict.fromkeys(rule.still for rule in actions.rules if rule.still is not None))
-        """The distinct GoogleSQL conditions over features alone that `eligibility` needs when something is shown."""
+        """The distinct GoogleSQL conditions over features alone that `eligibility.ineligible` asks about when something is shown."""
+        self.by_name = {rule.name: rule for rule in actions.rules}
         self._dtype = dtype_of(actions)
         self._plans = plan(actions, self.conditions)
         self.width: int = self._dtype.itemsize
@@ -89,6 +90,11 @@ class Rules:
                 own = state.rules[each.index].due_us
                 due = np.where((own != 0) & ((due == 0) | (own < due)), own, due)
         return due
+
+    def stopped_us(self, segment: Segment, rule: str) -> NDArray[np.int64]:
+        """When the last event of the rule's `unless` was received, a profile; 0 where none was, or where the rule has no `unless`."""
+        own = segment.view(self._dtype)[:, 0][field_of(rule)]
+        return own["stopped_us"] if "stopped_us" in (own.dtype.names or ()) else np.zeros(len(segment), dtype=np.int64)
 
     def merge(self, into: Segment, from_: Segment) -> None:
         """Merge the profiles of `from_` into those of `into`, row by row, in place. See `merge.merge`."""

@@ -26,13 +26,13 @@ Segment = NDArray[np.uint8]
 def dtype_of(actions: Actions) -> np.dtype[np.void]:
     """The layout of a profile's state under these rules."""
     header: list[Any] = [("bucket", "<u8"), ("acted_us", "<i8"), ("acted_views", "<i4"), ("views", "<i4")]
-    rules = [(_RULE_PREFIX + rule.name, _rule_dtype(rule)) for rule in actions.rules]
+    rules = [(field_of(rule.name), _rule_dtype(rule)) for rule in actions.rules]
     return np.dtype(header + rules, align=True)
 
 
-def field_names(rule: Rule) -> tuple[str, ...]:
-    """The template fields of all arms, so that which arm it is never decides whether the rule fires."""
-    return tuple(dict.fromkeys(field.name for field in rule.fields))
+def field_of(rule: str) -> str:
+    """The field that holds a rule's state; no rule's name clashes with the header's."""
+    return _RULE_PREFIX + rule
 
 
 def _rule_dtype(rule: Rule) -> np.dtype[np.void]:
@@ -49,7 +49,7 @@ def _rule_dtype(rule: Rule) -> np.dtype[np.void]:
     if rule.unless:
         fields.append(("stopped_us", "<i8"))
     if rule.timer is not None:
-        size = HELD_BYTES + HELD_FIELD_BYTES * len(field_names(rule))
+        size = HELD_BYTES + HELD_FIELD_BYTES * len({field.name for field in rule.fields})
         fields += [("due_us", "<i8"), ("held_bytes", "<u2"), ("held", "u1", (size,))]
     return np.dtype(fields, align=True)
 

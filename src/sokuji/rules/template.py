@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
@@ -20,6 +20,8 @@ _FIELD = re.compile(r"[A-Za-z_$][\w$ -]*(\.[\w$ -]+)*")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u2028-\u202e\u2066-\u2069]")  # and marks that turn the direction of text
 
 _BEGINNING = re.compile(r"https?://[\w.:-]+[/?#]|/(?![/\\])|[?#]", re.IGNORECASE)
+_HOST = re.compile(r"((https?:)?//+[^/?#]*)?/*", re.IGNORECASE)
+_OTHER_SCHEME = re.compile(r"(?!https?://)[^/?#]*:", re.IGNORECASE)
 _IMAGE = re.compile(r"https://[\w.:-]+/[^\s\"'<>\\]*", re.IGNORECASE)
 
 
@@ -80,7 +82,7 @@ def parse_url(text: str) -> Template:
     if _is_field(template):
         return template
     head = template.parts[0] if template.parts and isinstance(template.parts[0], str) else ""
-    if _BEGINNING.match(head if len(template.parts) > 1 else f"{head}/"):
+    if _BEGINNING.match(f"{head}/" if "://" in head and len(template.parts) == 1 else head):
         return template
     raise ValueError(
         f"{text!r} is not a link with a fixed beginning; write 'https://host/...' or '/path/...' fields behind the host, or one field alone"
@@ -99,10 +101,10 @@ def render_link(template: Template, values: Values) -> str:
     """
     if not _is_field(template):
         return _encoded(template, values)
-    parts = urlsplit(_CONTROL.sub("", render(template, values)).replace("\\", "/"))
-    if parts.scheme not in ("", "http", "https"):
+    text = re.sub(r"\s", "", render(template, values)).replace("\\", "/")
+    if _OTHER_SCHEME.match(text):
         return "/"
-    return urlunsplit(("", "", "/" + parts.path.lstrip("/"), parts.query, parts.fragment))
+    return _on_site(quote(_HOST.sub("/", text, count=1), safe="/?#&=%+,;:@!$()*~"))
 
 
 def render_image(template: Template, values: Values) -> str:
@@ -132,7 +134,12 @@ def _is_field(template: Template) -> bool:
 
 
 def _encoded(template: Template, values: Values) -> str:
-    return "".join(part if isinstance(part, str) else quote(_text(part, values), safe="") for part in template.parts)
+    return _on_site("".join(part if isinstance(part, str) else quote(_text(part, values), safe="") for part in template.parts))
+
+
+def _on_site(link: str) -> str:
+    """A path that begins with `//`, as an empty field may make it, would name a host."""
+    return re.sub(r"^//+", "/", link)
 
 
 def _text(field: Field, values: Values) -> str:

@@ -12,7 +12,9 @@ import pyarrow as pa
 from msgspec import Struct
 from numpy.typing import NDArray
 
-HELD_BYTES = 224  # ids and zone of the event that armed a timer
+from sokuji.rules.calendar import zone_named
+
+HELD_BYTES = 192  # ids and zone of the event that armed a timer
 HELD_FIELD_BYTES = 96  # each template field of it; what is longer counts as not there
 _JSON_COLUMNS = ("properties", "context")
 
@@ -25,7 +27,7 @@ class Trigger(Struct, frozen=True, array_like=True):
     message_id: str
     visitor_id: str | None
     user_id: str | None
-    zone: str | None  # the visitor's, as the event's context names it
+    zone: str | None  # the visitor's, where the event's context names one that exists
     values: dict[str, Any]  # what the template fields hold, as JSON has it
 
 
@@ -43,7 +45,15 @@ class Reader:
         )
         zone = _member(self._object("context", row), "timezone")
         values = {field: _plain(self._value(field, row)) for field in fields}
-        return Trigger(dataset, source, message_id, visitor_id, user_id, zone if isinstance(zone, str) else None, values)
+        return Trigger(
+            dataset,
+            source,
+            message_id,
+            visitor_id,
+            user_id,
+            zone if isinstance(zone, str) and zone_named(zone) is not None else None,
+            values,
+        )
 
     def _value(self, field: str, row: int) -> Any:
         head, _, rest = field.partition(".")
