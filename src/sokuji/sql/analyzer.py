@@ -18,6 +18,7 @@ from sokuji.sql.extension import TableFunction
 from sokuji.sql.names import Names, Path, find_model, find_tables, to_catalog
 from sokuji.sql.protos import from_type, from_value, leaf, nodes, python_type, to_type, to_value
 from sokuji.sql.registration import Registration
+from sokuji.sql.sql_functions import GROUP, LIBRARY, SqlFunction
 from sokuji.sql.statement import Statement
 from sokuji.sql.table_functions import ResolvedCall, resolve_calls
 from sokuji.sql.wasm import ZetaSql, shared
@@ -46,9 +47,10 @@ _NOT_IN_BIGQUERY = (
 _ALSO_IN_BIGQUERY = ("ALTER_COLUMN_SET_DATA_TYPE", "DISABLE_FLOAT32")
 
 # Rewrites to plain scans beyond ZetaSQL's defaults; each takes a node kind off the emitter.
-_REWRITES = ("REWRITE_ARRAY_FILTER_TRANSFORM", "REWRITE_ARRAY_INCLUDES")
+_REWRITES = ("REWRITE_ARRAY_FILTER_TRANSFORM", "REWRITE_ARRAY_INCLUDES", "REWRITE_INLINE_SQL_FUNCTIONS", "REWRITE_INLINE_SQL_UDAS")
 
 _UNQUALIFIED = re.compile(r"Table not found: ([^.;]+)(;.*)?")
+_SQL_FUNCTION = f"{GROUP.upper()}:"
 _ALTER = re.compile(r"(?:\s|--[^\n]*\n|#[^\n]*\n|/\*.*?\*/|;)*ALTER\b", re.DOTALL | re.IGNORECASE)
 _BLANK = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|#[^\n]*(?:\n|$)|/\*.*?\*/|;)*", re.DOTALL)
 
@@ -89,7 +91,8 @@ class Analyzer:
         options = analyzer_options_pb2.ZetaSQLBuiltinFunctionOptionsProto(language_options=self._language)
         reply = self._zetasql.call("GetBuiltinFunctions", options, service.GetBuiltinFunctionsResponse)
         names = (".".join(function.name_path) for function in reply.function)
-        return sorted({*(name for name in names if not name.startswith("$")), *self._functions})
+        library = (function.name for function in LIBRARY)
+        return sorted({*(name for name in names if not name.startswith("$")), *library, *self._functions})
 
     def split(self, script: str) -> list[Statement]:
         """The statements of a script, `;` between them.
@@ -148,25 +151,27 @@ class Analyzer:
             sql=script,
         )
 
-    def analyze(self, statement: Statement | str, parameters: Parameters | None = None) -> Analysis:
-        """Resolve one statement.
+    def analyze(self, statement: Statement | str, parameters: Parameters | None = None, functions: Sequence[SqlFunction] = ()) -> Analysis:
+        """Resolve one statement; `functions` are known to it besides those that all statements know.
 
         Raises:
             SqlError: it is not valid; with ZetaSQL's message and the place.
         """
         if isinstance(statement, str):
             statement = self.split(statement)[0]
-        statement, calls = resolve_calls(statement, self._functions, _Resolver(self, parameters))
-        return self._resolve(statement, calls, parameters)
+        statement, calls = resolve_calls(statement, self._functions, _Resolver(self, parameters, functions))
+        return self._resolve(statement, calls, parameters, functions)
 
-    def _resolve(self, statement: Statement, calls: Sequence[ResolvedCall], parameters: Parameters | None) -> Analysis:
+    def _resolve(
+        self, statement: Statement, calls: Sequence[ResolvedCall], parameters: Parameters | None, functions: Sequence[SqlFunction]
+    ) -> Analysis:
         """Resolve a statement whose calls of table functions are resolved already."""
-        tables = find_tables(self._catalog, statement.tables)
+        tables = find_tables(self._catalog, (*statement.tables, *(path for function in functions for path in function.tables)))
         request = service.AnalyzeRequest(options=self._with_parameters(parameters), sql_statement=statement.text)
         try:
-            if calls:  # their private functions are this statement's alone, so the catalog is sent along
+            if calls or functions:  # they are this statement's alone, so the catalog is sent along
                 models = {call.model_path: call.call.model for call in calls if call.model_path and call.call.model}
-                names = Names(tables, models, tuple(call.private for call in calls))
+                names = Names(tables, models, tuple(call.private for call in calls), tuple(functions))
                 request.simple_catalog.CopyFrom(to_catalog(names, self._language))
                 reply = self._zetasql.call("Analyze", request, service.AnalyzeResponse)
             else:
@@ -174,6 +179,9 @@ class Analyzer:
                     reply = self._zetasql.call("Analyze", request, service.AnalyzeResponse)
         except SqlError as error:
             located = statement.locate(error)
+            if _SQL_FUNCTION in located.message:
+                message = located.message.replace(_SQL_FUNCTION, "")
+                located = SqlError(message, line=located.line, column=located.column, sql=located.sql)
             unqualified = _UNQUALIFIED.fullmatch(located.message)
             if unqualified is not None:
                 message = f'Table "{unqualified.group(1)}" must be qualified with a dataset (e.g. dataset.table).'
@@ -214,8 +222,8 @@ class Analyzer:
 class _Resolver:
     """What resolving the calls of one statement needs."""
 
-    def __init__(self, analyzer: Analyzer, parameters: Parameters | None) -> None:
-        self._analyzer = analyzer
+    def __init__(self, analyzer: Analyzer, parameters: Parameters | None, functions: Sequence[SqlFunction]) -> None:
+        self._analyzer, self._functions = analyzer, functions
         if parameters is None or isinstance(parameters, Mapping):
             self._parameters = parameters
         else:
@@ -225,7 +233,7 @@ class _Resolver:
         return self._analyzer.parse(statement)
 
     def columns(self, statement: Statement, calls: Sequence[ResolvedCall]) -> tuple[Field, ...]:
-        analysis = self._analyzer._resolve(statement, calls, self._parameters)  # noqa: SLF001
+        analysis = self._analyzer._resolve(statement, calls, self._parameters, self._functions)  # noqa: SLF001
         return tuple(Field(column.name, from_type(column.column.type)) for column in analysis.node.output_column_list)
 
     def constant(self, statement: Statement) -> tuple[Any, Type]:

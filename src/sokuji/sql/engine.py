@@ -9,12 +9,13 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
+from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
 from sokuji.config import SqlSettings
-from sokuji.errors import SqlError, UnsupportedSqlError
+from sokuji.errors import AlreadyExistsError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog
 from sokuji.sql import ddl, dml
@@ -23,6 +24,7 @@ from sokuji.sql.duck import Database, Run
 from sokuji.sql.extension import StatementHandler, TableFunction
 from sokuji.sql.result import Result
 from sokuji.sql.session import Session
+from sokuji.sql.sql_functions import SqlFunction, from_statement
 from sokuji.sql.statement import Statement
 
 _STATEMENTS = {**ddl.STATEMENTS, **dml.STATEMENTS}
@@ -86,8 +88,9 @@ class Engine:
                 raise SqlError(f"A query with the id {name} is running already")
             run = self._running[name] = self._database.run()
         try:
+            functions: dict[str, SqlFunction] = {}  # of CREATE TEMP FUNCTION, which live as long as the script
             for statement in statements:
-                result = self._execute(statement, parameters, run)
+                result = self._execute(statement, parameters, run, functions)
                 if statement is not statements[-1]:
                     yield result
             result = _until_read(result, lambda: self._finish(name))
@@ -96,22 +99,34 @@ class Engine:
             raise
         yield result
 
-    def _execute(self, statement: Statement, parameters: Parameters | None, run: Run) -> Result:
+    def _execute(self, statement: Statement, parameters: Parameters | None, run: Run, functions: dict[str, SqlFunction]) -> Result:
         run.check()
         self.lake.refresh()
-        analysis = self.analyzer.analyze(statement, parameters)
+        analysis = self.analyzer.analyze(statement, parameters, tuple(functions.values()))
         session = Session(self.catalog, self.lake, self.analyzer, run=run, analysis=analysis, parameters=parameters)
         kind, node = analysis.kind, analysis.node
         if kind == "resolved_query_stmt_node":
             return session.run_query(node.output_column_list, node.query)
+        if kind == "resolved_create_function_stmt_node":
+            return self._create_function(node, statement, functions)
         if kind in self._handlers and getattr(node, "object_type", "MODEL") == "MODEL":
             return self._handlers[kind](node, statement.text.strip(), session)
         if kind in _STATEMENTS:
             return _STATEMENTS[kind](node, session)
-        if kind in dml.STATEMENTS:
-            return dml.STATEMENTS[kind](node, session)
         name = kind.removeprefix("resolved_").removesuffix("_stmt_node").replace("_", " ").upper()
         raise UnsupportedSqlError(f"{name} statements are not supported")
+
+    def _create_function(self, node: Any, statement: Statement, functions: dict[str, SqlFunction]) -> Result:
+        if node.parent.create_scope != enums.ResolvedCreateStatementEnums.CREATE_TEMP:
+            name = ".".join(node.parent.name_path)
+            raise UnsupportedSqlError(f"CREATE FUNCTION {name} is not supported, only CREATE TEMP FUNCTION, in the script that calls it")
+        function = from_statement(node, statement.tables)
+        if function.name in self.analyzer.functions():
+            raise AlreadyExistsError(f"{function.name} is a built-in function; choose another name")
+        if function.name in functions and node.parent.create_mode != enums.ResolvedCreateStatementEnums.CREATE_OR_REPLACE:
+            raise AlreadyExistsError(f"Already Exists: Function {function.name}")
+        functions[function.name] = function
+        return Result((), message=f"Created function {function.name}")
 
     def _finish(self, name: str) -> None:
         with self._lock:

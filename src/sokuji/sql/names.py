@@ -16,6 +16,7 @@ from zetasql.wasi._pb2.zetasql.public import function_pb2, simple_table_pb2
 from sokuji.errors import NotFoundError, SqlError
 from sokuji.meta.base import Catalog, Column, ModelSignature, Ref, Table, TableKind
 from sokuji.sql.protos import to_type
+from sokuji.sql.sql_functions import LIBRARY, SqlFunction
 from sokuji.types import INT64, STRING, Field
 
 Path = tuple[str, ...]
@@ -81,6 +82,7 @@ class Names:
     tables: Mapping[Path, Table]
     models: Mapping[Path, ModelSignature] = field(default_factory=dict)
     functions: tuple[PrivateFunction, ...] = ()
+    sql_functions: tuple[SqlFunction, ...] = ()
 
 
 def find_tables(catalog: Catalog, paths: Iterable[Path]) -> dict[Path, Table]:
@@ -134,6 +136,7 @@ def to_catalog(names: Names, language_options: Any) -> Any:
         proto.output.extend(_column(item) for item in model.outputs)
     for function in names.functions:
         _add_function(root, function)
+    root.custom_function.extend(function.proto for function in (*LIBRARY, *names.sql_functions))
     return root
 
 

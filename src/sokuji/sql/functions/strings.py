@@ -76,6 +76,14 @@ def _normalize(call: Call) -> str:
     return python(call, f"normalize_{form.lower()}", _FORMS[form], 1)
 
 
+def _normalize_and_casefold(call: Call) -> str:
+    form = parts.constant(call, 1) or "NFC"
+    if form in {"NFC", "NFD"}:
+        return evaluate(call)
+    normalize = _FORMS[form]  # the module lacks the tables for these
+    return python(call, f"casefold_{form.lower()}", lambda text: normalize(normalize(text).casefold()), 1)
+
+
 _FORMS = {form: functools.partial(unicodedata.normalize, form) for form in ("NFC", "NFKC", "NFD", "NFKD")}
 
 
@@ -127,7 +135,8 @@ TABLE: list[Function] = [
     *reference("FN_STARTS_WITH_BYTES FN_ENDS_WITH_BYTES FN_STRPOS_BYTES FN_REVERSE_BYTES FN_REPLACE_BYTES FN_SUBSTR_BYTES"),
     *reference("FN_LEFT_BYTES FN_RIGHT_BYTES FN_INSTR_STRING FN_INSTR_BYTES FN_UPPER_BYTES FN_LOWER_BYTES"),
     *reference("FN_TRIM_BYTES FN_LTRIM_BYTES FN_RTRIM_BYTES FN_SPLIT_BYTES"),
-    *reference("FN_SAFE_CONVERT_BYTES_TO_STRING FN_NORMALIZE_AND_CASEFOLD_STRING"),
+    *reference("FN_SAFE_CONVERT_BYTES_TO_STRING"),
+    *emitted("FN_NORMALIZE_AND_CASEFOLD_STRING", _normalize_and_casefold, Support.UDF),
     *reference("FN_TO_CODE_POINTS_STRING FN_TO_CODE_POINTS_BYTES FN_CODE_POINTS_TO_STRING FN_CODE_POINTS_TO_BYTES"),
     *reference("FN_LPAD_BYTES FN_LPAD_STRING FN_RPAD_BYTES FN_RPAD_STRING FN_REPEAT_BYTES FN_REPEAT_STRING"),
     *reference("FN_SOUNDEX_STRING FN_TRANSLATE_STRING FN_TRANSLATE_BYTES FN_INITCAP_STRING FN_UNICODE_STRING FN_CHR_STRING"),
