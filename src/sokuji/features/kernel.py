@@ -26,6 +26,7 @@ from sokuji.errors import FeatureError
 from sokuji.features import values
 from sokuji.features.kernel_columns import EventColumns, event_columns
 from sokuji.features.kernel_loops import evaluate_all, update_all
+from sokuji.features.kernel_merge import merge_all
 from sokuji.features.kernel_rows import Floats, State
 from sokuji.features.layout import layout
 from sokuji.features.program import Ints
@@ -91,6 +92,19 @@ class Kernel:
             state, stride = self._state(segment)
             evaluate_all(self.layout.program, state, stride, np.broadcast_to(np.int64(at_us), len(segment)).copy(), out)
         return self.decode(out)
+
+    def merge(self, into: Segment, other: Segment) -> None:
+        """Each row of `into` becomes that of a profile that has had its events and those of the row of `other` at the same place.
+
+        Sums, counts and the like are as if one profile had had all events. Sessions no more than the gap apart become one. Where the
+        order of arrival decides, those of `into` came first.
+        """
+        if len(into) != len(other):
+            raise FeatureError(f"view {self.view.name}: merging takes as many rows of each; got {len(into)} and {len(other)}")
+        if len(into):
+            (state, stride), (others, other_stride) = self._state(into), self._state(other)
+            made, _ = self._state(np.zeros((1, self.width), np.uint8))
+            merge_all(self.layout.program, state, stride, others, other_stride, made, len(into))
 
     def decode(self, numbers: Floats) -> pa.RecordBatch:
         """Columns in the types of `fields` from the kernel's numbers."""

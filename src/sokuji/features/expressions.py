@@ -1,0 +1,231 @@
+"""GoogleSQL scalar expressions over events, evaluated for a whole micro-batch in one DuckDB query.
+
+An expression sees an event as SQL sees a row of the lake's events table: `event_name`, `keys`, `_date`, ..., `context` and `properties` as
+JSON, and every property as a typed column. What it may see besides are columns that the batch has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import duckdb
+import pyarrow as pa
+
+from sokuji.errors import SqlError
+from sokuji.features.properties import PropertyReader
+from sokuji.lake.events import FIXED_SCHEMA, JSON_COLUMNS, TIME_COLUMN
+from sokuji.meta.base import Column, Ref, Table, TableKind
+from sokuji.meta.store import SqlCatalog
+from sokuji.sql.analyzer import Analyzer
+from sokuji.sql.duck import restore
+from sokuji.sql.emit import emit_query
+from sokuji.sql.functions.reference import register
+from sokuji.sql.protos import leaf
+from sokuji.sql.relations import quote
+from sokuji.sql.session import output_schema
+from sokuji.types import BOOL, FLOAT64, JSON, STRING, Field, Type, from_arrow, to_arrow
+
+_TABLE = Ref("e", "events")
+_BATCH = "batch"
+_UNKNOWN = re.compile(r"Unrecognized name: `?(\w+)`?")
+_GUESSES = (STRING, FLOAT64, BOOL)
+
+
+class Evaluated(NamedTuple):
+    """What came of a batch."""
+
+    values: pa.RecordBatch
+    """A column an expression, called by its text; NULL in rows that failed."""
+    failed: dict[int, str]
+    """Why, for each row that an expression failed on."""
+
+
+class Expressions:
+    """Expressions over events, compiled. Not thread-safe."""
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        *,
+        properties: Mapping[str, Type] | None = None,
+        columns: Mapping[str, pa.DataType] | None = None,
+        numbers: frozenset[str] = frozenset(),
+    ) -> None:
+        """Compile.
+
+        Args:
+            texts: the expressions, each once.
+            properties: the types of properties that are known, from the events table. Another one gets the type that makes the
+                expression valid: STRING, else FLOAT64, else BOOL.
+            columns: further columns that batches have.
+            numbers: those of the expressions that must be numbers, so that a property alone is taken for one.
+
+        Raises:
+            SqlError: an expression is not valid; the message shows it with the place.
+        """
+        with SqlCatalog("sqlite://") as catalog:
+            scope = _Scope(catalog, columns or {}, properties or {})
+            for text in (*numbers, *(text for text in texts if text not in numbers)):  # the pickiest first
+                scope.settle(text, wants_number=text in numbers)
+            analysis = scope.analyze(", ".join(f"(\n{text}\n)" for text in texts) or "1")
+        self._fields = tuple(
+            Field(text, field.type) for text, field in zip(texts, output_schema(analysis.output_column_list), strict=False)
+        )
+        self.types: dict[str, Type] = {field.name: field.type for field in self._fields}
+        """By text."""
+        self._relation = _Relation()
+        self._query = emit_query(analysis.output_column_list, analysis.query, self._relation)
+        self._properties = PropertyReader({name: type_ for name, type_ in scope.properties.items() if name in self._relation.names})
+        self._connection = duckdb.connect(":memory:", config={"threads": 1})
+        for setting in ("TimeZone = 'UTC'", "enable_external_access = false", "lock_configuration = true"):
+            self._connection.execute(f"SET {setting}")
+        self._functions = register(self._connection, self._query)
+
+    def evaluate(self, batch: pa.RecordBatch) -> Evaluated:
+        """The values for each row of `batch`, which has the columns of EVENT_SCHEMA and the further ones."""
+        if not self._fields:
+            return Evaluated(pa.RecordBatch.from_pylist([{}] * batch.num_rows, schema=pa.schema([])), {})
+        rows = self._rows(batch)
+        try:
+            return Evaluated(self._run(rows), {})
+        except duckdb.Error:
+            parts: list[pa.RecordBatch] = []
+            failed: dict[int, str] = {}
+            self._isolate(rows, 0, parts, failed)
+            return Evaluated(pa.concat_batches(parts), failed)
+
+    def _rows(self, batch: pa.RecordBatch) -> pa.Table:
+        """The columns that the query reads."""
+        found = self._properties.read(batch.column("properties"))
+        columns = {name: found[name] if name in found else _column(batch, name) for name in sorted(self._relation.names)}
+        # A query that reads no column needs rows all the same.
+        return pa.table(columns or {"_": pa.nulls(batch.num_rows, pa.bool_())})
+
+    def _run(self, rows: pa.Table) -> pa.RecordBatch:
+        self._connection.register(_BATCH, rows)
+        try:
+            table = self._connection.sql(self._query).to_arrow_table()
+        finally:
+            self._connection.unregister(_BATCH)
+        columns = [restore(_whole(column), field.type) for column, field in zip(table.columns, self._fields, strict=True)]
+        return pa.RecordBatch.from_arrays(columns, names=[field.name for field in self._fields])
+
+    def _isolate(self, rows: pa.Table, first: int, parts: list[pa.RecordBatch], failed: dict[int, str]) -> None:
+        """Halve until the rows that fail stand alone."""
+        try:
+            parts.append(self._run(rows))
+        except duckdb.Error as error:
+            if rows.num_rows == 1:
+                failed[first] = str(error).strip().splitlines()[0]
+                parts.append(self._nulls())
+                return
+            half = rows.num_rows // 2
+            self._isolate(rows.slice(0, half), first, parts, failed)
+            self._isolate(rows.slice(half), first + half, parts, failed)
+
+    def _nulls(self) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays(
+            [pa.nulls(1, to_arrow(field.type)) for field in self._fields], names=[field.name for field in self._fields]
+        )
+
+    def close(self) -> None:
+        """Release the database."""
+        if self._functions is not None:
+            self._functions.close()
+        self._connection.close()
+
+
+class _Scope:
+    """What expressions can name, and the types that properties are found to have."""
+
+    def __init__(self, catalog: SqlCatalog, columns: Mapping[str, pa.DataType], known: Mapping[str, Type]) -> None:
+        self._catalog, self._analyzer = catalog, Analyzer(catalog)
+        self._columns = [Column(field.name, JSON if field.name in JSON_COLUMNS else from_arrow(field.type)) for field in FIXED_SCHEMA]
+        self._columns += [Column(name, from_arrow(type_)) for name, type_ in columns.items()]
+        taken = {column.name.lower() for column in self._columns}
+        self.properties = {name: type_ for name, type_ in known.items() if name.lower() not in taken}
+        catalog.create_dataset(_TABLE.dataset)
+        self._define(self.properties)
+
+    def analyze(self, items: str) -> Any:
+        """The resolved query for SELECT items."""
+        return self._analyzer.analyze(f"SELECT {items} FROM {_TABLE}").node
+
+    def settle(self, text: str, *, wants_number: bool) -> None:
+        """See that an expression is valid, giving types to properties that it is the first to name."""
+        first: SqlError | None = None
+        for guess in _GUESSES:
+            guessed: dict[str, Type] = {}
+            try:
+                type_ = self._type(text, guess, guessed)
+            except SqlError as error:
+                first = first or error
+                if not guessed:
+                    break
+                continue
+            if wants_number and type_ == STRING and guessed:
+                continue
+            self.properties |= guessed
+            return
+        self._define(self.properties)
+        raise first or SqlError(f"{text} is not a number", line=1, column=1, sql=text)
+
+    def _type(self, text: str, guess: Type, guessed: dict[str, Type]) -> Type:
+        """The expression's type, with each unknown name a property of type `guess`, added to `guessed`."""
+        while True:
+            self._define(self.properties | guessed)
+            try:
+                node = self.analyze(f"(\n{text}\n)")
+            except SqlError as error:
+                unknown = _UNKNOWN.match(error.message)
+                if unknown is None or unknown[1] in guessed:
+                    raise _located(error, text) from None
+                guessed[unknown[1]] = guess
+                continue
+            if leaf(leaf(node.query)[1].input_scan)[0] != "resolved_table_scan_node" or len(node.output_column_list) != 1:
+                raise SqlError(f"An expression over one event is wanted; aggregates, windows and lists are not: {text}")
+            return output_schema(node.output_column_list)[0].type
+
+    def _define(self, properties: Mapping[str, Type]) -> None:
+        columns = [*self._columns, *(Column(name, type_) for name, type_ in properties.items())]
+        self._catalog.put_table(Table(_TABLE, TableKind.TABLE, tuple(columns)), replace=True)
+
+
+class _Relation:
+    """The batch as the emitter's relation; remembers which columns are read."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def table(self, scan: Any) -> str:
+        """The batch with the columns of the scan."""
+        names = [column.name for column in scan.parent.column_list]
+        self.names.update(names)
+        items = (f"CAST({quote(name)} AS JSON) AS {quote(name)}" if name in JSON_COLUMNS else quote(name) for name in names)
+        return f"(SELECT {', '.join(items) or 1} FROM {_BATCH})"
+
+    def table_function(self, scan: Any, rows: str | None) -> str:  # noqa: ARG002 - the emitter's protocol
+        """There are none in an expression."""
+        raise SqlError(f"{scan.tvf.name} is a table function; an expression over one event is wanted")
+
+
+def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    if name == TIME_COLUMN:
+        return batch.column("event_time")
+    if name == "keys":
+        keys = ("visitor_id", "user_id")
+        return pa.StructArray.from_arrays([batch.column(key) for key in keys], names=list(keys))
+    return batch.column(name)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    array = column.combine_chunks()
+    return array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
+
+
+def _located(error: SqlError, text: str) -> SqlError:
+    """The error at its place in the expression, which begins on the second line of what was analysed."""
+    line = None if error.line is None else error.line - 1
+    return type(error)(error.message, line=line, column=error.column, sql=text)
