@@ -53,7 +53,8 @@ class TestTokens:
         assert answer.status == 200
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["access-control-allow-origin"] == "*"
-        assert set(answer.json) == {"token", "expires_at"}
+        assert set(answer.json) == {"token", "expires_at", "seconds"}
+        assert answer.json["seconds"] == ANY_PORT.token_seconds
         assert api.get("/v1/actions", answer.json["token"]).json == {"actions": []}
 
     @pytest.mark.parametrize("proof", [{}, {"proof": ""}, {"proof": VISITOR}, {"proof": "another's"}])

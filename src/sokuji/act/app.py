@@ -158,8 +158,10 @@ class Act:
             request = _TOKEN_REQUEST.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequestError(400, "invalid_json", f'{error}; expected {{"writeKey", "anonymousId", "proof"}}') from error
-        token, expires_at = self._tokens.issue(self._audience(scope.headers.get("authorization"), request), self._clock())
-        return _private({"token": token, "expires_at": iso(expires_at)})
+        now = self._clock()
+        token, expires_at = self._tokens.issue(self._audience(scope.headers.get("authorization"), request), now)
+        # The clock of a client need not be right, so it also gets the time that is left.
+        return _private({"token": token, "expires_at": iso(expires_at), "seconds": (expires_at - now) / 1_000_000})
 
     def _audience(self, authorization: str | None, request: TokenRequest) -> Audience:
         """Whom the client has shown to be, or to speak for."""

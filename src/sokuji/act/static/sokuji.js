@@ -1,1 +1,305 @@
-//
+/* sokuji.js: tracks what happens on a page, and shows what is decided about it. No dependencies, no build step.
+
+   <script async src="https://HOST/sokuji.js"></script>
+   sokuji("init", { key: "WRITE KEY", host: "https://HOST" }); sokuji("page"); sokuji("track", "buy", { revenue: 30 }) */
+(() => {
+  "use strict";
+  const VERSION = "0.1.0", PREFIX = "sokuji.";
+  const EVENTS_MAX = 1000, EVENT_BYTES_MAX = 32000, BATCH_EVENTS = 100, BATCH_BYTES = 60000; // browsers allow 64 KiB at page hide
+  const FLUSH_MS = 50, RETRY_MS = 1000, RETRY_MS_MAX = 60000, SEEN_MAX = 200, WAITING_MAX = 5, PULL_AFTER = 2;
+  const origin = document.currentScript ? new URL(document.currentScript.src, location.href).origin : location.origin;
+  const bytes = new TextEncoder();
+  let options = null, consent = false;
+
+  const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+  const backoff = (failures) => Math.min(RETRY_MS * 2 ** failures, RETRY_MS_MAX) * (0.5 + Math.random() / 2);
+  const base64 = (list) => btoa(String.fromCharCode(...list)).replace(/\+/g, "-").replace(/\//g, "_").replace(/=+$/, "");
+  const random = (count) => base64(crypto.getRandomValues(new Uint8Array(count)));
+  const request = (url, init) => {
+    const abort = new AbortController(), timer = setTimeout(() => abort.abort(), 10000);
+    return fetch(url, { credentials: "omit", signal: abort.signal, ...init }).finally(() => clearTimeout(timer));
+  };
+
+  // SHA-256 (FIPS 180-4): crypto.subtle is missing on plain http, and asynchronous.
+  const sha256 = (text) => {
+    const words = [], hash = [], primes = [], fraction = (x) => ((x - Math.floor(x)) * 2 ** 32) | 0;
+    for (let n = 2; primes.length < 64; n++) if (primes.every((p) => n % p)) primes.push(n);
+    for (const p of primes.slice(0, 8)) hash.push(fraction(Math.sqrt(p)));
+    const data = bytes.encode(text), length = ((data.length + 72) >> 6) * 16;
+    for (let i = 0; i < length; i++) words.push(0);
+    data.forEach((byte, i) => { words[i >> 2] |= byte << (24 - (i % 4) * 8); });
+    words[data.length >> 2] |= 0x80 << (24 - (data.length % 4) * 8);
+    words[length - 1] = data.length * 8;
+    const rotate = (x, n) => (x >>> n) | (x << (32 - n));
+    for (let start = 0; start < length; start += 16) {
+      const w = words.slice(start, start + 16);
+      let [a, b, c, d, e, f, g, h] = hash;
+      for (let i = 0; i < 64; i++) {
+        if (i >= 16) {
+          const x = w[i - 15], y = w[i - 2];
+          w[i] = (w[i - 16] + (rotate(x, 7) ^ rotate(x, 18) ^ (x >>> 3)) + w[i - 7] + (rotate(y, 17) ^ rotate(y, 19) ^ (y >>> 10))) | 0;
+        }
+        const s1 = rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25), s0 = rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22);
+        const t1 = (h + s1 + ((e & f) ^ (~e & g)) + fraction(Math.cbrt(primes[i])) + w[i]) | 0;
+        [h, g, f, e, d, c, b, a] = [g, f, e, (d + t1) | 0, c, b, a, (t1 + s0 + ((a & b) ^ (a & c) ^ (b & c))) | 0];
+      }
+      [a, b, c, d, e, f, g, h].forEach((x, i) => { hash[i] = (hash[i] + x) | 0; });
+    }
+    return hash.flatMap((x) => [x >>> 24, (x >>> 16) & 255, (x >>> 8) & 255, x & 255]);
+  };
+
+  // ---- what is kept on the device, if it may be
+
+  const store = {
+    get(name) { try { return JSON.parse(localStorage.getItem(PREFIX + name)); } catch { return null; } },
+    set(name, value) { if (consent) try { localStorage.setItem(PREFIX + name, JSON.stringify(value)); } catch { /* full, or forbidden */ } },
+    remove(name) { try { localStorage.removeItem(PREFIX + name); } catch { /* forbidden */ } },
+    names() { try { return Object.keys(localStorage).filter((k) => k.startsWith(PREFIX)).map((k) => k.slice(PREFIX.length)); } catch { return []; } },
+  };
+  const cookie = (value, seconds) => {
+    const domain = options.domain ? `; Domain=${options.domain}` : "", secure = location.protocol === "https:" ? "; Secure" : "";
+    document.cookie = `sokuji_id=${value}; Max-Age=${seconds}; Path=/; SameSite=Lax${domain}${secure}`;
+  };
+
+  // The visitor's id is the hash of a secret that only this browser has: what is sent with every event proves nothing by itself.
+  let secret = null, visitor = null, user = null;
+  const identity = (fresh) => {
+    const kept = (/(?:^|; )sokuji_id=([\w-]{20,100})/.exec(document.cookie) || [])[1] || store.get("id");
+    secret = (!fresh && (kept || secret)) || random(24);
+    visitor = "s1-" + base64(sha256(secret));
+    user = fresh ? null : user || store.get("user");
+    if (consent) { cookie(secret, 63072000); store.set("id", secret); store.set("user", user); }
+  };
+
+  // ---- events
+
+  const tab = "queue." + random(6);
+  let queue = [], timer = null, saver = null, sending = false, failures = 0;
+  const size = (event) => bytes.encode(JSON.stringify(event)).length;
+  const persist = () => { clearTimeout(saver); saver = null; if (queue.length) store.set(tab, queue); else store.remove(tab); };
+  const save = () => { saver = saver || setTimeout(persist, FLUSH_MS); }; // writing all of a long queue for each event would be slow
+  const batch = () => {
+    let total = 0;
+    const end = queue.findIndex((event, i) => (total += size(event) + 1) > BATCH_BYTES || i >= BATCH_EVENTS);
+    return end < 0 ? queue.slice() : queue.slice(0, Math.max(1, end));
+  };
+  const body = (events) => JSON.stringify({ batch: events, sentAt: new Date().toISOString(), writeKey: options.key });
+  const drop = (events) => { const ids = new Set(events.map((e) => e.messageId)); queue = queue.filter((e) => !ids.has(e.messageId)); save(); };
+  const flush = (ms = 0) => { if (timer === null && consent) timer = setTimeout(send, ms); };
+
+  const send = async () => {
+    timer = null;
+    if (sending || !queue.length || !consent) return;
+    sending = true;
+    const events = batch();
+    let wait = null;
+    try {
+      const answer = await request(`${options.host}/v1/batch${streaming ? "" : "?decisions=wait"}`, { method: "POST", body: body(events) });
+      if (answer.ok) ((await answer.json().catch(() => ({}))).decisions || []).forEach(receive);
+      if (answer.status >= 500 || [408, 429].includes(answer.status)) wait = Number(answer.headers.get("Retry-After")) * 1000 || 0;
+      else if (!answer.ok) console.warn(`sokuji: ${events.length} events were refused (${answer.status})`);
+    } catch { wait = 0; }
+    sending = false;
+    failures = wait === null ? 0 : failures + 1;
+    if (wait === null) drop(events);
+    if (queue.length) flush(wait === null ? 0 : Math.max(wait, backoff(failures - 1)));
+  };
+
+  // All that is not acknowledged goes once more while the page still can. If the page survives, the answer takes it off the queue; if
+  // not, it stays on the device and is sent by the next page, and the platform knows a repeat by its messageId.
+  const hide = () => {
+    persist();
+    if (!queue.length || !consent) return;
+    const events = batch(), url = `${options.host}/v1/batch`;
+    const later = () => navigator.sendBeacon && navigator.sendBeacon(url, body(events));
+    try { fetch(url, { method: "POST", body: body(events), keepalive: true, credentials: "omit" }).then((a) => a.ok && drop(events), later); } catch { later(); }
+  };
+
+  const record = (type, fields) => {
+    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    const event = {
+      type, messageId: random(15), anonymousId: visitor, ...(user ? { userId: user } : {}), timestamp: new Date().toISOString(), ...fields,
+      context: {
+        library: { name: "sokuji.js", version: VERSION }, locale: navigator.language, timezone: zone, userAgent: navigator.userAgent,
+        page: { url: location.href, path: location.pathname, title: document.title, referrer: document.referrer },
+      },
+    };
+    if (size(event) > EVENT_BYTES_MAX) return console.warn(`sokuji: an event of more than ${EVENT_BYTES_MAX} bytes was not sent`);
+    queue.push(event);
+    if (queue.length > EVENTS_MAX) queue.shift(); // offline for long: the newest are worth more
+    save();
+    if (document.visibilityState === "hidden") hide();
+    flush(FLUSH_MS);
+  };
+
+  // ---- actions
+
+  let streaming = false, cut = () => {}, token = null, tokenEnds = 0, generation = 0, showing = false, handler = null;
+  let waiting = [];
+  const visible = () => document.visibilityState !== "hidden" ? null :
+    new Promise((done) => document.addEventListener("visibilitychange", done, { once: true }));
+
+  const authorize = async () => {
+    if (token && Date.now() < tokenEnds - 5000) return token;
+    if (options.token) { token = await options.token(visitor, user); tokenEnds = Date.now() + 60000; return token; }
+    const asked = Date.now(), proof = { writeKey: options.key, anonymousId: visitor, proof: secret };
+    const answer = await request(`${options.actions}/v1/actions/token`, { method: "POST", body: JSON.stringify(proof) });
+    if (!answer.ok) throw new Error(`no token (${answer.status})`);
+    const granted = await answer.json();
+    token = granted.token;
+    tokenEnds = asked + granted.seconds * 1000; // by this clock, which need not be right
+    return token;
+  };
+
+  const stream = (url) => new Promise((done) => {
+    const source = new EventSource(url);
+    let opened = false;
+    cut = () => { source.close(); streaming = false; done(opened); };
+    source.onopen = () => { opened = streaming = true; };
+    source.onerror = cut; // its own way to come back would use the old token
+    source.addEventListener("action", (event) => receive(JSON.parse(event.data)));
+  });
+
+  const listen = async () => {
+    if (options.actions === false || !consent) return;
+    cut();
+    const mine = ++generation;
+    let failed = 0;
+    while (mine === generation) {
+      await visible(); // a hidden page needs no connection, and browsers allow six of them
+      try {
+        const query = `token=${encodeURIComponent(await authorize())}`;
+        if (mine !== generation) return;
+        failed = (await stream(`${options.actions}/v1/actions/stream?${query}`)) ? 0 : failed + 1;
+        if (failed >= PULL_AFTER && mine === generation) { // something on the way does not let streams through
+          const answer = await request(`${options.actions}/v1/actions?${query}`);
+          if (answer.ok) (await answer.json()).actions.forEach(receive);
+          else token = null;
+        } else if (failed) token = null;
+      } catch { failed++; }
+      await sleep(backoff(failed));
+    }
+  };
+
+  let shown = []; // also where nothing can be stored
+  const seen = (id) => shown.concat(store.get("seen") || []).includes(id);
+  const see = (id) => { shown.push(id); store.set("seen", (store.get("seen") || []).concat(id).slice(-SEEN_MAX)); };
+  const receive = (decision) => {
+    if (!consent || seen(decision.id) || waiting.some((other) => other.id === decision.id) || waiting.length >= WAITING_MAX) return;
+    waiting = waiting.filter((other) => other.rule !== decision.rule).concat(decision);
+    next();
+  };
+  const next = async () => {
+    if (showing || !waiting.length) return;
+    showing = true;
+    const decision = waiting.shift(), mine = generation;
+    let holds = false;
+    try {
+      const answer = await request(`${options.actions}/v1/actions/${encodeURIComponent(decision.id)}/eligible?token=${encodeURIComponent(await authorize())}`);
+      holds = answer.ok && (await answer.json()).eligible && mine === generation && !seen(decision.id); // another tab may have been faster
+    } catch { /* who cannot ask does not show; it comes again with the next stream */ }
+    const done = () => { showing = false; next(); };
+    if (!holds) return done();
+    see(decision.id);
+    const tell = (what, more) => record("track", { event: `action_${what}`, properties: { decision_id: decision.id, rule: decision.rule, arm: decision.arm, ...more } });
+    const { action } = decision;
+    if (handler && handler(decision, tell) === false) return done(); // the page shows it itself
+    if (!["popup", "banner"].includes(action.kind)) return done();
+    message(action.kind === "popup", action, tell, done);
+    tell("shown");
+  };
+
+  // ---- showing. Texts only ever become text nodes, and addresses are looked at before they are used.
+
+  const safe = (address) => {
+    try { const url = new URL(address, location.href); return ["http:", "https:"].includes(url.protocol) ? url.href : null; } catch { return null; }
+  };
+  const element = (name, properties, ...children) => {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children.filter(Boolean));
+    return made;
+  };
+  const CSS = `:host{all:initial}*{box-sizing:border-box;margin:0;font:16px/1.5 system-ui,sans-serif;color:#1d2433}
+.box{width:min(400px,calc(100vw - 32px));max-height:calc(100vh - 32px);margin:auto;padding:0;border:0;border-radius:16px;background:#fff;
+box-shadow:0 24px 64px #0f172a59}.box::backdrop{background:#0f172a73}.text{padding:24px;flex:1}
+.bar{position:fixed;left:16px;right:16px;bottom:16px;z-index:2147483647;display:flex;align-items:center;max-width:720px;margin:auto;
+border-radius:12px;background:#fff;box-shadow:0 12px 40px #0f172a59}.bar .text{padding:14px 20px}.bar .go{margin:0 52px 0 0}
+img{display:block;width:100%;max-height:220px;object-fit:cover}.bar img{width:72px;height:72px;border-radius:12px 0 0 12px}
+h2{padding-right:28px;font-size:20px;font-weight:700}.bar h2{font-size:16px}p{margin-top:6px;color:#4b5568;white-space:pre-line}
+.go{display:inline-block;margin-top:18px;padding:10px 20px;border:0;border-radius:999px;background:#2447d8;color:#fff;font-weight:600;
+text-decoration:none;cursor:pointer}.x{position:absolute;top:12px;right:12px;width:32px;height:32px;border:0;border-radius:50%;
+background:#eef1f6;cursor:pointer}:focus-visible{outline:3px solid #8aa2ff;outline-offset:2px}
+@media(prefers-reduced-motion:no-preference){.box,.bar{animation:in .25s ease-out}@keyframes in{from{opacity:0;transform:translateY(12px)}}}`;
+
+  const message = (modal, action, tell, done) => {
+    const host = element("div", { id: "sokuji-action" }), root = host.attachShadow({ mode: "open" });
+    const close = (how) => { if (modal) box.close(); host.remove(); if (how) tell("closed", { how }); done(); };
+    const link = action.link && safe(action.link), image = action.image && safe(action.image);
+    const go = action.button && element(link ? "a" : "button", { className: "go", textContent: action.button, onclick: () => { tell("clicked"); hide(); close(); } });
+    if (go && link) Object.assign(go, { href: link, rel: "noopener" });
+    const box = element(modal ? "dialog" : "div", { className: modal ? "box" : "bar", ariaLabel: action.title },
+      image && element("img", { src: image, alt: "", referrerPolicy: "no-referrer" }),
+      element("div", { className: "text" }, element("h2", { textContent: action.title }), action.body && element("p", { textContent: action.body }), modal && go),
+      !modal && go,
+      element("button", { className: "x", textContent: "\u00d7", ariaLabel: "Close", onclick: () => close("button") }));
+    try { const sheet = new CSSStyleSheet(); sheet.replaceSync(CSS); root.adoptedStyleSheets = [sheet]; } catch { root.append(element("style", { textContent: CSS })); }
+    root.append(box);
+    document.body.append(host);
+    if (!modal) { box.role = "region"; return; }
+    box.oncancel = (event) => { event.preventDefault(); close("escape"); };
+    box.onclick = (event) => { if (event.target === box) close("outside"); };
+    box.showModal();
+  };
+  // ---- commands
+
+  const begin = () => {
+    consent = true;
+    if (options.consent === "required") store.set("consent", true);
+    identity(false);
+    queue.forEach((event) => { event.anonymousId = visitor; if (user && !event.userId) event.userId = user; });
+    for (const name of store.names().filter((each) => each.startsWith("queue.") && each !== tab)) { // left by pages that are gone
+      queue = (store.get(name) || []).concat(queue).slice(-EVENTS_MAX);
+      store.remove(name);
+    }
+    save();
+    flush();
+    listen();
+  };
+  const commands = {
+    init(given) {
+      if (options) return;
+      const trim = (url) => String(url || origin).replace(/\/+$/, "");
+      options = { ...given, host: trim(given.host), actions: given.actions === false ? false : trim(given.actions || given.host) };
+      handler = given.onAction || null;
+      addEventListener("online", () => { failures = 0; clearTimeout(timer); timer = null; flush(); });
+      addEventListener("pagehide", hide);
+      document.addEventListener("visibilitychange", () => { if (document.visibilityState === "hidden") { hide(); cut(); } });
+      if (options.consent !== "required" || store.get("consent") === true) begin();
+      else { secret = random(24); visitor = "s1-" + base64(sha256(secret)); } // in memory, for what waits for consent
+    },
+    consent(given) {
+      if (given && !consent) begin();
+      if (given) return;
+      generation++;
+      cut();
+      consent = false;
+      [queue, waiting, secret, user, token] = [[], [], null, null, null];
+      store.names().forEach(store.remove);
+      cookie("", 0);
+      identity(true);
+    },
+    page(properties) { record("page", { properties: { url: location.href, path: location.pathname, title: document.title, ...properties } }); },
+    track(event, properties) { record("track", { event, properties: { ...properties } }); },
+    identify(id, traits) { user = id == null ? user : String(id); store.set("user", user); record("identify", { traits: { ...traits } }); },
+    reset() { token = null; waiting = []; store.remove("seen"); identity(true); listen(); },
+  };
+  const run = (name, ...rest) => {
+    if (!Object.hasOwn(commands, name)) throw new TypeError(`sokuji: there is no command ${name}; there are ${Object.keys(commands).join(", ")}`);
+    if (!options && name !== "init") throw new Error(`sokuji: ${name} before init`);
+    return commands[name](...rest);
+  };
+  const early = (window.sokuji && window.sokuji.q) || [];
+  window.sokuji = run;
+  run.visitor = () => visitor;
+  early.forEach((call) => run(...call));
+})();
