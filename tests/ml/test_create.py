@@ -164,6 +164,21 @@ def test_a_label_of_any_type_is_predicted_as_it_is(data: Workbench, model_type: 
     assert accuracy == pytest.approx(right)
 
 
+@pytest.mark.parametrize(
+    ("model_type", "columns"),
+    [
+        ("linear_reg", "9223372036854775807 - visits AS y"),
+        ("boosted_tree_regressor", "9223372036854775807 - visits AS y"),
+        ("boosted_tree_regressor", "visits * 2 AS y, 9007199254740993 AS w"),
+    ],
+)
+def test_labels_and_weights_may_be_integers_that_no_float64_holds(data: Workbench, model_type: str, columns: str) -> None:
+    options = "input_label_cols=['y']" + (", instance_weight_col='w'" if " AS w" in columns else "")
+    data.sql(f"CREATE OR REPLACE MODEL d.huge OPTIONS(model_type='{model_type}', {options}) AS SELECT visits, {columns} FROM d.purchases")
+    ((error,),) = data.sql("SELECT mean_absolute_error FROM ML.EVALUATE(MODEL d.huge)").rows()
+    assert 0 <= error < 1e17
+
+
 def test_class_weights_may_name_a_label_by_its_text(data: Workbench) -> None:
     found = []
     for weights in ("STRUCT(TRUE, 20.0)", "STRUCT('true', 20.0)"):
@@ -313,6 +328,11 @@ def test_drop_model(data: Workbench) -> None:
         ),
         ("model_type='linear_reg', input_label_cols=['l']", "SELECT u, v * 1e200 AS l FROM d.groups", ["'l' reaches", "below 1e+140"]),
         ("model_type='boosted_tree_regressor', input_label_cols=['l']", "SELECT u, v * 1e30 AS l FROM d.groups", ["below 1e+19"]),
+        (
+            "model_type='boosted_tree_regressor', input_label_cols=['l'], instance_weight_col='w'",
+            "SELECT u, v * 1e16 AS l, 1e25 AS w FROM d.groups",
+            ["the loss of iteration 0", "divide them"],
+        ),
         (
             "model_type='boosted_tree_regressor', input_label_cols=['v'], category_encoding_method='one_hot_encoding'",
             "SELECT CAST(u + x AS STRING) AS s, v FROM d.groups, UNNEST(GENERATE_ARRAY(1, 10)) AS x",

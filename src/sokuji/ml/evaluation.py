@@ -75,7 +75,7 @@ def outcome(predictor: Predictor, label: Field, rows: Iterable[tuple[pa.RecordBa
 
 def _label_values(labels: pa.Array, label: Field, classes: tuple[Any, ...]) -> npt.NDArray[Any]:
     if not classes:
-        return np.asarray(labels.cast(pa.float64()))
+        return np.asarray(labels.cast(pa.float64(), safe=False))
     known = pa.array(classes, type=to_arrow(label.type))
     if labels.type != known.type:  # other numbers than the model's INT64 labels
         labels, known = labels.cast(pa.float64(), safe=False), known.cast(pa.float64(), safe=False)

@@ -39,6 +39,11 @@ def train(task: TrainingTask, progress: Progress = lambda _: None) -> Trained:
         MissingExtraError: the model type needs a package that is not installed.
     """
     trained = _TRAINERS[task.model_type](task, progress)
+    for iteration in trained.history:
+        if not math.isfinite(iteration.loss):
+            raise ModelError(
+                f"the loss of iteration {iteration.iteration} is {iteration.loss}: labels or weights are too large; divide them"
+            )
     if task.start is None:
         return trained
     before = task.start.history
@@ -194,7 +199,7 @@ def _indicators(targets: Floats, classes: tuple[Any, ...]) -> Floats:
 def _instance_weights(rows: pa.Table, column: str | None) -> Floats:
     if column is None:
         return np.ones(rows.num_rows)
-    weights = np.asarray(pc.fill_null(pc.cast(rows[column], pa.float64()), 0.0), dtype=np.float64)
+    weights = np.asarray(pc.fill_null(pc.cast(rows[column], pa.float64(), safe=False), 0.0), dtype=np.float64)
     wrong = ~((weights >= 0) & (weights <= MAX_WEIGHT))
     if wrong.any():
         raise ModelError(
