@@ -1,0 +1,73 @@
+"""A writer is killed with SIGKILL at random moments: the store opens as it was at a complete checkpoint, with its offsets and blobs."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sokuji.errors import OnlineStoreError
+from sokuji.online.reader import SharedReader
+from tests.online.batches import NAMES, State, apply, open_store
+from tests.online.rows import number, stored
+
+ROUNDS = 32
+
+
+def one_life(folder: Path, chance: random.Random) -> int:
+    """Start the writer, kill it; the offset of the last checkpoint that it said is complete."""
+    with subprocess.Popen([sys.executable, "-m", "tests.online.batches", str(folder)], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        if chance.random() < 0.8:
+            assert writer.stdout.readline() == "open\n"
+            time.sleep(chance.uniform(0, 0.3))
+        else:
+            time.sleep(chance.uniform(0.3, 1.5))  # while it starts, too
+        writer.kill()
+        said = [line for line in writer.stdout.read().split("\n")[:-1] if line != "open"]
+    return int(said[-1]) if said else 0
+
+
+def check_reader(reader: SharedReader) -> None:
+    """While nobody writes, every row can be read but the one that was being changed."""
+    unreadable = 0
+    for name in NAMES:
+        try:
+            row = reader.get(name)
+        except OnlineStoreError:
+            unreadable += 1
+        else:
+            assert row is None or number(row) >= 0
+    assert unreadable <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.e2e
+def test_a_killed_writer_leaves_the_state_of_a_complete_checkpoint(tmp_path: Path) -> None:
+    chance = random.Random(2019)
+    open_store(tmp_path).close()
+    model: State = {}
+    applied = checkpoints = 0
+    reader: SharedReader | None = None
+    for _ in range(ROUNDS):
+        said = one_life(tmp_path, chance)
+        if reader is not None:
+            check_reader(reader)
+        with open_store(tmp_path) as store:
+            offset = store.offsets().get("batch", 0)
+            assert offset >= max(said, applied), "a complete checkpoint is lost"
+            checkpoints += offset > applied
+            while applied < offset:
+                model = apply(model, applied)
+                applied += 1
+            expected = {name: value for name, (value, _) in model.items()}
+            assert stored(store, NAMES) == expected
+            assert store.blobs() == ({"batch": str(offset).encode() * 100} if offset else {})
+            reader = reader or SharedReader(tmp_path)
+            assert {name: number(row) for name in NAMES if (row := reader.get(name)) is not None} == expected
+    assert checkpoints > ROUNDS // 2
+    assert applied > ROUNDS
