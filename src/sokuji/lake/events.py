@@ -60,9 +60,10 @@ FIXED_SCHEMA = pa.schema(
 BAD_EVENTS_SCHEMA = BAD_EVENT_SCHEMA.remove(BAD_EVENT_SCHEMA.get_field_index("dataset"))
 """The columns of a dataset's table of refused events."""
 
-_JSON_COLUMNS = {"context", "properties"}
+JSON_COLUMNS = {"context", "properties"}
 _RESERVED = {name.lower() for name in FIXED_SCHEMA.names} | {"_day"}
 _CHUNK_ROWS = 32_768
+_CHUNK_CELLS = 12_000_000  # which makes the chunks of wide tables shorter: each cell takes some ten bytes, several times over
 _NOT_IN_NAMES = re.compile(r"\W")
 _LOG = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def table_definition(ref: Ref, schema: pa.Schema, known: Table | None) -> Table:
 
     Columns that only `known`, the definition so far, has are kept: they are those of events that are not in the lake yet.
     """
-    columns = [Column(field.name, t.JSON if field.name in _JSON_COLUMNS else t.from_arrow(field.type)) for field in schema]
+    columns = [Column(field.name, t.JSON if field.name in JSON_COLUMNS else t.from_arrow(field.type)) for field in schema]
     names = {column.name for column in columns}
     columns += [column for column in (known.columns if known else ()) if column.name not in names]
     if known is not None and set(known.columns) == set(columns):
@@ -116,10 +117,13 @@ class Shaper:
         schema = pa.schema([*FIXED_SCHEMA, *columns.items()])
 
         def batches() -> Iterator[pa.RecordBatch]:
+            rows_max = _CHUNK_CELLS // len(schema)
             for chunk, keys_of_columns in zip(chunks, keys, strict=True):
-                found = self._properties(chunk, keys_of_columns, columns)
-                nothing = (pa.nulls(chunk.num_rows, type_) if name not in found else found[name] for name, type_ in columns.items())
-                yield pa.record_batch([*_fixed(chunk), *nothing], schema=schema)
+                for start in range(0, chunk.num_rows, rows_max):
+                    part = chunk.slice(start, rows_max)
+                    found = self._properties(part, keys_of_columns, columns)
+                    values = (found[name] if name in found else pa.nulls(part.num_rows, type_) for name, type_ in columns.items())
+                    yield pa.record_batch([*_fixed(part), *values], schema=schema)
 
         return pa.RecordBatchReader.from_batches(schema, batches())
 
