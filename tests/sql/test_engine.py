@@ -347,3 +347,26 @@ def test_base32(engine: Engine) -> None:
     assert rows(engine, "SELECT TO_BASE32(b'abc'), FROM_BASE32('MFRGG==='), TO_BASE32(NULL)") == [("MFRGG===", b"abc", None)]
     with pytest.raises(SqlError, match="invalid base32"):
         rows(engine, "SELECT FROM_BASE32('!')")
+
+
+def test_a_wildcard_table_is_all_tables_whose_names_begin_alike(engine: Engine) -> None:
+    engine.execute("CREATE TABLE shop.events_20260101 AS SELECT 1 AS n")
+    engine.execute("CREATE TABLE shop.events_20260102 AS SELECT 2 AS n, 'new' AS label")
+    engine.execute("CREATE VIEW shop.events_view AS SELECT 9 AS n")
+    assert rows(engine, "SELECT * FROM `shop.events_*` ORDER BY n") == [(1, None), (2, "new")]
+    suffixes = "SELECT _TABLE_SUFFIX, SUM(n) FROM `project.shop.events_2026*` WHERE _TABLE_SUFFIX > '0101' GROUP BY 1"
+    assert rows(engine, suffixes) == [("0102", 2)]
+    assert rows(engine, "SELECT COUNT(*) FROM `shop.events_*` AS e WHERE e._TABLE_SUFFIX BETWEEN '20260101' AND '20260131'") == [(2,)]
+    with pytest.raises(SqlError, match="Table not found"):
+        rows(engine, "SELECT * FROM `shop.nothing_*`")
+    with pytest.raises(SokujiError):
+        rows(engine, "DELETE FROM `shop.events_*` WHERE TRUE")
+
+
+def test_a_cast_keeps_to_the_length_and_the_precision_of_its_type(engine: Engine) -> None:
+    sql = "SELECT CAST(x AS NUMERIC(5, 2)), SAFE_CAST(x * 1000 AS NUMERIC(5, 2)), SAFE_CAST('abcd' AS STRING(3)) FROM UNNEST([2.375]) AS x"
+    assert rows(engine, sql) == [(decimal.Decimal("2.38"), None, None)]
+    with pytest.raises(SqlError, match="maximum length 3 but got a value with length 4"):
+        rows(engine, "SELECT CAST('abcd' AS STRING(3))")
+    with pytest.raises(SqlError, match="not in range"):
+        rows(engine, "SELECT CAST(x AS NUMERIC(5, 2)) FROM UNNEST([1000]) AS x")

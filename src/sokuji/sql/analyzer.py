@@ -49,6 +49,8 @@ _ALSO_IN_BIGQUERY = ("ALTER_COLUMN_SET_DATA_TYPE", "DISABLE_FLOAT32")
 # Rewrites to plain scans beyond ZetaSQL's defaults; each takes a node kind off the emitter.
 _REWRITES = ("REWRITE_ARRAY_FILTER_TRANSFORM", "REWRITE_ARRAY_INCLUDES", "REWRITE_INLINE_SQL_FUNCTIONS", "REWRITE_INLINE_SQL_UDAS")
 
+# BigQuery ML's scalar and analytic functions: ML.STANDARD_SCALER, HPARAM_RANGE.
+_NOT_YET = re.compile(r"Function not found: ((?:ML\.|HPARAM_)\w+).*", re.IGNORECASE | re.DOTALL)
 _UNQUALIFIED = re.compile(r"Table not found: ([^.;]+)(;.*)?")
 _SQL_FUNCTION = f"{GROUP.upper()}:"
 _ALTER = re.compile(r"(?:\s|--[^\n]*\n|#[^\n]*\n|/\*.*?\*/|;)*ALTER\b", re.DOTALL | re.IGNORECASE)
@@ -186,6 +188,10 @@ class Analyzer:
             if unqualified is not None:
                 message = f'Table "{unqualified.group(1)}" must be qualified with a dataset (e.g. dataset.table).'
                 located = SqlError(message, line=located.line, column=located.column, sql=located.sql)
+            not_yet = _NOT_YET.fullmatch(located.message)
+            if not_yet is not None:
+                message = f"{not_yet.group(1)} is not supported yet; write the value in the query or the option"
+                located = UnsupportedSqlError(message, line=located.line, column=located.column, sql=located.sql)
             raise located from None
         return Analysis(statement, reply.resolved_statement, tables, {call.private.name: call for call in calls})
 

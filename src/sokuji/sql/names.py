@@ -101,10 +101,31 @@ def _find_table(catalog: Catalog, path: Path) -> Table | None:
         return _information_schema(parts)
     if len(parts) == 1:
         return None
+    if parts[-1].endswith("*"):
+        return _wildcard(catalog, ref(path))
     try:
         return catalog.table(ref(path))
     except NotFoundError:
         return None
+
+
+TABLE_SUFFIX = "_TABLE_SUFFIX"
+
+
+def _wildcard(catalog: Catalog, wanted: Ref) -> Table | None:
+    """A table of all tables whose names begin alike, with the columns of the newest."""
+    matching = members(catalog, wanted)
+    if not matching:
+        return None
+    newest = max(matching, key=lambda table: (table.created_at_us, table.ref.name))
+    return Table(wanted, TableKind.TABLE, (*newest.columns, Column(TABLE_SUFFIX, STRING)))
+
+
+def members(catalog: Catalog, wildcard: Ref) -> list[Table]:
+    """The tables a name with `*` at its end stands for; views are not among them."""
+    prefix = wildcard.name.removesuffix("*")
+    tables = catalog.tables(wildcard.dataset)
+    return [table for table in tables if table.ref.name.startswith(prefix) and table.kind is not TableKind.VIEW]
 
 
 def _information_schema(parts: list[str]) -> Table | None:
@@ -129,7 +150,8 @@ def to_catalog(names: Names, language_options: Any) -> Any:
     for path, table in names.tables.items():
         proto = _folder(root, path[:-1]).table.add(name=path[-1], full_name=str(table.ref))
         for column in table.columns:
-            proto.column.add(name=column.name, type=to_type(column.type))
+            # A pseudo-column can be named, but is not part of `*`.
+            proto.column.add(name=column.name, type=to_type(column.type), is_pseudo_column=column.name == TABLE_SUFFIX)
     for number, (path, model) in enumerate(names.models.items()):
         proto = _folder(root, path[:-1]).model.add(name=path[-1], id=number)
         proto.input.extend(_column(item) for item in model.inputs)

@@ -13,9 +13,9 @@ from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
 from sokuji.sql.analyzer import Analysis, Analyzer, Parameters
 from sokuji.sql.duck import Run
 from sokuji.sql.emit import emit_query
-from sokuji.sql.emit.literals import Constant, duckdb_type
+from sokuji.sql.emit.literals import Constant, duckdb_type, text
 from sokuji.sql.information_schema import rows
-from sokuji.sql.names import INFORMATION_SCHEMA
+from sokuji.sql.names import INFORMATION_SCHEMA, TABLE_SUFFIX, members
 from sokuji.sql.protos import from_type, from_value, leaf, python_type, span
 from sokuji.sql.relations import quote, relation
 from sokuji.sql.result import Result
@@ -93,11 +93,22 @@ class Session:
         at = self._value(scan.for_system_time_expr) if scan.HasField("for_system_time_expr") else None
         if table.ref.dataset.endswith(INFORMATION_SCHEMA):
             return self.run.register(rows(self.catalog, table))
+        if table.ref.name.endswith("*"):
+            return self._wildcard(table, columns, at)
         if table.kind is not TableKind.VIEW:
             return relation(self.snapshot(table.ref, at), columns, self.run)
         if at is not None:
             raise UnsupportedSqlError(f"FOR SYSTEM_TIME AS OF on the view {table.ref}: use it on the tables inside the view")
         return self._view(table, columns)
+
+    def _wildcard(self, table: Table, columns: Sequence[Column], at: dt.datetime | None) -> str:
+        read = [column for column in columns if column.name != TABLE_SUFFIX]
+        names = ", ".join(quote(column.name) for column in read) or "1"
+        selects = []
+        for member in members(self.catalog, table.ref):
+            suffix = text(member.ref.name.removeprefix(table.ref.name.removesuffix("*")))
+            selects.append(f"SELECT {names}, {suffix} AS {TABLE_SUFFIX} FROM {relation(self.snapshot(member.ref, at), read, self.run)}")
+        return f"({' UNION ALL '.join(selects)})"
 
     def _view(self, view: Table, columns: Sequence[Column]) -> str:
         if view.ref in self._within or view.query is None:

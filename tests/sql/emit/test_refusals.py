@@ -21,7 +21,7 @@ def oracle() -> Oracle:
         ("SELECT id FROM t ORDER BY CAST(id AS STRING) COLLATE 'und:ci'", "Collation"),
         ("SELECT id FROM t WHERE STRUCT(l) = STRUCT(l)", "Equality is not defined for arguments of type ARRAY<INT64>"),
         ("SELECT CAST(1 AS BIGNUMERIC)", "BIGNUMERIC"),
-        ("SELECT CAST('abc' AS STRING(2))", "parameterized type"),
+        ("SELECT CAST(['abc'] AS ARRAY<STRING(2)>)", "parameterized type"),
         ("SELECT STRUCT()", "STRUCT without fields"),
         ("SELECT id FROM t TABLESAMPLE RESERVOIR (2 ROWS PARTITION BY id)", "PARTITION BY"),
     ],

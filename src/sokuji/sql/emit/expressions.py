@@ -11,7 +11,8 @@ from sokuji.sql.emit.calls import emit_call, enum_name, function_call, is_enum
 from sokuji.sql.emit.emitter import Emit, Emitter, quote, type_of
 from sokuji.sql.emit.lets import let
 from sokuji.sql.emit.subqueries import subquery
-from sokuji.types import STRING, field_names
+from sokuji.sql.functions.template import checked
+from sokuji.types import STRING, Kind, Type, field_names
 
 # Comparisons of STRUCTs go field by field in GoogleSQL; DuckDB compares them whole and finds NULL fields equal.
 _COMPARISONS = {"$equal", "$not_equal", "$in", "$in_array"}
@@ -47,9 +48,7 @@ def _call(emitter: Emitter, node: Any) -> str:
 
 
 def _cast(emitter: Emitter, node: Any) -> str:
-    if node.type_modifiers.HasField("type_parameters") and node.type_modifiers.type_parameters.ByteSize():
-        raise UnsupportedSqlError("CAST to a parameterized type, such as STRING(10), is not supported")
-    return structs.cast(
+    value = structs.cast(
         emitter.expression(node.expr),
         type_of(node.expr),
         type_of(node),
@@ -57,6 +56,27 @@ def _cast(emitter: Emitter, node: Any) -> str:
         format_=emitter.expression(node.format) if node.HasField("format") else None,
         time_zone=emitter.expression(node.time_zone) if node.HasField("time_zone") else None,
     )
+    if node.type_modifiers.HasField("type_parameters") and node.type_modifiers.type_parameters.ByteSize():
+        return _limited(value, type_of(node), node.type_modifiers.type_parameters, safe=node.return_null_on_error)
+    return value
+
+
+def _limited(value: str, type_: Type, parameters: Any, *, safe: bool) -> str:
+    """A value cast to STRING(length), BYTES(length) or NUMERIC(precision, scale)."""
+    if parameters.HasField("string_type_parameters"):
+        longest = parameters.string_type_parameters.max_length
+        length = "length({0})" if type_.kind is Kind.STRING else "octet_length({0})"
+        message = f"'{type_}({longest}) has maximum length {longest} but got a value with length ' || {length}"
+        limit, kept = f"{length} > {longest}", "{0}"
+    elif parameters.HasField("numeric_type_parameters") and type_.kind is Kind.NUMERIC:
+        precision, scale = parameters.numeric_type_parameters.precision, parameters.numeric_type_parameters.scale
+        kept = f"CAST(round({{0}}, {scale}) AS DECIMAL(38, 9))"
+        # Of as many digits as NUMERIC has, none is too many.
+        limit = f"abs({kept}) >= 1{'0' * (precision - scale)}" if precision - scale < 29 else "false"
+        message = f"'{type_}({precision}, {scale}) has precision {precision} and scale {scale} but got a value that is not in range'"
+    else:
+        raise UnsupportedSqlError(f"CAST to a parameterized type inside {type_} is not supported")
+    return let(value, lambda one: checked({limit.format(one): message.format(one)}, kept.format(one), safe=safe))
 
 
 def _make_struct(emitter: Emitter, node: Any) -> str:

@@ -97,3 +97,4 @@ SELECT COUNT(*) FROM orders TABLESAMPLE SYSTEM (100 PERCENT)
 SELECT ST.x FROM (SELECT STRUCT(1 AS x, STRUCT(2 AS z) AS y) AS ST)
 SELECT o.*, c.* EXCEPT (customer) FROM orders o JOIN customers c ON o.customer = c.customer WHERE o.id = 1
 SELECT LOWER(TO_HEX(SHA256(CONCAT('salt', customer)))) FROM orders
+SELECT CAST(price AS NUMERIC(10, 1)), CAST(amount AS NUMERIC(20, 2)), CAST(customer AS STRING(3)), CAST(CAST(customer AS BYTES) AS BYTES(3)), CAST(-id AS NUMERIC(3)), CAST(amount AS NUMERIC(38, 9)) FROM orders
