@@ -285,6 +285,22 @@ def test_another_version_of_a_model_can_be_asked_for(shop: Workbench) -> None:
         shop.sql(query.format(settings=", STRUCT(9 AS version)"))
 
 
+@pytest.mark.parametrize(
+    ("transform", "options"),
+    [
+        ("TRANSFORM(ML.STANDARD_SCALER(x) OVER () AS x, amount)", ""),
+        ("TRANSFORM(ML.BUCKETIZE(x, [10, 20]) AS x, amount)", ""),
+        ("", ", l2_reg=HPARAM_RANGE(0, 1)"),
+    ],
+)
+def test_functions_of_preprocessing_and_tuning_say_that_they_are_not_supported_yet(shop: Workbench, transform: str, options: str) -> None:
+    with pytest.raises(UnsupportedSqlError, match=r"(ML\.\w+|HPARAM_RANGE) is not supported yet.* \[at 1:\d+\]"):
+        shop.sql(
+            f"CREATE MODEL d.later {transform} OPTIONS(model_type='linear_reg', input_label_cols=['amount']{options}) "
+            "AS SELECT x, amount FROM d.shop"
+        )
+
+
 def test_what_is_not_supported_yet_says_so(shop: Workbench) -> None:
     with pytest.raises(UnsupportedSqlError, match="TRANSFORM"):
         shop.sql(
