@@ -31,6 +31,7 @@ _TABLE = Ref("e", "events")
 _BATCH = "batch"
 _UNKNOWN = re.compile(r"Unrecognized name: `?(\w+)`?")
 _GUESSES = (STRING, FLOAT64, BOOL)
+_GUESSED_MAX = 4  # unknown properties of one expression: each triples the attempts
 
 
 class Evaluated(NamedTuple):
@@ -155,38 +156,36 @@ class _Scope:
 
     def settle(self, text: str, *, wants_number: bool) -> None:
         """See that an expression is valid, giving types to properties that it is the first to name."""
-        first: SqlError | None = None
-        for guess in _GUESSES:
-            guessed: dict[str, Type] = {}
-            try:
-                type_ = self._type(text, guess, guessed)
-            except SqlError as error:
-                first = first or error
-                if not guessed:
-                    break
-                continue
-            if wants_number and type_ == STRING and guessed:
-                continue
-            self.properties |= guessed
-            return
+        found = self._search(text, {}, wants_number)
+        if not isinstance(found, SqlError):
+            self.properties |= found
         self._define(self.properties)
-        raise first or SqlError(f"{text} is not a number", line=1, column=1, sql=text)
+        if isinstance(found, SqlError):
+            raise found
 
-    def _type(self, text: str, guess: Type, guessed: dict[str, Type]) -> Type:
-        """The expression's type, with each unknown name a property of type `guess`, added to `guessed`."""
-        while True:
-            self._define(self.properties | guessed)
-            try:
-                node = self.analyze(f"(\n{text}\n)")
-            except SqlError as error:
-                unknown = _UNKNOWN.match(error.message)
-                if unknown is None or unknown[1] in guessed:
-                    raise _located(error, text) from None
-                guessed[unknown[1]] = guess
-                continue
-            if leaf(leaf(node.query)[1].input_scan)[0] != "resolved_table_scan_node" or len(node.output_column_list) != 1:
-                raise SqlError(f"An expression over one event is wanted; aggregates, windows and lists are not: {text}")
-            return output_schema(node.output_column_list)[0].type
+    def _search(self, text: str, guessed: dict[str, Type], wants_number: bool) -> dict[str, Type] | SqlError:
+        """Types for the properties nobody knows that make the expression valid; the error of the first attempt if none do."""
+        self._define(self.properties | guessed)
+        try:
+            type_ = self._type(text)
+        except SqlError as error:
+            unknown = _UNKNOWN.match(error.message)
+            if unknown is None or unknown[1] in guessed or len(guessed) == _GUESSED_MAX:
+                return error
+            attempts = [self._search(text, guessed | {unknown[1]: guess}, wants_number) for guess in _GUESSES]
+            return next((each for each in attempts if not isinstance(each, SqlError)), attempts[0])
+        if wants_number and type_ == STRING and guessed:
+            return SqlError(f"{text} is no number", line=1, column=1, sql=text)
+        return guessed
+
+    def _type(self, text: str) -> Type:
+        try:
+            node = self.analyze(f"(\n{text}\n)")
+        except SqlError as error:
+            raise _located(error, text) from None
+        if leaf(leaf(node.query)[1].input_scan)[0] != "resolved_table_scan_node" or len(node.output_column_list) != 1:
+            raise SqlError(f"An expression over one event is wanted; aggregates, windows and lists are not: {text}")
+        return output_schema(node.output_column_list)[0].type
 
     def _define(self, properties: Mapping[str, Type]) -> None:
         columns = [*self._columns, *(Column(name, type_) for name, type_ in properties.items())]
