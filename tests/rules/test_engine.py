@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +20,8 @@ from tests.rules.stream import MINUTE_US, SECOND_US, START_US, Event, Worker, nu
 
 NAMES = ("page", "cart", "buy", "search")
 CONDITIONS = ("rich", "new", "near")
-ACTIONS: tuple[Action, ...] = (popup(title="Hello"), banner(title="Look"), webhook("https://shop.example/hook"))
+POPUP = popup(title="Hello")
+ACTIONS: tuple[Action, ...] = (POPUP, banner(title="Look"), webhook("https://shop.example/hook"))
 CAPS = ("1 per 10s", "2 per 30s", "3 per 1m", "1 per 2 views", "2 per 3 views", "1 ever", "3 ever")
 STEPS_US = (0, 1, SECOND_US, 5 * SECOND_US, 10 * SECOND_US - 1, 10 * SECOND_US, 30 * SECOND_US, 20 * MINUTE_US, 60 * MINUTE_US)
 
@@ -85,7 +88,7 @@ def cut(stream: Sequence[Event], places: Sequence[int]) -> list[Sequence[Event]]
     return [stream[start:end] for start, end in itertools.pairwise(edges) if start < end]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(declared(), events(backwards=True), st.lists(st.integers(1, 40), max_size=6))
 def test_decisions_are_those_of_one_event_at_a_time_wherever_batches_end(actions: Actions, stream: list[Event], places: list[int]) -> None:
     oracle = Oracle(actions)
@@ -98,7 +101,35 @@ def test_decisions_are_those_of_one_event_at_a_time_wherever_batches_end(actions
     assert parts.rows == whole.rows
 
 
-@settings(max_examples=200, deadline=None)
+@pytest.mark.parametrize("seed", range(12))
+def test_long_streams_of_visitors_who_come_again_and_again(seed: int) -> None:
+    """Blocked rules, recorded suppressions, open edges and armed timers, all of them from batches before."""
+    dice = random.Random(seed)
+    made = [
+        rule(f"views{seed % 2}", when="rich", do=POPUP, at_most=f"1 per {dice.choice((2, 9))} views"),
+        rule("time", on=["page", "cart"], when="near", do=POPUP, at_most=["2 per 30s", "4 per 5m"], priority=1),
+        rule("edge", on="page", when_becomes="new", do=banner(title="x"), at_most=dice.choice(("1 per 10s", "5 ever"))),
+        rule("hook", on="search", when="near", do=webhook("https://shop.example/hook"), at_most="9 ever"),
+        rule("timer", on="cart", when="rich", after="10s", unless="buy", do=POPUP, priority=dice.choice((-1, 2))),
+        rule("edge_timer", on="page", when_becomes="near", after="5s", unless="search", do=webhook("https://shop.example/hook")),
+    ]
+    actions = Actions(Project(gap_us=dice.choice((0, 20 * SECOND_US)), gap_views=dice.choice((0, 3))), tuple(made))
+    at_us, stream = START_US, []
+    for _ in range(600):
+        at_us += dice.choice((0, 1, SECOND_US, 3 * SECOND_US, 3 * SECOND_US, 40 * SECOND_US, -SECOND_US))
+        at_us += dice.choice((0,) * 60 + (60 * MINUTE_US,))
+        truth = frozenset(text for text in CONDITIONS if dice.random() < 0.6)
+        stream.append(Event(dice.choice(NAMES), at_us, dice.choice(("ann", "ann", "bob", "eve")), truth, silent=dice.random() < 0.05))
+    stream = numbered(stream)
+    oracle, worker = Oracle(actions), Worker(Rules(actions))
+    for event in stream:
+        oracle.take(event)
+    places = list(itertools.accumulate(dice.choice((1, 2, 5, 60)) for _ in range(600)))
+    assert [outcome(decision) for batch in cut(stream, places) for decision in worker.decide(batch)] == oracle.outcomes
+    assert len(oracle.outcomes) > 50
+
+
+@settings(max_examples=80, deadline=None)
 @given(declared(), events(), st.lists(st.integers(1, 40), max_size=6))
 def test_a_timer_decides_the_same_whether_time_or_the_next_event_finds_it_due(
     actions: Actions, stream: list[Event], places: list[int]

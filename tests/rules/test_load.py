@@ -49,6 +49,12 @@ rule("c", do=popup(title="x"), quiet=quiet_hours("01:00-02:00", zone="visitor"))
     assert (c.quiet.zone, c.quiet.visitor) == ("Asia/Tokyo", True)
 
 
+def test_the_example_of_the_documentation_is_valid(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
+    actions = load(written(tmp_path, text.split("```python\n")[1].split("```")[0]))
+    assert [rule.name for rule in actions.rules] == ["left_cart", "big_spender", "crm", "greet"]
+
+
 def test_two_loads_do_not_mix(tmp_path: Path) -> None:
     path = written(tmp_path, 'from sokuji.rules import *\nrule("a", do=popup(title="x"))')
     assert load(path) == load(path)

@@ -61,7 +61,10 @@ def test_actions_are_what_they_say() -> None:
 
 MISUSES: dict[str, tuple[Callable[[], object], str]] = {
     "name": (lambda: rule("left cart", do=POPUP), "rule 'left cart': expected a name of letters, digits and _"),
-    "both conditions": (lambda: rule("a", do=POPUP, when="x", when_becomes="x"), "when fires every time it is true, when_becomes once"),
+    "both conditions": (
+        lambda: rule("a", do=POPUP, when="x", when_becomes="x"),
+        "write when to fire each time it is true, when_becomes to fire as it turns true",
+    ),
     "empty condition": (lambda: rule("a", do=POPUP, when=" "), "when=' ': expected a GoogleSQL condition, such as 'spend_7d > 100'"),
     "after alone": (lambda: rule("a", on="cart", do=POPUP, after="30m"), "after='30m' without unless; write what prevents it"),
     "after any event": (lambda: rule("a", do=POPUP, after="30m", unless="buy"), "needs the event that starts the time, such as on='cart'"),

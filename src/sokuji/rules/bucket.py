@@ -26,6 +26,8 @@ def choose(arms: Sequence[Arm], seed: str, bucket: int) -> Arm:
     Weighted rendezvous hashing: every arm draws an exponential time with its weight as the rate, and the first wins. So the order of
     arms does not matter, and changing one weight moves only the profiles that it must move.
     """
+    if len(arms) == 1:
+        return arms[0]
     return min(arms, key=lambda arm: (-math.log(uniform(f"{seed}\0{arm.name}", bucket)) / arm.weight, arm.name))
 
 

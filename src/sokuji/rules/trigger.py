@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -36,10 +35,16 @@ class Reader:
 
     def __init__(self, events: pa.RecordBatch) -> None:
         self._columns = {name: events.column(place) for place, name in enumerate(events.schema.names)}
+        self._last: tuple[tuple[int, tuple[str, ...]], Trigger] | None = None
         self._objects: dict[tuple[str, int], Any] = {}
 
-    def read(self, row: int, fields: Sequence[str]) -> Trigger:
+    def read(self, row: int, fields: tuple[str, ...]) -> Trigger:
         """The event in `row` with the values of `fields`."""
+        if self._last is None or self._last[0] != (row, fields):  # a rule may look at the same event several times in a row
+            self._last = (row, fields), self._read(row, fields)
+        return self._last[1]
+
+    def _read(self, row: int, fields: tuple[str, ...]) -> Trigger:
         dataset, source, message_id, visitor_id, user_id = (
             self._columns[name][row].as_py() for name in ("dataset", "source", "message_id", "visitor_id", "user_id")
         )

@@ -25,43 +25,30 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from datetime import datetime, timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from msgspec import Struct
 
 from sokuji.errors import RuleError
-from sokuji.rules import template
+from sokuji.rules import template, texts
 from sokuji.rules.bucket import control_arm
-from sokuji.rules.calendar import ALL_DAYS, Hours, Schedule, to_us, zone_named
-from sokuji.rules.duration import parse_us
+from sokuji.rules.calendar import ALL_DAYS, Schedule
 from sokuji.rules.spec import (
     CONTROL,
     Action,
     Arm,
     Call,
-    Cap,
     Goal,
     Message,
     Project,
     Quiet,
     Rule,
-    TimeCap,
     Timer,
-    TotalCap,
-    ViewCap,
     Webhook,
 )
 from sokuji.rules.template import Template
 
-CAP_COUNT_MAX = 32  # every occasion within a cap's window has its place in the profile's row
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_CAP = re.compile(r"(\d+) (?:per (?:(\d+) views?|(\w+))|(ever))")
-_HOURS = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)")
-_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MESSAGE_TEXTS = ("title", "body", "button")
-
-T = TypeVar("T")
 
 
 class Declared(Struct):
@@ -102,7 +89,7 @@ def call(function: Callable[..., object], **arguments: str) -> Call:
 
 def arm(name: str, do: Action, *, weight: float = 1) -> Arm:
     """One variant of an action. Any weights: each arm gets its part of their sum."""
-    _check_name(name, "arm")
+    texts.check_name(name, "arm")
     if name == CONTROL:
         raise RuleError("arm 'control': the control arm is made by rule(..., control=0.1), the share of profiles that get nothing")
     if not isinstance(do, Action):
@@ -123,13 +110,13 @@ def schedule(
         hours: "10:00-22:00"; "22:00-02:00" passes midnight and belongs to the day on which it begins.
         zone: IANA name of the time zone; the project's if not given.
     """
-    named = _zone(zone, "schedule") if zone is not None else _project().zone
+    named = texts.zone(zone, "schedule") if zone is not None else _project().zone
     return Schedule(
         zone=named,
-        since_us=None if since is None else _instant(since, "since", named, after_day=False),
-        until_us=None if until is None else _instant(until, "until", named, after_day=True),
-        days=ALL_DAYS if days is None else _days(days),
-        hours=None if hours is None else _hours(hours, "schedule"),
+        since_us=None if since is None else texts.instant_us(since, "since", named, after_day=False),
+        until_us=None if until is None else texts.instant_us(until, "until", named, after_day=True),
+        days=ALL_DAYS if days is None else texts.days(days),
+        hours=None if hours is None else texts.hours(hours, "schedule"),
     )
 
 
@@ -142,14 +129,14 @@ def quiet_hours(hours: str, *, zone: str | None = None) -> Quiet:
             project's if not given.
     """
     visitor = zone == "visitor"
-    named = "" if zone is None or visitor else _zone(zone, "quiet_hours")  # "": the project's, put in by project(...) or rule(...)
-    return Quiet(_hours(hours, "quiet_hours"), named, visitor)
+    named = "" if zone is None or visitor else texts.zone(zone, "quiet_hours")  # "": the project's, put in by project(...) or rule(...)
+    return Quiet(texts.hours(hours, "quiet_hours"), named, visitor)
 
 
 def goal(event: str, *, within: str) -> Goal:
     """What an action is to bring about: the event `event` at most `within` after the first decision. See `<dataset>.action_results`."""
-    [name] = _events(event, "goal")
-    return Goal(name, _duration(within, "goal within"))
+    [name] = texts.event_names(event, "goal")
+    return Goal(name, texts.duration_us(within, "goal within"))
 
 
 def project(
@@ -174,21 +161,17 @@ def project(
     current = declared.get()
     if current is not None and (current.rules or current.project):
         raise RuleError("project(...) comes once, above the first rule, because it gives the rules their time zone")
-    named = _zone(zone, "project")
+    named = texts.zone(zone, "project")
     if isinstance(gap_views, bool) or not isinstance(gap_views, int) or not 0 <= gap_views < 2**31:
         raise RuleError(f"project gap_views={gap_views!r}: expected a number of page views, such as 2")
-    if quiet is not None and not isinstance(quiet, Quiet):
-        raise RuleError(f"project quiet={quiet!r}: expected quiet_hours('22:00-08:00')")
-    if goal is not None and not isinstance(goal, Goal):
-        raise RuleError(f"project goal={goal!r}: expected goal('buy', within='24h')")
     made = Project(
         zone=named,
-        gap_us=0 if gap is None else _duration(gap, "project gap"),
+        gap_us=0 if gap is None else texts.duration_us(gap, "project gap"),
         gap_views=gap_views,
-        holdout=_share(holdout, "project holdout"),
+        holdout=texts.share(holdout, "project holdout"),
         holdout_seed=holdout_seed,
-        quiet=_in_zone(quiet, named),
-        goal=goal,
+        quiet=_in_zone(texts.typed(quiet, Quiet, "project quiet", "quiet_hours('22:00-08:00')"), named),
+        goal=texts.typed(goal, Goal, "project goal", "goal('buy', within='24h')"),
     )
     if current is not None:
         current.project = made
@@ -238,44 +221,46 @@ def rule(
     Raises:
         RuleError: a value is not allowed; the message says what to write.
     """
-    _check_name(name, "rule")
-    where = f"rule {name!r}"
-    current = _project()
+    texts.check_name(name, "rule")
+    where, current = f"rule {name!r}", _project()
     if when is not None and when_becomes is not None:
-        raise RuleError(
-            f"{where}: when and when_becomes are both given; when fires every time it is true, when_becomes once as it turns true"
-        )
-    if after is not None and not unless:
-        raise RuleError(f"{where}: after={after!r} without unless; write what prevents it, such as after='30m', unless='buy'")
-    cancelling, triggering = _events(unless, where), _events(on or (), where)
-    if after is not None and not (cancelling and triggering):
-        raise RuleError(f"{where}: after={after!r} needs the event that starts the time, such as on='cart'")
-    if set(cancelling) & set(triggering):
-        raise RuleError(
-            f"{where}: {sorted(set(cancelling) & set(triggering))} is in on and in unless; an event either starts the rule or stops it"
-        )
-    condition = _condition(when if when_becomes is None else when_becomes, f"{where}: when")
+        raise RuleError(f"{where}: when and when_becomes; write when to fire each time it is true, when_becomes to fire as it turns true")
+    triggering, cancelling = _occasions(on, after, unless, where)
     if quiet is not False:
-        _typed(quiet, Quiet, f"{where}: quiet", "quiet_hours('22:00-08:00') or False")
+        texts.typed(quiet, Quiet, f"{where}: quiet", "quiet_hours('22:00-08:00') or False")
     made = Rule(
         name=name,
         on=triggering,
-        condition=condition,
+        condition=texts.condition(when if when_becomes is None else when_becomes, f"{where}: when"),
         edge=when_becomes is not None,
-        timer=None if after is None else Timer(_duration(after, f"{where}: after")),
+        timer=None if after is None else Timer(texts.duration_us(after, f"{where}: after")),
         unless=cancelling,
-        still=_condition(still, f"{where}: still"),
-        schedule=_typed(during, Schedule, f"{where}: during", "schedule(hours='10:00-22:00')"),
-        caps=tuple(_cap(text, where) for text in ([at_most] if isinstance(at_most, str) else at_most)),
+        still=texts.condition(still, f"{where}: still"),
+        schedule=texts.typed(during, Schedule, f"{where}: during", "schedule(hours='10:00-22:00')"),
+        caps=tuple(texts.cap(text, where) for text in ([at_most] if isinstance(at_most, str) else at_most)),
         quiet=None if quiet is False else current.quiet if quiet is None else _in_zone(quiet, current.zone),
-        priority=_typed(priority, int, f"{where}: priority", "a whole number such as 10") or 0,
-        arms=control_arm(_arms(do, where), _share(control, f"{where}: control")),
-        expires_us=_duration(expires, f"{where}: expires"),
-        goal=_typed(goal, Goal, f"{where}: goal", "goal('buy', within='24h')") or current.goal,
+        priority=texts.typed(priority, int, f"{where}: priority", "a whole number such as 10") or 0,
+        arms=control_arm(_arms(do, where), texts.share(control, f"{where}: control")),
+        expires_us=texts.duration_us(expires, f"{where}: expires"),
+        goal=texts.typed(goal, Goal, f"{where}: goal", "goal('buy', within='24h')") or current.goal,
         seed=name if seed is None else seed,
     )
     _enter(made)
     return made
+
+
+def _occasions(
+    on: str | Sequence[str] | None, after: str | None, unless: str | Sequence[str], where: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The events that trigger a rule and those that stop it."""
+    triggering, cancelling = texts.event_names(on or (), where), texts.event_names(unless, where)
+    if after is not None and not cancelling:
+        raise RuleError(f"{where}: after={after!r} without unless; write what prevents it, such as after='30m', unless='buy'")
+    if after is not None and not triggering:
+        raise RuleError(f"{where}: after={after!r} needs the event that starts the time, such as on='cart'")
+    if both := set(cancelling) & set(triggering):
+        raise RuleError(f"{where}: {sorted(both)} is in on and in unless; an event either starts the rule or stops it")
+    return triggering, cancelling
 
 
 def _enter(made: Rule) -> None:
@@ -337,95 +322,5 @@ def _arms(do: object, where: str) -> tuple[Arm, ...]:
     return tuple(do)
 
 
-def _events(names: str | Sequence[str], where: str) -> tuple[str, ...]:
-    each = (names,) if isinstance(names, str) else tuple(names)
-    for name in each:
-        if not isinstance(name, str) or not name:
-            raise RuleError(f"{where}: {name!r} is not the name of an event; expected a text such as 'buy' or 'page'")
-    return tuple(dict.fromkeys(each))
-
-
-def _condition(text: str | None, where: str) -> str | None:
-    if text is not None and (not isinstance(text, str) or not text.strip()):
-        raise RuleError(f"{where}={text!r}: expected a GoogleSQL condition, such as 'spend_7d > 100'")
-    return None if text is None else text.strip()
-
-
-def _cap(text: object, where: str) -> Cap:
-    found = _CAP.fullmatch(text.strip()) if isinstance(text, str) else None
-    window = parse_us(found[3]) if found and found[3] else None
-    if found is None or not int(found[1]) or (found[2] and not int(found[2])) or (found[3] and window is None):
-        raise RuleError(f"{where}: at_most={text!r}; expected '1 per 24h', '2 per 10 views' or '3 ever' (units s, m, h, d, w)")
-    count = int(found[1])
-    if found[4]:
-        return TotalCap(count)
-    if count > CAP_COUNT_MAX:
-        raise RuleError(
-            f"{where}: at_most={text!r}; a cap in a window counts up to {CAP_COUNT_MAX}; use a shorter window or '{count} ever'"
-        )
-    return ViewCap(count, int(found[2])) if window is None else TimeCap(count, window)
-
-
-def _duration(text: str, where: str) -> int:
-    found = parse_us(text)
-    if found is None:
-        raise RuleError(f"{where}={text!r}: expected a duration such as '45s', '30m', '24h', '7d' or '2w'")
-    return found
-
-
-def _share(value: float, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise RuleError(f"{where}={value!r}: expected a share from 0 to below 1; 10 % is 0.1")
-    return float(value)
-
-
-def _zone(name: str, where: str) -> str:
-    if not isinstance(name, str) or zone_named(name) is None:
-        raise RuleError(f"{where} zone={name!r}: expected a time zone's IANA name such as 'Asia/Tokyo' or 'UTC'")
-    return name
-
-
 def _in_zone(quiet: Quiet | None, zone: str) -> Quiet | None:
     return quiet if quiet is None or quiet.zone else Quiet(quiet.hours, zone, quiet.visitor)
-
-
-def _hours(text: str, where: str) -> Hours:
-    found = _HOURS.fullmatch(text.strip()) if isinstance(text, str) else None
-    start, end = (int(found[1]) * 60 + int(found[2]), int(found[3]) * 60 + int(found[4])) if found else (0, 0)
-    if found is None or int(found[2]) > 59 or int(found[4]) > 59 or start >= 24 * 60 or end > 24 * 60 or start == end:
-        raise RuleError(f"{where} hours={text!r}: expected two different times of the day, such as '10:00-22:00' or '22:00-08:00'")
-    return Hours(start, end)
-
-
-def _days(text: str) -> frozenset[int]:
-    days: set[int] = set()
-    for part in text.lower().split(",") if isinstance(text, str) else [""]:
-        first, _, last = part.strip().partition("-")
-        if first not in _DAYS or (last or first) not in _DAYS:
-            raise RuleError(f"schedule days={text!r}: expected days such as 'mon-fri' or 'sat,sun'")
-        start = _DAYS.index(first)
-        days |= {(start + step) % 7 for step in range((_DAYS.index(last or first) - start) % 7 + 1)}
-    return frozenset(days)
-
-
-def _instant(text: str, name: str, zone: str, *, after_day: bool) -> int:
-    try:
-        at = datetime.fromisoformat(text)
-    except (TypeError, ValueError) as error:
-        raise RuleError(f"schedule {name}={text!r}: expected a day or a time such as '2026-12-01' or '2026-12-01 18:00'") from error
-    if len(text.strip()) <= len("2026-12-01") and after_day:
-        at += timedelta(days=1)
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=zone_named(zone))
-    return to_us(at)
-
-
-def _check_name(name: object, what: str) -> None:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise RuleError(f"{what} {name!r}: expected a name of letters, digits and _ that begins with a letter, such as 'left_cart'")
-
-
-def _typed(value: T | None, kind: type[T], where: str, example: str) -> T | None:
-    if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
-        raise RuleError(f"{where}={value!r}: expected {example}")
-    return value
