@@ -1,5 +1,6 @@
 """Tokens, pulls, checks and streams, over real sockets."""
 
+import gzip
 import json
 import threading
 import time
@@ -323,10 +324,14 @@ class TestProtocol:
         answer = api.request("GET", "/sokuji.js")
         assert answer.status == 200
         assert answer.headers["content-type"].startswith("text/javascript")
-        for known in (answer.headers["etag"], f'"other", W/{answer.headers["etag"]}'):
+        etag = answer.headers["etag"]
+        for known in (etag, f'"other", {etag}', etag.removeprefix("W/")):
             again = api.request("GET", "/sokuji.js", headers={"If-None-Match": known})
             assert (again.status, again.body) == (304, b"")
         assert api.request("GET", "/sokuji.js", headers={"If-None-Match": '"other"'}).status == 200
+        packed = api.request("GET", "/sokuji.js", headers={"Accept-Encoding": "br, gzip"})
+        assert packed.headers["content-encoding"] == "gzip"
+        assert gzip.decompress(packed.body) == answer.body
 
 
 def test_ids_are_commitments() -> None:

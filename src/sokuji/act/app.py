@@ -146,7 +146,7 @@ class Act:
         if checked := _ELIGIBLE.fullmatch(path):
             return self._check(scope, checked.group(1))
         if path == "/sokuji.js":
-            return self._tag.answer(scope.headers.get("if-none-match"))
+            return self._tag.answer(scope.headers)
         if path == "/metrics":
             return answers.text(self._metrics.render(), metrics.CONTENT_TYPE)
         if path == "/ready" and not self._tail.is_current:

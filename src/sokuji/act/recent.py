@@ -9,8 +9,8 @@ import msgspec
 
 from sokuji.act.decision import Audience, Decision
 
-# A decision's objects and its places in the tables, beside its action.
-_OVERHEAD_BYTES = 1024
+# A decision's objects and its places in the tables, beside its action (by tracemalloc).
+_OVERHEAD_BYTES = 1536
 
 Obstacle = Literal["unknown", "nothing_to_show", "expired", "superseded"]
 """Why a decision is not to be shown."""

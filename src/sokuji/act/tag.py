@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from importlib.resources import files
+
+from granian.rsgi import Headers
 
 from sokuji.track.answers import Answer
 
@@ -12,23 +15,27 @@ _MAX_AGE_SECONDS = 300
 
 
 class Tag:
-    """The tag's text and its ETag, read once."""
+    """The tag's text, compressed too, and its ETag; read once."""
 
     def __init__(self) -> None:
         self._text = (files("sokuji.act") / "static" / "sokuji.js").read_bytes()
+        self._gzipped = gzip.compress(self._text, mtime=0)
         self._etag = f'"{hashlib.sha256(self._text).hexdigest()[:32]}"'
         self._headers = [
             ("content-type", "text/javascript; charset=utf-8"),
             ("cache-control", f"public, max-age={_MAX_AGE_SECONDS}"),
-            ("etag", self._etag),
+            ("etag", f"W/{self._etag}"),  # weak: compressed or not, it is the same text
+            ("vary", "Accept-Encoding"),
             ("access-control-allow-origin", "*"),
             ("cross-origin-resource-policy", "cross-origin"),
             ("x-content-type-options", "nosniff"),
         ]
 
-    def answer(self, if_none_match: str | None) -> Answer:
+    def answer(self, headers: Headers) -> Answer:
         """The text, or 304 if the browser has it."""
-        known = {item.strip().removeprefix("W/") for item in (if_none_match or "").split(",")}
+        known = {item.strip().removeprefix("W/") for item in headers.get("if-none-match", "").split(",")}
         if self._etag in known or "*" in known:
             return (304, self._headers, b"")
+        if "gzip" in headers.get("accept-encoding", ""):
+            return (200, [*self._headers, ("content-encoding", "gzip")], self._gzipped)
         return (200, self._headers, self._text)

@@ -1,0 +1,48 @@
+"""The secret's file."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from sokuji.act.secret import Secret
+from sokuji.errors import ConfigError
+
+
+def test_it_is_made_once_and_is_only_the_owners(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "secret"
+    first = Secret.open(path)
+    assert Secret.open(path).key("token") == first.key("token")
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in path.parent.iterdir()] == ["secret"]
+
+
+def test_roles_that_start_together_agree(tmp_path: Path) -> None:
+    keys: list[bytes] = []
+    barrier = threading.Barrier(8)
+
+    def start() -> None:
+        barrier.wait()
+        keys.append(Secret.open(tmp_path / "secret").key("token"))
+
+    threads = [threading.Thread(target=start) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(keys) == 8
+    assert len(set(keys)) == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["secret"]
+
+
+def test_each_purpose_has_its_own_key() -> None:
+    secret = Secret(bytes(32))
+    keys = [secret.key("token"), secret.key("server main"), bytes.fromhex(secret.server_key("other").removeprefix("sk_"))]
+    assert len(set(keys)) == 3
+    assert Secret(b"x" * 32).key("token") != secret.key("token")
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"short")
+    with pytest.raises(ConfigError, match="has 5 bytes, not the 32"):
+        Secret.open(tmp_path / "secret")

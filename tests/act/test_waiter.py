@@ -1,0 +1,171 @@
+"""Waiting for the decisions on an event, as the collector does before it answers."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from sokuji.act.decision import Decision
+from sokuji.act.waiter import Waiter
+from sokuji.errors import CorruptLogError
+from sokuji.log.local import LocalLog
+from tests.act.api import append, decisions_log, row
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[LocalLog]:
+    with decisions_log(tmp_path) as opened:
+        yield opened
+
+
+class Worker:
+    """How far the events log is analyzed, by partition."""
+
+    def __init__(self) -> None:
+        self.ends: dict[int, int] = {}
+
+    def __call__(self) -> dict[int, int]:
+        return self.ends
+
+
+def ids(decisions: list[Decision]) -> list[str]:
+    return [decision.id for decision in decisions]
+
+
+async def timed(waiting: Awaitable[list[Decision]]) -> tuple[list[str], float]:
+    started = time.perf_counter()
+    found = await waiting
+    return ids(found), time.perf_counter() - started
+
+
+def later(seconds: float, what: Callable[[], object]) -> None:
+    asyncio.get_running_loop().call_later(seconds, what)
+
+
+def test_it_returns_with_the_decisions_on_its_messages(log: LocalLog) -> None:
+    async def main() -> None:
+        waiter = Waiter(log, Worker())
+        rows = [row(trigger_id="m1", name="a"), row(trigger_id="other"), row(trigger_id="m2", name="b"), row(trigger_id="m1", name="c")]
+        later(0.05, lambda: append(log, *rows))
+        found, seconds = await timed(waiter.wait("main", ["m1", "m2"], {0: 10}, 5))
+        assert found == ["a", "b", "c"]
+        assert 0.04 < seconds < 1
+
+    asyncio.run(main())
+
+
+def test_an_event_that_causes_nothing_waits_until_it_is_analyzed(log: LocalLog) -> None:
+    async def main() -> None:
+        worker = Worker()
+        waiter = Waiter(log, worker)
+        worker.ends = {0: 9, 1: 5}
+        later(0.05, lambda: worker.ends.update({0: 10}))
+        found, seconds = await timed(waiter.wait("main", ["m1"], {0: 10, 1: 5}, 5))
+        assert found == []
+        assert 0.04 < seconds < 1
+
+    asyncio.run(main())
+
+
+def test_what_is_decided_just_before_the_worker_is_done_is_seen(log: LocalLog) -> None:
+    async def main() -> None:
+        worker = Worker()
+        waiter = Waiter(log, worker)
+
+        def work() -> None:
+            append(log, row(trigger_id="m1", name="a"))
+            worker.ends = {0: 10}
+
+        later(0.05, work)
+        assert ids(await waiter.wait("main", ["m1"], {0: 10}, 5)) == ["a"]
+
+    asyncio.run(main())
+
+
+def test_the_wait_is_bounded(log: LocalLog) -> None:
+    async def main() -> None:
+        found, seconds = await timed(Waiter(log, Worker()).wait("main", ["m1"], {0: 10}, 0.1))
+        assert found == []
+        assert 0.09 < seconds < 1
+
+    asyncio.run(main())
+
+
+def test_a_decision_may_be_there_before_it_is_asked_for(log: LocalLog) -> None:
+    async def main() -> None:
+        waiter = Waiter(log, Worker())
+        append(log, row(trigger_id="m1", name="a"))
+        assert ids(await waiter.wait("main", ["m1"], {0: 1}, 1)) == ["a"]
+        assert ids(await waiter.wait("main", ["m1"], {0: 1}, 1)) == ["a"]  # a client that asks again
+
+    asyncio.run(main())
+
+
+def test_of_other_datasets_and_not_for_pages_is_not_for_it(log: LocalLog) -> None:
+    async def main() -> None:
+        worker = Worker()
+        worker.ends = {0: 10}
+        waiter = Waiter(log, worker)
+        webhook = {"kind": "webhook", "url": "https://x.example/", "body": {}}
+        append(log, row(trigger_id="m1", dataset="mobile"), row(trigger_id="m1", action=None), row(trigger_id="m1", action=webhook))
+        assert await waiter.wait("main", ["m1"], {0: 10}, 1) == []
+
+    asyncio.run(main())
+
+
+def test_thousands_wait_at_once_and_are_told_apart(log: LocalLog) -> None:
+    async def main() -> None:
+        waiter = Waiter(log, Worker())
+        waits = [asyncio.create_task(waiter.wait("main", [f"m{n}"], {0: n + 1}, 10)) for n in range(2_000)]
+        await asyncio.sleep(0.05)
+        append(log, *(row(trigger_id=f"m{n}", name=f"d{n}") for n in range(2_000)))
+        assert [ids(await wait) for wait in waits] == [[f"d{n}"] for n in range(2_000)]
+
+    asyncio.run(main())
+
+
+def test_when_too_many_wait_the_next_one_does_not(log: LocalLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sokuji.act.waiter._WAITING_MAX", 5)
+
+    async def main() -> None:
+        waiter = Waiter(log, Worker())
+        waits = [asyncio.create_task(waiter.wait("main", [f"m{n}"], {0: n + 1}, 0.3)) for n in range(5)]
+        await asyncio.sleep(0.01)
+        assert (await timed(waiter.wait("main", ["late"], {0: 9}, 0.3)))[1] < 0.2
+        assert await asyncio.gather(*waits) == [[]] * 5
+
+    asyncio.run(main())
+
+
+def test_nothing_is_left_behind(log: LocalLog) -> None:
+    async def main() -> None:
+        waiter = Waiter(log, Worker())
+        gone = asyncio.create_task(waiter.wait("main", ["m1"], {0: 1}, 10))
+        await asyncio.sleep(0.01)
+        gone.cancel()
+        await asyncio.gather(*(waiter.wait("main", [f"m{n}"], {0: 1}, 0.01) for n in range(100)), gone, return_exceptions=True)
+        await asyncio.sleep(0.01)
+        assert len(asyncio.all_tasks()) == 1  # it reads the log only while someone waits
+        assert not waiter._waiting
+        assert not waiter._behind
+        # And it begins again.
+        later(0.02, lambda: append(log, row(trigger_id="m1", name="a")))
+        assert ids(await waiter.wait("main", ["m1"], {0: 1}, 5)) == ["a"]
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_cannot_be_asked_fails_the_wait(log: LocalLog) -> None:
+    def broken() -> dict[int, int]:
+        raise CorruptLogError("the batches log is damaged")
+
+    async def main() -> None:
+        with pytest.raises(CorruptLogError):
+            await Waiter(log, broken).wait("main", ["m1"], {0: 1}, 5)
+
+    asyncio.run(main())
