@@ -6,7 +6,7 @@ import gzip
 import hashlib
 from importlib.resources import files
 
-from granian.rsgi import Headers
+from granian.rsgi import Headers  # type: ignore[attr-defined]
 
 from sokuji.track.answers import Answer
 
