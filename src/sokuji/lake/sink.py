@@ -32,7 +32,7 @@ from sokuji.metrics import CounterValue, GaugeValue, HistogramValue, Metric, cou
 _WAIT_SECONDS = 0.2
 _POLL_SECONDS = 0.02
 _MAINTENANCE_SECONDS = 30.0
-_ATTEMPTS = 5
+_ATTEMPTS = 20  # each fails only if someone drops or alters the table anew
 _LOG = logging.getLogger(__name__)
 AnyMetric = Metric[CounterValue] | Metric[GaugeValue] | Metric[HistogramValue]
 
