@@ -234,6 +234,19 @@ class TestConsent:
         assert site.events("without") == []
         assert page.run("sokuji.visitor()") != visitor
 
+    def test_an_objection_is_remembered_where_consent_is_not_asked_for(self, site: Site, page: Page) -> None:
+        begin(page, site)
+        page.run("sokuji('track', 'with')")
+        site.wait_for("with")
+        page.run("sokuji('consent', false)")
+        begin(page, site)
+        page.run("sokuji('track', 'without')")
+        page.run("new Promise((done) => setTimeout(done, 300))")
+        assert page.run("[document.cookie, Object.keys(localStorage)]") == ["", ["sokuji.consent"]]
+        page.run("sokuji('consent', true); sokuji('track', 'again')")
+        site.wait_for("again")
+        assert site.events("without") == []
+
 
 class TestActions:
     def test_a_popup_is_shown_and_clicked(self, site: Site, page: Page) -> None:

@@ -4,12 +4,13 @@
    sokuji("init", { key: "WRITE KEY", host: "https://HOST" }); sokuji("page"); sokuji("track", "buy", { revenue: 30 }) */
 (() => {
   "use strict";
+  if (window.sokuji && window.sokuji.visitor) return; // loaded twice
   const VERSION = "0.1.0", PREFIX = "sokuji.";
   const EVENTS_MAX = 1000, EVENT_BYTES_MAX = 32000, BATCH_EVENTS = 100, BATCH_BYTES = 60000; // browsers allow 64 KiB at page hide
   const FLUSH_MS = 50, RETRY_MS = 1000, RETRY_MS_MAX = 60000, SEEN_MAX = 200, WAITING_MAX = 5, PULL_AFTER = 2;
   const origin = document.currentScript ? new URL(document.currentScript.src, location.href).origin : location.origin;
   const bytes = new TextEncoder();
-  let options = null, consent = false;
+  let options = null, consent = false, denied = false;
 
   const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
   const backoff = (failures) => Math.min(RETRY_MS * 2 ** failures, RETRY_MS_MAX) * (0.5 + Math.random() / 2);
@@ -52,7 +53,8 @@
 
   const store = {
     get(name) { try { return JSON.parse(localStorage.getItem(PREFIX + name)); } catch { return null; } },
-    set(name, value) { if (consent) try { localStorage.setItem(PREFIX + name, JSON.stringify(value)); } catch { /* full, or forbidden */ } },
+    put(name, value) { try { localStorage.setItem(PREFIX + name, JSON.stringify(value)); } catch { /* full, or forbidden */ } },
+    set(name, value) { if (consent) store.put(name, value); },
     remove(name) { try { localStorage.removeItem(PREFIX + name); } catch { /* forbidden */ } },
     names() { try { return Object.keys(localStorage).filter((k) => k.startsWith(PREFIX)).map((k) => k.slice(PREFIX.length)); } catch { return []; } },
   };
@@ -96,7 +98,7 @@
     try {
       const answer = await request(`${options.host}/v1/batch${streaming ? "" : "?decisions=wait"}`, { method: "POST", body: body(events) });
       if (answer.ok) ((await answer.json().catch(() => ({}))).decisions || []).forEach(receive);
-      if (answer.status >= 500 || [408, 429].includes(answer.status)) wait = Number(answer.headers.get("Retry-After")) * 1000 || 0;
+      if (answer.status >= 500 || [408, 429].includes(answer.status)) wait = Math.min(Number(answer.headers.get("Retry-After")) * 1000 || 0, 5 * RETRY_MS_MAX);
       else if (!answer.ok) console.warn(`sokuji: ${events.length} events were refused (${answer.status})`);
     } catch { wait = 0; }
     sending = false;
@@ -116,6 +118,7 @@
   };
 
   const record = (type, fields) => {
+    if (denied) return;
     const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
     const event = {
       type, messageId: random(15), anonymousId: visitor, ...(user ? { userId: user } : {}), timestamp: new Date().toISOString(), ...fields,
@@ -124,7 +127,7 @@
         page: { url: location.href, path: location.pathname, title: document.title, referrer: document.referrer },
       },
     };
-    if (size(event) > EVENT_BYTES_MAX) return console.warn(`sokuji: an event of more than ${EVENT_BYTES_MAX} bytes was not sent`);
+    if (size(event) > EVENT_BYTES_MAX) { console.warn(`sokuji: an event of more than ${EVENT_BYTES_MAX} bytes was not sent`); return; }
     queue.push(event);
     if (queue.length > EVENTS_MAX) queue.shift(); // offline for long: the newest are worth more
     save();
@@ -192,7 +195,9 @@
   const next = async () => {
     if (showing || !waiting.length) return;
     showing = true;
+    await visible();
     const decision = waiting.shift(), mine = generation;
+    if (!decision) return void (showing = false); // withdrawn meanwhile
     let holds = false;
     try {
       const answer = await request(`${options.actions}/v1/actions/${encodeURIComponent(decision.id)}/eligible?token=${encodeURIComponent(await authorize())}`);
@@ -244,19 +249,20 @@ background:#eef1f6;cursor:pointer}:focus-visible{outline:3px solid #8aa2ff;outli
       element("button", { className: "x", textContent: "\u00d7", ariaLabel: "Close", onclick: () => close("button") }));
     try { const sheet = new CSSStyleSheet(); sheet.replaceSync(CSS); root.adoptedStyleSheets = [sheet]; } catch { root.append(element("style", { textContent: CSS })); }
     root.append(box);
-    document.body.append(host);
+    (document.body || document.documentElement).append(host);
     if (!modal) { box.role = "region"; return; }
     box.oncancel = (event) => { event.preventDefault(); close("escape"); };
     box.onclick = (event) => { if (event.target === box) close("outside"); };
     box.showModal();
   };
+
   // ---- commands
 
   const begin = () => {
-    consent = true;
-    if (options.consent === "required") store.set("consent", true);
+    [consent, denied] = [true, false];
+    store.set("consent", true);
     identity(false);
-    queue.forEach((event) => { event.anonymousId = visitor; if (user && !event.userId) event.userId = user; });
+    queue.forEach((event) => { event.anonymousId = visitor; }); // what waited for consent
     for (const name of store.names().filter((each) => each.startsWith("queue.") && each !== tab)) { // left by pages that are gone
       queue = (store.get(name) || []).concat(queue).slice(-EVENTS_MAX);
       store.remove(name);
@@ -274,7 +280,9 @@ background:#eef1f6;cursor:pointer}:focus-visible{outline:3px solid #8aa2ff;outli
       addEventListener("online", () => { failures = 0; clearTimeout(timer); timer = null; flush(); });
       addEventListener("pagehide", hide);
       document.addEventListener("visibilitychange", () => { if (document.visibilityState === "hidden") { hide(); cut(); } });
-      if (options.consent !== "required" || store.get("consent") === true) begin();
+      const kept = store.get("consent");
+      denied = kept === false;
+      if (options.consent === "required" ? kept : !denied) begin();
       else { secret = random(24); visitor = "s1-" + base64(sha256(secret)); } // in memory, for what waits for consent
     },
     consent(given) {
@@ -282,11 +290,12 @@ background:#eef1f6;cursor:pointer}:focus-visible{outline:3px solid #8aa2ff;outli
       if (given) return;
       generation++;
       cut();
-      consent = false;
+      [consent, denied] = [false, true];
       [queue, waiting, secret, user, token] = [[], [], null, null, null];
       store.names().forEach(store.remove);
       cookie("", 0);
       identity(true);
+      if (options.consent !== "required") store.put("consent", false); // else the next page would begin again
     },
     page(properties) { record("page", { properties: { url: location.href, path: location.pathname, title: document.title, ...properties } }); },
     track(event, properties) { record("track", { event, properties: { ...properties } }); },
