@@ -83,7 +83,15 @@ class Backends:
         """What brings the logs into the tables. Raises LakeError while another runs."""
         from sokuji.lake.sink import Sink
 
-        return Sink(self.events_log, self.bad_events_log, self.tables, self.catalog, folder=self._sink_folder, settings=self.config.lake)
+        return Sink(
+            self.events_log,
+            self.bad_events_log,
+            self.tables,
+            self.catalog,
+            folder=self._sink_folder,
+            settings=self.config.lake,
+            retention=self.config.log,
+        )
 
     @property
     def _sink_folder(self) -> Path:
