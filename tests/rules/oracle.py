@@ -92,12 +92,12 @@ class Oracle:
             own.occasions += 1
             if own.recorded_us is None or at_us - own.recorded_us >= HOUR_US:
                 self.outcomes.append(Outcome(rule.name, event.profile, reason, True, at_us, event.message_id, own.occasions))
-                own.recorded_us, own.occasions = max(at_us, own.recorded_us or 0), 0
+                own.recorded_us, own.occasions = at_us, 0
             return False
         own.used = own.used or edge
         own.decided.append((at_us, memory.views))
         if rule.competes:
-            memory.acted = (max(at_us, memory.acted[0] if memory.acted else 0), memory.views)
+            memory.acted = (at_us, memory.views)
         reason = "event" if rule.timer is None else "timer"
         self.outcomes.append(Outcome(rule.name, event.profile, reason, False, at_us, event.message_id, 1))
         return rule.competes
@@ -119,7 +119,8 @@ class Oracle:
             return "priority"
         if rule.competes and memory.acted is not None:
             since_us, since_views = at_us - memory.acted[0], memory.views - memory.acted[1]
-            if since_us < self.actions.project.gap_us or since_views < self.actions.project.gap_views:
+            gap_us, gap_views = self.actions.project.gap_us, self.actions.project.gap_views
+            if (gap_us and since_us < gap_us) or since_views < gap_views:
                 return "gap"
         if rule.quiet is not None:
             named = (event.context or {}).get("timezone") if rule.quiet.visitor else None

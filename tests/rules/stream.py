@@ -113,7 +113,7 @@ class Worker:
     def get(self, profiles: Sequence[str]) -> Segment:
         """Copies of the profiles' rows."""
         whole = np.full((len(profiles), self.rules.width + 24), 0xAA, dtype=np.uint8)
-        segment = whole[:, 16 : 16 + self.rules.width]
+        segment = whole[:, 13 : 13 + self.rules.width]
         for row, profile in enumerate(profiles):
             segment[row] = np.frombuffer(self.rows.get(profile, bytes(self.rules.width)), dtype=np.uint8)
         return segment

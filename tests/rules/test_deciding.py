@@ -65,6 +65,11 @@ def test_a_time_cap_ends_exactly_with_its_window() -> None:
     assert summary(found) == [("m0", "a", "event"), ("m1", "a", "event"), ("m2", "a", "cap"), ("m3", "a", "event"), ("m5", "a", "event")]
 
 
+def test_a_time_cap_counts_by_time_whatever_the_order_of_arrival() -> None:
+    found = decided(at(5 * SECOND_US, 1 * SECOND_US, 12 * SECOND_US, 13 * SECOND_US), rule("a", do=POPUP, at_most="2 per 10s"))
+    assert [each.reason for each in found] == ["event", "event", "event", "cap"]
+
+
 def test_a_view_cap_counts_pages_and_screens_only() -> None:
     events = [*at(0, 1, name="cart"), *at(2), *at(3, name="screen"), *at(4, name="cart")]
     found = decided(events, rule("a", on="cart", do=POPUP, at_most="1 per 2 views"))

@@ -119,11 +119,11 @@ class Deciding:
             return None
         if self._acted == (step.profile, step.moment):
             return "priority"
-        acted_us = int(self._state.acted_us[step.profile])
+        project, acted_us = self._project, int(self._state.acted_us[step.profile])
         views = int(self._state.views[step.profile]) - int(self._state.acted_views[step.profile])
-        if acted_us and (step.at_us - acted_us < self._project.gap_us or views < self._project.gap_views):
-            return "gap"
-        return None
+        # Events may arrive out of order, so that a time since then is below 0: no gap is not a gap of 0.
+        is_near = (project.gap_us > 0 and step.at_us - acted_us < project.gap_us) or views < project.gap_views
+        return "gap" if acted_us and is_near else None
 
     def _unfit(self, plan: Plan, step: Step, read: Read) -> Reason | None:
         """Whether the time of the day or what the event lacks is in the way."""
@@ -142,8 +142,7 @@ class Deciding:
             if plan.view_caps:
                 _insert(state.decided_views[row], 0, int(self._state.views[row]))
         if plan.competes:
-            self._state.acted_us[row] = max(int(self._state.acted_us[row]), step.at_us)
-            self._state.acted_views[row] = self._state.views[row]
+            self._state.acted_us[row], self._state.acted_views[row] = step.at_us, self._state.views[row]
             self._acted = (row, step.moment)
 
     def _decide(self, plan: Plan, step: Step, trigger: Trigger) -> None:
@@ -162,7 +161,7 @@ class Deciding:
         if recorded_us and step.at_us - recorded_us < SUPPRESSED_EVERY_US:
             return
         self._record(plan, step, read(), reason, suppressed=True, occasions=int(state.occasions[row]))
-        state.suppressed_us[row], state.occasions[row] = max(recorded_us, step.at_us), 0
+        state.suppressed_us[row], state.occasions[row] = step.at_us, 0
 
     def _record(
         self,

@@ -43,14 +43,18 @@ class Batch:
         self.events, self.profile, self.truth, self.live = events, profile_of_event, truth, ~silent
         self.received_us = _column(events, "received_at").cast(pa.int64()).to_numpy(zero_copy_only=False)
         names = _column(events, "event_name").dictionary_encode()
-        self.name: NDArray[np.int32] = names.indices.to_numpy(zero_copy_only=False)
-        self.names: list[str] = names.dictionary.to_pylist()
-        self.all_live = bool(self.live.all())
+        self._name_code: NDArray[np.int32] = names.indices.to_numpy(zero_copy_only=False)
+        self._code_of = {name: code for code, name in enumerate(names.dictionary.to_pylist())}
+        self._all_live = bool(self.live.all())
 
     def named(self, wanted: Sequence[str]) -> Mask | None:
         """The live events with one of these names; None if there are none."""
-        of_name = np.fromiter((name in wanted for name in self.names), dtype=np.bool_, count=len(self.names))
-        return self._live(of_name[self.name]) if of_name.any() else None
+        codes = [self._code_of[name] for name in wanted if name in self._code_of]
+        if not codes:
+            return None
+        of_code = np.zeros(len(self._code_of), dtype=np.bool_)
+        of_code[codes] = True
+        return self._live(of_code[self._name_code])
 
     def views(self) -> Indices:
         """The live page and screen views."""
@@ -59,7 +63,7 @@ class Batch:
         return np.flatnonzero(self._live(of_kind[kinds.indices.to_numpy(zero_copy_only=False)]))
 
     def _live(self, mask: Mask) -> Mask:
-        return mask if self.all_live else mask & self.live
+        return mask if self._all_live else mask & self.live
 
 
 class Steps:
@@ -168,7 +172,9 @@ class Finder:
             blocked |= decided & (views - state.decided_views[profile, view_cap.count - 1] < view_cap.views)
         if plan.competes:
             acted_us = self._state.acted_us[profile]
-            near = (at_us - acted_us < self._project.gap_us) | (views - self._state.acted_views[profile] < self._project.gap_views)
+            near = views - self._state.acted_views[profile] < self._project.gap_views
+            if self._project.gap_us > 0:
+                near |= at_us - acted_us < self._project.gap_us
             blocked |= (acted_us != 0) & near
         blocked &= silent
         np.add.at(state.occasions, profile[blocked], np.uint32(1))
