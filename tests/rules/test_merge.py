@@ -154,6 +154,18 @@ def test_rules_that_stay_keep_their_state_when_others_come_and_go() -> None:
     assert found[2].action == {"kind": "popup", "title": "shoes"}
 
 
+@pytest.mark.parametrize(("item", "fires"), [("shoes", 1), ("x" * 85, 0)])
+def test_a_timer_survives_a_shorter_template_if_its_trigger_still_fits(item: str, fires: int) -> None:
+    def timer(title: str) -> Rule:
+        return rule("t", on="cart", after="5s", unless="buy", do=popup(title=title))
+
+    side = worker(timer("{a} {b} {c}"))
+    side.decide([Event("cart", START_US, "ann", properties=dict.fromkeys("abc", item))])
+    after = worker(timer("{a}"))
+    after.rows["ann"] = after.rules.carry(side.get(["ann"]), side.rules.layout)[0].tobytes()
+    assert [each.action for each in after.due(START_US + 5 * SECOND_US)] == [{"kind": "popup", "title": item}] * fires
+
+
 @pytest.mark.parametrize("rows", [0, 1, 5])
 def test_carrying_to_the_same_rules_changes_nothing(rows: int) -> None:
     rules = Rules(Actions(Project(), (rule("a", do=POPUP, at_most=["2 per 10s", "2 per 3 views"]),)))

@@ -61,14 +61,22 @@ def _merge_timers(into: RuleState, from_: RuleState, delay_us: int) -> None:
         own, other = getattr(into, name), getattr(from_, name)
         own[later] = other[later]
     stopped = (into.due_us != 0) & (into.due_us - delay_us < into.stopped_us)
-    into.due_us[stopped], into.held_bytes[stopped], into.held[stopped] = 0, 0, 0
+    _disarm(into, stopped)
+
+
+def _disarm(state: RuleState, which: NDArray[np.bool_]) -> None:
+    state.due_us[which], state.held_bytes[which], state.held[which] = 0, 0, 0
 
 
 def carry(segment: Segment, old: np.dtype[np.void], new: np.dtype[np.void]) -> Segment:
     """Rows of layout `old` as rows of `new`: fields of the same name and type, rule by rule; a ring of decisions that is longer or shorter
-    now keeps the newest. What is new is as of a profile never seen."""
+    now keeps the newest. What is new is as of a profile never seen. A timer whose trigger needs more room than there is now is gone."""
     carried = np.zeros(len(segment), dtype=new)
     _carry_fields(segment.view(old)[:, 0], carried)
+    for name in new.names or ():
+        rule = carried[name]
+        if "held" in (rule.dtype.names or ()):
+            _disarm(RuleState(rule), rule["held_bytes"] > rule["held"].shape[1])
     return carried.view(np.uint8).reshape(len(segment), new.itemsize)
 
 
