@@ -135,20 +135,11 @@ class Finder:
             np.minimum.at(self._due, batch.profile[events], batch.received_us[events] + rule.timer.delay_us)
 
     def _open_edges(self, plan: Plan, events: Indices, holds: Mask) -> Indices:
-        """The observations of profiles in which the edge is open or may open in this batch. For the others the edge just opens or stays."""
+        """The triggers of profiles in which the condition may become true here. In the others the edge opens at most, which is done."""
         used, profile = self._state.rules[plan.index].used, self._batch.profile[events]
         was_used = used[profile] != 0
-        opening = ~holds & was_used
-        if not opening.any():
-            matters = holds & ~was_used
-            if not matters.any():
-                return events[:0]
-            touched = np.zeros(self._profiles, dtype=np.bool_)
-            touched[profile[matters]] = True
-            return events[touched[profile]]
-        opens = np.zeros(self._profiles, dtype=np.bool_)
-        opens[profile[opening]] = True
-        touched = np.zeros(self._profiles, dtype=np.bool_)
+        opens, touched = np.zeros((2, self._profiles), dtype=np.bool_)
+        opens[profile[~holds & was_used]] = True
         touched[profile[holds & (~was_used | opens[profile])]] = True
         used[opens & ~touched] = 0
         return events[touched[profile]]

@@ -89,6 +89,7 @@ def hold(trigger: Trigger, into: NDArray[np.uint8]) -> int:
     if len(encoded) > len(into):
         return 0
     into[: len(encoded)] = np.frombuffer(encoded, dtype=np.uint8)
+    into[len(encoded) :] = 0  # of the trigger before
     return len(encoded)
 
 
