@@ -378,3 +378,20 @@ def test_killed_at_any_moment_it_loses_nothing(tmp_path: Path, receiver: Receive
     assert set(accepted) == set(sent)
     # What comes again was under way when the process died: eight times at most what may be under way at one endpoint.
     assert len(accepted) - len(sent) <= 8 * quick().endpoint_concurrency
+
+
+def test_the_documentation_checks_a_signature(tmp_path: Path, receiver: Receiver) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "actions.md").read_text()
+    names: dict[str, Any] = {}
+    exec(text.split("```python\n")[1].split("```")[0], names)
+    is_genuine = names["is_genuine"]
+    with delivering(tmp_path, quick(receiver.host)) as role:
+        append(role.log, receiver.webhook())
+        receiver.wait_for(1)
+    [request] = receiver.received
+    secret = MASTER.webhook_secret(f"http://{receiver.host}")
+    assert is_genuine(request.headers, request.body, secret)
+    assert not is_genuine(request.headers, request.body + b" ", secret)
+    assert not is_genuine(request.headers, request.body, MASTER.webhook_secret("https://other.example:443"))
+    for header, value in [("webhook-timestamp", "1700000000"), ("webhook-id", "another")]:
+        assert not is_genuine({**request.headers, header: value}, request.body, secret)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -34,30 +35,12 @@ class Transport(Protocol):
 class _Client:
     """One open stream."""
 
-    __slots__ = ("_wake", "end", "queue")
+    __slots__ = ("changed", "end", "queue")
 
     def __init__(self) -> None:
         self.queue: deque[Decision] = deque()
         self.end: str | None = None  # why it is to end
-        self._wake: asyncio.Future[None] | None = None
-
-    def wake(self) -> None:
-        """There is something to do."""
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-
-    async def wait(self, seconds: float) -> None:
-        """Until `wake`, or the time is up. A future and a timer: a tenth of what `asyncio.wait_for` costs, for thousands of clients."""
-        if self.queue or self.end:
-            return
-        loop = asyncio.get_running_loop()
-        self._wake = loop.create_future()
-        timer = loop.call_later(max(0.0, seconds), self.wake)
-        try:
-            await self._wake
-        finally:
-            timer.cancel()
-            self._wake = None
+        self.changed = asyncio.Event()
 
 
 class Streams:
@@ -107,7 +90,7 @@ class Streams:
                         client.end = "slow"
                     else:
                         client.queue.append(decision)
-                    client.wake()
+                    client.changed.set()
 
     def close(self) -> None:
         """End all streams, and open no more."""
@@ -119,12 +102,17 @@ class Streams:
         """Send until the stream is to end; returns why."""
         frame, sent = b"retry: %d\n\n" % _RETRY_MS, 0
         while True:
-            await transport.send_bytes(frame)
-            sent += len(frame)
+            if frame:
+                await transport.send_bytes(frame)
+                sent += len(frame)
             now = self._clock()
             if now >= grant.expires_at:
                 return "token"
-            await client.wait(min(self._settings.heartbeat_seconds, (grant.expires_at - now) / 1_000_000))
+            if not client.queue:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(self._settings.heartbeat_seconds, (grant.expires_at - now) / 1_000_000)):
+                        await client.changed.wait()
+                client.changed.clear()
             if client.end:
                 return client.end
             if sent >= _STREAM_BYTES_MAX:
@@ -141,4 +129,4 @@ class Streams:
 
 def _end(client: _Client, reason: str) -> None:
     client.end = client.end or reason
-    client.wake()
+    client.changed.set()

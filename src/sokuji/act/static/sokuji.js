@@ -240,7 +240,7 @@ background:#eef1f6;cursor:pointer}:focus-visible{outline:3px solid #8aa2ff;outli
     const host = element("div", { id: "sokuji-action" }), root = host.attachShadow({ mode: "open" });
     const close = (how) => { if (modal) box.close(); host.remove(); if (how) tell("closed", { how }); done(); };
     const link = action.link && safe(action.link), image = action.image && safe(action.image);
-    const go = action.button && element(link ? "a" : "button", { className: "go", textContent: action.button, onclick: () => { tell("clicked"); hide(); close(); } });
+    const go = (action.button || link) && element(link ? "a" : "button", { className: "go", textContent: action.button || "\u2192", onclick: () => { tell("clicked"); hide(); close(); } });
     if (go && link) Object.assign(go, { href: link, rel: "noopener" });
     const box = element(modal ? "dialog" : "div", { className: modal ? "box" : "bar", ariaLabel: action.title },
       image && element("img", { src: image, alt: "", referrerPolicy: "no-referrer" }),
