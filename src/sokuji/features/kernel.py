@@ -63,6 +63,7 @@ class Kernel:
         self.view, self._types, self._vocabulary = view, types, vocabulary
         self.layout = layout(view)
         self.width, self.fingerprint = self.layout.width, self.layout.fingerprint
+        self.columns_count = int(self._settings["columns"])  # of the numbers, before they are features
         self.fields = tuple(Field(feature.name, values.result_type(feature.expression, types)) for feature in view.features)
 
     def columns(self, evaluated: pa.RecordBatch) -> EventColumns:
@@ -77,7 +78,7 @@ class Kernel:
         `profile_of_event` says which row of `segment` an event belongs to. Without `want_values` the result has no rows, and it takes
         half the time.
         """
-        out = np.empty((len(times_us) if want_values else 0, self._settings["columns"]))
+        out = np.empty((len(times_us) if want_values else 0, self.columns_count))
         if len(times_us):
             state, stride = self._state(segment)
             rows, times = np.ascontiguousarray(profile_of_event, np.int32), np.ascontiguousarray(times_us, np.int64)
@@ -87,7 +88,7 @@ class Kernel:
 
     def finalize(self, segment: Segment, at_us: int | Ints) -> pa.RecordBatch:
         """The features of each row for a reader at `at_us`, or at the row's own clock if that is later."""
-        out = np.empty((len(segment), self._settings["columns"]))
+        out = np.empty((len(segment), self.columns_count))
         if len(segment):
             state, stride = self._state(segment)
             evaluate_all(self.layout.program, state, stride, np.broadcast_to(np.int64(at_us), len(segment)).copy(), out)

@@ -24,6 +24,10 @@ class EventColumns(NamedTuple):
     filters: npt.NDArray[np.uint8]  # [filters, events]
     values: Floats  # [columns, events]
 
+    def take(self, events: Ints) -> EventColumns:
+        """Those of some of the events, by their places."""
+        return EventColumns(self.filters[:, events], self.values[:, events])
+
 
 def event_columns(
     batch: Any, filters: Sequence[str], columns: Sequence[Column], types: Mapping[str, Type], vocabulary: Vocabulary
