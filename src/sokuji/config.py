@@ -40,7 +40,7 @@ class TrackSettings(Settings, frozen=True):
     max_request_bytes: Count = 5 * 1024 * 1024  # decompressed; Rudder's Python SDK sends up to 4 MB
     max_event_bytes: Count = 32 * 1024  # Segment's policy for one event
     max_depth: Count = 64  # nesting of one event's JSON
-    queue_events: Count = 200_000  # accepted and not yet durable; beyond it requests get 503
+    queue_events: Count = 200_000  # accepted and not yet durable; beyond it requests get 429
     skew_threshold_seconds: Seconds = 60.0  # smaller clock offsets are left alone
 
 
@@ -64,6 +64,17 @@ class LakeSettings(Settings, frozen=True):
     health_port: Port = 8082
 
 
+class AnalyzeSettings(Settings, frozen=True):
+    """`[analyze]`: features, rules and decisions. It runs when the project has a features.py or an actions.py."""
+
+    checkpoint_seconds: Seconds = 10.0  # at most about this much of the log is worked on again after a crash
+    batch_rows: Count = 20_000  # of one partition in one micro-batch
+    deduplication_ids: Count = 20_000_000  # a repeat is recognised among at least half as many newest messages of its dataset
+    profiles_max: Count = 2_000_000  # kept in memory; those not seen for longest go to disk
+    profile_days: Seconds = 400.0  # a profile not seen for as long is forgotten
+    health_port: Port = 8083
+
+
 class SqlSettings(Settings, frozen=True):
     """`[sql]`: limits of one query."""
 
@@ -80,6 +91,7 @@ class Config(Settings, frozen=True):
     track: TrackSettings = field(default_factory=TrackSettings)
     log: LogSettings = field(default_factory=LogSettings)
     lake: LakeSettings = field(default_factory=LakeSettings)
+    analyze: AnalyzeSettings = field(default_factory=AnalyzeSettings)
     sql: SqlSettings = field(default_factory=SqlSettings)
 
 

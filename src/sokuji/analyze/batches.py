@@ -26,6 +26,21 @@ Offsets = dict[int, int]  # by partition
 
 
 @dataclass(frozen=True, slots=True)
+class Logs:
+    """What a worker reads and writes; all but `events` have one partition."""
+
+    events: Log
+    batches: Log
+    decisions: Log
+    identities: Log
+    bad_events: Log
+
+    def published(self) -> dict[str, int]:
+        """Where the logs that the worker publishes in end."""
+        return {log.name: log.end(0) for log in (self.decisions, self.identities, self.bad_events)}
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Rows of the events log in the order they are worked on, and where each stands."""
 

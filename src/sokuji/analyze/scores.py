@@ -52,7 +52,8 @@ class Scorer:
         columns = [features.column(field.name).cast(field.type) for field in self._schema]
         said = self._predictor.predict(pa.RecordBatch.from_arrays(columns, schema=self._schema))
         if DISTANCES in said:
-            return np.argmin(said[DISTANCES], axis=1) + 1.0
+            nearest: Floats = np.argmin(said[DISTANCES], axis=1) + 1.0
+            return nearest
         if PROBABILITIES in said:
             probabilities = said[PROBABILITIES]
             likeliest: Floats = probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities.max(axis=1)
@@ -63,22 +64,26 @@ class Scorer:
 class Scores:
     """All models that a dataset's rules ask for. A model that is not trained yet scores NULL."""
 
-    def __init__(
-        self, models: ModelStore, dataset: str, names: Iterable[str], features: Mapping[str, pa.DataType], versions: Mapping[str, int]
-    ) -> None:
-        """Load the models `names`; `versions` are those to begin with, as a replay needs them."""
-        self._models, self._dataset, self._names, self._features = models, dataset, tuple(names), dict(features)
-        self._scorers: dict[str, Scorer | None] = {name: self._load(name, versions.get(name)) for name in self._names}
+    def __init__(self, models: ModelStore, dataset: str, names: Iterable[str], features: Mapping[str, pa.DataType]) -> None:
+        """Load the champions of the models `names`."""
+        self._models, self._dataset, self._features = models, dataset, dict(features)
+        self.names = tuple(names)
+        self._scorers: dict[str, Scorer | None] = {name: self._load(name, None) for name in self.names}
 
     @property
     def type(self) -> pa.StructType:
         """Of the column `SCORES`."""
-        return pa.struct([(name, pa.float64()) for name in self._names])
+        return pa.struct([(name, pa.float64()) for name in self.names])
 
     @property
     def versions(self) -> dict[str, int]:
         """The versions that are in use."""
         return {name: scorer.version for name, scorer in self._scorers.items() if scorer is not None}
+
+    def use(self, versions: Mapping[str, int]) -> None:
+        """Go back to these versions: those that a replay needs."""
+        for name in self._scorers.keys() & versions.keys():
+            self._scorers[name] = self._load(name, versions[name])
 
     def refresh(self) -> None:
         """Go over to the champions of now. Between two checkpoints the versions stay, so that a replay decides the same."""

@@ -25,6 +25,7 @@ import difflib
 import keyword
 import re
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import overload
 
@@ -36,6 +37,9 @@ _N_MAX = 100
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _SESSION_GAP = "30m"
 _OF_ONE_SESSION = frozenset({Function.SESSION_EVENTS, Function.SESSION_DURATION})
+
+declared: ContextVar[list[ViewSpec] | None] = ContextVar("declared", default=None)
+"""Where `view` enters what it makes while a project's file is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +250,11 @@ def view(
     if not columns:
         raise FeatureError(f'view {name!r} has no features; write view({name!r}, entity={entity!r}, buys=events("buy").count().over("7d"))')
     _check_distinct(name, columns)
-    return ViewSpec(name, Entity(entity), tuple(columns), length(session_gap, "session_gap"))
+    made = ViewSpec(name, Entity(entity), tuple(columns), length(session_gap, "session_gap"))
+    views = declared.get()
+    if views is not None:
+        views.append(made)
+    return made
 
 
 def _check_distinct(name: str, columns: list[Feature]) -> None:

@@ -1,0 +1,145 @@
+"""Opening a dataset's stage: from its last checkpoint, or from all history in the lake."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sokuji.analyze.batches import Logs
+from sokuji.analyze.deduplicator import Deduplicator
+from sokuji.analyze.identity import Identity
+from sokuji.analyze.pipeline import Pipeline
+from sokuji.analyze.project import Declared, compile_for
+from sokuji.analyze.rows import RowLayout
+from sokuji.analyze.stage import MARKS, Marks, Position, Stage, position
+from sokuji.analyze.timers import Timers
+from sokuji.config import AnalyzeSettings
+from sokuji.errors import NotFoundError
+from sokuji.events import EVENT_SCHEMA
+from sokuji.features.vocabulary import Vocabulary
+from sokuji.lake.backlog import applications
+from sokuji.lake.base import Lake, Snapshot
+from sokuji.lake.events import EVENTS, TIME_COLUMN
+from sokuji.lake.writers import committed_offsets
+from sokuji.meta.base import Catalog, Ref
+from sokuji.models.base import ModelStore
+from sokuji.online.shared import SharedStore
+
+_LOG = logging.getLogger(__name__)
+_HISTORY_ROWS = 50_000
+
+
+class Opener:
+    """Opens stages of one project. A stage's state is in a folder that is named after the layout of its rows.
+
+    When the declarations change so that rows mean something else, the state is made anew: features from all events in the lake, by the
+    pipeline itself, and identities from them too. Rules begin with nothing decided.
+    """
+
+    def __init__(
+        self,
+        declared: Declared,
+        logs: Logs,
+        lake: Lake,
+        catalog: Catalog,
+        models: ModelStore,
+        *,
+        folder: Path,
+        settings: AnalyzeSettings,
+    ) -> None:
+        """Open stages below `folder`; `lake` is the one that the sink commits to."""
+        self._declared, self._logs, self._lake = declared, logs, lake
+        self._catalog, self._models, self._folder, self._settings = catalog, models, folder, settings
+
+    def open(self, dataset: str) -> Stage:
+        """The stage of a dataset, up to date with its last checkpoint, or with the history that there is.
+
+        Raises:
+            FeatureError, RuleError, SqlError, ModelError: as `compile_for`.
+        """
+        folder = self._folder / dataset
+        vocabulary = Vocabulary(folder / "strings.jsonl")
+        compiled = compile_for(dataset, self._declared, self._catalog, self._models, vocabulary)
+        layout = RowLayout.of(compiled.kernels, compiled.rules)
+        state = folder / layout.fingerprint
+        store = SharedStore(state / "rows", width=layout.width, rows_max=self._settings.profiles_max)
+        blobs = store.blobs()
+        marks = msgspec.msgpack.decode(blobs[MARKS], type=Marks) if MARKS in blobs else Marks()
+        compiled.scores.use(marks.versions)
+        pipeline = Pipeline(
+            compiled,
+            layout,
+            store=store,
+            identity=Identity(state, marks.identity),
+            deduplicator=Deduplicator(state / "ids", marks.deduplicator, ids_max=self._settings.deduplication_ids),
+            timers=Timers(marks.timers),
+        )
+        stage = Stage(pipeline, vocabulary, position(store.offsets()))
+        if MARKS not in blobs:
+            stage.position = self._begin(dataset, pipeline)
+        for other in folder.iterdir():
+            if other.is_dir() and other != state:
+                shutil.rmtree(other)
+        return stage
+
+    def _begin(self, dataset: str, pipeline: Pipeline) -> Position:
+        """Take all of the dataset's history in, and return the place up to where that is."""
+        started, rows, events = time.perf_counter(), 0, self._logs.events
+        ends = {partition: events.start(partition) for partition in range(events.partitions)}
+        names = applications(events)
+        try:
+            snapshot = self._lake.snapshot(Ref(dataset, EVENTS), applications=list(names.values()))
+        except NotFoundError:
+            snapshot = None
+        if snapshot is not None:
+            ends |= committed_offsets(snapshot, names)
+            rows += sum(_take_in(pipeline, batch) for batch in _history(snapshot))
+        # Batches that other datasets were worked on with end later: this dataset must not miss what lies between.
+        for partition, end in self._worked_on().items():
+            while ends[partition] < end:
+                read = events.read(partition, ends[partition], end - ends[partition])
+                rows += _take_in(pipeline, read.batch.filter(pc.equal(read.batch.column("dataset"), dataset)))
+                ends[partition] = read.next_offset
+        seconds = round(time.perf_counter() - started, 1)
+        _LOG.info("took the history in", extra={"dataset": dataset, "rows": rows, "seconds": seconds})
+        return Position(self._logs.batches.end(0), ends, self._logs.published())
+
+    def _worked_on(self) -> dict[int, int]:
+        number = self._logs.batches.end(0)
+        if number <= self._logs.batches.start(0):
+            return {}
+        [last] = self._logs.batches.read(0, number - 1, 1).batch.to_pylist()
+        return dict(enumerate(last["ends"]))
+
+
+def _take_in(pipeline: Pipeline, rows: pa.RecordBatch) -> int:
+    """Work on rows as on a history import, which fills features and triggers nothing."""
+    for start in range(0, rows.num_rows, _HISTORY_ROWS):
+        part = rows.slice(start, _HISTORY_ROWS)
+        now_us = part.column("received_at")[-1].value
+        past = part.set_column(part.schema.get_field_index("historical"), part.schema.field("historical"), pa.array([True] * part.num_rows))
+        pipeline.commit(pipeline.work(past, now_us), now_us)
+    return int(rows.num_rows)
+
+
+def _history(snapshot: Snapshot) -> Iterator[pa.RecordBatch]:
+    """The rows of an events table in the order they were received, as rows of the events log."""
+    if not snapshot.files:
+        return
+    keys = {"visitor_id": "keys.visitor_id", "user_id": "keys.user_id", "event_time": TIME_COLUMN, "dataset": "''"}
+    items = ", ".join(f"{keys.get(name, name)} AS {name}" for name in EVENT_SCHEMA.names)
+    query = f"SELECT {items} FROM read_parquet($files, union_by_name = true) ORDER BY received_at, {TIME_COLUMN}"
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for batch in connection.sql(query, params={"files": list(snapshot.files)}).to_arrow_reader(_HISTORY_ROWS):
+            yield pa.RecordBatch.from_arrays(
+                [column.cast(field.type) for column, field in zip(batch.columns, EVENT_SCHEMA, strict=True)], schema=EVENT_SCHEMA
+            )

@@ -1,0 +1,112 @@
+"""What a project declares, loaded and compiled for one dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from sokuji.analyze.conditions import Conditions
+from sokuji.analyze.scores import SCORES, Scores, models_named
+from sokuji.errors import NotFoundError, RuleError, SqlError
+from sokuji.events import EVENT_SCHEMA
+from sokuji.features import load as features_file
+from sokuji.features.expressions import Expressions
+from sokuji.features.kernel import Kernel
+from sokuji.features.spec import NUMERIC, ViewSpec
+from sokuji.features.vocabulary import Vocabulary
+from sokuji.lake.events import EVENTS, FIXED_SCHEMA
+from sokuji.meta.base import Catalog, Ref
+from sokuji.models.base import ModelStore
+from sokuji.rules import load as actions_file
+from sokuji.rules.engine import Rules
+from sokuji.rules.spec import Actions, Project
+from sokuji.types import BOOL, FLOAT64, STRING, Type, to_arrow
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """The contents of `features.py` and `actions.py`."""
+
+    views: tuple[ViewSpec, ...]
+    actions: Actions
+
+    @classmethod
+    def load(cls, folder: Path) -> Declared:
+        """Of the project in `folder`; a file that is not there declares nothing.
+
+        Raises:
+            FeatureError, RuleError: a file declares what is not allowed; the message begins with file and line.
+        """
+        features, actions = folder / features_file.FILE_NAME, folder / actions_file.FILE_NAME
+        return cls(
+            features_file.load(features) if features.exists() else (),
+            actions_file.load(actions) if actions.exists() else Actions(Project(), ()),
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.views or self.actions.rules)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What one dataset's pipeline computes with."""
+
+    kernels: tuple[Kernel, ...]
+    expressions: Expressions
+    rules: Rules
+    conditions: Conditions
+    scores: Scores
+
+
+def compile_for(dataset: str, declared: Declared, catalog: Catalog, models: ModelStore, vocabulary: Vocabulary) -> Compiled:
+    """Compile all that is declared for one dataset.
+
+    Raises:
+        FeatureError: an expression's type does not fit its function.
+        RuleError, SqlError: an expression is not valid; the message shows the place.
+        ModelError: a model that a condition names needs what is no feature.
+    """
+    properties = known_properties(catalog, dataset)
+    texts = tuple(dict.fromkeys(text for view in declared.views for text in view.expressions))
+    numbers = frozenset(
+        aggregate.value
+        for view in declared.views
+        for feature in view.features
+        for aggregate in feature.expression.aggregates()
+        if aggregate.value is not None and aggregate.function in NUMERIC
+    )
+    expressions = Expressions(texts, properties=properties, numbers=numbers)
+    kernels = tuple(Kernel(view, expressions.types, vocabulary) for view in declared.views)
+    features = {field.name: to_arrow(field.type) for kernel in kernels for field in kernel.fields}
+    _check_names(features)
+    rules = Rules(declared.actions)
+    scores = Scores(models, dataset, models_named(rules.conditions), features)
+    columns = features | ({SCORES: scores.type} if scores.names else {})
+    conditions = Expressions(rules.conditions, properties=properties, columns=columns)
+    for text, type_ in conditions.types.items():
+        if type_ != BOOL:
+            raise RuleError(f"the condition {text!r} is {type_}; a condition is true or false: write a comparison")
+    return Compiled(kernels, expressions, rules, Conditions(declared.actions, conditions, scores), scores)
+
+
+def known_properties(catalog: Catalog, dataset: str) -> dict[str, Type]:
+    """The property columns of the dataset's events table so far."""
+    try:
+        table = catalog.table(Ref(dataset, EVENTS))
+    except NotFoundError:
+        return {}
+    return {
+        column.name: column.type
+        for column in table.columns
+        if column.name not in FIXED_SCHEMA.names and column.type in {STRING, FLOAT64, BOOL}
+    }
+
+
+def _check_names(features: Mapping[str, pa.DataType]) -> None:
+    taken = {name.lower() for name in (*FIXED_SCHEMA.names, *EVENT_SCHEMA.names, SCORES)}
+    for name in features:
+        if name.lower() in taken:
+            raise SqlError(f"a feature cannot be called {name}: events have a column of that name; rename it in features.py")

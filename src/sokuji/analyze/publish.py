@@ -1,0 +1,36 @@
+"""Rows of the logs that a batch's outcome is published in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from sokuji.analyze.identity import Link
+from sokuji.analyze.pipeline import Poison
+from sokuji.events import BAD_EVENT_SCHEMA, IDENTITY_SCHEMA
+
+POISON = "expression_failed"
+"""The code of a bad event that the collector took, but an expression of a feature or a rule failed on."""
+
+_PAYLOAD_MAX = 64 * 1024
+
+
+def identity_rows(events: pa.RecordBatch, links: Sequence[Link]) -> pa.RecordBatch:
+    """What the merge log records of links found in `events`."""
+    at = pa.array([link.event for link in links], pa.int64())
+    columns = {name: events.column(name).take(at) for name in ("dataset", "source", "message_id")}
+    columns |= {name: pa.array([getattr(link, name) for link in links], pa.string()) for name in Link._fields[1:]}
+    columns["known_at"] = events.column("received_at").take(at)
+    return pa.RecordBatch.from_arrays([columns[name] for name in IDENTITY_SCHEMA.names], schema=IDENTITY_SCHEMA)
+
+
+def bad_rows(events: pa.RecordBatch, poison: Sequence[Poison]) -> pa.RecordBatch:
+    """What the log of bad events records. The events themselves are in the lake all the same."""
+    at = pa.array([each.event for each in poison], pa.int64())
+    columns = {name: events.column(name).take(at) for name in ("dataset", "source", "received_at", "message_id")}
+    columns["code"] = pa.array([POISON] * len(poison))
+    columns["reason"] = pa.array([each.reason for each in poison])
+    payloads = events.column("properties").take(at).to_pylist()
+    columns["payload"] = pa.array([(payload or "")[:_PAYLOAD_MAX] for payload in payloads])
+    return pa.RecordBatch.from_arrays([columns[name] for name in BAD_EVENT_SCHEMA.names], schema=BAD_EVENT_SCHEMA)

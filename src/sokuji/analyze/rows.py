@@ -1,0 +1,37 @@
+"""A profile's row: one segment of bytes for each view, then one for the rules."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sokuji.features.kernel import Kernel
+from sokuji.rules.engine import Rules
+
+Rows = npt.NDArray[np.uint8]
+_WORD = 8
+
+
+@dataclass(frozen=True, slots=True)
+class RowLayout:
+    """Where the segments lie. `fingerprint` is another one when stored rows cannot be read as they are."""
+
+    views: tuple[slice, ...]
+    rules: slice
+    width: int
+    fingerprint: str
+
+    @classmethod
+    def of(cls, kernels: Sequence[Kernel], rules: Rules) -> RowLayout:
+        """The layout for these views and rules."""
+        at, views = 0, []
+        for kernel in kernels:
+            views.append(slice(at, at + kernel.width))
+            at += kernel.width
+        width = -(-(at + rules.width) // _WORD) * _WORD or _WORD
+        text = "\n".join([*(f"{kernel.view.name} {kernel.view.entity} {kernel.fingerprint}" for kernel in kernels), rules.layout])
+        return cls(tuple(views), slice(at, at + rules.width), width, hashlib.sha256(text.encode()).hexdigest()[:16])

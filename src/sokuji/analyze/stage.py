@@ -1,0 +1,99 @@
+"""A dataset's pipeline with the place in the log that its state belongs to, and its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from sokuji.analyze.batches import Batch, Offsets
+from sokuji.analyze.pipeline import Outcome, Pipeline
+from sokuji.events import BAD_EVENTS_LOG, DECISIONS_LOG, IDENTITIES_LOG
+from sokuji.features.vocabulary import Vocabulary
+from sokuji.rules.engine import TIMER_SLACK_US
+
+MARKS = "marks"
+"""The blob of a checkpoint that holds `Marks`."""
+
+_NUMBER, _EVENTS = "batch", "events-"
+
+
+class Position(NamedTuple):
+    """A place between two batches."""
+
+    number: int  # of the next batch
+    ends: Offsets  # of the batch before, by partition of the events log
+    published: Mapping[str, int]  # where the logs of what is published ended
+
+
+class Marks(msgspec.Struct):
+    """What else a checkpoint must bring back, beside the rows."""
+
+    deduplicator: dict[str, int] = {}
+    identity: int = 0
+    versions: dict[str, int] = {}  # of models
+    timers: bytes = b""
+
+
+class Stage:
+    """One dataset."""
+
+    def __init__(self, pipeline: Pipeline, vocabulary: Vocabulary, position: Position) -> None:
+        self.pipeline, self.position = pipeline, position
+        self._vocabulary = vocabulary
+
+    def has_taken_in(self, batch: Batch) -> npt.NDArray[np.bool_]:
+        """Which rows of a batch the state had before the first batch it was given."""
+        ends = np.zeros(max(batch.ends, default=0) + 1, np.int64)
+        for partition, end in self.position.ends.items():
+            ends[partition] = end
+        taken: npt.NDArray[np.bool_] = batch.offsets < ends[batch.partitions]
+        return taken
+
+    def has_timer_due(self, now_us: int) -> bool:
+        """Whether a timer is to be fired although nothing happens."""
+        due_us = self.pipeline.timers.next_us()
+        return due_us is not None and due_us <= now_us - TIMER_SLACK_US
+
+    def commit(self, outcome: Outcome, batch: Batch) -> None:
+        """Make the state after the batch count."""
+        self.pipeline.commit(outcome, batch.now_us)
+
+    def checkpoint(self, here: Position, *, wait: bool) -> None:
+        """Save the state, which is that of the place `here`, in the background unless `wait`."""
+        self._vocabulary.flush()
+        pipeline = self.pipeline
+        pipeline.scores.refresh()
+        marks = Marks(pipeline.deduplicator.mark(), pipeline.identity.mark(), pipeline.scores.versions, pipeline.timers.save())
+        ends = {f"{_EVENTS}{partition}": max(end, self.position.ends.get(partition, 0)) for partition, end in here.ends.items()}
+        pipeline.store.checkpoint({_NUMBER: here.number, **here.published, **ends}, {MARKS: msgspec.msgpack.encode(marks)}, wait=wait)
+
+    def durable_position(self) -> Position:
+        """The place that a start after a crash would begin from."""
+        return position(self.pipeline.store.offsets())
+
+    def close(self) -> None:
+        """Release everything."""
+        self.pipeline.store.close()
+        self.pipeline.deduplicator.close()
+        self.pipeline.identity.close()
+        self._vocabulary.close()
+
+
+def oldest(positions: Sequence[Position]) -> Position:
+    """The place from which nothing is missing in any of several states."""
+    number = min(each.number for each in positions)
+    first = [each for each in positions if each.number == number]
+    ends = {partition: min(each.ends.get(partition, 0) for each in first) for partition in set().union(*(each.ends for each in first))}
+    published = {name: min(each.published[name] for each in positions) for name in first[0].published}
+    return Position(number, ends, published)
+
+
+def position(offsets: Mapping[str, int]) -> Position:
+    """The place that a checkpoint's offsets name; the beginning of everything if there is none."""
+    ends = {int(name.removeprefix(_EVENTS)): end for name, end in offsets.items() if name.startswith(_EVENTS)}
+    published = {name: offsets.get(name, 0) for name in (DECISIONS_LOG, IDENTITIES_LOG, BAD_EVENTS_LOG)}
+    return Position(offsets.get(_NUMBER, 0), ends, published)

@@ -1,0 +1,32 @@
+"""Timers come due in order; what was replaced or taken back does not."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sokuji.analyze.timers import Timers
+
+KEYS = st.sampled_from("abcdef")
+
+
+@given(st.lists(st.one_of(st.tuples(KEYS, st.integers(0, 50)), st.integers(0, 50))))
+def test_due_profiles_are_those_of_a_plain_dictionary(steps: list[tuple[str, int] | int]) -> None:
+    timers, oracle = Timers(), dict[str, int]()
+    for number, step in enumerate(steps):
+        if number % 7 == 3:
+            timers = Timers(timers.save())
+        if isinstance(step, tuple):
+            key, due_us = step
+            timers.set(key, due_us)
+            oracle[key] = due_us
+            if not due_us:
+                del oracle[key]
+        else:
+            due = sorted((at, key) for key, at in oracle.items() if at <= step)
+            assert timers.due(step) == [key for _, key in due]
+            for _, key in due:
+                del oracle[key]
+        earliest = timers.next_us()
+        assert (earliest is None) <= (not oracle)
+        assert not oracle or (earliest or 0) <= min(oracle.values())

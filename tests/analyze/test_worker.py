@@ -1,0 +1,148 @@
+"""The worker: events in, features and decisions out, exactly once, whoever they turn out to be of."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from sokuji.analyze.worker import Worker
+from tests.analyze.side import Side, declare, drain, numbered, read_all, side
+from tests.lake.platform import START_US
+
+FEATURES = """
+from sokuji.features import events, view
+
+buys = events("buy")
+view("shopper", entity="visitor", buys=buys.count().over("1d"), spend=buys.sum("revenue").over("1d", "all"), last_item=buys.last("item"))
+"""
+ACTIONS = """
+from sokuji.rules import popup, rule
+
+rule("third_buy", on="buy", when="buys_1d = 3", do=popup(title="Thank you for {item}"))
+"""
+SECOND = 1_000_000
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Side]:
+    with side(tmp_path) as opened:
+        yield opened
+
+
+def buy(visitor: str | None, revenue: Any = 10, at: int = 0, **more: Any) -> dict[str, Any]:
+    properties = {"revenue": revenue, "item": f"i{at}"}
+    return {"visitor_id": visitor, "received_at": START_US + at * SECOND, "properties": properties, **more}
+
+
+def features(worker: Worker, *keys: str, at: int = 100, dataset: str = "shop") -> list[dict[str, Any]]:
+    """The features of profiles as a reader sees them."""
+    pipeline = worker.stages[dataset].pipeline
+    rows = pipeline.store.get_many(pa.array(keys, pa.string())).rows
+    found: list[dict[str, Any]] = pipeline.kernels[0].finalize(rows[:, pipeline.layout.views[0]], START_US + at * SECOND).to_pylist()
+    return found
+
+
+def test_each_decision_sees_the_events_up_to_its_own(shop: Side, tmp_path: Path) -> None:
+    shop.track(*numbered(*(buy("a", at=number) for number in range(5)), buy("b", at=9)))
+    with shop.worker(declare(tmp_path, FEATURES, ACTIONS)) as worker:
+        drain(worker)
+        assert features(worker, "v:a", "v:b") == [
+            {"buys_1d": 5, "spend_1d": 50.0, "spend": 50.0, "last_item": "i4"},
+            {"buys_1d": 1, "spend_1d": 10.0, "spend": 10.0, "last_item": "i9"},
+        ]
+    [decision] = shop.decisions()
+    assert (decision["dataset"], decision["visitor_id"], decision["event_name"]) == ("shop", "a", "action_decided")
+    assert decision["properties"]["trigger_id"] == "m2"
+    assert decision["properties"]["action"]["title"] == "Thank you for i2"
+
+
+def test_repeats_count_once(shop: Side, tmp_path: Path) -> None:
+    event = numbered(buy("a"))[0]
+    shop.track(event, event)
+    with shop.worker(declare(tmp_path, FEATURES, ACTIONS)) as worker:
+        drain(worker)
+        shop.track(event, buy("a", message_id="m1"))
+        drain(worker)
+        assert features(worker, "v:a")[0]["buys_1d"] == 2
+
+
+def test_a_visitor_who_becomes_known_brings_their_past_along(shop: Side, tmp_path: Path) -> None:
+    shop.track(*numbered(buy("a", at=0), buy("a", at=1)))
+    shop.track(
+        *numbered(buy("b", at=2), {"visitor_id": "b", "user_id": "u", "event_name": "identify", "type": "identify"}, start=10), partition=1
+    )
+    with shop.worker(declare(tmp_path, FEATURES, ACTIONS)) as worker:
+        drain(worker)
+        shop.track(*numbered(buy("a", at=5, user_id="u"), buy("a", at=6), start=20))
+        drain(worker)
+        assert [row["buys_1d"] for row in features(worker, "u:u", "v:a", "v:b")] == [5, 0, 0]
+    links = [(row["kind"], row["visitor_id"], row["user_id"]) for row in read_all(shop.logs.identities)]
+    assert links == [("merged", "b", "u"), ("merged", "a", "u")]
+    # With the past of b and of a, the event that names the user is the fourth: none of them was the third of a profile.
+    assert shop.decisions() == []
+
+
+def test_bots_and_history_decide_nothing_and_bots_count_nothing(shop: Side, tmp_path: Path) -> None:
+    bot = {"context": '{"userAgent": "Googlebot/2.1"}'}
+    shop.track(
+        *numbered(*(buy("bot", at=number, **bot) for number in range(4)), *(buy("old", at=number, historical=True) for number in range(4)))
+    )
+    with shop.worker(declare(tmp_path, FEATURES, ACTIONS)) as worker:
+        drain(worker)
+        assert [row["buys_1d"] for row in features(worker, "v:bot", "v:old")] == [0, 4]
+    assert shop.decisions() == []
+
+
+def test_a_poison_event_is_kept_with_its_reason_and_stops_nothing(shop: Side, tmp_path: Path) -> None:
+    declared = declare(tmp_path, FEATURES.replace('sum("revenue")', 'sum("100 / revenue")'), ACTIONS)
+    shop.track(*numbered(buy("a", 10), buy("a", 0), buy("a", "x" * 1_000_000), buy("a", 5)))
+    with shop.worker(declared) as worker:
+        drain(worker)
+        assert (features(worker, "v:a")[0]["spend"], features(worker, "v:a")[0]["buys_1d"]) == (30.0, 3)
+    [bad] = read_all(shop.logs.bad_events)
+    assert (bad["message_id"], bad["code"]) == ("m1", "expression_failed")
+    assert "division by zero" in bad["reason"]
+
+
+def test_datasets_are_apart(shop: Side, tmp_path: Path) -> None:
+    shop.track(*numbered(buy("a"), buy("a", dataset="other"), buy("a", dataset="nobody")))
+    with shop.worker(declare(tmp_path, FEATURES, ACTIONS), "shop", "other") as worker:
+        drain(worker)
+        assert [features(worker, "v:a", dataset=name)[0]["buys_1d"] for name in ("shop", "other")] == [1, 1]
+
+
+def test_after_a_crash_the_state_is_the_same_and_nothing_is_decided_twice(shop: Side, tmp_path: Path) -> None:
+    declared = declare(tmp_path, FEATURES, ACTIONS)
+    with shop.worker(declared) as worker:
+        shop.track(*numbered(buy("a", at=0), buy("a", at=1)))
+        drain(worker)
+        worker.checkpoint(wait=True)
+        shop.track(*numbered(buy("a", at=2), buy("b", at=3), start=2))
+        drain(worker)
+        before = features(worker, "v:a", "v:b")
+        decisions = shop.decisions()
+    with shop.worker(declared) as again:  # what came after the checkpoint is gone from the store
+        assert again.is_replaying
+        drain(again)
+        assert features(again, "v:a", "v:b") == before
+        assert shop.decisions() == decisions
+        shop.track(*numbered(*(buy("b", at=number) for number in (4, 5)), start=4))
+        drain(again)
+    assert [row["visitor_id"] for row in shop.decisions()] == ["a", "b"]
+
+
+def test_a_stop_checkpoints_all(shop: Side, tmp_path: Path) -> None:
+    declared, stop = declare(tmp_path, FEATURES, ACTIONS), threading.Event()
+    shop.track(*numbered(buy("a")))
+    stop.set()
+    with shop.worker(declared) as worker:
+        worker.run(stop)
+    with shop.worker(declared) as again:
+        assert not again.is_replaying
+        assert features(again, "v:a")[0]["buys_1d"] == 1
+    assert shop.logs.events.committed("analyze") == {0: 1, 1: 0}
