@@ -9,17 +9,23 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from sokuji.config import Config
-from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
+from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, DECISIONS_LOG, EVENT_SCHEMA, EVENTS_LOG, IDENTITIES_LOG, IDENTITY_SCHEMA
 from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
 
 if TYPE_CHECKING:
+    from sokuji.analyze.progress import Progress
+    from sokuji.analyze.worker import Worker
     from sokuji.lake.delta import DeltaLake
     from sokuji.lake.fresh import FreshLake
     from sokuji.lake.sink import Sink
     from sokuji.meta.store import SqlCatalog
     from sokuji.models.local import LocalModelStore
+
+_SIDE_SEGMENT_BYTES = 8 * 1024 * 1024
 
 
 class Backends:
@@ -49,6 +55,20 @@ class Backends:
     def bad_events_log(self) -> Log:
         """The log of refused events; one partition, as their order says nothing."""
         return LocalLog(self.config.data / "log", BAD_EVENT_SCHEMA, name=BAD_EVENTS_LOG, partitions=1)
+
+    def _side_log(self, name: str, schema: pa.Schema) -> Log:
+        """A log of the reactive side: of one partition, and in small files, so that retention frees them early."""
+        return LocalLog(self.config.data / "log", schema, name=name, partitions=1, segment_bytes=_SIDE_SEGMENT_BYTES)
+
+    @functools.cached_property
+    def decisions_log(self) -> Log:
+        """What was decided for visitors."""
+        return self._side_log(DECISIONS_LOG, EVENT_SCHEMA)
+
+    @functools.cached_property
+    def identities_log(self) -> Log:
+        """Who became known as whom."""
+        return self._side_log(IDENTITIES_LOG, IDENTITY_SCHEMA)
 
     @functools.cached_property
     def catalog(self) -> SqlCatalog:
@@ -91,7 +111,31 @@ class Backends:
             folder=self._sink_folder,
             settings=self.config.lake,
             retention=self.config.log,
+            decisions=self.decisions_log,
+            identities=self.identities_log,
         )
+
+    def make_worker(self, folder: Path) -> Worker:
+        """What works on events as they come, by the declarations of the project in `folder`, for the datasets that its sources feed."""
+        from sokuji.analyze.batches import BATCH_SCHEMA, BATCHES_LOG, Logs
+        from sokuji.analyze.opening import Opener
+        from sokuji.analyze.project import Declared
+        from sokuji.analyze.worker import Worker
+
+        declared, settings = Declared.load(folder), self.config.analyze
+        logs = Logs(
+            self.events_log, self._side_log(BATCHES_LOG, BATCH_SCHEMA), self.decisions_log, self.identities_log, self.bad_events_log
+        )
+        opener = Opener(declared, logs, self.tables, self.catalog, self.models, folder=self.config.data / "analyze", settings=settings)
+        datasets = sorted({source.dataset for source in self.config.sources.values()})
+        return Worker(logs, {dataset: opener.open(dataset) for dataset in datasets}, self.progress, settings)
+
+    @functools.cached_property
+    def progress(self) -> Progress:
+        """How far the worker has come."""
+        from sokuji.analyze.progress import Progress
+
+        return Progress(self.config.data / "analyze" / "progress", self.config.log.partitions)
 
     @property
     def _sink_folder(self) -> Path:
@@ -106,6 +150,6 @@ class Backends:
 
     def close(self) -> None:
         """Close what was opened."""
-        for name in ("lake", "models", "catalog", "bad_events_log", "events_log"):
+        for name in ("lake", "models", "catalog", "progress", "identities_log", "decisions_log", "bad_events_log", "events_log"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()

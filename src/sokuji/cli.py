@@ -99,6 +99,33 @@ def sink(project: Path) -> None:
 
 
 @main.command()
+@PROJECT
+def analyze(project: Path) -> None:
+    """Run the worker alone: features, rules and decisions on events as they come."""
+    from sokuji.roles import run_analyze
+
+    run_analyze(project)
+
+
+@main.command()
+@PROJECT
+def api(project: Path) -> None:
+    """Run the server of actions for pages alone."""
+    from sokuji.roles import run_api
+
+    run_api(project)
+
+
+@main.command()
+@PROJECT
+def deliver(project: Path) -> None:
+    """Run the delivery of webhooks and functions alone."""
+    from sokuji.roles import run_deliver
+
+    run_deliver(project)
+
+
+@main.command()
 @click.argument("statement", required=False)
 @click.option("-f", "--file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Run the statements of a file.")
 @click.option("--format", "format_", type=click.Choice(["table", "csv", "json", "jsonl"]), default="table", show_default=True)

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from sokuji.backends import Backends
@@ -28,8 +29,10 @@ from sokuji.track.server import serve
 
 _LOG = logging.getLogger(__name__)
 
+FEATURES, ACTIONS = "features.py", "actions.py"
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
+_SPARE_CONNECTIONS = 1024  # beside open streams
 
 
 def run_track(folder: Path) -> None:
@@ -61,6 +64,61 @@ def run_sink(folder: Path) -> None:
     backends.close()
 
 
+def run_analyze(folder: Path) -> None:
+    """The worker of the project in `folder`, until it is asked to end; it then works the log off and saves its state."""
+    logs.configure("analyze")
+    config = load(folder)
+    backends = Backends(config)
+    port = config.analyze.health_port
+    with (
+        until_stopped() as stop,
+        backends.make_worker(folder) as worker,
+        HealthServer("127.0.0.1", port, ready=lambda: not worker.is_replaying, metrics=lambda: render(worker.metrics)) as health,
+    ):
+        _LOG.info("working on events", extra={"datasets": sorted(worker.stages), "health_port": health.port})
+        worker.run(stop)
+    backends.close()
+
+
+def run_api(folder: Path) -> None:
+    """The server of actions for pages of the project in `folder`, until it is asked to end."""
+    from sokuji.act.app import Act
+    from sokuji.act.secret import Secret
+
+    logs.configure("api")
+    config = load(folder)
+    end_with_supervisor()
+    backends = Backends(config)
+    sources = {source.write_key: Source(name, source.dataset) for name, source in config.sources.items()}
+    app = Act(sources, backends.decisions_log, Secret.open(config.data / "secret"), config.act, ineligible=lambda _: None)
+    listening = partial(_LOG.info, "listening, port %d")
+    serve(app, config.act, listening, connections=config.act.streams + _SPARE_CONNECTIONS)
+    backends.close()
+
+
+def run_deliver(folder: Path) -> None:
+    """What calls the webhooks and functions of the project in `folder`, until it is asked to end."""
+    from sokuji.act.deliver import Deliverer
+    from sokuji.act.secret import Secret
+    from sokuji.rules.perform import performer
+
+    logs.configure("deliver")
+    config = load(folder)
+    backends = Backends(config)
+    deliverer = Deliverer(
+        backends.decisions_log,
+        backends.bad_events_log,
+        Secret.open(config.data / "secret"),
+        config.webhooks,
+        folder=config.data / "deliver",
+        load=partial(performer, folder / ACTIONS),
+    )
+    port = config.webhooks.health_port
+    with until_stopped() as stop, HealthServer("127.0.0.1", port, ready=lambda: True, metrics=deliverer.render_metrics):
+        deliverer.run(stop)
+    backends.close()
+
+
 def run_all(folder: Path) -> None:
     """Every role as a process of its own, until Ctrl-C or SIGTERM; then each drains, in the order events pass through them."""
     logs.configure("up")
@@ -72,17 +130,21 @@ def run_all(folder: Path) -> None:
 
 
 def roles(folder: Path, config: Config) -> list[Role]:
-    """The roles of a project, in the order events pass through them."""
-    ports = {"track": config.track.port, "sink": config.lake.health_port}
-    hosts = {"track": config.track.host, "sink": "127.0.0.1"}
+    """The roles of a project, in the order events pass through them; those of the reactive side where something is declared for them."""
+    addresses = {"track": (config.track.host, config.track.port)}
+    if (folder / FEATURES).exists() or (folder / ACTIONS).exists():
+        addresses["analyze"] = ("127.0.0.1", config.analyze.health_port)
+    if (folder / ACTIONS).exists():
+        addresses |= {"api": (config.act.host, config.act.port), "deliver": ("127.0.0.1", config.webhooks.health_port)}
+    addresses["sink"] = ("127.0.0.1", config.lake.health_port)
     return [
         Role(
             name,
             [sys.executable, "-m", "sokuji", name, "--project", str(folder)],
             # A port that is only known once it is taken cannot be asked.
-            f"http://{hosts[name]}:{port}/ready" if port else None,
+            f"http://{host}:{port}/ready" if port else None,
         )
-        for name, port in ports.items()
+        for name, (host, port) in addresses.items()
     ]
 
 

@@ -17,9 +17,9 @@ import uvloop
 
 from sokuji.act.app import Act, Ineligible
 from sokuji.act.secret import Secret
-from sokuji.act.settings import ActSettings
 from sokuji.act.token import visitor_id_of
 from sokuji.clock import Clock, now_us
+from sokuji.config import ActSettings
 from sokuji.events import EVENT_SCHEMA
 from sokuji.log.base import Log
 from sokuji.log.local import LocalLog

@@ -16,7 +16,7 @@ import msgspec
 
 from sokuji.act.deliver import Deliverer
 from sokuji.act.functions import Perform
-from sokuji.act.settings import WebhookSettings
+from sokuji.config import WebhookSettings
 from sokuji.events import BAD_EVENT_SCHEMA
 from sokuji.log.base import Log
 from sokuji.log.local import LocalLog

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import pytest
 
-from sokuji.act.settings import ActSettings
 from sokuji.act.token import visitor_id_of
+from sokuji.config import ActSettings
 from tests.act.api import ANY_PORT, MASTER, POPUP, PROOF, VISITOR, Api, Stream, acting, append, row
 
 pytestmark = pytest.mark.e2e

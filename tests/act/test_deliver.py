@@ -22,7 +22,7 @@ import pytest
 from sokuji.act.deliver import CONSUMER
 from sokuji.act.functions import Perform
 from sokuji.act.outcome import Breaker, pause_seconds
-from sokuji.act.settings import WebhookSettings
+from sokuji.config import WebhookSettings
 from sokuji.rules.perform import performer
 from tests.act.api import MASTER, VISITOR, append, decisions_log, row
 from tests.act.receiver import Delivering, Received, Receiver, delivering, payload, quick

@@ -97,7 +97,8 @@ def feed(made: Kernel, segment: Segment, happened: Sequence[Event], profiles: Se
     """Update by one batch; the features at each event."""
     of = np.zeros(len(happened), np.int32) if profiles is None else np.array(profiles, np.int32)
     times = np.array([event.time for event in happened], np.int64)
-    return made.update(segment, of, times, columns(made, happened)).batch().to_pylist()
+    found: list[dict[str, Any]] = made.update(segment, of, times, columns(made, happened)).batch().to_pylist()
+    return found
 
 
 @st.composite

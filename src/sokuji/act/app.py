@@ -17,12 +17,12 @@ from sokuji.act.decision import Audience, Decision, iso
 from sokuji.act.metrics import ActMetrics
 from sokuji.act.recent import Recent
 from sokuji.act.secret import Secret
-from sokuji.act.settings import ActSettings
 from sokuji.act.stream import Streams
 from sokuji.act.tag import Tag
 from sokuji.act.tail import PARTITION, Tail
 from sokuji.act.token import Grant, Tokens, proves
 from sokuji.clock import Clock, now_us
+from sokuji.config import ActSettings
 from sokuji.errors import InvalidRequestError
 from sokuji.log.base import Log
 from sokuji.track import answers

@@ -22,10 +22,10 @@ from sokuji.act.functions import Functions, Perform
 from sokuji.act.outcome import Breaker, Outcome, pause_seconds
 from sokuji.act.queue import Delivery, Queue
 from sokuji.act.secret import Secret
-from sokuji.act.settings import WebhookSettings
 from sokuji.act.tail import PARTITION
 from sokuji.act.webhook import Webhooks
 from sokuji.clock import Clock, now_us
+from sokuji.config import WebhookSettings
 from sokuji.errors import OffsetTrimmedError
 from sokuji.events import BAD_EVENT_SCHEMA
 from sokuji.log.base import Log

@@ -7,7 +7,7 @@ import random
 from dataclasses import dataclass
 from typing import Self
 
-from sokuji.act.settings import WebhookSettings
+from sokuji.config import WebhookSettings
 
 _RETRY_AFTER_SECONDS_MAX = 24 * 3600.0
 

@@ -13,9 +13,9 @@ import msgspec
 from sokuji.act.decision import Audience, Decision
 from sokuji.act.metrics import ActMetrics
 from sokuji.act.recent import Recent
-from sokuji.act.settings import ActSettings
 from sokuji.act.token import Grant
 from sokuji.clock import Clock
+from sokuji.config import ActSettings
 from sokuji.errors import InvalidRequestError
 
 # The server takes what is sent without saying whether the client reads it. A stream that ends after so many bytes bounds what a

@@ -35,6 +35,7 @@ COLUMNS_MAX = 1000
 NAME_LENGTH_MAX = 128
 EVENTS = "events"
 BAD_EVENTS = "bad_events"
+IDENTITIES = "identities"
 TIME_COLUMN = "_date"
 
 _KEYS = pa.struct([("visitor_id", pa.string()), ("user_id", pa.string())])

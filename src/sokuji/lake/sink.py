@@ -22,11 +22,11 @@ from sokuji.errors import LakeError, NotFoundError
 from sokuji.lake import backlog
 from sokuji.lake.backlog import CONSUMER, Backlog
 from sokuji.lake.base import Lake
-from sokuji.lake.events import Shaper
-from sokuji.lake.writers import BadEventsWriter, EventsWriter, Writer, Written
+from sokuji.lake.events import BAD_EVENTS, IDENTITIES, Shaper
+from sokuji.lake.writers import DecisionsWriter, EventsWriter, PlainWriter, Writer, Written
 from sokuji.log.base import Log
 from sokuji.log.files import make_folder
-from sokuji.meta.base import Catalog, TableKind
+from sokuji.meta.base import Catalog, Ref, TableKind
 from sokuji.metrics import CounterValue, GaugeValue, HistogramValue, Metric, counter, gauge, histogram
 
 _WAIT_SECONDS = 0.2
@@ -50,6 +50,8 @@ class Sink:
         folder: Path,
         settings: LakeSettings,
         retention: LogSettings | None = None,
+        decisions: Log | None = None,
+        identities: Log | None = None,
     ) -> None:
         """Begin where the last one ended.
 
@@ -59,21 +61,29 @@ class Sink:
             folder: what the sink keeps for itself: its lock and the ids for deduplication.
             settings: how often to commit, and the deduplication window.
             retention: how much the logs keep of what all their consumers have read; None: everything.
+            decisions, identities: what the worker of the reactive side publishes, where there is one.
 
         Raises:
             LakeError: another sink runs on the folder.
         """
         self._lock = _locked(folder)
         self._events, self._catalog, self._lake, self._settings = events, catalog, lake, settings
-        self._logs, self._retention = (events, bad_events), retention
+        self._logs = tuple(log for log in (events, bad_events, decisions, identities) if log is not None)
+        self._retention = retention
         self._shaper = Shaper()
         self._feeds = [
             Feed(
                 events,
                 lambda dataset: EventsWriter(dataset, events, lake, catalog, shaper=self._shaper, folder=folder, settings=settings),
             ),
-            Feed(bad_events, lambda dataset: BadEventsWriter(dataset, bad_events, lake, catalog)),
+            Feed(bad_events, lambda dataset: PlainWriter(Ref(dataset, BAD_EVENTS), bad_events, lake, catalog, day_of="received_at")),
         ]
+        if decisions is not None:
+            self._feeds.append(Feed(decisions, lambda dataset: DecisionsWriter(dataset, decisions, lake, catalog, shaper=self._shaper)))
+        if identities is not None:
+            self._feeds.append(
+                Feed(identities, lambda dataset: PlainWriter(Ref(dataset, IDENTITIES), identities, lake, catalog, day_of="known_at"))
+            )
         self._maintenance = ThreadPoolExecutor(1, thread_name_prefix="lake-maintenance")
 
     @property

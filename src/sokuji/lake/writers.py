@@ -17,7 +17,7 @@ from sokuji.errors import LakeError, NotFoundError
 from sokuji.lake import backlog
 from sokuji.lake.backlog import Backlog
 from sokuji.lake.base import Lake, Snapshot
-from sokuji.lake.events import BAD_EVENTS, BAD_EVENTS_SCHEMA, EVENTS, FIXED_SCHEMA, TIME_COLUMN, Shaper, property_columns, table_definition
+from sokuji.lake.events import EVENTS, FIXED_SCHEMA, TIME_COLUMN, Shaper, property_columns, table_definition
 from sokuji.lake.seen import Ids, Seen
 from sokuji.log.base import Log
 from sokuji.meta.base import Catalog, Ref, TableKind
@@ -136,11 +136,27 @@ class EventsWriter(Writer):
         self._seen.add(ids.take(self._seen.is_new(ids)), newest_us)
 
 
-class BadEventsWriter(Writer):
-    """The `bad_events` table: rows as they are in the log."""
+class DecisionsWriter(Writer):
+    """What was decided, as rows of the `events` table. Each decision is in its log once."""
 
-    def __init__(self, dataset: str, log: Log, lake: Lake, catalog: Catalog) -> None:
-        super().__init__(Ref(dataset, BAD_EVENTS), log, lake, catalog, BAD_EVENTS_SCHEMA, day_of="received_at")
+    def __init__(self, dataset: str, log: Log, lake: Lake, catalog: Catalog, *, shaper: Shaper) -> None:
+        super().__init__(Ref(dataset, EVENTS), log, lake, catalog, FIXED_SCHEMA, day_of=TIME_COLUMN)
+        self._shaper = shaper
+
+    def _write(self, rows: Backlog, new: backlog.Mask, transactions: Mapping[str, int]) -> Written:
+        if transactions:
+            columns = property_columns(self.snapshot().schema)  # the events' writer may have added some
+            self.lake.append(self.ref, self._shaper.shape(rows.rows.filter(pa.array(new)), columns), transactions=transactions)
+            self.define()
+        return Written(int(new.sum()), 0)
+
+
+class PlainWriter(Writer):
+    """A table whose rows are as they are in the log, but for the dataset."""
+
+    def __init__(self, ref: Ref, log: Log, lake: Lake, catalog: Catalog, *, day_of: str) -> None:
+        schema = log.schema.remove(log.schema.get_field_index("dataset"))
+        super().__init__(ref, log, lake, catalog, schema, day_of=day_of)
 
     def _write(self, rows: Backlog, new: backlog.Mask, transactions: Mapping[str, int]) -> Written:
         if transactions:
