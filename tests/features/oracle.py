@@ -17,7 +17,8 @@ from sokuji.features.spec import Aggregate, Constant, Derived, Expression, ViewS
 
 US = 1_000_000
 UNITS = {"s": US, "m": 60 * US, "h": 3600 * US, "d": 86_400 * US}
-ROUND_HOPS = [n * UNITS[unit] for unit, ns in {"s": [1, 2, 5, 10, 15, 30], "m": [1, 2, 5, 10, 15, 30], "h": [1, 2, 3, 4, 6, 12], "d": [1, 2, 7]}.items() for n in ns]  # fmt: skip
+ROUNDS = {"s": [1, 2, 5, 10, 15, 30], "m": [1, 2, 5, 10, 15, 30], "h": [1, 2, 3, 4, 6, 12], "d": [1, 2, 7]}
+ROUND_HOPS = [number * UNITS[unit] for unit, numbers in ROUNDS.items() for number in numbers]
 
 
 @dataclass(frozen=True)

@@ -119,15 +119,15 @@ def test_a_table_of_another_format_is_refused(tmp_path: Path) -> None:
 @contextmanager
 def writing(folder: Path, *, rows_max: int, count: int, batch: int, checkpoints: bool) -> Iterator[None]:
     command = [sys.executable, "-m", "tests.online.writer", str(folder), str(rows_max), str(count), str(batch), str(int(checkpoints))]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield
-        finally:
-            process.kill()
-    with SharedStore(folder, width=writer.WIDTH, rows_max=rows_max):
-        pass  # removes the table that the killed writer left in shared memory
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield
+    finally:
+        process.kill()
+        process.communicate()
+        SharedStore(folder, width=writer.WIDTH, rows_max=rows_max).close()  # removes what was left in shared memory
 
 
 def watch(folder: Path, *, count: int, seconds: float, watchers: int) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,7 @@ from sokuji.errors import OnlineStoreError
 from sokuji.online.checkpoint import merge_runs, save_run
 from sokuji.online.erasure import without
 from sokuji.online.manifest import Disk
-from sokuji.online.resident import Batch
-from sokuji.online.run import Run, block_rows, run_path
+from sokuji.online.run import Run, block_rows, in_blocks, run_path
 from tests.online.rows import number, rows
 
 WIDTH = 16 * 1024  # four rows a block
@@ -30,7 +30,7 @@ Content = dict[tuple[int, int], tuple[int, int]]
 def save(disk: Disk, content: Content) -> Run:
     digests = np.array(list(content), np.uint64).reshape(-1, 2)
     seen_us = np.array([seen for _, seen in content.values()], np.int64)
-    return save_run(disk, Batch(digests, seen_us, rows((value for value, _ in content.values()), WIDTH)))
+    return save_run(disk, digests, seen_us, partial(in_blocks, rows((value for value, _ in content.values()), WIDTH)))
 
 
 def content_of(run: Run) -> Content:

@@ -370,3 +370,10 @@ def test_a_cast_keeps_to_the_length_and_the_precision_of_its_type(engine: Engine
         rows(engine, "SELECT CAST('abcd' AS STRING(3))")
     with pytest.raises(SqlError, match="not in range"):
         rows(engine, "SELECT CAST(x AS NUMERIC(5, 2)) FROM UNNEST([1000]) AS x")
+
+
+def test_arrays_are_generated_up_to_bigquerys_limit(engine: Engine) -> None:
+    minutes = "GENERATE_TIMESTAMP_ARRAY('2026-01-01 00:00:00+00', '2026-01-31 23:59:00+00', INTERVAL 1 MINUTE)"
+    assert rows(engine, f"SELECT ARRAY_LENGTH(GENERATE_ARRAY(1, 1048575)), ARRAY_LENGTH({minutes})") == [(1_048_575, 44_640)]
+    with pytest.raises(SqlError, match="more than 1048575 elements"):
+        rows(engine, "SELECT GENERATE_ARRAY(0, 1048575)")

@@ -1,20 +1,23 @@
-"""Checkpoints and compaction, both in the background: the writer only copies the rows that changed."""
+"""Checkpoints and compaction, both in the background."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from sokuji.errors import OnlineStoreError
+from sokuji.online.base import Rows
+from sokuji.online.hashing import Digests
 from sokuji.online.manifest import Disk, Manifest
 from sokuji.online.merge import newest, rows_of
-from sokuji.online.resident import Batch
-from sokuji.online.run import Columns, Run, in_blocks
+from sokuji.online.run import Columns, Numbers, Run
+from sokuji.online.snapshot import Snapshot
 
 RUNS_MAX = 8
 """More runs than this are compacted: each costs a lookup for a key that is not in memory, and repeats rows."""
@@ -26,7 +29,7 @@ _RUNS_LIMIT = 128
 class Checkpoint:
     """What is to become durable together."""
 
-    changed: Batch
+    changed: Snapshot
     spilled: Sequence[Run]
     """Runs of rows that left memory since the last checkpoint, the newest first."""
     offsets: Mapping[str, int]
@@ -74,8 +77,9 @@ class Checkpoints:
     def _save(self, checkpoint: Checkpoint) -> None:
         with ExitStack() as undo:
             runs = list(checkpoint.spilled)
-            if len(checkpoint.changed.rows):
-                runs.insert(0, save_run(self._disk, checkpoint.changed))
+            changed = checkpoint.changed
+            if len(changed.digests):
+                runs.insert(0, save_run(self._disk, changed.digests, changed.seen_us, changed.blocks))
                 undo.callback(runs[0].path.unlink)
             self._disk.commit(
                 lambda manifest: msgspec.structs.replace(
@@ -124,12 +128,11 @@ class Checkpoints:
         self._compactors.shutdown()
 
 
-def save_run(disk: Disk, batch: Batch) -> Run:
-    """Write rows as a new run, not synced and not in the manifest."""
-    high, low = batch.digests.T
+def save_run(disk: Disk, digests: Digests, seen_us: npt.NDArray[np.int64], blocks: Callable[[Numbers], Iterable[Rows]]) -> Run:
+    """Write rows as a new run, not synced and not in the manifest. `blocks` gives them in an order, in pieces of one block."""
+    high, low = digests.T
     order = np.lexsort((low, high))
-    columns = Columns(high[order], low[order], batch.seen_us[order])
-    return disk.new_run(columns, in_blocks(batch.rows, order))
+    return disk.new_run(Columns(high[order], low[order], seen_us[order]), blocks(order))
 
 
 def merge_runs(disk: Disk, runs: Sequence[Run], expired_before_us: int) -> Run:

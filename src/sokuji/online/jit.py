@@ -27,16 +27,20 @@ def inlined(function: _Function) -> _Function:
     return cast("_Function", numba.njit(inline="always")(function))
 
 
-# Plain stores are not enough where another process reads without a lock: the compiler may merge or reorder them, and so may some
-# processors. These two give the order that readers rely on.
+# Plain loads and stores are not enough where another process or thread reads without a lock: the compiler may merge or reorder them,
+# and so may some processors. These give the order that the readers rely on.
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, index_type: Any) -> Any:  # noqa: PLR0917  -- as numba calls it
+    view = context.make_array(array_type)(context, builder, array)
+    position = context.cast(builder, index, index_type, types.intp)
+    return cast("Any", cgutils).get_item_pointer(context, builder, array_type, view, [position])
 
 
 def _type_store(_context: Any, array: Any, _index: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         array_type, index_type, value_type = signature.args
-        view = context.make_array(array_type)(context, builder, arguments[0])
-        index = context.cast(builder, arguments[1], index_type, types.intp)
-        pointer = cast("Any", cgutils).get_item_pointer(context, builder, array_type, view, [index])
+        pointer = _pointer(context, builder, array_type, arguments[0], arguments[1], index_type)
         word = context.cast(builder, arguments[2], value_type, array_type.dtype)
         builder.store_atomic(word, pointer, ordering="release", align=8)
         return context.get_dummy_value()
@@ -44,15 +48,31 @@ def _type_store(_context: Any, array: Any, _index: Any, value: Any) -> Any:
     return types.void(array, types.intp, value), generate
 
 
-def _type_fence(_context: Any) -> Any:
-    def generate(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
-        builder.fence("release")
-        return context.get_dummy_value()
+def _type_load(_context: Any, array: Any, _index: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array_type, index_type = signature.args
+        pointer = _pointer(context, builder, array_type, arguments[0], arguments[1], index_type)
+        return builder.load_atomic(pointer, ordering="acquire", align=8)
 
-    return types.void(), generate
+    return array.dtype(array, types.intp), generate
+
+
+def _type_fence(ordering: str) -> Any:
+    def typed(_context: Any) -> Any:
+        def generate(context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
+            builder.fence(ordering)
+            return context.get_dummy_value()
+
+        return types.void(), generate
+
+    return typed
 
 
 store_release: Callable[[Any, Any, Any], None] = cast("Any", intrinsic(_type_store))
 """`array[index] = value` for u64[n], in one piece, seen after everything that was stored before it."""
-release_fence: Callable[[], None] = cast("Any", intrinsic(_type_fence))
+load_acquire: Callable[[Any, Any], Any] = cast("Any", intrinsic(_type_load))
+"""`array[index]` of u64[n], in one piece, loaded before everything that is loaded after it."""
+release_fence: Callable[[], None] = cast("Any", intrinsic(_type_fence("release")))
 """What is stored after this is seen after what was stored before it."""
+acquire_fence: Callable[[], None] = cast("Any", intrinsic(_type_fence("acquire")))
+"""What is loaded after this is loaded after what was loaded before it."""

@@ -12,9 +12,10 @@ from sokuji.online.base import Rows
 from sokuji.online.hashing import Digests
 from sokuji.online.index import SlotNumbers, Slots, Words, add, add_all, find, find_all, remove_all
 from sokuji.online.jit import inlined, kernel, release_fence, store_release
+from sokuji.online.snapshot import Snapshot, copy_rows
 
 FREE, CLEAN, CHANGED, SAVING = 0, 1, 2, 3
-"""States of a slot. CLEAN: its row is in a run that the manifest names. SAVING: it is in the checkpoint under way."""
+"""States of a slot. CLEAN: its row is in a run that the manifest names. SAVING: it is in the snapshot, unchanged since."""
 
 _WORD = np.uint64
 _HEADER_WORDS = table.SLOT_HEADER_WORDS
@@ -43,6 +44,7 @@ class ResidentRows:
         self._free: SlotNumbers = np.arange(layout.slots, dtype=np.int32)[::-1].copy()  # the last is taken first
         self._free_count = layout.slots
         self._reserved = 0
+        self._snapshot: Snapshot | None = None
 
     @property
     def room(self) -> int:
@@ -57,12 +59,15 @@ class ResidentRows:
 
     def copy(self, slots: SlotNumbers, rows: Rows) -> None:
         """Copy the row of each slot to its place in `rows`; the place of a slot -1 is left alone."""
-        _copy(self._slots, slots, rows.view(np.uint64))
+        copy_rows(self._slots, slots, rows.view(np.uint64))
 
     def put(self, digests: Digests, rows: Rows, now_us: int) -> None:
         """Change or add rows; there must be room for each that is new."""
         taken = len(self._state) - self._free_count
         self.reserve(min(taken + len(digests), len(self._state)))
+        if self._snapshot is not None:
+            slots = self.find(digests)
+            self._put_aside(self._snapshot, slots[slots >= 0])
         words = rows.view(np.uint64)
         words = words if words.flags.aligned else words.copy()
         self._free_count = _put(self._index, self._slots, digests, words, now_us, self._seen, self._state, self._free, self._free_count)
@@ -90,9 +95,20 @@ class ResidentRows:
         """The slots in a state."""
         return np.flatnonzero(self._state == state).astype(np.int32)
 
-    def mark(self, slots: SlotNumbers, state: int) -> None:
-        """Give slots a state."""
-        self._state[slots] = state
+    def snapshot(self) -> Snapshot:
+        """The changed rows as they are now; there is one snapshot at a time, until `settle`."""
+        slots = self.in_state(CHANGED)
+        self._state[slots] = SAVING
+        self._snapshot = Snapshot(self._slots, slots, self._seen[slots])
+        return self._snapshot
+
+    def settle(self, state: int) -> None:
+        """Let go of the snapshot; rows unchanged since get this state."""
+        self._state[self.in_state(SAVING)] = state
+        self._snapshot = None
+
+    def _put_aside(self, snapshot: Snapshot, slots: SlotNumbers) -> None:
+        snapshot.put_aside(np.unique(slots[self._state[slots] == SAVING]))
 
     def oldest(self, state: int, count: int) -> SlotNumbers:
         """Up to `count` of the slots in a state: those seen longest ago."""
@@ -108,12 +124,14 @@ class ResidentRows:
     def batch(self, slots: SlotNumbers) -> Batch:
         """A copy of what is in these slots."""
         words = np.empty((len(slots), self._slots.shape[1] - _HEADER_WORDS), np.uint64)
-        _copy(self._slots, slots, words)
+        copy_rows(self._slots, slots, words)
         digests = np.ascontiguousarray(self._slots[slots, 1:_HEADER_WORDS])
         return Batch(digests, self._seen[slots], words.view(np.uint8))
 
     def remove(self, slots: SlotNumbers) -> None:
         """Free these slots, and overwrite their rows with zeros."""
+        if self._snapshot is not None:
+            self._put_aside(self._snapshot, slots)
         version = self._header[table.INDEX_VERSION : table.INDEX_VERSION + 1]
         remove_all(self._index, self._slots, version, slots)
         _wipe(self._slots, slots)
@@ -167,15 +185,6 @@ def _put(  # noqa: PLR0917  -- a kernel has no keywords
         if new:
             add(index, high, low, slot)
     return free_count
-
-
-@kernel
-def _copy(slots: Slots, numbers: SlotNumbers, rows: npt.NDArray[np.uint64]) -> None:
-    for number in range(len(numbers)):
-        slot = numbers[number]
-        if slot >= 0:
-            for word in range(rows.shape[1]):
-                rows[number, word] = slots[slot, _HEADER_WORDS + word]
 
 
 @kernel

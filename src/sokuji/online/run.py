@@ -31,7 +31,7 @@ Numbers = npt.NDArray[np.int64]
 """Positions of rows in a run."""
 
 _MAGIC: Final = b"sokruns1"
-_HEADER = struct.Struct("<8sIIQQI")  # magic, width, rows a block, rows, where the ends begin, CRC-32 of columns and ends
+_HEADER = struct.Struct("<8sIIQQ")  # magic, width, rows a block, rows, where the ends begin; then CRC-32 of header, columns and ends
 _HEADER_BYTES = 64
 _BLOCK_BYTES = 64 * 1024  # a single row costs decoding one block, about 30 us
 _WRITE_BYTES = 4 * 1024 * 1024
@@ -84,9 +84,9 @@ def write_run(path: Path, width: int, columns: Columns, blocks: Iterable[Rows]) 
         at += len(waiting)
         table = np.array(ends, np.uint64).tobytes() + np.array(checksums, np.uint32).tobytes()
         write_all(descriptor, table, at)
-        checksum = zlib.crc32(table, zlib.crc32(content))
-        header = _HEADER.pack(_MAGIC, width, block_rows(width), len(columns.high), at, checksum)
-        write_all(descriptor, header.ljust(_HEADER_BYTES, b"\0"), 0)
+        header = _HEADER.pack(_MAGIC, width, block_rows(width), len(columns.high), at)
+        checksum = zlib.crc32(table, zlib.crc32(content, zlib.crc32(header)))
+        write_all(descriptor, (header + checksum.to_bytes(4, "little")).ljust(_HEADER_BYTES, b"\0"), 0)
     finally:
         os.close(descriptor)
 
@@ -107,11 +107,11 @@ class Run:
             self._bytes = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) if size >= _HEADER_BYTES else b""
         if self._bytes[:8] != _MAGIC:
             raise OnlineStoreError(f"{self.path} is damaged: it does not begin as a run of rows; restore it, or the folder, from a backup")
-        _, self.width, self._block_rows, self.count, ends, checksum = _HEADER.unpack_from(self._bytes)
-        blocks = -(-self.count // self._block_rows)
+        _, self.width, self._block_rows, self.count, ends = _HEADER.unpack_from(self._bytes)
+        blocks = -(-self.count // max(1, self._block_rows))
         if size < ends + 12 * blocks:
             raise OnlineStoreError(f"{self.path} is damaged: it has {size} bytes of {ends + 12 * blocks}; restore it from a backup")
-        if verify and zlib.crc32(self._view(ends, 12 * blocks), zlib.crc32(self._view(_HEADER_BYTES, 24 * self.count))) != checksum:
+        if verify and self._checksum(ends, 12 * blocks) != self._view(_HEADER.size, 4):
             raise OnlineStoreError(f"{self.path} is damaged: its columns fail their checksum; restore it from a backup")
         self.high = np.frombuffer(self._bytes, np.uint64, self.count, _HEADER_BYTES)
         self.low = np.frombuffer(self._bytes, np.uint64, self.count, _HEADER_BYTES + 8 * self.count)
@@ -122,6 +122,12 @@ class Run:
 
     def _view(self, start: int, size: int) -> memoryview:
         return memoryview(self._bytes)[start : start + size]
+
+    def _checksum(self, ends: int, ends_bytes: int) -> bytes:
+        checksum = 0
+        for part in (self._view(0, _HEADER.size), self._view(_HEADER_BYTES, 24 * self.count), self._view(ends, ends_bytes)):
+            checksum = zlib.crc32(part, checksum)
+        return checksum.to_bytes(4, "little")
 
     def find(self, high: int, low: int) -> int:
         """The position of a digest, -1 where it is not."""

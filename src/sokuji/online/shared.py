@@ -12,6 +12,7 @@ import fcntl
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,9 @@ from sokuji.online.checkpoint import Checkpoint, Checkpoints, merge_runs, save_r
 from sokuji.online.erasure import erase_from_disk, without
 from sokuji.online.hashing import Digests, Hasher
 from sokuji.online.manifest import Disk
-from sokuji.online.resident import CHANGED, CLEAN, SAVING, ResidentRows
+from sokuji.online.resident import CHANGED, CLEAN, ResidentRows
 from sokuji.online.restore import restore
-from sokuji.online.run import Run
+from sokuji.online.run import Run, in_blocks
 from sokuji.online.table import Layout, TableFile
 
 _LEAVE_SHARE = 16
@@ -139,7 +140,9 @@ class SharedStore(OnlineStore):
             spilled = self._spilled
             if len(spilled) == _SPILLED_MAX:
                 spilled = [merge_runs(self._disk, spilled, self._expired_before_us)]
-            self._replace_spilled([save_run(self._disk, self._resident.batch(slots)), *spilled])
+            batch = self._resident.batch(slots)
+            run = save_run(self._disk, batch.digests, batch.seen_us, partial(in_blocks, batch.rows))
+            self._replace_spilled([run, *spilled])
         except OSError as error:
             raise OnlineStoreError(f"no room in memory, and none in {self._disk.folder}: {error}") from error
 
@@ -151,13 +154,11 @@ class SharedStore(OnlineStore):
                 run.path.unlink()
 
     def checkpoint(self, offsets: Mapping[str, int], blobs: Mapping[str, bytes] | None = None, *, wait: bool = False) -> None:
-        """As `OnlineStore.checkpoint`. Copying takes about 0.3 us for a row of 1.5 KiB."""
+        """As `OnlineStore.checkpoint`. Rows are copied when they are written, or before they are changed until then."""
         self._collect(wait=True)
-        changed = self._resident.in_state(CHANGED)
-        batch = self._resident.batch(changed)
-        self._resident.mark(changed, SAVING)
+        changed = self._resident.snapshot()
         self._checkpoints.begin(
-            Checkpoint(batch, tuple(self._spilled), dict(offsets), dict(blobs or {}), self._clock_us, self._expired_before_us)
+            Checkpoint(changed, tuple(self._spilled), dict(offsets), dict(blobs or {}), self._clock_us, self._expired_before_us)
         )
         if wait:
             self._collect(wait=True)
@@ -167,10 +168,10 @@ class SharedStore(OnlineStore):
         try:
             finished = self._checkpoints.finished(wait=wait)
         except OnlineStoreError:
-            self._resident.mark(self._resident.in_state(SAVING), CHANGED)
+            self._resident.settle(CHANGED)
             raise
         if finished:
-            self._resident.mark(self._resident.in_state(SAVING), CLEAN)
+            self._resident.settle(CLEAN)
             named = set(self._disk.manifest.runs)
             self._spilled = [run for run in self._spilled if run.id not in named]
             self._checkpoints.compact_if_due()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from sokuji.sql.functions import parts
@@ -42,6 +43,49 @@ def _concat(call: Call) -> str:
     return let(call.arguments, body) if len(call.arguments) > 1 else call.arguments[0]
 
 
+_ELEMENTS_MAX = 1_048_575  # BigQuery's limit; the reference implementation stops at 16,000
+_SURE = 1 << 60  # up to here no step can leave INT64
+
+
+def _series(start: str, end: str, step: str, item: str = "x") -> str:
+    """The numbers from `start` to `end` as a list, each made into `item`; the arguments are repeated."""
+    numbers = f"generate_series({start}, {end}, {step})"
+    return (
+        f"CASE WHEN {step} = 0 THEN error('Sequence step cannot be 0.') WHEN ({end} - {start}) // {step} >= {_ELEMENTS_MAX} "
+        f"THEN error('Cannot generate arrays with more than {_ELEMENTS_MAX} elements.') "
+        f"ELSE {numbers if item == 'x' else f'list_transform({numbers}, lambda x: {item})'} END"
+    )
+
+
+def _int_array(call: Call) -> str:
+    def body(*bounds: str) -> str:
+        start, end, step = (*bounds, "1")[:3]
+        sure = " AND ".join(f"abs({bound} // 2) < {_SURE // 2}" for bound in (start, end, step))
+        exact = evaluate(dataclasses.replace(call, arguments=bounds, constants=()))
+        nulls = " OR ".join(f"{bound} IS NULL" for bound in bounds)
+        return f"CASE WHEN {nulls} THEN NULL WHEN {sure} THEN {_series(start, end, step)} ELSE {exact} END"
+
+    return evaluate(call) if call.safe else let(call.arguments, body)
+
+
+def _timestamp_array(call: Call) -> str:
+    part = parts.constant(call, 3)
+    if part not in parts.MICROSECONDS or call.safe:
+        return evaluate(call, "GENERATE_TIMESTAMP_ARRAY({0}, {1}, INTERVAL {2} {3})")
+    unit = parts.MICROSECONDS[part]
+
+    def body(start: str, end: str, count: str) -> str:
+        exact = evaluate(
+            dataclasses.replace(call, arguments=(start, end, count, call.arguments[3]), constants=(None, None, None, call.constants[3])),
+            "GENERATE_TIMESTAMP_ARRAY({0}, {1}, INTERVAL {2} {3})",
+        )
+        series = _series(f"epoch_us({start})", f"epoch_us({end})", f"({count} * {unit})", "make_timestamptz(x)")
+        nulls = " OR ".join(f"{value} IS NULL" for value in (start, end, count))
+        return f"CASE WHEN {nulls} THEN NULL WHEN abs({count} // 2) < {_SURE // 2 // unit} THEN {series} ELSE {exact} END"
+
+    return let(call.arguments[:3], body)
+
+
 def _date_array(call: Call) -> str:
     step = ", INTERVAL {2} {3}" if len(call.arguments) > 2 else ""
     return evaluate(call, f"GENERATE_DATE_ARRAY({{0}}, {{1}}{step})")
@@ -72,8 +116,9 @@ TABLE: list[Function] = [
     *native("FN_ARRAY_REVERSE", "list_reverse({0})"),
     *emitted("FN_ARRAY_TO_STRING", _to_string),
     *reference("FN_ARRAY_TO_BYTES FN_ARRAY_IS_DISTINCT"),
-    *reference("FN_GENERATE_ARRAY_INT64 FN_GENERATE_ARRAY_NUMERIC FN_GENERATE_ARRAY_DOUBLE"),
+    *emitted("FN_GENERATE_ARRAY_INT64", _int_array),
+    *reference("FN_GENERATE_ARRAY_NUMERIC FN_GENERATE_ARRAY_DOUBLE"),
     *emitted("FN_GENERATE_DATE_ARRAY", _date_array, Support.UDF),
-    *reference("FN_GENERATE_TIMESTAMP_ARRAY", "GENERATE_TIMESTAMP_ARRAY({0}, {1}, INTERVAL {2} {3})"),
+    *emitted("FN_GENERATE_TIMESTAMP_ARRAY", _timestamp_array),
     *unsupported("FN_FLATTEN", "arrays of arrays do not exist in BigQuery"),
 ]

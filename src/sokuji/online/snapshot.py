@@ -1,0 +1,90 @@
+"""Rows as they were at one moment, read while the writer goes on: copy on write.
+
+Whoever saves the snapshot copies a row and then looks whether its version is still that of the moment. Before the writer changes a row
+that is not saved yet, it puts the old one aside; so a row whose version differs is found there.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from sokuji.online import table
+from sokuji.online.base import Rows
+from sokuji.online.hashing import Digests
+from sokuji.online.index import SlotNumbers, Slots
+from sokuji.online.jit import acquire_fence, kernel, load_acquire
+from sokuji.online.run import Numbers, block_rows
+
+_HEADER_WORDS = table.SLOT_HEADER_WORDS
+
+
+class Snapshot:
+    """The rows in some slots at the moment it is made. `put_aside` is for the writer, `blocks` for one other thread."""
+
+    def __init__(self, slots: Slots, numbers: SlotNumbers, seen_us: npt.NDArray[np.int64]) -> None:
+        self.digests: Digests = np.ascontiguousarray(slots[numbers, 1:_HEADER_WORDS])
+        self.seen_us = seen_us
+        self._slots, self._numbers = slots, numbers
+        self._versions = slots[numbers, 0]
+        self._saved = np.zeros(len(slots), np.bool_)
+        self._aside: list[npt.NDArray[np.uint64]] = []
+        self._aside_starts: list[int] = []
+        self._aside_count = 0
+        self._place = np.empty(len(slots), np.int64)  # among those put aside
+
+    def put_aside(self, numbers: SlotNumbers) -> None:
+        """Keep the rows of these slots, each unchanged since the moment, before they are changed."""
+        numbers = numbers[~self._saved[numbers]]
+        if len(numbers):
+            rows = np.empty((len(numbers), self._slots.shape[1] - _HEADER_WORDS), np.uint64)
+            copy_rows(self._slots, numbers, rows)
+            self._place[numbers] = np.arange(self._aside_count, self._aside_count + len(numbers))
+            self._aside.append(rows)
+            self._aside_starts.append(self._aside_count)
+            self._aside_count += len(numbers)
+
+    def blocks(self, order: Numbers) -> Iterator[Rows]:
+        """The rows in an order, in the pieces that a run is written of."""
+        words = self._slots.shape[1] - _HEADER_WORDS
+        step = block_rows(8 * words)
+        for start in range(0, len(order), step):
+            chosen = order[start : start + step]
+            numbers = self._numbers[chosen]
+            rows, unchanged = np.empty((len(chosen), words), np.uint64), np.empty(len(chosen), np.bool_)
+            _copy_unchanged(self._slots, numbers, self._versions[chosen], rows, unchanged)
+            for at in np.flatnonzero(~unchanged).tolist():
+                rows[at] = self._old(int(self._place[numbers[at]]))
+            self._saved[numbers] = True
+            yield rows.view(np.uint8)
+
+    def _old(self, place: int) -> npt.NDArray[np.uint64]:
+        piece = bisect.bisect_right(self._aside_starts, place) - 1
+        row: npt.NDArray[np.uint64] = self._aside[piece][place - self._aside_starts[piece]]
+        return row
+
+
+@kernel
+def copy_rows(slots: Slots, numbers: SlotNumbers, rows: npt.NDArray[np.uint64]) -> None:
+    """Copy the row of each slot to its place in `rows`; the place of a slot -1 is left alone."""
+    for number in range(len(numbers)):
+        slot = numbers[number]
+        if slot >= 0:
+            for word in range(rows.shape[1]):
+                rows[number, word] = slots[slot, _HEADER_WORDS + word]
+
+
+@kernel
+def _copy_unchanged(
+    slots: Slots, numbers: SlotNumbers, versions: npt.NDArray[np.uint64], rows: npt.NDArray[np.uint64], unchanged: npt.NDArray[np.bool_]
+) -> None:
+    current = slots[:, 0]
+    for number in range(len(numbers)):
+        slot = numbers[number]
+        for word in range(rows.shape[1]):
+            rows[number, word] = slots[slot, _HEADER_WORDS + word]
+        acquire_fence()
+        unchanged[number] = load_acquire(current, slot) == versions[number]
