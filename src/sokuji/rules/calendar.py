@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ALL_DAYS = frozenset(range(7))
+_ZONE_LENGTH_MAX = 64  # the longest name there is has 32
 
 
-@cache
+@lru_cache(4096)  # events may name any number of zones
 def zone_named(name: str) -> ZoneInfo | None:
     """The IANA time zone, or None where there is none of that name."""
+    if len(name) > _ZONE_LENGTH_MAX:
+        return None
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # not found; not a name at all, such as "../x"; a folder, such as "Asia"
