@@ -145,6 +145,34 @@ def sql(statement: str | None, file: Path | None, format_: str, project: Path) -
             run_text(platform.engine, text, format_)
 
 
+@main.group()
+def features() -> None:
+    """The features that the project declares."""
+
+
+@features.command()
+@PROJECT
+def describe(project: Path) -> None:
+    """List them with windows, hops, bytes a profile and error bounds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from sokuji.features.describe import Described
+    from sokuji.features.describe import describe as described
+    from sokuji.features.layout import layout
+    from sokuji.features.load import FILE_NAME, load
+
+    shown = Table(*Described._fields)
+    views = load(project / FILE_NAME)
+    for view in views:
+        for row in described(view):
+            shown.add_row(*map(str, row))
+    console = Console()
+    console.print(shown)
+    for view in views:
+        console.print(f"{view.name}: {layout(view).width} bytes a {view.entity}")
+
+
 @main.command()
 @PROJECT
 def models(project: Path) -> None:

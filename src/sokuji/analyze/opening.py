@@ -85,6 +85,8 @@ class Opener:
         stage = Stage(pipeline, vocabulary, position(store.offsets()))
         if MARKS not in blobs:
             stage.position = self._begin(dataset, pipeline)
+            # Before the first batch: a crash after it must replay it, not take it for history.
+            stage.checkpoint(stage.position, wait=True)
         for other in folder.iterdir():
             if other.is_dir() and other != state:
                 shutil.rmtree(other)

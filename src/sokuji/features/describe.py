@@ -1,0 +1,59 @@
+"""What a view costs and how exact it is: for each feature its hop, its bytes in a row, and its error."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sokuji.features.layout import Layout, PartKey, layout, registers, slots
+from sokuji.features.spec import Aggregate, Feature, Function, ViewSpec
+from sokuji.features.windows import WindowKind, duration
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """One feature. `hop` is "" where a window is exact at both ends; parts shared with an earlier feature cost no `bytes` again."""
+
+    name: str
+    function: str
+    window: str
+    hop: str
+    bytes: int
+    error: str
+
+
+def describe(view: ViewSpec) -> tuple[Description, ...]:
+    """The features of a view in their order."""
+    made = layout(view)
+    paid: set[PartKey] = set()
+    return tuple(_describe(feature, made, paid) for feature in view.features)
+
+
+def _describe(feature: Feature, made: Layout, paid: set[PartKey]) -> Description:
+    name, expression = feature.name, feature.expression
+    found = list(expression.aggregates())
+    size = 0
+    for aggregate in found:
+        for part in made.parts[aggregate]:
+            size += 0 if part in paid else part.words * 8
+            paid.add(part)
+    if isinstance(expression, Aggregate):
+        window = expression.window
+        hop = duration(window.hop_us) if window.kind is WindowKind.SLIDING else ""
+        by = f" by {expression.by}" if expression.by else ""
+        return Description(name, f"{expression.function}{by}", window.text, hop, size, _error(expression))
+    windows = dict.fromkeys(aggregate.window.text for aggregate in found)
+    return Description(name, "computed", ", ".join(windows), "", size, "")
+
+
+def _error(aggregate: Aggregate) -> str:
+    tiles = aggregate.window.tiles
+    if aggregate.function is Function.DISTINCT:
+        count = registers(tiles)
+        return f"exact up to {tiles * count // 16}, then {1.04 / math.sqrt(count):.1%} (HyperLogLog)"
+    if aggregate.function is Function.TOP_K or aggregate.by is not None:
+        kept = slots(aggregate.n)
+        if aggregate.by is not None and aggregate.function is not Function.COUNT:
+            return f"exact up to {kept} categories, then the one with the fewest events starts over"
+        return f"exact up to {kept} categories, then at most events/{kept} too many (space-saving)"
+    return ""
