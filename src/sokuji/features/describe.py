@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from sokuji.features.layout import Layout, PartKey, layout, registers, slots
 from sokuji.features.spec import Aggregate, Feature, Function, ViewSpec
 from sokuji.features.windows import WindowKind, duration
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
+class Described(NamedTuple):
     """One feature. `hop` is "" where a window is exact at both ends; parts shared with an earlier feature cost no `bytes` again."""
 
     name: str
@@ -22,14 +21,14 @@ class Description:
     error: str
 
 
-def describe(view: ViewSpec) -> tuple[Description, ...]:
+def describe(view: ViewSpec) -> tuple[Described, ...]:
     """The features of a view in their order."""
     made = layout(view)
     paid: set[PartKey] = set()
     return tuple(_describe(feature, made, paid) for feature in view.features)
 
 
-def _describe(feature: Feature, made: Layout, paid: set[PartKey]) -> Description:
+def _describe(feature: Feature, made: Layout, paid: set[PartKey]) -> Described:
     name, expression = feature.name, feature.expression
     found = list(expression.aggregates())
     size = 0
@@ -41,9 +40,9 @@ def _describe(feature: Feature, made: Layout, paid: set[PartKey]) -> Description
         window = expression.window
         hop = duration(window.hop_us) if window.kind is WindowKind.SLIDING else ""
         by = f" by {expression.by}" if expression.by else ""
-        return Description(name, f"{expression.function}{by}", window.text, hop, size, _error(expression))
+        return Described(name, f"{expression.function}{by}", window.text, hop, size, _error(expression))
     windows = dict.fromkeys(aggregate.window.text for aggregate in found)
-    return Description(name, "computed", ", ".join(windows), "", size, "")
+    return Described(name, "computed", ", ".join(windows), "", size, "")
 
 
 def _error(aggregate: Aggregate) -> str:

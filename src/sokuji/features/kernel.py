@@ -80,7 +80,7 @@ class Kernel:
         """
         out = np.empty((len(times_us) if want_values else 0, self.columns_count))
         if len(times_us):
-            state, stride = self._state(segment)
+            state, stride = self.state(segment)
             rows, times = np.ascontiguousarray(profile_of_event, np.int32), np.ascontiguousarray(times_us, np.int64)
             self._check_events(segment, rows, times, columns)
             update_all(self.layout.program, state, stride, rows, times, columns.filters, columns.values, out)
@@ -90,7 +90,7 @@ class Kernel:
         """The features of each row for a reader at `at_us`, or at the row's own clock if that is later."""
         out = np.empty((len(segment), self.columns_count))
         if len(segment):
-            state, stride = self._state(segment)
+            state, stride = self.state(segment)
             evaluate_all(self.layout.program, state, stride, np.broadcast_to(np.int64(at_us), len(segment)).copy(), out)
         return self.decode(out)
 
@@ -103,8 +103,8 @@ class Kernel:
         if len(into) != len(other):
             raise FeatureError(f"view {self.view.name}: merging takes as many rows of each; got {len(into)} and {len(other)}")
         if len(into):
-            (state, stride), (others, other_stride) = self._state(into), self._state(other)
-            made, _ = self._state(np.zeros((1, self.width), np.uint8))
+            (state, stride), (others, other_stride) = self.state(into), self.state(other)
+            made, _ = self.state(np.zeros((1, self.width), np.uint8))
             merge_all(self.layout.program, state, stride, others, other_stride, made, len(into))
 
     def decode(self, numbers: Floats) -> pa.RecordBatch:
@@ -115,7 +115,7 @@ class Kernel:
     def _settings(self) -> Any:
         return self.layout.program.settings[0]
 
-    def _state(self, segment: Segment) -> tuple[State, int]:
+    def state(self, segment: Segment) -> tuple[State, int]:
         """The memory from the first row to the last as one array of each kind, and the words from row to row."""
         stride = segment.strides[0] if len(segment) > 1 else self.width
         start = segment.__array_interface__["data"][0]

@@ -64,31 +64,66 @@ def evaluate_all(program: Program, state: State, stride: int, at: Ints, out: Flo
 
 
 @compiled
+def group(codes: npt.NDArray[np.int32], visible: Ints, times: Ints, groups: int) -> tuple[Ints, Ints]:
+    """The order that puts events of each code together, by `visible` and then by time, and where each code's begin in it."""
+    starts = np.zeros(groups + 1, np.int64)
+    for code in codes:
+        starts[code + 1] += 1
+    for code in range(groups):
+        starts[code + 1] += starts[code]
+    order, ends = np.empty(codes.size, np.int64), starts[:-1].copy()
+    for event in range(codes.size):
+        order[ends[codes[event]]] = event
+        ends[codes[event]] += 1
+    for code in range(groups):
+        own = order[starts[code] : starts[code + 1]]
+        for i in range(1, own.size):
+            if before(own[i], own[i - 1], visible, times):
+                by_time = own[np.argsort(times[own], kind="mergesort")]
+                own[:] = by_time[np.argsort(visible[by_time], kind="mergesort")]
+                break
+    return order, starts
+
+
+@compiled
+def before(event: int, other: int, visible: Ints, times: Ints) -> bool:
+    """Whether an event comes before another one."""
+    return bool(visible[event] < visible[other] or (visible[event] == visible[other] and times[event] < times[other]))
+
+
+@compiled
 def sweep(
     program: Program,
     state: State,
+    events: Ints,
     event_starts: Ints,
     visible: Ints,
     times: Ints,
     filters: npt.NDArray[np.uint8],
     columns: Floats,
+    labels: Ints,
     label_starts: Ints,
+    label_visible: Ints,
     label_times: Ints,
+    first: int,
+    last: int,
     out: Floats,
 ) -> None:
-    """The features at each label: entity by entity, events and labels in the order of time, in one row of `state` used again and again.
+    """The features at each label of the groups from `first` to before `last`, in one row of `state` used again and again.
 
-    Events of entity i are those from `event_starts[i]` to `event_starts[i + 1]`, by `visible`, the first time at which a label sees
-    them; its labels likewise.
+    `events` has the events, those of group g from `event_starts[g]` to `event_starts[g + 1]`, in the order in which they become
+    `visible`; `labels` likewise. A label sees the events that are visible by its `label_visible`, as a reader at its `label_times`.
     """
     places = np.zeros(program.windows.size, np.int64)
     spans, ranking = _spans(program), _ranking(program)
-    for entity in range(label_starts.size - 1):
+    for g in range(first, last):
+        if label_starts[g] == label_starts[g + 1]:
+            continue
         state.words[:] = 0
-        event, end = event_starts[entity], event_starts[entity + 1]
-        for label in range(label_starts[entity], label_starts[entity + 1]):
-            while event < end and visible[event] <= label_times[label]:
-                update(program, state, 0, times[event], event, filters, columns, places)
-                event += 1
-            at = look(program, state, 0, label_times[label], spans)
-            evaluate(program, state, 0, at, spans, ranking, out[label])
+        at, end = event_starts[g], event_starts[g + 1]
+        for label in labels[label_starts[g] : label_starts[g + 1]]:
+            while at < end and visible[events[at]] <= label_visible[label]:
+                update(program, state, 0, times[events[at]], events[at], filters, columns, places)
+                at += 1
+            time = look(program, state, 0, label_times[label], spans)
+            evaluate(program, state, 0, time, spans, ranking, out[label])

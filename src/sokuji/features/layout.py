@@ -205,10 +205,9 @@ def _parts(aggregate: Aggregate) -> tuple[PartKey, ...]:
     if function is Function.SESSION_COUNT:
         filter_ = p.SESSION_OPENED
     if aggregate.by is not None:
-        slots = max(_SLOTS_MIN, 2 * aggregate.n)
-        return (PartKey(p.PART_SLOTS, filter_, value, Column(aggregate.by), window, slots, _OTHERS.get(function, -1)),)
+        return (PartKey(p.PART_SLOTS, filter_, value, Column(aggregate.by), window, slots(aggregate.n), _OTHERS.get(function, -1)),)
     if function is Function.TOP_K:
-        return (PartKey(p.PART_SLOTS, filter_, None, value, window, max(_SLOTS_MIN, 2 * aggregate.n)),)
+        return (PartKey(p.PART_SLOTS, filter_, None, value, window, slots(aggregate.n)),)
     if function in _LASTS:
         # The last of all time, if it lies in the window, is the last of the window. The session before has an end as well.
         ring = window if window.kind is WindowKind.SESSION else ALL
@@ -223,6 +222,11 @@ def _parts(aggregate: Aggregate) -> tuple[PartKey, ...]:
 def registers(tiles: int) -> int:
     """HyperLogLog registers for each tile: a power of two. Together they take 256 bytes, or 32 a tile where that is more."""
     return max(64, 1 << (512 // tiles).bit_length() - 1)
+
+
+def slots(n: int) -> int:
+    """Categories that are kept so that the `n` with the most events are known."""
+    return max(_SLOTS_MIN, 2 * n)
 
 
 @functools.cache

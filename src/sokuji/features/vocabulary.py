@@ -87,6 +87,14 @@ class Vocabulary(Strings):
         if not len(self):
             self._append([OTHER])
 
+    @classmethod
+    def beside(cls, path: Path, *, limit: int = LIMIT) -> Vocabulary:
+        """The strings of a file that another process writes; what is added here stays here."""
+        made = cls(limit=limit)
+        known = Strings(path)
+        made._append(known.decode(np.arange(2.0, len(known) + 1.0)).to_pylist())
+        return made
+
     def _add(self, texts: list[str]) -> None:
         self._ids.update(zip(texts, range(len(self) + 1, len(self) + len(texts) + 1), strict=True))
         super()._add(texts)
