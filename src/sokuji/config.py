@@ -41,6 +41,7 @@ class TrackSettings(Settings, frozen=True):
     max_event_bytes: Count = 32 * 1024  # Segment's policy for one event
     max_depth: Count = 64  # nesting of one event's JSON
     queue_events: Count = 200_000  # accepted and not yet durable; beyond it requests get 429
+    decisions_seconds: Seconds = 0.5  # how long a request with `decisions=wait` waits for them
     skew_threshold_seconds: Seconds = 60.0  # smaller clock offsets are left alone
 
 

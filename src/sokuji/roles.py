@@ -10,10 +10,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sokuji.backends import Backends
 from sokuji.config import Config, load
@@ -23,7 +24,7 @@ from sokuji.service import logs
 from sokuji.service.health import HealthServer
 from sokuji.service.stop import SUPERVISED, end_with_supervisor, until_stopped
 from sokuji.service.supervisor import Role, Supervisor
-from sokuji.track.app import Track
+from sokuji.track.app import Decided, Track
 from sokuji.track.request import Source
 from sokuji.track.server import serve
 
@@ -44,9 +45,24 @@ def run_track(folder: Path) -> None:
     sources = {source.write_key: Source(name, source.dataset) for name, source in config.sources.items()}
     if not sources:
         raise SokujiError(f"{folder}/sokuji.toml has no [sources.NAME]: without a write key nobody can send events")
-    app = Track(sources, backends.events_log, backends.bad_events_log, config.track)
+    decided = _decided(backends) if (folder / ACTIONS).exists() else None
+    app = Track(sources, backends.events_log, backends.bad_events_log, config.track, decided=decided)
     serve(app, config.track, lambda port: _LOG.info("listening", extra={"host": config.track.host, "port": port}))
     backends.close()
+
+
+def _decided(backends: Backends) -> Decided:
+    """Waits for what the worker decides on messages that have just become durable."""
+    from sokuji.act.waiter import Waiter
+
+    log, seconds = backends.events_log, backends.config.track.decisions_seconds
+    waiter = Waiter(backends.decisions_log, backends.progress.read)
+
+    async def decided(dataset: str, messages: Sequence[str]) -> list[dict[str, Any]]:
+        ends = {partition: log.end(partition) for partition in range(log.partitions)}
+        return [decision.message() for decision in await waiter.wait(dataset, messages, ends, seconds)]
+
+    return decided
 
 
 def run_sink(folder: Path) -> None:

@@ -82,3 +82,15 @@ def test_three_items_viewed_bring_the_popup_and_all_of_it_is_in_the_lake(shop: P
                 break
             time.sleep(0.2)
     assert rows == [(visitor, "browsing", "cup")]
+
+
+def test_a_request_that_waits_gets_the_decision_in_its_answer(shop: Path) -> None:
+    port = load(shop).track.port
+    events = [
+        {"type": "track", "event": "view", "anonymousId": "waits", "messageId": f"w{item}", "properties": {"item": item}} for item in "abc"
+    ]
+    answer = _post(port, "/v1/batch?decisions=wait", {"batch": events})
+    [decision] = answer["decisions"]
+    assert (answer["success"], decision["rule"], decision["action"]["title"]) == (True, "browsing", "Still looking?")
+    calm = _post(port, "/v1/track?decisions=wait", {"event": "view", "anonymousId": "calm", "properties": {"item": "a"}})
+    assert calm == {"success": True, "results": {}, "decisions": []}

@@ -150,5 +150,5 @@ def serving(app: Track, settings: TrackSettings) -> Iterator[int]:
 @contextmanager
 def collecting(folder: Path, settings: TrackSettings = ANY_PORT, clock: Clock = now_us) -> Iterator[Collector]:
     """A collector with its logs in `folder`."""
-    with logs(folder) as (events, bad_events), serving(Track(SOURCES, events, bad_events, settings, clock), settings) as port:
+    with logs(folder) as (events, bad_events), serving(Track(SOURCES, events, bad_events, settings, clock=clock), settings) as port:
         yield Collector(port, events, bad_events)

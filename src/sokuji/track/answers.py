@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -29,13 +30,18 @@ GIF: Answer = (
 _RETRY_AFTER_SECONDS = 1
 
 
-def accepted(refused: Sequence[Refused]) -> Answer:
-    """200 for a batch of which some events were refused: `results` says which, by message id, else by `#` and the place in it."""
+def accepted(refused: Sequence[Refused], decisions: Sequence[Mapping[str, Any]] | None = None) -> Answer:
+    """200 for a request that wants more than that said.
+
+    `results` says which events of a batch were refused, by message id, else by `#` and the place in it; `decisions`, if the request
+    waited for them, what was decided on its events.
+    """
     results = {
         item.message_id or f"#{item.place}": {"result": "drop", "details": f"{item.refusal.code}: {item.refusal.reason}"}
         for item in refused
     }
-    return (200, JSON, msgspec.json.encode({"success": True, "results": results}))
+    further = {} if decisions is None else {"decisions": decisions}
+    return (200, JSON, msgspec.json.encode({"success": True, "results": results, **further}))
 
 
 def error(problem: InvalidRequestError) -> Answer:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 from urllib.parse import unquote
 
 from granian.rsgi import HTTPProtocol, Scope  # type: ignore[attr-defined]
@@ -31,13 +32,27 @@ from sokuji.track.routes import PARSERS, PIXELS, SETTINGS, Parser
 logger = logging.getLogger(__name__)
 
 
+Decided = Callable[[str, Sequence[str]], Awaitable[list[dict[str, Any]]]]
+"""What was decided on durable messages of a dataset, after a bounded wait, as the page is told of it."""
+
+_WAIT = "decisions=wait"
+
+
 class Track:
     """Answers the requests of one worker."""
 
     def __init__(
-        self, sources: Mapping[str, Source], events_log: Log, bad_events_log: Log, settings: TrackSettings, clock: Clock = now_us
+        self,
+        sources: Mapping[str, Source],
+        events_log: Log,
+        bad_events_log: Log,
+        settings: TrackSettings,
+        *,
+        clock: Clock = now_us,
+        decided: Decided | None = None,
     ) -> None:
-        """Collect for `sources` (by write key) into the two logs."""
+        """Collect for `sources` (by write key) into the two logs; `decided` answers requests with `decisions=wait`."""
+        self._decided = decided
         limits = Limits(settings.max_event_bytes, settings.max_depth)
         self._keys, self._clock = Keys(sources), clock
         self._bodies = BodyReader(settings.max_request_bytes)
@@ -95,11 +110,12 @@ class Track:
         if problem is not None:
             return answers.error(problem)
         self._metrics.acknowledged(len(body), time.perf_counter() - started)
-        if not request.refused:
-            return answers.ACCEPTED
-        if request.batch:
-            return answers.accepted(request.refused)
-        return answers.error(InvalidRequestError(400, *request.refused[0].refusal))
+        if request.refused and not request.batch:
+            return answers.error(InvalidRequestError(400, *request.refused[0].refusal))
+        if self._decided is not None and _WAIT in scope.query_string:
+            messages = [str(event.message_id) for event in request.events]
+            return answers.accepted(request.refused, await self._decided(request.source.dataset, messages))
+        return answers.accepted(request.refused) if request.refused else answers.ACCEPTED
 
     def _check_capacity(self) -> None:
         if self._draining:
