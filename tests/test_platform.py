@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import sokuji
@@ -83,3 +85,22 @@ def test_an_error_shows_its_place(platform: Platform) -> None:
     with pytest.raises(SqlError) as caught:
         platform.sql("SELECT 1 +\n  nothing")
     assert caught.value.pretty().splitlines()[-2:] == ["  nothing", "  ^"]
+
+
+def test_a_training_set_has_the_features_as_they_were_at_each_label(platform: Platform, tmp_path: Path) -> None:
+    declared = 'from sokuji.features import events, view\nview("shopper", entity="visitor", spend=events("buy").sum("revenue"))\n'
+    (tmp_path / "features.py").write_text(declared)
+    times = [datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2, 3)]
+    for time in times:
+        platform.track({**_buy("v1", 10), "timestamp": time.isoformat(), "context": {}})
+    now = datetime.now(UTC) + timedelta(minutes=1)
+    labels = pa.table(
+        {"entity_id": ["v1", "v1", "v2"], "time": pa.array([now, times[2], now], pa.timestamp("us", "UTC")), "bought": [1, 0, 0]}
+    )
+    made = platform.features.training(labels)
+    # At the second label's time none of the events had been received yet.
+    assert made.select(["entity_id", "bought", "spend"]).to_pylist() == [
+        {"entity_id": "v1", "bought": 1, "spend": 30.0},
+        {"entity_id": "v1", "bought": 0, "spend": 0.0},
+        {"entity_id": "v2", "bought": 0, "spend": 0.0},
+    ]

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -26,6 +26,9 @@ from sokuji.track.committer import Committer
 from sokuji.track.parse import parse_event
 from sokuji.track.request import Source
 
+if TYPE_CHECKING:
+    from sokuji.features.offline import OfflineFeatures
+
 
 class Platform:
     """The embedded platform: SQL, models and events of one project, in this process. Thread-safe.
@@ -33,21 +36,28 @@ class Platform:
     Processes of `sokuji up` on the same project may run beside it; without them events are kept in the log and read from there.
     """
 
-    def __init__(self, config: Config) -> None:
-        self._backends = Backends(config)
+    def __init__(self, config: Config, folder: Path = Path()) -> None:
+        self._backends, self._folder = Backends(config), folder
         self._tracking = threading.Lock()
 
     @classmethod
     def open(cls, folder: Path) -> Self:
         """On the project in `folder`; see `sokuji.open`."""
         if (folder / FILE_NAME).exists():
-            return cls(load(folder))
-        return cls(msgspec.structs.replace(Config(), data=(folder / Config().data).resolve()))
+            return cls(load(folder), folder)
+        return cls(msgspec.structs.replace(Config(), data=(folder / Config().data).resolve()), folder)
 
     @property
     def models(self) -> ModelStore:
         """Trained models, by version and alias."""
         return self._backends.models
+
+    @property
+    def features(self) -> OfflineFeatures:
+        """What the project's `features.py` declares, over the lake. Needs the extra `realtime`."""
+        from sokuji.features.offline import OfflineFeatures
+
+        return OfflineFeatures(self._folder, self.sql)
 
     @functools.cached_property
     def engine(self) -> Engine:
