@@ -6,7 +6,7 @@ import datetime as dt
 import functools
 import hashlib
 import zoneinfo
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from sokuji.features.spec import LISTS, Aggregate, Function, ViewSpec
 from sokuji.features.windows import ALL, SESSION, Window, WindowKind
 
 _DAYS = 150 * 366  # from 1970: as far as anyone's clock goes
-_SLOTS_MIN = 8
+_SLOTS_MIN = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class _Builder:
 
     def build(self) -> Layout:
         aggregates = list(dict.fromkeys(each for feature in self.view.features for each in feature.expression.aggregates()))
-        needs = {aggregate: _parts(aggregate) for aggregate in aggregates}
+        needs = _shared({aggregate: _parts(aggregate) for aggregate in aggregates})
         self.keys = sorted(dict.fromkeys(key for keys in needs.values() for key in keys), key=lambda key: key.order)
         self.windows = list(dict.fromkeys(key.window for key in self.keys))
         self.ranges = list(dict.fromkeys(aggregate.window for aggregate in aggregates))
@@ -217,6 +217,18 @@ def _parts(aggregate: Aggregate) -> tuple[PartKey, ...]:
         of_session = int(window.kind is WindowKind.SESSION)
         return (PartKey(p.PART_DISTINCT, filter_, hashed, None, window, registers(window.tiles), of_session),)
     return tuple(PartKey(code, filter_, value, None, window) for code in _SIMPLE.get(function, ()))
+
+
+def _shared(needs: dict[Aggregate, tuple[PartKey, ...]]) -> dict[Aggregate, tuple[PartKey, ...]]:
+    """The same, with one list of the last `n` for all that look at the last few of the same values."""
+    longest: dict[PartKey, int] = {}
+    for key in (key for keys in needs.values() for key in keys if key.code == p.PART_LIST):
+        alike = replace(key, n=0)
+        longest[alike] = max(longest.get(alike, 0), key.n)
+    return {
+        aggregate: tuple(replace(key, n=longest[replace(key, n=0)]) if key.code == p.PART_LIST else key for key in keys)
+        for aggregate, keys in needs.items()
+    }
 
 
 def registers(tiles: int) -> int:

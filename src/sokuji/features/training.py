@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.bots import PATTERN
+from sokuji.bots import is_bot
 from sokuji.errors import FeatureError
 from sokuji.features.kernel import Kernel
 from sokuji.features.kernel_columns import EventColumns
@@ -25,7 +25,7 @@ from sokuji.sql.result import Result
 ENTITY, TIME = "entity_id", "time"
 """The columns that labels have."""
 
-_EVENT = ("_entity", "_time", "_received", "_bot")
+_EVENT = ("entity", "time", "received", "context")
 
 
 def training(view: ViewSpec, labels: pa.Table, sql: Callable[[str], Result], *, vocabulary: Vocabulary, dataset: str = "main") -> pa.Table:
@@ -61,8 +61,7 @@ def _query(view: ViewSpec, dataset: str) -> str:
     key = f"keys.{view.entity}_id"
     # In brackets, each on lines of its own: an expression may end in a comment.
     items = "".join(f",\n(\n{text}\n)" for text in view.expressions)
-    bot = f"COALESCE(REGEXP_CONTAINS(TO_JSON_STRING(context), r'''{PATTERN}'''), FALSE)"
-    return f"SELECT {key}, _date, received_at, {bot}{items}\nFROM `{dataset}`.events WHERE {key} IS NOT NULL"
+    return f"SELECT {key}, _date, received_at, context{items}\nFROM `{dataset}`.events WHERE {key} IS NOT NULL"
 
 
 def _check(view: ViewSpec, labels: pa.Table) -> None:
@@ -84,8 +83,8 @@ def _collect(kernel: Kernel, batches: Iterable[pa.RecordBatch], entities: pa.Arr
         profiles = pc.index_in(batch.column(0), value_set=entities)
         times, received = _us(batch.column(1)), _us(batch.column(2))
         wanted = profiles.is_valid().to_numpy(zero_copy_only=False) & (times < until) & (received <= until)
-        wanted &= ~batch.column(3).to_numpy(zero_copy_only=False)
         rows = np.flatnonzero(wanted)
+        rows = rows[~is_bot(batch.column(3).take(pa.array(rows))).to_numpy(zero_copy_only=False)]
         if len(rows):
             chosen = batch.take(pa.array(rows))
             said = pa.RecordBatch.from_arrays(chosen.columns[len(_EVENT) :], names=list(kernel.view.expressions))
