@@ -239,7 +239,10 @@ def view(
     if entity not in set(Entity):
         raise FeatureError(f'view {name!r}: entity is {entity!r}; write entity="visitor" or entity="user"')
     columns: list[Feature] = []
-    for feature, meaning in {**(features or {}), **named}.items():
+    given = features or {}
+    for feature in given.keys() & named.keys():
+        raise FeatureError(f"feature {feature!r} is given twice, in features and by itself; rename one of them")
+    for feature, meaning in {**given, **named}.items():
         _check_name("feature", feature)
         if isinstance(meaning, Aggregation):
             columns += meaning.features(feature)

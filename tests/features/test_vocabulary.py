@@ -1,0 +1,70 @@
+"""Strings keep their ids: in order, across processes and crashes, within bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sokuji.errors import FeatureError
+from sokuji.features.vocabulary import LENGTH_MAX, OTHER, Strings, Vocabulary
+
+
+@given(st.lists(st.lists(st.none() | st.text(max_size=5), max_size=8), max_size=5))
+@settings(max_examples=50, deadline=None)
+def test_what_is_encoded_is_decoded(batches: list[list[str | None]]) -> None:
+    vocabulary = Vocabulary()
+    ids = [vocabulary.encode(pa.array(batch, pa.string())) for batch in batches]
+    assert [vocabulary.decode(each).to_pylist() for each in ids] == batches
+
+
+def test_ids_are_given_in_the_order_strings_come_and_stay(tmp_path: Path) -> None:
+    with Vocabulary(tmp_path / "strings") as vocabulary:
+        assert vocabulary.encode(pa.array(["b", "a", "b"])).tolist() == [2, 3, 2]
+    with Vocabulary(tmp_path / "strings") as vocabulary:
+        assert vocabulary.encode(pa.chunked_array([["c"], ["a"]])).tolist() == [4, 3]
+
+
+def test_another_process_sees_what_the_writer_adds(tmp_path: Path) -> None:
+    with Vocabulary(tmp_path / "strings") as vocabulary:
+        strings = Strings(tmp_path / "strings")
+        ids = vocabulary.encode(pa.array(["x\n", "é"]))
+        assert strings.decode(ids).to_pylist() == ["x\n", "é"]
+        with pytest.raises(FeatureError, match=r"string 9 is unknown: .*strings has 3"):
+            strings.decode(np.array([9.0]))
+
+
+@pytest.mark.parametrize("torn", [b'"half', b'"half\\', b"\0\0\0\0", b"\0\0\n"])
+def test_what_a_crash_left_unfinished_is_cut_off(tmp_path: Path, torn: bytes) -> None:
+    path = tmp_path / "strings"
+    with Vocabulary(path) as vocabulary:
+        vocabulary.encode(pa.array(["a"]))
+    with path.open("ab") as file:
+        file.write(torn)
+    with Vocabulary(path) as vocabulary:
+        assert vocabulary.encode(pa.array(["b", "a"])).tolist() == [3, 2]
+    assert Strings(path).decode(np.array([2.0, 3.0])).to_pylist() == ["a", "b"]
+
+
+def test_beyond_the_limit_strings_are_one_and_long_ones_are_cut() -> None:
+    vocabulary = Vocabulary(limit=3)
+    ids = vocabulary.encode(pa.array(["a", "b", "c", "d", "a"]))
+    assert vocabulary.decode(ids).to_pylist() == ["a", "b", OTHER, OTHER, "a"]
+    long = Vocabulary()
+    ids = long.encode(pa.array(["x" * LENGTH_MAX + "1", "x" * LENGTH_MAX + "2"]))
+    assert ids[0] == ids[1]
+    assert long.decode(ids[:1]).to_pylist() == ["x" * LENGTH_MAX]
+
+
+def test_beside_a_file_strings_have_its_ids_and_leave_it_alone(tmp_path: Path) -> None:
+    path = tmp_path / "strings"
+    with Vocabulary(path) as vocabulary:
+        vocabulary.encode(pa.array(["a", "b"]))
+    before = path.read_bytes()
+    beside = Vocabulary.beside(path)
+    assert beside.encode(pa.array(["c", "b"])).tolist() == [4, 3]
+    assert path.read_bytes() == before
