@@ -63,7 +63,7 @@ def test_the_hop_is_a_twelfth_rounded_down_to_a_round_unit(length: str, hop: str
         (lambda: BUYS.count().over(), r"over\(\) needs a window: count\(...\).over\(\"1h\"\)"),
         (lambda: BUYS.count().over("today in Atlantis"), "there is no time zone 'Atlantis'; write a name such as"),
         (lambda: BUYS.count().over("99999d"), 'longer than 4 years; use "all"'),
-        (lambda: BUYS.last(3), r"write last\(\"url\"\) or last\(20, \"url\"\)"),
+        (lambda: BUYS.last(3), r"write last\(\"url\"\) or last\(20, \"url\"\)"),  # type: ignore[call-overload]
         (lambda: BUYS.last(0, "url"), "last is 0; it must be between 1 and 100"),
         (lambda: BUYS.sum(""), r"sum\(\) takes a GoogleSQL expression .* such as \"revenue\""),
         (lambda: BUYS.stddev("x").by("y"), "stddev cannot be kept by category; these can: count, max, mean, min, sum"),
