@@ -6,7 +6,7 @@ only afterwards. Bots are left out, as they are on the stream.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from sokuji.sql.result import Result
 ENTITY, TIME = "entity_id", "time"
 """The columns that labels have."""
 
+_CHUNK_ROWS = 1 << 19
 _EVENT = ("entity", "time", "received", "context")
 
 
@@ -79,19 +80,18 @@ def _check(view: ViewSpec, labels: pa.Table) -> None:
 def _collect(kernel: Kernel, batches: Iterable[pa.RecordBatch], entities: pa.Array, until: int) -> Events:
     """The events of the entities before `until`. Column by column, as all of it twice might not fit into memory."""
     parts: list[Events] = []
-    for batch in batches:
-        profiles = pc.index_in(batch.column(0), value_set=entities)
-        times, received = _us(batch.column(1)), _us(batch.column(2))
-        wanted = profiles.is_valid().to_numpy(zero_copy_only=False) & (times < until) & (received <= until)
-        rows = np.flatnonzero(wanted)
-        rows = rows[~is_bot(batch.column(3).take(pa.array(rows))).to_numpy(zero_copy_only=False)]
-        if len(rows):
-            chosen = batch.take(pa.array(rows))
-            said = pa.RecordBatch.from_arrays(chosen.columns[len(_EVENT) :], names=list(kernel.view.expressions))
+    for rows in _chunks(batches):
+        profiles = pc.index_in(rows.column(0), value_set=entities).combine_chunks()
+        times, received = _us(rows.column(1)), _us(rows.column(2))
+        wanted = np.flatnonzero(profiles.is_valid().to_numpy(zero_copy_only=False) & (times < until) & (received <= until))
+        wanted = wanted[~is_bot(rows.column(3).take(pa.array(wanted))).to_numpy()]
+        if len(wanted):
+            chosen = rows.take(pa.array(wanted))
+            said = pa.table(chosen.columns[len(_EVENT) :], names=list(kernel.view.expressions))
             # Seen by a label at T: event_time < T and received_at <= T.
-            visible = np.maximum(times[rows] + 1, received[rows])
-            codes = profiles.take(pa.array(rows)).to_numpy(zero_copy_only=False).astype(np.int32)
-            parts.append(Events(codes, times[rows], visible, kernel.columns(said)))
+            visible = np.maximum(times[wanted] + 1, received[wanted])
+            codes = profiles.take(pa.array(wanted)).to_numpy(zero_copy_only=False).astype(np.int32)
+            parts.append(Events(codes, times[wanted], visible, kernel.columns(said)))
     filters, values = len(kernel.layout.filters), len(kernel.layout.columns)
     size = sum(len(part.profiles) for part in parts)
     made = Events(
@@ -109,6 +109,19 @@ def _collect(kernel: Kernel, batches: Iterable[pa.RecordBatch], entities: pa.Arr
         made.columns.filters[:, place], made.columns.values[:, place] = part.columns
         at = place.stop
     return made
+
+
+def _chunks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The rows in larger pieces: for each, the entities are hashed anew."""
+    rest, rows = [], 0
+    for batch in batches:
+        rest.append(batch)
+        rows += batch.num_rows
+        if rows >= _CHUNK_ROWS:
+            yield pa.Table.from_batches(rest)
+            rest, rows = [], 0
+    if rest:
+        yield pa.Table.from_batches(rest)
 
 
 def _codes(ids: pa.Array, entities: pa.Array) -> npt.NDArray[np.int32]:
