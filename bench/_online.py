@@ -50,9 +50,9 @@ def write(folder: Path, count: int, width: int) -> None:
     from sokuji.online.shared import SharedStore
 
     with SharedStore(folder, width=width, rows_max=count) as store:
-        rows = state_rows(BATCH, width)
         found = bool(store.get_many(keys([count - 1])).found[0])
         print(json.dumps({"found": found}), flush=True)
+        rows = state_rows(BATCH, width)
         if not found:
             for first in range(0, count, BATCH):
                 store.put_many(keys(list(range(first, first + BATCH))), rows, 1)

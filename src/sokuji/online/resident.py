@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from sokuji.online.base import Rows
 from sokuji.online.hashing import Digests
 from sokuji.online.index import SlotNumbers, Slots, Words, add, add_all, find, find_all, remove_all
 from sokuji.online.jit import inlined, kernel, release_fence, store_release
+from sokuji.online.run import Columns
 from sokuji.online.snapshot import Snapshot, copy_rows
 
 FREE, CLEAN, CHANGED, SAVING = 0, 1, 2, 3
@@ -72,12 +74,12 @@ class ResidentRows:
         words = words if words.flags.aligned else words.copy()
         self._free_count = _put(self._index, self._slots, digests, words, now_us, self._seen, self._state, self._free, self._free_count)
 
-    def load(self, first: int, batch: Batch) -> None:
+    def load(self, first: int, columns: Columns, pieces: Iterable[tuple[int, Rows]]) -> None:
         """Fill free slots from `first` on, of a table that is not published yet; `start` comes after the last."""
-        end = first + len(batch.rows)
-        self._slots[first:end, 1:_HEADER_WORDS] = batch.digests
-        self._seen[first:end] = batch.seen_us
-        _fill(self._slots, first, batch.rows.view(np.uint64))
+        end = first + len(columns.high)
+        self._slots[first:end, 1], self._slots[first:end, 2], self._seen[first:end] = columns
+        for start, rows in pieces:
+            _fill(self._slots, first + start, rows.view(np.uint64))
 
     def reserve(self, count: int) -> None:
         """Get the memory of the first `count` slots: a freed slot is taken again before one that was never taken."""

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from sokuji.online.merge import newest
-from sokuji.online.resident import Batch, ResidentRows
+from sokuji.online.resident import ResidentRows
 from sokuji.online.run import Run
 
 _ROWS_AT_A_TIME = 2048
@@ -30,8 +30,8 @@ def restore(resident: ResidentRows, runs: Sequence[Run], expired_before_us: int)
     first_of_run = np.searchsorted(kept.run, np.arange(len(runs) + 1)).tolist()
 
     def load(run: Run, first: int, end: int) -> None:
-        high, low, seen_us = kept.only(slice(first, end)).columns
-        resident.load(first, Batch(np.column_stack((high, low)), seen_us, run.rows(kept.number[first:end])))
+        piece = kept.only(slice(first, end))
+        resident.load(first, piece.columns, run.pieces(piece.number))
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="online-restore") as threads:
         loads = []

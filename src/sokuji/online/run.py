@@ -159,14 +159,19 @@ class Run:
         Raises:
             OnlineStoreError: a block fails its checksum.
         """
+        result = np.empty((len(numbers), self.width), np.uint8)
+        for start, rows in self.pieces(numbers):
+            result[start : start + len(rows)] = rows
+        return result
+
+    def pieces(self, numbers: Numbers) -> Iterator[tuple[int, Rows]]:
+        """As `rows`, one block after the other: where its rows begin among those wanted, and they."""
         blocks, starts = np.unique(numbers // self._block_rows, return_index=True)
         ends = np.append(starts, len(numbers))[1:]
-        result = np.empty((len(numbers), self.width), np.uint8)
         for block, start, end in zip(blocks.tolist(), starts.tolist(), ends.tolist(), strict=True):
             first, last = int(numbers[start]) - block * self._block_rows, int(numbers[end - 1]) - block * self._block_rows
             piece = self._block(block)[first : last + 1]
-            result[start:end] = piece if len(piece) == end - start else piece[numbers[start:end] - numbers[start]]
-        return result
+            yield start, piece if len(piece) == end - start else piece[numbers[start:end] - numbers[start]]
 
     def _block(self, block: int) -> Rows:
         start = int(self._ends[block - 1]) if block else _HEADER_BYTES + 24 * self.count

@@ -20,16 +20,19 @@ from sokuji.online.jit import acquire_fence, kernel, load_acquire
 from sokuji.online.run import Numbers, block_rows
 
 _HEADER_WORDS = table.SLOT_HEADER_WORDS
+_BLOCKS_AT_A_TIME = 16
+"""A piece small enough for the caches. Each step in the interpreter may wait for the writer's: few of them."""
 
 
 class Snapshot:
     """The rows in some slots at the moment it is made. `put_aside` is for the writer, `blocks` for one other thread."""
 
     def __init__(self, slots: Slots, numbers: SlotNumbers, seen_us: npt.NDArray[np.int64]) -> None:
-        self.digests: Digests = np.ascontiguousarray(slots[numbers, 1:_HEADER_WORDS])
+        headers = slots[:, :_HEADER_WORDS][numbers]
+        self.digests: Digests = np.ascontiguousarray(headers[:, 1:])
         self.seen_us = seen_us
         self._slots, self._numbers = slots, numbers
-        self._versions = slots[numbers, 0]
+        self._versions = headers[:, 0].copy()
         self._saved = np.zeros(len(slots), np.bool_)
         self._aside: list[npt.NDArray[np.uint64]] = []
         self._aside_starts: list[int] = []
@@ -50,16 +53,17 @@ class Snapshot:
     def blocks(self, order: Numbers) -> Iterator[Rows]:
         """The rows in an order, in the pieces that a run is written of."""
         words = self._slots.shape[1] - _HEADER_WORDS
-        step = block_rows(8 * words)
-        for start in range(0, len(order), step):
-            chosen = order[start : start + step]
+        block = block_rows(8 * words)
+        for start in range(0, len(order), block * _BLOCKS_AT_A_TIME):
+            chosen = order[start : start + block * _BLOCKS_AT_A_TIME]
             numbers = self._numbers[chosen]
             rows, unchanged = np.empty((len(chosen), words), np.uint64), np.empty(len(chosen), np.bool_)
             _copy_unchanged(self._slots, numbers, self._versions[chosen], rows, unchanged)
             for at in np.flatnonzero(~unchanged).tolist():
                 rows[at] = self._old(int(self._place[numbers[at]]))
             self._saved[numbers] = True
-            yield rows.view(np.uint8)
+            for first in range(0, len(rows), block):
+                yield rows[first : first + block].view(np.uint8)
 
     def _old(self, place: int) -> npt.NDArray[np.uint64]:
         piece = bisect.bisect_right(self._aside_starts, place) - 1
