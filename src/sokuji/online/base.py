@@ -54,7 +54,8 @@ class OnlineStore(ABC):
         leave memory first. It never runs back: an earlier time than one before counts as that one.
 
         Raises:
-            OnlineStoreError: `keys` as in `get_many`, `rows` is not uint8[len(keys), width], or there is no room left to store into.
+            OnlineStoreError: `keys` as in `get_many`, `rows` is not uint8[len(keys), width], or there is no room left to store into,
+                or the checkpoint under way, which had to be waited for to make room, failed.
         """
 
     @abstractmethod

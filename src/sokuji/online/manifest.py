@@ -103,7 +103,7 @@ class Disk:
     def commit(self, change: Callable[[Manifest], Manifest], new_runs: list[Run], blobs: Mapping[str, bytes] | None = None) -> None:
         """Replace the manifest by `change` of it. The files of `new_runs` are synced first.
 
-        With `blobs`, they replace the stored ones. Files that are no longer named wait for `unlink_retired`.
+        With `blobs`, they replace the stored ones. Files that are no longer named wait for `take_changes`.
         """
         for run in new_runs:
             _sync(run.path)
@@ -140,12 +140,11 @@ class Disk:
     def _blobs_path(self, blobs_id: int) -> Path:
         return self.folder / f"{blobs_id:012d}.blobs"
 
-    def unlink_retired(self) -> None:
-        """Remove the files that fell out of the manifest: once readers were told of what replaced them."""
+    def take_changes(self) -> tuple[list[Run], list[Path]]:
+        """`runs`, and the files that fell out of the manifest since the last call: to be unlinked once readers know these runs."""
         with self._lock:
             retired, self._retired = self._retired, []
-        for path in retired:
-            path.unlink()
+            return [self._open[run_id] for run_id in self.manifest.runs], retired
 
     def unlink_leftovers(self) -> None:
         """Remove what the manifest does not name."""

@@ -167,8 +167,8 @@ class SharedStore(OnlineStore):
         """Take in what the background has finished."""
         try:
             finished = self._checkpoints.finished(wait=wait)
-        except OnlineStoreError:
-            self._resident.settle(CHANGED)
+        except BaseException:
+            self._resident.settle(CHANGED)  # whatever it was: what is not saved must be in the next
             raise
         if finished:
             self._resident.settle(CLEAN)
@@ -178,11 +178,13 @@ class SharedStore(OnlineStore):
         self._follow_disk()
 
     def _follow_disk(self) -> None:
-        runs = [*self._spilled, *self._disk.runs]
+        runs, retired = self._disk.take_changes()
+        runs = [*self._spilled, *runs]
         if runs != self._runs:
             self._runs = runs
             self._publish_runs()
-        self._disk.unlink_retired()
+        for path in retired:
+            path.unlink()  # now that readers were told of what replaced it
 
     def _publish_runs(self) -> None:
         self._resident.publish([run.id for run in self._runs], cold=self._cold, expired_before_us=self._expired_before_us)
@@ -198,12 +200,12 @@ class SharedStore(OnlineStore):
         return dict(self._disk.blobs)
 
     def expire(self, older_than_us: int) -> None:
-        """As `OnlineStore.expire`. Files lose the rows when they are compacted."""
+        """As `OnlineStore.expire`. Looks at all rows in memory; files lose the rows when they are compacted."""
         if older_than_us <= self._expired_before_us:
             return
         self._expired_before_us = older_than_us
+        self._publish_runs()  # first: a reader that no longer finds a row in memory must not find it on disk
         self._resident.remove(self._resident.seen_before(older_than_us))
-        self._publish_runs()
 
     def erase(self, keys: Keys) -> None:
         """As `OnlineStore.erase`. Rewrites each file that has one of the keys, about 1 s for 500 MB of rows."""
@@ -212,8 +214,8 @@ class SharedStore(OnlineStore):
         self._checkpoints.finish_compaction()
         slots = self._resident.find(digests)
         self._resident.remove(np.unique(slots[slots >= 0]))
-        spilled = without(self._disk, self._spilled, digests)
         try:
+            spilled = without(self._disk, self._spilled, digests)
             erase_from_disk(self._disk, digests)
         except OSError as error:
             raise OnlineStoreError(f"cannot erase from the files in {self._disk.folder}: {error}") from error
