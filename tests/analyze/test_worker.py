@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from sokuji.analyze.worker import Worker
+from sokuji.config import AnalyzeSettings
 from tests.analyze.side import Side, declare, drain, numbered, read_all, side
 from tests.lake.platform import START_US
 
@@ -146,3 +148,17 @@ def test_a_stop_checkpoints_all(shop: Side, tmp_path: Path) -> None:
         assert not again.is_replaying
         assert features(again, "v:a")[0]["buys_1d"] == 1
     assert shop.logs.events.committed("analyze") == {0: 1, 1: 0}
+
+
+def test_a_profile_not_seen_for_long_is_forgotten(shop: Side, tmp_path: Path) -> None:
+    declared, day = declare(tmp_path, FEATURES, ACTIONS), 1 / 86_400
+    shop.track(*numbered(buy("a")))
+    with shop.worker(declared, settings=AnalyzeSettings(profiles_max=1000, profile_days=day)) as worker:
+        drain(worker)
+        worker.checkpoint(wait=True)
+        assert features(worker, "v:a")[0]["buys_1d"] == 1
+        time.sleep(1.2)
+        shop.track(*numbered(buy("b", at=1), start=1))
+        drain(worker)
+        worker.checkpoint(wait=True)
+        assert [row["spend"] for row in features(worker, "v:a", "v:b")] == [0.0, 10.0]

@@ -24,6 +24,7 @@ from sokuji.rules.decision import to_events
 
 CONSUMER = "analyze"
 _WAIT_SECONDS = 0.05
+_DAY_US = 86_400_000_000
 _BATCH_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _LOG = logging.getLogger(__name__)
 AnyMetric = Metric[CounterValue] | Metric[GaugeValue] | Metric[HistogramValue]
@@ -49,6 +50,7 @@ class Worker:
         self._identities = Outbox(logs.identities, start.published[logs.identities.name], message)
         self._bad_events = Outbox(logs.bad_events, start.published[logs.bad_events.name], (*message, "code"))
         self._checkpoint_at = time.monotonic() + settings.checkpoint_seconds
+        self._now_us = 0  # of the last batch
         self._events = counter("sokuji_analyze_events_total", "Events worked on, by dataset.", ["dataset"])
         self._duplicates = counter("sokuji_analyze_duplicates_total", "Repeats that were left out, by dataset.", ["dataset"])
         self._decided = counter("sokuji_analyze_decisions_total", "Decisions, by dataset.", ["dataset"])
@@ -79,6 +81,7 @@ class Worker:
         started = time.perf_counter()
         was_replaying = self._batches.is_replaying
         batch = self._batches.next()
+        self._now_us = batch.now_us
         outcomes = {dataset: outcome for dataset in self.stages if (outcome := self._work(dataset, batch)) is not None}
         self._publish(batch, outcomes)
         for dataset, outcome in outcomes.items():
@@ -93,8 +96,10 @@ class Worker:
 
     def checkpoint(self, *, wait: bool = False) -> None:
         """Save all state with the place in the log it belongs to, and let the logs forget what no replay needs."""
+        oldest_us = self._now_us - int(self._settings.profile_days * _DAY_US)
         here = Position(self._batches.number, self._batches.ends, self._logs.published())
         for stage in self.stages.values():
+            stage.pipeline.store.expire(oldest_us)
             stage.checkpoint(here, wait=wait)
         start = oldest([stage.durable_position() for stage in self.stages.values()])
         self._logs.events.commit(CONSUMER, start.ends)
