@@ -102,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--visitors", type=int, default=200_000)
     parser.add_argument("--days", type=int, default=90)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--memory-mib", type=int, default=4096, help="of the peer, which spills to disk beyond")
     parser.add_argument("--only", choices=("ours", "peer"))
     parser.add_argument("--folder", type=Path, help="keep the lake here, and use it again")
     parser.add_argument("--json", action="store_true")
@@ -131,7 +132,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> None:
         if arguments.only != "ours":
             files = list(lake.snapshot(_EVENTS).files)
             start = time.perf_counter()
-            tables["peer"] = _peer(files, labels, arguments.threads)
+            tables["peer"] = _peer(files, labels, arguments, folder)
             seconds["peer"] = time.perf_counter() - start
     agree = _agree(tables["ours"], tables["peer"]) if len(tables) == 2 else None
     report(
@@ -153,9 +154,10 @@ def _ours(engine: Engine, labels: pa.Table) -> pa.Table:
     return training(shopper(), labels, engine.execute, vocabulary=Vocabulary(), dataset=_EVENTS.dataset)
 
 
-def _peer(files: list[str], labels: pa.Table, threads: int) -> pa.Table:
-    with duckdb.connect(config={"threads": threads}) as connection:
-        connection.execute("SET TimeZone = 'UTC'")
+def _peer(files: list[str], labels: pa.Table, arguments: argparse.Namespace, folder: Path) -> pa.Table:
+    config = {"threads": arguments.threads, "memory_limit": f"{arguments.memory_mib}MiB", "temp_directory": str(folder / "spill")}
+    with duckdb.connect(config=config) as connection:
+        connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
         connection.register("labels", labels)
         return connection.sql(_BY_HAND.format(files=files)).to_arrow_table()
 

@@ -90,7 +90,7 @@ def test_merged_rows_are_those_of_one_profile_with_the_events_of_both(first: lis
     visits = [name for name in wanted if name.startswith("visit")]
     assert_same({name: found[name] for name in found if name not in visits}, {name: wanted[name] for name in wanted if name not in visits})
     if further:  # and goes on as one
-        for event in first:
+        for event in first[:3]:
             moved = Event(event.time + 86_400 * US, event.says)
             wanted = Oracle(made.view, [*first, *second, moved]).read(0)
             found = feed(made, into.copy(), [moved])[0]

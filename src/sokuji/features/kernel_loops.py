@@ -95,35 +95,32 @@ def before(event: int, other: int, visible: Ints, times: Ints) -> bool:
 def sweep(
     program: Program,
     state: State,
-    events: Ints,
     event_starts: Ints,
     visible: Ints,
     times: Ints,
     filters: npt.NDArray[np.uint8],
     columns: Floats,
-    labels: Ints,
     label_starts: Ints,
+    labels: Ints,
     label_visible: Ints,
     label_times: Ints,
-    first: int,
-    last: int,
     out: Floats,
 ) -> None:
-    """The features at each label of the groups from `first` to before `last`, in one row of `state` used again and again.
+    """The features at each label, group by group, in one row of `state` used again and again.
 
-    `events` has the events, those of group g from `event_starts[g]` to `event_starts[g + 1]`, in the order in which they become
-    `visible`; `labels` likewise. A label sees the events that are visible by its `label_visible`, as a reader at its `label_times`.
+    Events are in order: those of group g from `event_starts[g]` to `event_starts[g + 1]`, as they become `visible`. `labels` are places in
+    `out`, in such an order too. A label sees the events that are visible by its `label_visible`, as a reader at its `label_times`.
     """
     places = np.zeros(program.windows.size, np.int64)
     spans, ranking = _spans(program), _ranking(program)
-    for g in range(first, last):
+    for g in range(event_starts.size - 1):
         if label_starts[g] == label_starts[g + 1]:
             continue
         state.words[:] = 0
-        at, end = event_starts[g], event_starts[g + 1]
+        event, end = event_starts[g], event_starts[g + 1]
         for label in labels[label_starts[g] : label_starts[g + 1]]:
-            while at < end and visible[events[at]] <= label_visible[label]:
-                update(program, state, 0, times[events[at]], events[at], filters, columns, places)
-                at += 1
-            time = look(program, state, 0, label_times[label], spans)
-            evaluate(program, state, 0, time, spans, ranking, out[label])
+            while event < end and visible[event] <= label_visible[label]:
+                update(program, state, 0, times[event], event, filters, columns, places)
+                event += 1
+            at = look(program, state, 0, label_times[label], spans)
+            evaluate(program, state, 0, at, spans, ranking, out[label])

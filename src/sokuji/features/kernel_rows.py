@@ -118,8 +118,12 @@ def forget(program: Program, state: State, b: int, window: int, head: int, newes
     """Empty the places of a ring that its tiles from after `head` to `newest` take over."""
     for k in range(program.parts.size):
         part = program.parts[k]
-        if part.window == window:
-            for tile in range(max(head, newest - part.tiles) + 1, newest + 1):
+        if part.window != window:
+            continue
+        if newest - head >= part.tiles:  # most often: a profile that comes back
+            state.words[b + part.at : b + part.at + part.words] = 0
+        else:
+            for tile in range(head + 1, newest + 1):
                 _clear(part, state, b + part.at, tile % part.tiles)
 
 

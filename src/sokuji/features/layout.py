@@ -143,6 +143,7 @@ class _Builder:
                     window,
                     p.HEADS + window,
                     starts[key],
+                    key.words,
                     key.window.tiles,
                     key.n,
                     *beside,

@@ -56,9 +56,12 @@ def numbers_at(kernel: Kernel, events: Events, labels: Labels, *, profiles: int,
 
     def run(first: int, last: int) -> None:
         state, _ = kernel.state(np.zeros((1, kernel.width), np.uint8))
+        # Brought together before, part by part: the sweep would wait for memory at every number of an event.
+        own = event_order[event_starts[first] : event_starts[last]]
+        said = events.columns.take(own)
         sweep(
-            program, state, event_order, event_starts, events.visible, events.times, events.columns.filters, events.columns.values,
-            label_order, label_starts, labels.visible, labels.times, first, last, out,
+            program, state, event_starts[first : last + 1] - event_starts[first], events.visible[own], events.times[own], said.filters,
+            said.values, label_starts[first : last + 1], label_order, labels.visible, labels.times, out,
         )  # fmt: skip
 
     with ThreadPoolExecutor(workers) as pool:

@@ -57,6 +57,7 @@ PART = _record(
     "window",
     "head",  # the word with the newest tile of its window
     "at",  # the first word
+    "words",
     "tiles",
     "n",  # of LIST: its length; of SLOTS: its categories; of DISTINCT: its registers a tile
     "count",  # the first word of the part that counts the same events; -1 for none
