@@ -53,9 +53,10 @@ FROM (
 """
 
 _BY_HAND = """
-WITH events AS (
+WITH events AS MATERIALIZED (
   SELECT *, sum(CAST(gap AS INT)) OVER (PARTITION BY visitor ORDER BY t ROWS UNBOUNDED PRECEDING) AS visit FROM (
-    SELECT keys.visitor_id AS visitor, event_name = 'buy' AS buy, _date AS t, received_at, revenue, url, category,
+    SELECT keys.visitor_id AS visitor, event_name = 'buy' AS buy, _date AS t,
+      greatest(_date + INTERVAL 1 MICROSECOND, received_at) AS visible, revenue, url, category,
       coalesce(_date - lag(_date) OVER (PARTITION BY keys.visitor_id ORDER BY _date) > INTERVAL 30 MINUTE, true) AS gap
     FROM read_parquet({files}) WHERE keys.visitor_id IN (SELECT entity_id FROM labels)
   )
@@ -86,10 +87,9 @@ SELECT l.n,
   count(*) FILTER (visit = last_visit) AS visit_events,
   epoch(max(t) FILTER (visit = last_visit) - min(t) FILTER (visit = last_visit)) AS visit_seconds
 FROM (
-  SELECT l.n, l.time, e.*,
-    CASE WHEN l.time - max(t) OVER (PARTITION BY l.n) <= INTERVAL 30 MINUTE THEN max(visit) OVER (PARTITION BY l.n) END AS last_visit
-  FROM labels l JOIN events e ON e.visitor = l.entity_id AND e.t < l.time AND e.received_at <= l.time
-) AS l
+  SELECT l.n, l.time, e.visitor, if(l.time - e.t <= INTERVAL 30 MINUTE, e.visit, NULL) AS last_visit
+  FROM labels l ASOF JOIN events e ON e.visitor = l.entity_id AND l.time >= e.visible
+) AS l JOIN events e ON e.visitor = l.visitor AND e.visible <= l.time
 GROUP BY l.n, l.time
 """
 
@@ -155,7 +155,12 @@ def _ours(engine: Engine, labels: pa.Table) -> pa.Table:
 
 
 def _peer(files: list[str], labels: pa.Table, arguments: argparse.Namespace, folder: Path) -> pa.Table:
-    config = {"threads": arguments.threads, "memory_limit": f"{arguments.memory_mib}MiB", "temp_directory": str(folder / "spill")}
+    config = {
+        "threads": arguments.threads,
+        "memory_limit": f"{arguments.memory_mib}MiB",
+        "temp_directory": str(folder / "spill"),
+        "max_temp_directory_size": "20GB",
+    }
     with duckdb.connect(config=config) as connection:
         connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
         connection.register("labels", labels)
