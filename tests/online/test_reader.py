@@ -82,6 +82,21 @@ def test_readers_follow_a_writer_that_starts_again(tmp_path: Path) -> None:
             assert seen_by(reader, ["a"]) == {"a": 3}
 
 
+def test_a_file_of_a_writer_before_is_not_taken_for_one_of_the_same_number(tmp_path: Path) -> None:
+    def fill(store: SharedStore, value: int) -> None:
+        for name in NAMES[:10]:
+            put(store, {name: value}, now_us=1)
+
+    with open_store(tmp_path, rows_max=5) as store:
+        fill(store, 1)
+        reader = SharedReader(tmp_path)
+        assert seen_by(reader, NAMES[:10]) == dict.fromkeys(NAMES[:10], 1)
+    open_store(tmp_path, rows_max=5).close()  # what no checkpoint names is removed, and its numbers are free again
+    with open_store(tmp_path, rows_max=5) as store, reader:
+        fill(store, 2)
+        assert seen_by(reader, NAMES[:10]) == dict.fromkeys(NAMES[:10], 2)
+
+
 def test_no_writer_to_read_from(tmp_path: Path) -> None:
     with pytest.raises(OnlineStoreError, match="not running"):
         SharedReader(tmp_path)

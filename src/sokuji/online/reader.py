@@ -72,6 +72,7 @@ class SharedReader:
         """Move on to the next writer's table, if there is one yet."""
         successor = self._attach()
         if successor is not None and successor.path != self._table.path:
+            self._runs.clear()  # the next writer may give the ids of files that were never in a checkpoint anew
             self._use(successor)
 
     def get(self, key: str) -> bytes | None:
