@@ -86,6 +86,4 @@ EVENTS_LOG = "events"
 BAD_EVENTS_LOG = "bad_events"
 IDENTITIES_LOG = "identities"
 DECISIONS_LOG = "decisions"
-"""What was decided for visitors, as rows of EVENT_SCHEMA: track events of the source `DECISION_SOURCE`."""
-
-DECISION_SOURCE = "sokuji"
+"""What was decided for visitors, as rows of EVENT_SCHEMA: track events of the source "sokuji"."""

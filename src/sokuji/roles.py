@@ -42,13 +42,18 @@ def run_track(folder: Path) -> None:
     config = load(folder)
     end_with_supervisor()
     backends = Backends(config)
-    sources = {source.write_key: Source(name, source.dataset) for name, source in config.sources.items()}
+    sources = _sources(config)
     if not sources:
         raise SokujiError(f"{folder}/sokuji.toml has no [sources.NAME]: without a write key nobody can send events")
     decided = _decided(backends) if (folder / ACTIONS).exists() else None
     app = Track(sources, backends.events_log, backends.bad_events_log, config.track, decided=decided)
     serve(app, config.track, lambda port: _LOG.info("listening", extra={"host": config.track.host, "port": port}))
     backends.close()
+
+
+def _sources(config: Config) -> dict[str, Source]:
+    """Where events come from, by write key."""
+    return {source.write_key: Source(name, source.dataset) for name, source in config.sources.items()}
 
 
 def _decided(backends: Backends) -> Decided:
@@ -105,7 +110,7 @@ def run_api(folder: Path) -> None:
     config = load(folder)
     end_with_supervisor()
     backends = Backends(config)
-    sources = {source.write_key: Source(name, source.dataset) for name, source in config.sources.items()}
+    sources = _sources(config)
     app = Act(sources, backends.decisions_log, Secret.open(config.data / "secret"), config.act, ineligible=lambda _: None)
     listening = partial(_LOG.info, "listening, port %d")
     serve(app, config.act, listening, connections=config.act.streams + _SPARE_CONNECTIONS)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
@@ -13,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import uvloop
 
 from sokuji.act.app import Act, Ineligible
 from sokuji.act.secret import Secret
@@ -24,8 +21,7 @@ from sokuji.events import EVENT_SCHEMA
 from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
 from sokuji.rules.decision import Decision, to_events
-from sokuji.track.server import Address, Application, run
-from tests.track.collector import SOURCES, Answer
+from tests.track.collector import SOURCES, Answer, serving
 
 MASTER = Secret(b"a secret for tests, 32 bytes ...")
 ANY_PORT = ActSettings(port=0)
@@ -139,33 +135,6 @@ class Stream:
     def close(self) -> None:
         self.response.close()
         self._connection.close()
-
-
-@contextmanager
-def serving(app: Application, address: Address, connections: int = 1024) -> Iterator[int]:
-    """Serve `app` in a thread; gives the port."""
-    started: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = []
-    ready = threading.Event()
-
-    async def main() -> None:
-        stop = asyncio.Event()
-
-        def listening(port: int) -> None:
-            started.append((port, asyncio.get_running_loop(), stop))
-            ready.set()
-
-        await run(app, address, stop, listening, connections=connections)
-
-    thread = threading.Thread(target=lambda: uvloop.run(main()), daemon=True)
-    thread.start()
-    assert ready.wait(20), "it did not start"
-    port, loop, stop = started[0]
-    try:
-        yield port
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(20)
-        assert not thread.is_alive(), "it did not stop"
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
 from sokuji.track.app import Track
 from sokuji.track.request import Source
-from sokuji.track.server import run
+from sokuji.track.server import Address, Application, run
 
 PARTITIONS = 4
 ANY_PORT = TrackSettings(port=0)
@@ -121,7 +121,7 @@ def logs(folder: Path) -> Iterator[tuple[LocalLog, LocalLog]]:
 
 
 @contextmanager
-def serving(app: Track, settings: TrackSettings) -> Iterator[int]:
+def serving(app: Application, address: Address, connections: int = 1024) -> Iterator[int]:
     """Serve `app` in a thread; gives the port."""
     started: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = []
     ready = threading.Event()
@@ -133,18 +133,18 @@ def serving(app: Track, settings: TrackSettings) -> Iterator[int]:
             started.append((port, asyncio.get_running_loop(), stop))
             ready.set()
 
-        await run(app, settings, stop, listening)
+        await run(app, address, stop, listening, connections=connections)
 
     thread = threading.Thread(target=lambda: uvloop.run(main()), daemon=True)
     thread.start()
-    assert ready.wait(20), "the collector did not start"
+    assert ready.wait(20), "it did not start"
     port, loop, stop = started[0]
     try:
         yield port
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join(20)
-        assert not thread.is_alive(), "the collector did not stop"
+        assert not thread.is_alive(), "it did not stop"
 
 
 @contextmanager

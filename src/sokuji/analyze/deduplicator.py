@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from sokuji.analyze.hashing import Words
 from sokuji.analyze.marked import MarkedFile
+from sokuji.online.jit import kernel
 
 _SLOTS_MIN = 1 << 16
 _FILL_MAX = 0.6  # of a table's slots; beyond it probing gets slow
-_ID_BYTES = 16
 
 
 class Deduplicator:
@@ -93,7 +92,7 @@ class _Generation:
         self._file.close()
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _find(slots: Words, a: np.uint64, b: np.uint64) -> Any:
     """Where the id would go; -1 if it is there."""
     at = np.int64(a & np.uint64(len(slots) - 1))
@@ -104,7 +103,7 @@ def _find(slots: Words, a: np.uint64, b: np.uint64) -> Any:
     return at
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _insert(slots: Words, older: Words, ids: Words, new: npt.NDArray[np.bool_]) -> None:
     """Put the ids that are in neither table into `slots`, by linear probing; an empty slot is two zeros."""
     for row in range(len(ids)):

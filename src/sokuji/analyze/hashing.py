@@ -6,10 +6,11 @@ who looks for collisions: those would only make their own events count once.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from sokuji.online.jit import inlined, kernel
 
 Words = npt.NDArray[np.uint64]
 
@@ -31,7 +32,7 @@ def _buffers(column: pa.StringArray) -> tuple[npt.NDArray[np.int32], npt.NDArray
     return places, np.frombuffer(data, np.uint8)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def _scramble(value: np.uint64, factor: np.uint64) -> np.uint64:
     value ^= value >> np.uint64(33)
     value *= factor
@@ -40,7 +41,7 @@ def _scramble(value: np.uint64, factor: np.uint64) -> np.uint64:
     return value ^ (value >> np.uint64(32))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _mix(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8], result: Words) -> None:
     for row in range(len(result)):
         a, b = result[row]

@@ -6,7 +6,6 @@ consumer's offset in the log is committed after all tables; a sink that starts r
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import threading
@@ -25,7 +24,7 @@ from sokuji.lake.base import Lake
 from sokuji.lake.events import BAD_EVENTS, IDENTITIES, Shaper
 from sokuji.lake.writers import DecisionsWriter, EventsWriter, PlainWriter, Writer, Written
 from sokuji.log.base import Log
-from sokuji.log.files import make_folder
+from sokuji.log.files import hold, make_folder
 from sokuji.meta.base import Catalog, Ref, TableKind
 from sokuji.metrics import CounterValue, GaugeValue, HistogramValue, Metric, counter, gauge, histogram
 
@@ -204,10 +203,7 @@ class Feed:
 def _locked(folder: Path) -> int:
     """Hold the folder's lock until the descriptor that is returned is closed, or the process dies."""
     make_folder(folder)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return hold(folder / "lock")
     except BlockingIOError as error:
-        os.close(descriptor)
         raise LakeError(f"another sink runs on {folder}; there can be one") from error
-    return descriptor

@@ -19,6 +19,21 @@ def shared(path: Path) -> AbstractContextManager[None]:
     return _locked(path, fcntl.LOCK_SH)
 
 
+def hold(path: Path) -> int:
+    """Hold the lock file `path` until the descriptor that is returned is closed, or the process dies.
+
+    Raises:
+        BlockingIOError: somebody holds it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 @contextmanager
 def _locked(path: Path, mode: int) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -19,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.errors import OnlineStoreError
-from sokuji.log.files import make_folder
+from sokuji.log.files import hold, make_folder
 from sokuji.online.base import Found, Keys, OnlineStore, Rows
 from sokuji.online.checkpoint import Checkpoint, Checkpoints, merge_runs, save_run
 from sokuji.online.erasure import erase_from_disk, without
@@ -238,10 +237,7 @@ class SharedStore(OnlineStore):
 
 
 def _lock(folder: Path) -> int:
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return hold(folder / "lock")
     except BlockingIOError as error:
-        os.close(descriptor)
         raise OnlineStoreError(f"the online store in {folder} is open in another process; a store has one writer") from error
-    return descriptor
