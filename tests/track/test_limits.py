@@ -238,6 +238,7 @@ def test_a_gzip_bomb_costs_no_more_than_the_limit(collector: Collector) -> None:
 def test_broken_gzip_is_a_400(collector: Collector, broken: bytes) -> None:
     answer = collector.post("/v1/batch", broken)
     assert (answer.status, answer.json["code"]) == (400, "invalid_gzip")
+    assert [bad["code"] for bad in collector.bad_events()] == ["invalid_gzip"]
 
 
 def test_a_chunked_body_is_cut_off_at_the_limit(tmp_path: Path) -> None:

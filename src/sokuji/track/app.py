@@ -18,7 +18,7 @@ from sokuji.errors import InvalidRequestError
 from sokuji.log.base import Log
 from sokuji.track import answers
 from sokuji.track.answers import Answer
-from sokuji.track.body import BodyReader
+from sokuji.track.body import BodyReader, BrokenGzipError
 from sokuji.track.check import Limits
 from sokuji.track.committer import Committer
 from sokuji.track.group import GroupCommit
@@ -102,8 +102,11 @@ class Track:
         self._check_capacity()
         body = b""
         try:
-            body = await self._bodies.read(scope, proto)
-            request, problem = self._parse(scope, parser, body)
+            try:
+                body = await self._bodies.read(scope, proto)
+                request, problem = self._parse(scope, parser, body)
+            except BrokenGzipError as broken:
+                request, problem = self._unreadable(scope, broken.body, broken), broken
             await self._group.commit(request)
         finally:
             self._bodies.release(len(body))
@@ -124,19 +127,23 @@ class Track:
 
     def _parse(self, scope: Scope, parser: Parser, body: bytes) -> tuple[Request, InvalidRequestError | None]:
         """The request. Of one that cannot be read: what is kept of it as a bad event, and how it is answered."""
-        problem = None
         try:
             request = parser(body)
-        except InvalidRequestError as found:
-            problem = found
-            request = Request(body, [], find_write_key(body), refused=[refused(0, Refusal(found.code, found.message), body)])
-        try:
-            self._stamp(request, scope)
-        except InvalidRequestError as unknown:
-            raise problem or unknown from None
+        except InvalidRequestError as problem:
+            return self._unreadable(scope, body, problem), problem
+        self._stamp(request, scope)
         if len(request.events) > 1:
             request.sender = scope.headers.get("x-forwarded-for") or scope.client.rpartition(":")[0]
-        return request, problem
+        return request, None
+
+    def _unreadable(self, scope: Scope, body: bytes, problem: InvalidRequestError) -> Request:
+        """What is kept, as a bad event, of a body that cannot be read. Raises `problem` where nobody knows whose it is."""
+        request = Request(body, [], find_write_key(body), refused=[refused(0, Refusal(problem.code, problem.message), body)])
+        try:
+            self._stamp(request, scope)
+        except InvalidRequestError:
+            raise problem from None
+        return request
 
     def _stamp(self, request: Request, scope: Scope) -> None:
         request.source = self._keys.source(scope.headers.get("authorization"), request.write_key, scope.query_string)

@@ -22,6 +22,14 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _COMPRESSION_RATIO_MAX = 200
 
 
+class BrokenGzipError(InvalidRequestError):
+    """400: a body that came whole and cannot be decompressed. `body` is what came: to be kept like any other that cannot be read."""
+
+    def __init__(self, body: bytes, message: str) -> None:
+        super().__init__(400, "invalid_gzip", message)
+        self.body = body
+
+
 class BodyReader:
     """Reads bodies, and counts the bytes of all that are held."""
 
@@ -34,7 +42,8 @@ class BodyReader:
         """The body, decompressed where it is gzip, whatever the headers say of it. It is held until its length is given to `release`.
 
         Raises:
-            InvalidRequestError: 413 too large, 400 broken gzip or not all of it came, 408 it came too slowly, 429 too many bytes are held.
+            BrokenGzipError: it is not what its first bytes say.
+            InvalidRequestError: 413 too large, 400 not all of it came, 408 it came too slowly, 429 too many bytes are held.
         """
         length = int(scope.headers.get("content-length", 0))
         task = cast("asyncio.Task[object]", asyncio.current_task())
@@ -96,12 +105,12 @@ class BodyReader:
         try:
             body = stream.decompress(compressed, limit + 1)
         except zlib.error as error:
-            raise InvalidRequestError(400, "invalid_gzip", f"the body begins like gzip and is not: {error}") from error
+            raise BrokenGzipError(compressed, f"the body begins like gzip and is not: {error}") from error
         if len(body) > limit:
             raise InvalidRequestError(
                 413, "request_too_large", f"the request has more than {limit} bytes decompressed; send smaller batches"
             )
         if not stream.eof or stream.unused_data:
-            raise InvalidRequestError(400, "invalid_gzip", "the body is gzip that ends too early or goes on after its end")
+            raise BrokenGzipError(compressed, "the body is gzip that ends too early or goes on after its end")
         self._check_held(len(body) - reserved)
         return body
