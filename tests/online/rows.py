@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
+from sokuji.online import table
 from sokuji.online.base import Keys, OnlineStore, Rows
 
 WIDTH = 24
@@ -41,3 +43,12 @@ def stored(store: OnlineStore, names: Iterable[str]) -> dict[str, int]:
     got, found = store.get_many(keys(names))
     assert not got[~found].any()
     return {name: number(row.tobytes()) for name, row, there in zip(names, got, found.tolist(), strict=True) if there}
+
+
+def header_word(folder: Path, word: int) -> int:
+    """A word of the header of the table that a store's writer published last."""
+    path = table.current_table(folder)
+    assert path is not None
+    with path.open("rb") as file:
+        file.seek(8 * word)
+        return int.from_bytes(file.read(8), "little")

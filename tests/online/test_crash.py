@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from sokuji.errors import OnlineStoreError
+from sokuji.online import table
 from sokuji.online.reader import SharedReader
 from tests.online.batches import NAMES, State, apply, open_store
-from tests.online.rows import number, stored
+from tests.online.rows import header_word, number, stored
 
 ROUNDS = 32
 
@@ -32,8 +33,8 @@ def one_life(folder: Path, chance: random.Random) -> int:
     return int(said[-1]) if said else 0
 
 
-def check_reader(reader: SharedReader) -> None:
-    """While nobody writes, every row can be read but the one that was being changed."""
+def check_reader(reader: SharedReader, folder: Path) -> None:
+    """While nobody writes, every row can be read but the one that was being changed; while entries of the index moved, those found."""
     unreadable = 0
     for name in NAMES:
         try:
@@ -42,7 +43,7 @@ def check_reader(reader: SharedReader) -> None:
             unreadable += 1
         else:
             assert row is None or number(row) >= 0
-    assert unreadable <= 1
+    assert unreadable <= 1 or header_word(folder, table.INDEX_VERSION) & 1
 
 
 @pytest.mark.slow
@@ -56,7 +57,7 @@ def test_a_killed_writer_leaves_the_state_of_a_complete_checkpoint(tmp_path: Pat
     for _ in range(ROUNDS):
         said = one_life(tmp_path, chance)
         if reader is not None:
-            check_reader(reader)
+            check_reader(reader, tmp_path)
         with open_store(tmp_path) as store:
             offset = store.offsets().get("batch", 0)
             assert offset >= max(said, applied), "a complete checkpoint is lost"

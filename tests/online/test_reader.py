@@ -124,6 +124,16 @@ def test_a_row_that_a_dead_writer_left_half_changed_is_an_error_until_it_is_back
             assert seen_by(reader, ["a", "b"]) == {"a": 1, "b": 2}
 
 
+@pytest.mark.parametrize("seqlock", [table.INDEX_VERSION, table.RUNS_VERSION])
+def test_what_a_dead_writer_was_changing_for_all_rows_is_an_error_for_those_not_in_memory(tmp_path: Path, seqlock: int) -> None:
+    with open_store(tmp_path) as store, SharedReader(tmp_path) as reader:
+        put(store, {"a": 1})
+        np.frombuffer(store._table.memory, np.uint64)[seqlock] += 1  # as if killed after it began
+        with pytest.raises(OnlineStoreError, match="the row of 'b' cannot be read"):
+            reader.get("b")
+        assert seen_by(reader, ["a"]) == {"a": 1}
+
+
 def test_a_table_of_another_format_is_refused(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         np.frombuffer(store._table.memory, np.uint64)[table.FORMAT] += 1

@@ -6,7 +6,7 @@ import mmap
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -31,6 +31,14 @@ class _Mapped:
             raise OnlineStoreError(f"{path} is not a table of this version of sokuji; start the writer anew")
         self.layout = Layout(self.words[table.WIDTH], self.words[table.SLOTS])
         self.salt = bytes(self.bytes[8 * table.SALT : 8 * table.SALT_END])
+
+
+class _PublishedRuns(NamedTuple):
+    """What the writer says of rows that are on disk only."""
+
+    cold: bool  # whether there are any
+    expired_before_us: int
+    ids: list[int]  # the newest first
 
 
 class SharedReader:
@@ -79,8 +87,8 @@ class SharedReader:
         """The row of `key`, `width` bytes; None where there is none.
 
         Raises:
-            OnlineStoreError: the writer died while it changed this very row, or removed files, and has not started again; or a
-                file is damaged.
+            OnlineStoreError: the writer died while it changed this very row, or while it moved entries of the index and this key has
+                none, and has not started again; or a file is damaged.
         """
         deadline = None
         while True:
@@ -93,16 +101,16 @@ class SharedReader:
                 row = self._copy(slot, high, low)
                 if row is not None:
                     return row
-            elif not version & 1 and self._words[table.INDEX_VERSION] == version:
+            elif not version & 1 and self._words[table.INDEX_VERSION] == version and (runs := self._published_runs()) is not None:
                 try:
-                    return self._read_runs(high, low)
+                    return self._read_runs(high, low, runs)
                 except FileNotFoundError:  # replaced since its name was read
                     self._runs.clear()
             now = time.monotonic()
             deadline = deadline or now + _PATIENCE_SECONDS
             if now > deadline:
                 raise OnlineStoreError(
-                    f"the row of {key!r} cannot be read: the writer of {self._folder} stopped while changing it; start the writer anew"
+                    f"the row of {key!r} cannot be read: the writer of {self._folder} stopped while changing rows; start the writer anew"
                 )
             time.sleep(0)  # the writer may wait for this very processor
 
@@ -127,32 +135,29 @@ class SharedReader:
         whole = not version & 1 and words[slot + 1] == high and words[slot + 2] == low
         return row if whole and words[slot] == version else None
 
-    def _read_runs(self, high: int, low: int) -> bytes | None:
+    def _read_runs(self, high: int, low: int, runs: _PublishedRuns) -> bytes | None:
         """The row as it is on disk."""
-        cold, expired_before_us, run_ids = self._published_runs()
-        if not cold:
+        if not runs.cold:
             return None
-        for run_id in run_ids:
+        for run_id in runs.ids:
             run = self._runs.get(run_id)
             if run is None:
-                self._runs = {each: run for each, run in self._runs.items() if each in run_ids}
+                self._runs = {each: run for each, run in self._runs.items() if each in runs.ids}
                 run = self._runs[run_id] = Run(self._folder, run_id)
             number = run.find(high, low)
             if number >= 0:
-                if run.seen_us[number] < expired_before_us:
+                if run.seen_us[number] < runs.expired_before_us:
                     return None
                 return run.rows(np.array([number])).tobytes()
         return None
 
-    def _published_runs(self) -> tuple[bool, int, list[int]]:
+    def _published_runs(self) -> _PublishedRuns | None:
+        """None while the writer changes them."""
         words = self._words
-        while True:
-            version = words[table.RUNS_VERSION]
-            cold, expired_before_us, count = words[table.COLD], words[table.EXPIRED_BEFORE], words[table.RUN_COUNT]
-            run_ids = list(words[table.RUN_IDS : table.RUN_IDS + count])
-            if not version & 1 and words[table.RUNS_VERSION] == version:
-                return bool(cold), expired_before_us, run_ids
-            time.sleep(0)
+        version = words[table.RUNS_VERSION]
+        cold, expired_before_us, count = words[table.COLD], words[table.EXPIRED_BEFORE], words[table.RUN_COUNT]
+        runs = _PublishedRuns(bool(cold), expired_before_us, list(words[table.RUN_IDS : table.RUN_IDS + count]))
+        return runs if not version & 1 and words[table.RUNS_VERSION] == version else None
 
     def close(self) -> None:
         """Let go of the table. Closing twice is a no-op."""
