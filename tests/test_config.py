@@ -44,6 +44,7 @@ def test_a_project_is_read_and_its_data_folder_is_beside_it(tmp_path: Path) -> N
             {"sources": {"a": {"write_key": "k"}, "b": {"write_key": "k"}}},
             r"x.toml: sources.b.write_key is the same as that of sources.a; .*",
         ),
+        ({"sources": {"sokuji": {"write_key": "k"}}}, r"x.toml: sources.sokuji: the platform's own events have this source; .*"),
     ],
 )
 def test_a_mistake_names_the_key_the_value_and_what_is_allowed(toml: dict[str, object], message: str) -> None:

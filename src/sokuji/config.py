@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from sokuji.errors import ConfigError
+from sokuji.events import OWN_SOURCE
 
 FILE_NAME = "sokuji.toml"
 
@@ -155,6 +156,8 @@ def convert(values: dict[str, Any], origin: str = FILE_NAME) -> Config:
     config = _section(values, Config, "", origin)
     names: dict[str, str] = {}
     for name, source in config.sources.items():
+        if name == OWN_SOURCE:
+            raise ConfigError(f"{origin}: sources.{name}: the platform's own events have this source; give yours another name")
         other = names.setdefault(source.write_key, name)
         if other != name:
             raise ConfigError(f"{origin}: sources.{name}.write_key is the same as that of sources.{other}; every source needs its own")

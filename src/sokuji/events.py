@@ -82,8 +82,11 @@ IDENTITY_SCHEMA = pa.schema(
 )
 """One row of the `identities` log, which the sink writes to the dataset's `identities` table: who became known as whom, and when."""
 
+OWN_SOURCE = "sokuji"
+"""The source of the platform's own events, such as decisions."""
+
 EVENTS_LOG = "events"
 BAD_EVENTS_LOG = "bad_events"
 IDENTITIES_LOG = "identities"
 DECISIONS_LOG = "decisions"
-"""What was decided for visitors, as rows of EVENT_SCHEMA: track events of the source "sokuji"."""
+"""What was decided for visitors and what came of it, as rows of EVENT_SCHEMA: track events of the source `OWN_SOURCE`."""

@@ -27,9 +27,8 @@ from sokuji.act.webhook import Webhooks
 from sokuji.clock import Clock, now_us
 from sokuji.config import WebhookSettings
 from sokuji.errors import OffsetTrimmedError
-from sokuji.events import BAD_EVENT_SCHEMA
+from sokuji.events import BAD_EVENT_SCHEMA, OWN_SOURCE
 from sokuji.log.base import Log
-from sokuji.rules.decision import SOURCE
 
 logger = logging.getLogger(__name__)
 
@@ -236,7 +235,7 @@ class Deliverer:
         logger.warning("not delivered", extra={"decision": decision_id, "code": outcome.code, "reason": outcome.reason})
         row = {
             "dataset": dataset,
-            "source": SOURCE,
+            "source": OWN_SOURCE,
             "received_at": self._clock(),
             "code": f"delivery_{outcome.code}",
             "reason": outcome.reason,

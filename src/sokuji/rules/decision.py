@@ -10,10 +10,9 @@ import msgspec
 import pyarrow as pa
 from msgspec import Struct
 
-from sokuji.events import EVENT_SCHEMA, EventType, TimeRule
+from sokuji.events import EVENT_SCHEMA, OWN_SOURCE, EventType, TimeRule
 from sokuji.rules.trigger import Trigger
 
-SOURCE = "sokuji"
 DECIDED = "action_decided"
 SUPPRESSED = "action_suppressed"
 
@@ -57,7 +56,7 @@ def to_events(decisions: Sequence[Decision], now_us: int) -> pa.RecordBatch:
     count = len(decisions)
     columns: dict[str, Any] = {
         "dataset": [decision.dataset for decision in decisions],
-        "source": [SOURCE] * count,
+        "source": [OWN_SOURCE] * count,
         "message_id": [decision.id for decision in decisions],
         "type": [EventType.TRACK.value] * count,
         "event_name": [SUPPRESSED if decision.suppressed else DECIDED for decision in decisions],

@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import msgspec
 
-from sokuji.rules.decision import DECIDED, SOURCE
+from sokuji.events import OWN_SOURCE
+from sokuji.rules.decision import DECIDED
 from sokuji.rules.spec import CONTROL, Actions
 
 VIEW = "action_results"
@@ -126,7 +127,7 @@ def results_view(dataset: str, actions: Actions) -> str:
         goals=goals,
         person=_PERSON,
         decided=DECIDED,
-        source=SOURCE,
+        source=OWN_SOURCE,
         control=CONTROL,
         holdout=HOLDOUT,
         z=Z,
