@@ -42,11 +42,12 @@ SELECT
   {{'visitor_id': 'v' || CAST(power(random(), 3) * {visitors} AS BIGINT), 'user_id': CAST(NULL AS VARCHAR)}} AS keys,
   moment AS _date, uuid()::VARCHAR AS message_id, 'track' AS type, 'web' AS source,
   moment AS received_at, moment AS original_time, moment AS sent_at,
-  'client' AS time_rule, false AS historical, '{{"library": {{"name": "analytics.js"}}}}' AS context,
+  'client' AS time_rule, false AS historical, false AS is_bot, 0 AS log_partition, range AS log_offset,
+  '{{"library": {{"name": "analytics.js"}}}}' AS context,
   '{{"url": "https://shop.example/item/' || item || '", "revenue": ' || round(price, 2) || '}}' AS properties,
   CASE WHEN dice >= 0.8 THEN round(price, 2) END AS revenue, 'https://shop.example/item/' || item AS url
 FROM (
-  SELECT random() AS dice, CAST(random() * 5000 AS BIGINT) AS item, random() * 100 AS price,
+  SELECT range, random() AS dice, CAST(random() * 5000 AS BIGINT) AS item, random() * 100 AS price,
     TIMESTAMPTZ '2026-01-01 00:00:00+00' + to_days(CAST(range // {per_day} AS INTEGER)) + to_seconds(random() * 86399) AS moment
   FROM range({events})
 )

@@ -40,7 +40,8 @@ _GENERATED = """
 SELECT CASE WHEN dice < 0.1 THEN 'buy' ELSE 'page' END AS event_name,
   {{'visitor_id': 'v' || visitor, 'user_id': CAST(NULL AS VARCHAR)}} AS keys,
   moment AS _date, 'm' || range AS message_id, 'track' AS type, 'web' AS source, moment + to_milliseconds(200) AS received_at,
-  moment AS original_time, moment AS sent_at, 'client' AS time_rule, false AS historical, '{{}}' AS context, '{{}}' AS properties,
+  moment AS original_time, moment AS sent_at, 'client' AS time_rule, false AS historical, false AS is_bot,
+  0 AS log_partition, range AS log_offset, '{{}}' AS context, '{{}}' AS properties,
   CASE WHEN dice < 0.1 THEN round(price, 2) END AS revenue, 'https://shop.example/item/' || item AS url, 'shelf ' || item % 30 AS category
 FROM (
   SELECT range, random() AS dice, CAST(random() * 5000 AS BIGINT) AS item, random() * 100 AS price,

@@ -54,6 +54,16 @@ def test_the_columns_of_the_events_table_are_there(compile_: Compile) -> None:
     ]
 
 
+def test_whether_a_program_sent_an_event_can_be_asked(compile_: Compile) -> None:
+    evaluated = compile_("is_bot").evaluate(events({}, context='{"userAgent": "Googlebot/2.1"}'))
+    assert column(evaluated) == [True]
+
+
+def test_where_an_event_stands_in_the_log_cannot_be_asked(compile_: Compile) -> None:
+    with pytest.raises(SqlError, match="Unrecognized name: log_offset"):
+        compile_("log_offset > 5")
+
+
 def test_properties_are_typed_columns_as_in_the_lake(compile_: Compile) -> None:
     expressions = compile_("revenue", "coupon", "vip", properties={"revenue": FLOAT64, "coupon": STRING, "vip": BOOL})
     rows = events(

@@ -79,6 +79,17 @@ def test_the_fixed_columns_are_those_of_the_log(shaper: Shaper) -> None:
     assert times == [-1, 0, -5, -4]
 
 
+def test_events_of_programs_are_marked(shaper: Shaper) -> None:
+    contexts = ['{"userAgent": "Googlebot/2.1"}', '{"userAgent": "Mozilla/5.0 Firefox/125.0"}', None]
+    rows = pa.table(log_rows([{"message_id": f"m{number}", "context": context} for number, context in enumerate(contexts)]))
+    assert shaper.shape(rows, {}).read_all().column("is_bot").to_pylist() == [True, False, False]
+
+
+def test_rows_without_a_place_have_none(shaper: Shaper) -> None:
+    places = shaped(shaper, {"p": 1}).select(["log_partition", "log_offset"])
+    assert places.to_pylist() == [{"log_partition": None, "log_offset": None}]
+
+
 @pytest.mark.parametrize(
     ("value", "type_", "expected"),
     [

@@ -16,11 +16,12 @@ import pytest
 from sokuji.config import LakeSettings, LogSettings
 from sokuji.errors import LakeError, NotFoundError
 from sokuji.events import EVENT_SCHEMA
+from sokuji.lake.events import FIXED_SCHEMA
 from sokuji.lake.sink import Sink
 from sokuji.log.local import LocalLog
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.metrics import render
-from sokuji.types import FLOAT64, INT64, STRING
+from sokuji.types import BOOL, FLOAT64, INT64, STRING
 from tests.lake.duck import select
 from tests.lake.platform import START_US, Lakeside, bad_rows, lakeside, log_rows
 
@@ -50,6 +51,31 @@ def test_rows_of_all_partitions_are_in_the_table(side: Lakeside) -> None:
     assert numbers(side) == [1, 2, 3, 4, 5]
     table = side.catalog.table(REF)
     assert (table.kind, table.columns[-1]) == (TableKind.EVENTS, Column("number", FLOAT64))
+
+
+def test_a_row_says_where_in_the_log_it_stands(side: Lakeside) -> None:
+    side.track(*events(1, 2))
+    side.track(*events(3), partition=1)
+    side.drain()
+    side.track(*events(2, 4))  # the second 2 is left out
+    place = ["number", "log_partition", "log_offset"]
+    tail = side.lake.snapshot(REF).tail
+    assert tail is not None
+    assert tail.select(place).to_pylist() == [{"number": 4.0, "log_partition": 0, "log_offset": 3}]
+    side.drain()
+    assert select(side.tables.snapshot(REF), place) == [(1.0, 0, 0), (2.0, 0, 1), (3.0, 1, 0), (4.0, 0, 3)]
+
+
+def test_a_table_from_before_there_were_these_columns_gets_them(side: Lakeside) -> None:
+    names = ("is_bot", "log_partition", "log_offset")
+    before = pa.schema([field for field in FIXED_SCHEMA if field.name not in names])
+    side.tables.create(REF, before, day_of="_date")
+    old = pa.Table.from_pylist([{"message_id": "m0", "_date": START_US}], schema=before)
+    side.tables.append(REF, old.to_reader())
+    side.track(*events(1, context='{"userAgent": "Googlebot/2.1"}'))
+    side.drain()
+    assert select(side.tables.snapshot(REF), ["message_id", *names]) == [("m0", None, None, None), ("m1", True, 0, 0)]
+    assert {column.name: column.type for column in side.catalog.table(REF).columns}["is_bot"] == BOOL
 
 
 def test_every_row_once_however_often_a_sink_starts(side: Lakeside) -> None:

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
+from sokuji.bots import is_bot
 from sokuji.errors import SqlError
 from sokuji.features.properties import PropertyReader
-from sokuji.lake.events import FIXED_SCHEMA, JSON_COLUMNS, TIME_COLUMN
+from sokuji.lake.events import FIXED_SCHEMA, JSON_COLUMNS, PLACE_COLUMNS, TIME_COLUMN, column_name
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.analyzer import Analyzer
@@ -84,6 +85,11 @@ class Expressions:
             self._connection.execute(f"SET {setting}")
         self._functions = register(self._connection, self._query)
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The columns and properties that the expressions read."""
+        return frozenset(self._relation.names)
+
     def evaluate(self, batch: pa.RecordBatch) -> Evaluated:
         """The values for each row of `batch`, which has the columns of EVENT_SCHEMA and the further ones."""
         if not self._fields:
@@ -143,7 +149,11 @@ class _Scope:
 
     def __init__(self, catalog: SqlCatalog, columns: Mapping[str, pa.DataType], known: Mapping[str, Type]) -> None:
         self._catalog, self._analyzer = catalog, Analyzer(catalog)
-        self._columns = [Column(field.name, JSON if field.name in JSON_COLUMNS else from_arrow(field.type)) for field in FIXED_SCHEMA]
+        self._columns = [
+            Column(field.name, JSON if field.name in JSON_COLUMNS else from_arrow(field.type))
+            for field in FIXED_SCHEMA
+            if field.name not in PLACE_COLUMNS  # where an event is stored says nothing of the visitor
+        ]
         self._columns += [Column(name, from_arrow(type_)) for name, type_ in columns.items()]
         taken = {column.name.lower() for column in self._columns}
         self.properties = {name: type_ for name, type_ in known.items() if name.lower() not in taken}
@@ -170,7 +180,7 @@ class _Scope:
             type_ = self._type(text)
         except SqlError as error:
             unknown = _UNKNOWN.match(error.message)
-            if unknown is None or unknown[1] in guessed or len(guessed) == _GUESSED_MAX:
+            if unknown is None or unknown[1] in guessed or len(guessed) == _GUESSED_MAX or column_name(unknown[1]) != unknown[1]:
                 return error
             attempts = [self._search(text, guessed | {unknown[1]: guess}, wants_number) for guess in _GUESSES]
             return next((each for each in attempts if not isinstance(each, SqlError)), attempts[0])
@@ -213,6 +223,8 @@ class _Relation:
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
     if name == TIME_COLUMN:
         return batch.column("event_time")
+    if name == "is_bot":
+        return is_bot(batch.column("context"))
     if name == "keys":
         keys = ("visitor_id", "user_id")
         return pa.StructArray.from_arrays([batch.column(key) for key in keys], names=list(keys))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sokuji.lake.events import PLACE_COLUMNS
 from sokuji.log.base import Log
 
 CONSUMER = "sink"
@@ -36,6 +37,13 @@ class Backlog:
     rows: pa.Table
     partitions: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
+
+    def placed(self) -> pa.Table:
+        """The rows with `PLACE_COLUMNS`."""
+        rows = self.rows
+        for name, places in zip(PLACE_COLUMNS, (self.partitions, self.offsets), strict=True):
+            rows = rows.append_column(name, pa.array(places, pa.int64()))
+        return rows
 
     def from_offsets(self, committed: Mapping[int, int]) -> Mask:
         """Which rows are not before the committed offsets."""

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji import types as t
+from sokuji.bots import is_bot
 from sokuji.clock import now_us
 from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA, TIMESTAMP
 from sokuji.lake.seen import Ids, make_ids
@@ -52,11 +53,20 @@ FIXED_SCHEMA = pa.schema(
         ("sent_at", TIMESTAMP),
         ("time_rule", pa.string()),
         ("historical", pa.bool_()),
+        ("is_bot", pa.bool_()),
+        ("log_partition", pa.int64()),
+        ("log_offset", pa.int64()),
         ("context", pa.string()),
         ("properties", pa.string()),
     ]
 )
-"""The columns every events table has, in front of those of its properties."""
+"""The columns every events table has, in front of those of its properties.
+
+Within one `log_partition`, which holds all events of a visitor, `log_offset` is the order in which they arrived. Both are NULL in the
+platform's own events, which come from elsewhere. What a table got before it had a column is NULL in it.
+"""
+
+PLACE_COLUMNS = ("log_partition", "log_offset")
 
 BAD_EVENTS_SCHEMA = BAD_EVENT_SCHEMA.remove(BAD_EVENT_SCHEMA.get_field_index("dataset"))
 """The columns of a dataset's table of refused events."""
@@ -112,7 +122,10 @@ class Shaper:
         self._duck.close()
 
     def shape(self, rows: pa.Table, columns: Columns) -> pa.RecordBatchReader:
-        """The rows with all of `columns`, and with those of properties seen for the first time, which are added to `columns`."""
+        """The rows with all of `columns`, and with those of properties seen for the first time, which are added to `columns`.
+
+        `rows` have the columns of EVENT_SCHEMA and, if they are to have a place, `PLACE_COLUMNS`.
+        """
         chunks = [self._readable(pa.table(batch)) for batch in rows.to_batches(max_chunksize=_CHUNK_ROWS)]
         keys = [self._keys(chunk, columns) for chunk in chunks]
         schema = pa.schema([*FIXED_SCHEMA, *columns.items()])
@@ -247,7 +260,11 @@ def _typed(raw: str, type_: pa.DataType) -> str:
 
 
 def _fixed(chunk: pa.Table) -> list[pa.Array]:
-    columns = {name: _one(column, type_) for name, column, type_ in zip(EVENT_SCHEMA.names, chunk.columns, EVENT_SCHEMA.types, strict=True)}
+    columns = {field.name: _one(chunk.column(field.name), field.type) for field in EVENT_SCHEMA}
+    for name in PLACE_COLUMNS:
+        has_place = name in chunk.schema.names
+        columns[name] = _one(chunk.column(name), pa.int64()) if has_place else pa.nulls(chunk.num_rows, pa.int64())
+    columns["is_bot"] = is_bot(columns["context"])
     columns["keys"] = pa.StructArray.from_arrays([columns["visitor_id"], columns["user_id"]], fields=list(_KEYS))
     columns[TIME_COLUMN] = columns["event_time"]
     return [columns[name] for name in FIXED_SCHEMA.names]

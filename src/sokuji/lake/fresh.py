@@ -166,7 +166,7 @@ class FreshLake(Lake):
         order = np.argsort(uncommitted, kind="stable")
         fresh = uncommitted.copy()
         fresh[order] &= seen.is_new(self._shaper.ids(rows.rows).take(order))
-        tail = self._shaper.shape(rows.rows.filter(pa.array(fresh)), property_columns(base.schema)).read_all()
+        tail = self._shaper.shape(rows.placed().filter(pa.array(fresh)), property_columns(base.schema)).read_all()
         return replace(base, schema=tail.schema, tail=tail)
 
     def create(self, ref: Ref, schema: pa.Schema, *, day_of: str | None = None) -> None:

@@ -126,7 +126,8 @@ class EventsWriter(Writer):
         fresh = new.copy()
         fresh[new] = self._seen.is_new(ids.take(new))
         if transactions:
-            chosen = rows.rows if fresh.all() else rows.rows.filter(pa.array(fresh))
+            placed = rows.placed()
+            chosen = placed if fresh.all() else placed.filter(pa.array(fresh))
             self.lake.append(self.ref, self._shaper.shape(chosen, self._columns), transactions=transactions)
             self._seen.add(ids.take(fresh), newest_us)
         return Written(int(fresh.sum()), int(new.sum() - fresh.sum()))
