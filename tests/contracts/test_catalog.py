@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sokuji import types as t
 from sokuji.errors import AlreadyExistsError, NotFoundError, SokujiError
-from sokuji.meta.base import Column, ModelSignature, Ref, Table, TableKind
+from sokuji.meta.base import Argument, Column, Function, ModelSignature, Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog
 
 BACKENDS: dict[str, Callable[[Path], SqlCatalog]] = {"sqlite": lambda folder: SqlCatalog(f"sqlite:///{folder / 'catalog.db'}")}
@@ -39,6 +39,19 @@ MODEL = ModelSignature(
     inputs=(t.Field("recency", t.FLOAT64),),
     labels=(t.Field("churned", t.BOOL),),
     outputs=(t.Field("predicted_churned", t.BOOL),),
+)
+
+
+FUNCTION = Function(
+    ref=Ref("shop", "in_euro"),
+    arguments=(Argument("amount", t.array(t.NUMERIC)), Argument("currency", None), Argument("rate", t.FLOAT64, not_aggregate=True)),
+    body="SUM(amount) * rate",
+    returns=t.FLOAT64,
+    aggregate=True,
+    tables=(("shop", "orders"), ("project.shop.rates",)),
+    functions=(("shop", "rate"),),
+    description="what it costs",
+    created_at_us=1_700_000_000_000_000,
 )
 
 
@@ -71,7 +84,7 @@ def catalog(open_catalog: OpenCatalog) -> SqlCatalog:
 
 def test_a_new_catalog_is_empty(open_catalog: OpenCatalog) -> None:
     catalog = open_catalog()
-    assert (catalog.datasets(), catalog.tables(), catalog.models(), catalog.version()) == ([], [], [], 0)
+    assert (catalog.datasets(), catalog.tables(), catalog.models(), catalog.functions(), catalog.version()) == ([], [], [], [], 0)
 
 
 def test_datasets_are_listed_by_name(catalog: SqlCatalog) -> None:
@@ -130,13 +143,15 @@ def test_a_table_is_replaced_only_when_asked(catalog: SqlCatalog) -> None:
 
 def test_what_is_not_there_is_named(catalog: SqlCatalog) -> None:
     missing = Ref("shop", "none")
-    for action in (catalog.table, catalog.drop_table, catalog.drop_model):
+    for action in (catalog.table, catalog.drop_table, catalog.drop_model, catalog.function, catalog.drop_function):
         with pytest.raises(NotFoundError, match=r"shop\.none"):
             action(missing)
     with pytest.raises(NotFoundError, match="dataset nowhere"):
         catalog.put_table(replace(ORDERS, ref=Ref("nowhere", "orders")))
     with pytest.raises(NotFoundError, match="dataset nowhere"):
         catalog.put_model(replace(MODEL, ref=Ref("nowhere", "m")))
+    with pytest.raises(NotFoundError, match="dataset nowhere"):
+        catalog.put_function(replace(FUNCTION, ref=Ref("nowhere", "f")))
     with pytest.raises(NotFoundError, match="dataset nowhere"):
         catalog.drop_dataset("nowhere")
 
@@ -171,13 +186,45 @@ def test_tables_and_models_share_one_namespace(catalog: SqlCatalog) -> None:
         catalog.drop_model(ORDERS.ref)
 
 
+def test_a_function_comes_back_as_it_was_put(catalog: SqlCatalog) -> None:
+    catalog.put_function(FUNCTION)
+    assert catalog.function(FUNCTION.ref) == FUNCTION
+    catalog.create_dataset("a")
+    other = replace(FUNCTION, ref=Ref("a", "z"))
+    catalog.put_function(other)
+    assert (catalog.functions(), catalog.functions("shop"), catalog.functions("nowhere")) == ([other, FUNCTION], [FUNCTION], [])
+
+
+def test_a_function_is_replaced_only_when_asked_and_dropped(catalog: SqlCatalog) -> None:
+    catalog.put_function(FUNCTION)
+    changed = replace(FUNCTION, body="0", arguments=())
+    with pytest.raises(AlreadyExistsError, match=r"function shop\.in_euro"):
+        catalog.put_function(changed)
+    assert catalog.function(FUNCTION.ref) == FUNCTION
+    catalog.put_function(changed, replace=True)
+    assert catalog.functions() == [changed]
+    catalog.drop_function(FUNCTION.ref)
+    assert catalog.functions() == []
+
+
+def test_functions_have_a_namespace_of_their_own(catalog: SqlCatalog) -> None:
+    catalog.put_table(ORDERS)
+    catalog.put_function(replace(FUNCTION, ref=ORDERS.ref))
+    catalog.drop_table(ORDERS.ref)
+    assert catalog.function(ORDERS.ref).body == FUNCTION.body
+    with pytest.raises(SokujiError, match="is not allowed"):
+        catalog.put_function(replace(FUNCTION, ref=Ref("shop", "a/b")))
+
+
 def test_a_dataset_is_dropped_when_it_is_empty(catalog: SqlCatalog) -> None:
     catalog.put_table(ORDERS)
     catalog.put_model(MODEL)
-    with pytest.raises(SokujiError, match="churn, orders"):
+    catalog.put_function(FUNCTION)
+    with pytest.raises(SokujiError, match="churn, in_euro, orders"):
         catalog.drop_dataset("shop")
     catalog.drop_table(ORDERS.ref)
     catalog.drop_model(MODEL.ref)
+    catalog.drop_function(FUNCTION.ref)
     catalog.drop_dataset("shop")
     assert catalog.datasets() == []
 
@@ -191,6 +238,9 @@ def test_every_change_raises_the_version_and_a_refused_one_does_not(catalog: Sql
         lambda: catalog.put_model(MODEL),
         lambda: catalog.drop_model(MODEL.ref),
         lambda: catalog.drop_table(ORDERS.ref),
+        lambda: catalog.put_function(FUNCTION),
+        lambda: catalog.put_function(FUNCTION, replace=True),
+        lambda: catalog.drop_function(FUNCTION.ref),
         lambda: catalog.drop_dataset("other"),
     ]
     for change in changes:

@@ -278,7 +278,7 @@ def test_the_catalog_can_be_asked(engine: Engine) -> None:
         ("CREATE TEMP TABLE t AS SELECT 1 AS x", "TEMP TABLE"),
         ("CREATE TABLE shop.t (x STRING(10))", "parameterized types"),
         ("CREATE TABLE shop.t (x INT64 DEFAULT 1)", "DEFAULT"),
-        ("CREATE FUNCTION shop.f(x INT64) AS (x + 1)", "CREATE FUNCTION"),
+        ("CREATE TABLE FUNCTION shop.f(x INT64) AS (SELECT x)", "CREATE TABLE FUNCTION"),
         ("BEGIN TRANSACTION", "BEGIN"),
         ("EXPORT DATA OPTIONS(uri='x') AS SELECT 1", "EXPORT DATA"),
         ("CREATE MODEL shop.m OPTIONS(model_type='kmeans') AS SELECT 1 AS x", "CREATE MODEL"),

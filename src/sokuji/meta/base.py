@@ -65,6 +65,30 @@ class ModelSignature:
     outputs: tuple[Field, ...]  # the columns ML.PREDICT adds in front of its input's
 
 
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An argument of a function."""
+
+    name: str
+    type: Type | None  # None: ANY TYPE, that of the value in each call
+    not_aggregate: bool = False  # of an aggregate function: one value for all rows
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function whose body is a GoogleSQL expression over its arguments; `tables` and `functions` are the paths that the body writes."""
+
+    ref: Ref
+    arguments: tuple[Argument, ...]
+    body: str
+    returns: Type | None = None  # as declared; None: whatever the body gives
+    aggregate: bool = False
+    tables: tuple[tuple[str, ...], ...] = ()
+    functions: tuple[tuple[str, ...], ...] = ()
+    description: str = ""
+    created_at_us: int = 0
+
+
 class Catalog(ABC):
     """Names and definitions. Every change is one transaction and raises `version`, by which readers know their copy is stale."""
 
@@ -82,7 +106,7 @@ class Catalog(ABC):
 
     @abstractmethod
     def drop_dataset(self, name: str) -> None:
-        """Drop an empty dataset. Raises NotFoundError; SokujiError when tables or models are in it (they are named)."""
+        """Drop an empty dataset. Raises NotFoundError; SokujiError when something is in it (it is named)."""
 
     @abstractmethod
     def tables(self, dataset: str | None = None) -> list[Table]:
@@ -110,4 +134,20 @@ class Catalog(ABC):
 
     @abstractmethod
     def drop_model(self, ref: Ref) -> None:
+        """Raises NotFoundError."""
+
+    @abstractmethod
+    def functions(self, dataset: str | None = None) -> list[Function]:
+        """All functions, of one dataset or of all, sorted by name."""
+
+    @abstractmethod
+    def function(self, ref: Ref) -> Function:
+        """Raises NotFoundError."""
+
+    @abstractmethod
+    def put_function(self, function: Function, *, replace: bool = False) -> None:
+        """Raises AlreadyExistsError unless `replace`; NotFoundError for the dataset. Functions have a namespace of their own."""
+
+    @abstractmethod
+    def drop_function(self, ref: Ref) -> None:
         """Raises NotFoundError."""

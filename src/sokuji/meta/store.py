@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Connection, Engine, LargeBinary, MetaData, String
 
 from sokuji.errors import AlreadyExistsError, NotFoundError, SokujiError
-from sokuji.meta.base import Catalog, ModelSignature, Ref, Table
+from sokuji.meta.base import Catalog, Function, ModelSignature, Ref, Table
 
 _BUSY_TIMEOUT_MS = 30_000
 _DATASET_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
@@ -35,7 +35,14 @@ _OBJECTS = sa.Table(
     Column("kind", String, nullable=False),  # a TableKind, or "model"
     Column("definition", LargeBinary, nullable=False),  # the Table or ModelSignature as JSON
 )
-Definition = TypeVar("Definition", Table, ModelSignature)
+_FUNCTIONS = sa.Table(
+    "functions",
+    _METADATA,
+    Column("dataset", String, sa.ForeignKey("datasets.name"), primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("definition", LargeBinary, nullable=False),  # the Function as JSON
+)
+Definition = TypeVar("Definition", Table, ModelSignature, Function)
 
 
 class SqlCatalog(Catalog):
@@ -93,20 +100,22 @@ class SqlCatalog(Catalog):
         """As `Catalog.drop_dataset`."""
         with self._change() as connection:
             _check_dataset(connection, name)
-            inside = sorted(connection.scalars(sa.select(_OBJECTS.c.name).where(_OBJECTS.c.dataset == name)))
+            inside = sorted(
+                found
+                for objects in (_OBJECTS, _FUNCTIONS)
+                for found in connection.scalars(sa.select(objects.c.name).where(objects.c.dataset == name))
+            )
             if inside:
                 raise SokujiError(f"dataset {name} is not empty; drop what is in it first: {', '.join(inside)}")
             connection.execute(_DATASETS.delete().where(_DATASETS.c.name == name))
 
     def tables(self, dataset: str | None = None) -> list[Table]:
         """As `Catalog.tables`."""
-        return self._definitions(Table, _OBJECTS.c.kind != _MODEL, dataset)
+        return self._definitions(Table, _OBJECTS, dataset, _OBJECTS.c.kind != _MODEL)
 
     def table(self, ref: Ref) -> Table:
         """As `Catalog.table`."""
-        query = sa.select(_OBJECTS.c.definition).where(_is(ref), _OBJECTS.c.kind != _MODEL)
-        with self._engine.connect() as connection:
-            definition = connection.scalar(query)
+        definition = self._definition(_OBJECTS, ref, _OBJECTS.c.kind != _MODEL)
         if definition is None:
             raise NotFoundError(f"table {ref} was not found")
         return msgspec.json.decode(definition, type=Table)
@@ -119,12 +128,12 @@ class SqlCatalog(Catalog):
     def drop_table(self, ref: Ref) -> None:
         """As `Catalog.drop_table`."""
         with self._change() as connection:
-            if not connection.execute(_OBJECTS.delete().where(_is(ref), _OBJECTS.c.kind != _MODEL)).rowcount:
+            if not connection.execute(_OBJECTS.delete().where(_is(_OBJECTS, ref), _OBJECTS.c.kind != _MODEL)).rowcount:
                 raise NotFoundError(f"table {ref} was not found")
 
     def models(self, dataset: str | None = None) -> list[ModelSignature]:
         """As `Catalog.models`."""
-        return self._definitions(ModelSignature, _OBJECTS.c.kind == _MODEL, dataset)
+        return self._definitions(ModelSignature, _OBJECTS, dataset, _OBJECTS.c.kind == _MODEL)
 
     def put_model(self, signature: ModelSignature) -> None:
         """As `Catalog.put_model`."""
@@ -134,13 +143,47 @@ class SqlCatalog(Catalog):
     def drop_model(self, ref: Ref) -> None:
         """As `Catalog.drop_model`."""
         with self._change() as connection:
-            if not connection.execute(_OBJECTS.delete().where(_is(ref), _OBJECTS.c.kind == _MODEL)).rowcount:
+            if not connection.execute(_OBJECTS.delete().where(_is(_OBJECTS, ref), _OBJECTS.c.kind == _MODEL)).rowcount:
                 raise NotFoundError(f"model {ref} was not found")
 
-    def _definitions(self, kind: type[Definition], condition: sa.ColumnElement[bool], dataset: str | None) -> list[Definition]:
-        query = sa.select(_OBJECTS.c.definition).where(condition)
+    def functions(self, dataset: str | None = None) -> list[Function]:
+        """As `Catalog.functions`."""
+        return self._definitions(Function, _FUNCTIONS, dataset)
+
+    def function(self, ref: Ref) -> Function:
+        """As `Catalog.function`."""
+        definition = self._definition(_FUNCTIONS, ref)
+        if definition is None:
+            raise NotFoundError(f"function {ref} was not found")
+        return msgspec.json.decode(definition, type=Function)
+
+    def put_function(self, function: Function, *, replace: bool = False) -> None:
+        """As `Catalog.put_function`."""
+        _check_name(function.ref)
+        values = {"dataset": function.ref.dataset, "name": function.ref.name, "definition": msgspec.json.encode(function)}
+        with self._change() as connection:
+            _check_dataset(connection, function.ref.dataset)
+            there = connection.execute(_FUNCTIONS.delete().where(_is(_FUNCTIONS, function.ref))).rowcount
+            if there and not replace:
+                raise AlreadyExistsError(f"function {function.ref} already exists")
+            connection.execute(_FUNCTIONS.insert().values(**values))
+
+    def drop_function(self, ref: Ref) -> None:
+        """As `Catalog.drop_function`."""
+        with self._change() as connection:
+            if not connection.execute(_FUNCTIONS.delete().where(_is(_FUNCTIONS, ref))).rowcount:
+                raise NotFoundError(f"function {ref} was not found")
+
+    def _definition(self, objects: sa.Table, ref: Ref, *conditions: sa.ColumnElement[bool]) -> bytes | None:
+        with self._engine.connect() as connection:
+            return connection.scalar(sa.select(objects.c.definition).where(_is(objects, ref), *conditions))
+
+    def _definitions(
+        self, kind: type[Definition], objects: sa.Table, dataset: str | None, *conditions: sa.ColumnElement[bool]
+    ) -> list[Definition]:
+        query = sa.select(objects.c.definition).where(*conditions)
         if dataset is not None:
-            query = query.where(_OBJECTS.c.dataset == dataset)
+            query = query.where(objects.c.dataset == dataset)
         decoder = msgspec.json.Decoder(kind)
         with self._engine.connect() as connection:
             found = [decoder.decode(definition) for definition in connection.scalars(query)]
@@ -160,8 +203,8 @@ def _engine(url: str) -> Engine:
     return engine
 
 
-def _is(ref: Ref) -> sa.ColumnElement[bool]:
-    return sa.and_(_OBJECTS.c.dataset == ref.dataset, _OBJECTS.c.name == ref.name)
+def _is(objects: sa.Table, ref: Ref) -> sa.ColumnElement[bool]:
+    return sa.and_(objects.c.dataset == ref.dataset, objects.c.name == ref.name)
 
 
 def _dataset_exists(connection: Connection, name: str) -> bool:
@@ -173,15 +216,19 @@ def _check_dataset(connection: Connection, name: str) -> None:
         raise NotFoundError(f"dataset {name} was not found")
 
 
-def _put(connection: Connection, ref: Ref, kind: str, definition: Table | ModelSignature, *, replace: bool) -> None:
+def _check_name(ref: Ref) -> None:
     if _OBJECT_NAME.fullmatch(ref.name) is None or len(ref.name.encode()) > _OBJECT_NAME_BYTES_MAX:
         raise SokujiError(f"name {ref.name!r} is not allowed; use up to 200 bytes of letters, digits, underscores, dashes and spaces")
+
+
+def _put(connection: Connection, ref: Ref, kind: str, definition: Table | ModelSignature, *, replace: bool) -> None:
+    _check_name(ref)
     _check_dataset(connection, ref.dataset)
-    stored = connection.scalar(sa.select(_OBJECTS.c.kind).where(_is(ref)))
+    stored = connection.scalar(sa.select(_OBJECTS.c.kind).where(_is(_OBJECTS, ref)))
     if stored is not None and (not replace or (stored == _MODEL) != (kind == _MODEL)):
         raise AlreadyExistsError(f"{ref} already exists: it is a {stored}")
     values = {"kind": kind, "definition": msgspec.json.encode(definition)}
     if stored is None:
         connection.execute(_OBJECTS.insert().values(dataset=ref.dataset, name=ref.name, **values))
     else:
-        connection.execute(_OBJECTS.update().where(_is(ref)).values(**values))
+        connection.execute(_OBJECTS.update().where(_is(_OBJECTS, ref)).values(**values))

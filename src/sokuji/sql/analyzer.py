@@ -15,7 +15,7 @@ from zetasql.wasi._pb2.zetasql.public import options_pb2
 from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.meta.base import Catalog, ModelSignature, Table
 from sokuji.sql.extension import TableFunction
-from sokuji.sql.names import Names, Path, find_model, find_tables, to_catalog
+from sokuji.sql.names import Names, Path, find_functions, find_model, find_tables, to_catalog
 from sokuji.sql.protos import from_type, from_value, leaf, nodes, python_type, to_type, to_value
 from sokuji.sql.registration import Registration
 from sokuji.sql.sql_functions import GROUP, LIBRARY, SqlFunction
@@ -52,19 +52,25 @@ _REWRITES = ("REWRITE_ARRAY_FILTER_TRANSFORM", "REWRITE_ARRAY_INCLUDES", "REWRIT
 # BigQuery ML's scalar and analytic functions: ML.STANDARD_SCALER, HPARAM_RANGE.
 _NOT_YET = re.compile(r"Function not found: ((?:ML\.|HPARAM_)\w+).*", re.IGNORECASE | re.DOTALL)
 _UNQUALIFIED = re.compile(r"Table not found: ([^.;]+)(;.*)?")
-_SQL_FUNCTION = f"{GROUP.upper()}:"
-_ALTER = re.compile(r"(?:\s|--[^\n]*\n|#[^\n]*\n|/\*.*?\*/|;)*ALTER\b", re.DOTALL | re.IGNORECASE)
-_BLANK = re.compile(r"(?:\s|--[^\n]*(?:\n|$)|#[^\n]*(?:\n|$)|/\*.*?\*/|;)*", re.DOTALL)
+_SQL_FUNCTION = re.compile(f"{GROUP}:", re.IGNORECASE)
+_SPACE = r"(?:\s|--[^\n]*(?:\n|$)|#[^\n]*(?:\n|$)|/\*.*?\*/|;)*"
+_BLANK = re.compile(_SPACE, re.DOTALL)
+_ALTER = re.compile(rf"{_SPACE}ALTER\b", re.DOTALL | re.IGNORECASE)
+_MAY_CALL_STORED = re.compile(rf"\.{_SPACE}`?\w+`?{_SPACE}\(", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """A resolved statement (`AnyResolvedStatementProto`), the tables behind its paths, its table function calls by private name."""
+    """A resolved statement (`AnyResolvedStatementProto`), the tables behind its paths, its table function calls by private name.
+
+    `functions` are the paths of the functions that the statement calls with a dataset in front.
+    """
 
     source: Statement
     statement: Any
     tables: Mapping[Path, Table]
     calls: Mapping[str, ResolvedCall]
+    functions: tuple[Path, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -93,7 +99,7 @@ class Analyzer:
         options = analyzer_options_pb2.ZetaSQLBuiltinFunctionOptionsProto(language_options=self._language)
         reply = self._zetasql.call("GetBuiltinFunctions", options, service.GetBuiltinFunctionsResponse)
         names = (".".join(function.name_path) for function in reply.function)
-        library = (function.name for function in LIBRARY)
+        library = (function.path[0] for function in LIBRARY)
         return sorted({*(name for name in names if not name.startswith("$")), *library, *self._functions})
 
     def split(self, script: str) -> list[Statement]:
@@ -154,21 +160,30 @@ class Analyzer:
         )
 
     def analyze(self, statement: Statement | str, parameters: Parameters | None = None, functions: Sequence[SqlFunction] = ()) -> Analysis:
-        """Resolve one statement; `functions` are known to it besides those that all statements know.
+        """Resolve one statement; `functions` are known to it besides those that all statements know and those of the catalog.
 
         Raises:
             SqlError: it is not valid; with ZetaSQL's message and the place.
         """
         if isinstance(statement, str):
             statement = self.split(statement)[0]
+        called = self._called(statement)
+        paths = (*called, *(path for function in functions for path in function.definition.functions))
+        functions = (*functions, *find_functions(self._catalog, paths))
         statement, calls = resolve_calls(statement, self._functions, _Resolver(self, parameters, functions))
-        return self._resolve(statement, calls, parameters, functions)
+        return replace(self._resolve(statement, calls, parameters, functions), functions=called)
+
+    def _called(self, statement: Statement) -> tuple[Path, ...]:
+        if not _MAY_CALL_STORED.search(statement.text):
+            return ()
+        paths = (tuple(name.id_string for name in node.function.names) for node in nodes(self.parse(statement), "ASTFunctionCallProto"))
+        return tuple(dict.fromkeys(path for path in paths if "." in ".".join(path)))
 
     def _resolve(
         self, statement: Statement, calls: Sequence[ResolvedCall], parameters: Parameters | None, functions: Sequence[SqlFunction]
     ) -> Analysis:
         """Resolve a statement whose calls of table functions are resolved already."""
-        tables = find_tables(self._catalog, (*statement.tables, *(path for function in functions for path in function.tables)))
+        tables = find_tables(self._catalog, (*statement.tables, *(path for function in functions for path in function.definition.tables)))
         request = service.AnalyzeRequest(options=self._with_parameters(parameters), sql_statement=statement.text)
         try:
             if calls or functions:  # they are this statement's alone, so the catalog is sent along
@@ -181,8 +196,8 @@ class Analyzer:
                     reply = self._zetasql.call("Analyze", request, service.AnalyzeResponse)
         except SqlError as error:
             located = statement.locate(error)
-            if _SQL_FUNCTION in located.message:
-                message = located.message.replace(_SQL_FUNCTION, "")
+            if _SQL_FUNCTION.search(located.message):
+                message = _SQL_FUNCTION.sub("", located.message)
                 located = SqlError(message, line=located.line, column=located.column, sql=located.sql)
             unqualified = _UNQUALIFIED.fullmatch(located.message)
             if unqualified is not None:

@@ -1,4 +1,4 @@
-"""Statements that define: CREATE and DROP of schemas, tables and views, TRUNCATE, ALTER TABLE."""
+"""Statements that define: CREATE and DROP of schemas, tables, views and functions, TRUNCATE, ALTER TABLE."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enu
 
 from sokuji.errors import AlreadyExistsError, NotFoundError, SqlError, UnsupportedSqlError
 from sokuji.meta.base import Column, Ref, Table, TableKind
-from sokuji.sql.names import dataset, ref
+from sokuji.sql.names import dataset, find_functions, ref
 from sokuji.sql.protos import from_type, leaf, span
 from sokuji.sql.relations import quote, relation
 from sokuji.sql.result import Result
 from sokuji.sql.session import Session
+from sokuji.sql.sql_functions import from_statement
 from sokuji.types import Field, to_arrow
 
 _SET_OPTIONS = "resolved_set_options_action_node"
@@ -53,6 +54,8 @@ def _drop_schema(node: Any, session: Session) -> Result:
             raise SqlError(f"DROP SCHEMA {name} CASCADE does not drop models; DROP MODEL {', '.join(models)} first")
         for table in session.catalog.tables(name):
             _remove(table, session)
+        for function in session.catalog.functions(name):
+            session.catalog.drop_function(function.ref)
     session.catalog.drop_dataset(name)
     return Result((), message=f"Dropped schema {name}")
 
@@ -169,6 +172,38 @@ def create_view(node: Any, session: Session) -> Result:
     )
     session.catalog.put_table(view, replace=known is not None)
     return Result((), message=f"Created view {wanted}")
+
+
+def create_function(node: Any, session: Session) -> Result:
+    """CREATE FUNCTION dataset.name: the body is stored as it was written; what it calls and reads is looked up at each use."""
+    created = _create(node)
+    wanted = ref(created.name_path, "Function")
+    known = any(function.ref == wanted for function in session.catalog.functions(wanted.dataset))
+    if known and created.create_mode == _CREATE.CREATE_IF_NOT_EXISTS:
+        return Result((), message=f"{wanted} exists already")
+    if known and created.create_mode != _CREATE.CREATE_OR_REPLACE:
+        raise AlreadyExistsError(f"Already Exists: Routine {wanted}")
+    if wanted.dataset not in session.catalog.datasets():
+        raise NotFoundError(f"Not found: Dataset {wanted.dataset}")
+    called = session.analysis.functions
+    if any(function.definition.ref == wanted for function in find_functions(session.catalog, called)):
+        raise SqlError(f"Function {wanted} calls itself, directly or through another function; recursive functions are not supported")
+    function = from_statement(node, wanted, session.analysis.source.tables, called)
+    description = str(_options(node.option_list, session).get("description") or "")
+    session.catalog.put_function(replace(function, description=description), replace=known)
+    return Result((), message=f"Created function {wanted}")
+
+
+def drop_function(node: Any, session: Session) -> Result:
+    """DROP FUNCTION [IF EXISTS]."""
+    wanted = ref(node.name_path, "Function")
+    try:
+        session.catalog.drop_function(wanted)
+    except NotFoundError:
+        if not node.is_if_exists:
+            raise NotFoundError(f"Not found: Routine {wanted}") from None
+        return Result((), message=f"{wanted} does not exist")
+    return Result((), message=f"Dropped function {wanted}")
 
 
 def truncate(node: Any, session: Session) -> Result:
@@ -346,6 +381,7 @@ STATEMENTS: Mapping[str, Callable[[Any, Session], Result]] = {
     "resolved_create_table_as_select_stmt_node": create_table_as,
     "resolved_create_view_stmt_node": create_view,
     "resolved_drop_stmt_node": drop,
+    "resolved_drop_function_stmt_node": drop_function,
     "resolved_truncate_stmt_node": truncate,
     "resolved_alter_table_stmt_node": alter_table,
     "resolved_alter_table_set_options_stmt_node": set_options,

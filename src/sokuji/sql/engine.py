@@ -17,7 +17,7 @@ from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enu
 from sokuji.config import SqlSettings
 from sokuji.errors import AlreadyExistsError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake
-from sokuji.meta.base import Catalog
+from sokuji.meta.base import Catalog, Ref
 from sokuji.sql import ddl, dml
 from sokuji.sql.analyzer import Analyzer, Parameters
 from sokuji.sql.duck import Database, Run
@@ -108,7 +108,7 @@ class Engine:
         if kind == "resolved_query_stmt_node":
             return session.run_query(node.output_column_list, node.query)
         if kind == "resolved_create_function_stmt_node":
-            return self._create_function(node, statement, functions)
+            return self._create_function(statement, node, session, functions)
         if kind in self._handlers and getattr(node, "object_type", "MODEL") == "MODEL":
             return self._handlers[kind](node, statement.text.strip(), session)
         if kind in _STATEMENTS:
@@ -116,17 +116,21 @@ class Engine:
         name = kind.removeprefix("resolved_").removesuffix("_stmt_node").replace("_", " ").upper()
         raise UnsupportedSqlError(f"{name} statements are not supported")
 
-    def _create_function(self, node: Any, statement: Statement, functions: dict[str, SqlFunction]) -> Result:
+    def _create_function(self, statement: Statement, node: Any, session: Session, temporary: dict[str, SqlFunction]) -> Result:
+        name = ".".join(node.parent.name_path).lower()
+        if name in self.analyzer.functions():
+            raise AlreadyExistsError(f"{name} is a built-in function; choose another name")
+        if session.analysis.calls:
+            raise UnsupportedSqlError(f"Function {name}: a body that calls a table function is not supported")
         if node.parent.create_scope != enums.ResolvedCreateStatementEnums.CREATE_TEMP:
-            name = ".".join(node.parent.name_path)
-            raise UnsupportedSqlError(f"CREATE FUNCTION {name} is not supported, only CREATE TEMP FUNCTION, in the script that calls it")
-        function = from_statement(node, statement.tables)
-        if function.name in self.analyzer.functions():
-            raise AlreadyExistsError(f"{function.name} is a built-in function; choose another name")
-        if function.name in functions and node.parent.create_mode != enums.ResolvedCreateStatementEnums.CREATE_OR_REPLACE:
-            raise AlreadyExistsError(f"Already Exists: Function {function.name}")
-        functions[function.name] = function
-        return Result((), message=f"Created function {function.name}")
+            if temporary:
+                self.analyzer.analyze(statement)  # without them: it will outlive them
+            return ddl.create_function(node, session)
+        if name in temporary and node.parent.create_mode != enums.ResolvedCreateStatementEnums.CREATE_OR_REPLACE:
+            raise AlreadyExistsError(f"Already Exists: Function {name}")
+        source, called = session.analysis.source, session.analysis.functions
+        temporary[name] = SqlFunction(tuple(node.parent.name_path), from_statement(node, Ref("", name), source.tables, called))
+        return Result((), message=f"Created function {name}")
 
     def _finish(self, name: str) -> None:
         with self._lock:

@@ -1,7 +1,8 @@
-"""The catalog as tables that SQL can ask: INFORMATION_SCHEMA.SCHEMATA, TABLES and COLUMNS."""
+"""The catalog as tables that SQL can ask: INFORMATION_SCHEMA.SCHEMATA, TABLES, COLUMNS and ROUTINES."""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,4 +38,12 @@ def _columns(catalog: Catalog, dataset: str | None) -> Iterator[tuple[Any, ...]]
             yield _PROJECT, *table.ref, column.name, position, "NO" if column.not_null else "YES", str(column.type)
 
 
-_VIEWS = {"SCHEMATA": _schemata, "TABLES": _tables, "COLUMNS": _columns}
+def _routines(catalog: Catalog, dataset: str | None) -> Iterator[tuple[Any, ...]]:
+    for function in catalog.functions(dataset):
+        name = _PROJECT, *function.ref
+        type_ = "AGGREGATE_FUNCTION" if function.aggregate else "FUNCTION"
+        created = dt.datetime.fromtimestamp(function.created_at_us / 1_000_000, dt.UTC)
+        yield *name, *name, type_, function.returns and str(function.returns), "SQL", function.body, created
+
+
+_VIEWS = {"SCHEMATA": _schemata, "TABLES": _tables, "COLUMNS": _columns, "ROUTINES": _routines}

@@ -17,7 +17,7 @@ from sokuji.errors import NotFoundError, SqlError
 from sokuji.meta.base import Catalog, Column, ModelSignature, Ref, Table, TableKind
 from sokuji.sql.protos import to_type
 from sokuji.sql.sql_functions import LIBRARY, SqlFunction
-from sokuji.types import INT64, STRING, Field
+from sokuji.types import INT64, STRING, TIMESTAMP, Field
 
 Path = tuple[str, ...]
 """A name as a statement writes it, one item an identifier: ("karte", "events"), or ("project.karte.events",) in backticks."""
@@ -42,20 +42,37 @@ _INFORMATION_SCHEMA_VIEWS = {
         ("is_nullable", STRING),
         ("data_type", STRING),
     ),
+    "ROUTINES": (
+        ("specific_catalog", STRING),
+        ("specific_schema", STRING),
+        ("specific_name", STRING),
+        ("routine_catalog", STRING),
+        ("routine_schema", STRING),
+        ("routine_name", STRING),
+        ("routine_type", STRING),
+        ("data_type", STRING),
+        ("routine_body", STRING),
+        ("routine_definition", STRING),
+        ("created", TIMESTAMP),
+    ),
 }
 
 
-def ref(path: Sequence[str]) -> Ref:
-    """The table or model a path names: the last two of its dotted parts; a project in front is allowed and not looked at.
+def ref(path: Sequence[str], what: str = "Table") -> Ref:
+    """The table, model or function a path names: the last two of its dotted parts; a project in front is allowed and not looked at.
 
     Raises:
-        SqlError: there is no dataset in it, or there are too many parts.
+        SqlError: there is no dataset in it, or there are too many parts; `what` is the word for what it names.
     """
-    text = ".".join(path)
-    parts = text.split(".")
-    if not 2 <= len(parts) <= 3 or "" in parts:
-        raise SqlError(f'Table "{text}" must be qualified with a dataset (e.g. dataset.table).')
-    return Ref(parts[-2], parts[-1])
+    found = _ref(path)
+    if found is None:
+        raise SqlError(f'{what} "{".".join(path)}" must be qualified with a dataset (e.g. dataset.{what.lower()}).')
+    return found
+
+
+def _ref(path: Sequence[str]) -> Ref | None:
+    parts = ".".join(path).split(".")
+    return Ref(parts[-2], parts[-1]) if 2 <= len(parts) <= 3 and "" not in parts else None
 
 
 def dataset(path: Sequence[str]) -> str:
@@ -143,6 +160,33 @@ def find_model(catalog: Catalog, path: Path) -> ModelSignature | None:
     return next((model for model in catalog.models(wanted.dataset) if model.ref == wanted), None)
 
 
+def find_functions(catalog: Catalog, paths: Iterable[Path]) -> tuple[SqlFunction, ...]:
+    """The stored functions behind the paths, and those that their bodies call; what is none is left out."""
+    found: dict[Path, SqlFunction] = {}
+    waiting = list(paths)
+    while waiting:
+        path = waiting.pop()
+        if path[0].upper() == "SAFE":
+            path = path[1:]
+        function = _find_function(catalog, path)
+        if function is None:
+            continue
+        key = tuple(name.lower() for name in path)  # as ZetaSQL looks up
+        if found.setdefault(key, function) != function:
+            raise SqlError(f"{'.'.join(path)} differs from another function of this statement in case only, which is not supported")
+        if found[key] is function:
+            waiting.extend(function.definition.functions)
+    return tuple(found.values())
+
+
+def _find_function(catalog: Catalog, path: Path) -> SqlFunction | None:
+    wanted = _ref(path)
+    try:
+        return wanted and SqlFunction(path, catalog.function(wanted))
+    except NotFoundError:
+        return None
+
+
 def to_catalog(names: Names, language_options: Any) -> Any:
     """The `SimpleCatalogProto` in which every path of `names` resolves. A table's `full_name` is its `Ref`."""
     root = simple_catalog_pb2.SimpleCatalogProto(name="root")
@@ -158,7 +202,8 @@ def to_catalog(names: Names, language_options: Any) -> Any:
         proto.output.extend(_column(item) for item in model.outputs)
     for function in names.functions:
         _add_function(root, function)
-    root.custom_function.extend(function.proto for function in (*LIBRARY, *names.sql_functions))
+    for sql_function in (*LIBRARY, *names.sql_functions):
+        _folder(root, sql_function.path[:-1]).custom_function.append(sql_function.proto())
     return root
 
 

@@ -166,5 +166,6 @@ class NameCompleter(Completer):
                 yield from (column.name for column in table.columns)
                 columns += len(table.columns)
         yield from (str(model.ref) for model in catalog.models())
+        yield from (f"{function.ref}(" for function in catalog.functions())
         yield from _KEYWORDS.split()
         yield from (f"{name.upper()}(" for name in self._engine.analyzer.functions())

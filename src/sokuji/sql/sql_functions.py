@@ -1,4 +1,4 @@
-"""Functions whose bodies are GoogleSQL: those of CREATE TEMP FUNCTION, and those of BigQuery's that ZetaSQL does not bring along.
+"""Functions whose bodies are GoogleSQL: those of CREATE [TEMP] FUNCTION, and those of BigQuery's that ZetaSQL does not bring along.
 
 ZetaSQL resolves a body at each call, with the types of its arguments, and puts it in the call's place: behind the analyzer there are no
 such functions any more.
@@ -6,6 +6,8 @@ such functions any more.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,8 @@ from zetasql.wasi._pb2.zetasql.proto import function_pb2 as function_proto
 from zetasql.wasi._pb2.zetasql.public import function_pb2
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.sql.protos import from_type
+from sokuji.meta.base import Argument, Function, Ref
+from sokuji.sql.protos import from_type, to_type
 
 GROUP = "Templated_SQL_Function"
 """The name under which ZetaSQL knows this kind of function; its errors show it in front of the function's."""
@@ -23,58 +26,77 @@ _MODES = function_pb2.FunctionEnums
 
 @dataclass(frozen=True, slots=True)
 class SqlFunction:
-    """One function, as `FunctionProto`, and the tables its body names (see `names.Path`)."""
+    """A function under the path (see `names.Path`) by which a statement calls it."""
 
-    proto: Any
-    tables: tuple[tuple[str, ...], ...] = ()
+    path: tuple[str, ...]
+    definition: Function
 
-    @property
-    def name(self) -> str:
-        """Its name in lower case."""
-        return ".".join(self.proto.name_path).lower()
+    def proto(self) -> Any:
+        """The `FunctionProto` that ZetaSQL knows it by."""
+        definition = self.definition
+        code = definition.body if definition.returns is None else f"CAST(({definition.body}) AS {definition.returns})"
+        proto = function_proto.FunctionProto(name_path=self.path, group=GROUP)
+        proto.mode = _MODES.AGGREGATE if definition.aggregate else _MODES.SCALAR
+        proto.templated_sql_function_argument_name.extend(argument.name for argument in definition.arguments)
+        proto.parse_resume_location.input = code
+        proto.parse_resume_location.byte_position = 0
+        proto.parse_resume_location.allow_resume = False
+        signature = proto.signature.add()
+        # ZetaSQL aborts on a part of a signature that does not say how often it occurs.
+        signature.return_type.kind, signature.return_type.num_occurrences = function_pb2.ARG_TYPE_ARBITRARY, 1
+        for argument in definition.arguments:
+            _add_argument(signature, argument)
+        return proto
 
 
-def from_statement(node: Any, tables: tuple[tuple[str, ...], ...]) -> SqlFunction:
-    """The function that a `ResolvedCreateFunctionStmtProto` defines.
+def _add_argument(signature: Any, argument: Argument) -> None:
+    proto = signature.argument.add(kind=function_pb2.ARG_TYPE_ARBITRARY, num_occurrences=1)
+    proto.options.argument_name = argument.name
+    proto.options.is_not_aggregate = argument.not_aggregate
+    if argument.type is not None:
+        proto.kind = function_pb2.ARG_TYPE_FIXED
+        proto.type.CopyFrom(to_type(argument.type))
+
+
+def from_statement(node: Any, ref: Ref, tables: Sequence[tuple[str, ...]], functions: Sequence[tuple[str, ...]]) -> Function:
+    """The function that a `ResolvedCreateFunctionStmtProto` defines; `tables` and `functions` are the paths that its body writes.
 
     Raises:
         UnsupportedSqlError: it is not written in SQL.
     """
-    name = ".".join(node.parent.name_path)
     if node.language.upper() != "SQL":
+        name = ".".join(node.parent.name_path)
         raise UnsupportedSqlError(f"Function {name}: LANGUAGE {node.language} is not supported; write its body in SQL")
-    body = f"CAST(({node.code}) AS {from_type(node.return_type)})" if node.has_explicit_return_type else node.code
-    proto = _function(name, list(node.argument_name_list), body, aggregate=node.is_aggregate)
-    for argument, declared in zip(proto.signature[0].argument, node.signature.argument, strict=True):
-        argument.CopyFrom(declared)
-        argument.num_occurrences = 1
-    return SqlFunction(proto, tables)
+    return Function(
+        ref,
+        tuple(_argument(name, declared) for name, declared in zip(node.argument_name_list, node.signature.argument, strict=True)),
+        node.code,
+        from_type(node.return_type) if node.has_explicit_return_type else None,
+        node.is_aggregate,
+        tuple(tables),
+        tuple(functions),
+        created_at_us=time.time_ns() // 1000,
+    )
 
 
-def _function(name: str, arguments: list[str], body: str, *, aggregate: bool = False) -> Any:
-    proto = function_proto.FunctionProto(name_path=name.split("."), group=GROUP)
-    proto.mode = _MODES.AGGREGATE if aggregate else _MODES.SCALAR
-    proto.templated_sql_function_argument_name.extend(arguments)
-    proto.parse_resume_location.input = body
-    proto.parse_resume_location.byte_position = 0
-    proto.parse_resume_location.allow_resume = False
-    signature = proto.signature.add()
-    # ZetaSQL aborts on a part of a signature that does not say how often it occurs.
-    signature.return_type.kind, signature.return_type.num_occurrences = function_pb2.ARG_TYPE_ARBITRARY, 1
-    for _ in arguments:
-        signature.argument.add(kind=function_pb2.ARG_TYPE_ARBITRARY, num_occurrences=1)
-    return proto
+def _argument(name: str, declared: Any) -> Argument:
+    if declared.options.HasField("default_value"):
+        raise UnsupportedSqlError(f"Argument {name}: a DEFAULT is not supported; give the value in each call")
+    type_ = from_type(declared.type) if declared.HasField("type") else None
+    return Argument(name, type_, declared.options.is_not_aggregate)
+
+
+def _library(name: str, arguments: Sequence[str], body: str, *, aggregate: bool = False) -> SqlFunction:
+    return SqlFunction((name,), Function(Ref("", name), tuple(Argument(item, None) for item in arguments), body, aggregate=aggregate))
 
 
 LIBRARY = (
-    SqlFunction(_function("max_by", ["value", "key"], "ANY_VALUE(value HAVING MAX key)", aggregate=True)),
-    SqlFunction(_function("min_by", ["value", "key"], "ANY_VALUE(value HAVING MIN key)", aggregate=True)),
-    SqlFunction(
-        _function(
-            "contains_substr",
-            ["value", "part"],
-            "IF(value IS NULL, NULL, STRPOS(NORMALIZE_AND_CASEFOLD(FORMAT('%t', value), NFKC), NORMALIZE_AND_CASEFOLD(part, NFKC)) > 0)",
-        )
+    _library("max_by", ["value", "key"], "ANY_VALUE(value HAVING MAX key)", aggregate=True),
+    _library("min_by", ["value", "key"], "ANY_VALUE(value HAVING MIN key)", aggregate=True),
+    _library(
+        "contains_substr",
+        ["value", "part"],
+        "IF(value IS NULL, NULL, STRPOS(NORMALIZE_AND_CASEFOLD(FORMAT('%t', value), NFKC), NORMALIZE_AND_CASEFOLD(part, NFKC)) > 0)",
     ),
 )
 """BigQuery's own."""
