@@ -50,7 +50,7 @@ class Writer(ABC):
             if offset > log.end(partition):
                 raise LakeError(
                     f"table {self.ref} has {offset:,} rows of partition {partition} of the log {log.name!r}, which ends at"
-                    f" {log.end(partition):,}: it is another log; restore the old one, or drop the table"
+                    f" {log.end(partition):,}: it is another log; restore the old one, or DROP SCHEMA {self.ref.dataset} CASCADE"
                 )
 
     def snapshot(self) -> Snapshot:

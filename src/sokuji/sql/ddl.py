@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
-from sokuji.errors import AlreadyExistsError, NotFoundError, SqlError, UnsupportedSqlError
+from sokuji.errors import AlreadyExistsError, LakeError, NotFoundError, SqlError, UnsupportedSqlError
+from sokuji.lake.events import BAD_EVENTS, EVENTS, IDENTITIES
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.sql.names import dataset, find_functions, ref
 from sokuji.sql.protos import from_type, leaf, span
@@ -22,6 +23,18 @@ from sokuji.types import Field, to_arrow
 
 _SET_OPTIONS = "resolved_set_options_action_node"
 _CREATE = enums.ResolvedCreateStatementEnums
+_FED_FROM_LOGS = (EVENTS, BAD_EVENTS, IDENTITIES)  # in every dataset, also before the first row comes
+
+
+def check_name(node: Any) -> None:
+    """Refuse to create what would take the place of a table that the sink writes to.
+
+    Raises:
+        SqlError: it is named like one.
+    """
+    wanted = ref(_create(node).name_path)
+    if wanted.name in _FED_FROM_LOGS:
+        raise SqlError(f"{wanted} cannot be created: tables named {', '.join(_FED_FROM_LOGS)} are fed from the log; choose another name")
 
 
 def create_schema(node: Any, session: Session) -> Result:
@@ -64,6 +77,11 @@ def _drop_table(node: Any, session: Session) -> Result:
     table = session.catalog.table(ref(node.name_path))
     if (table.kind is TableKind.VIEW) != (node.object_type == "VIEW"):
         raise SqlError(f"{table.ref} is a {_noun(table)}; use DROP {_noun(table).upper()}")
+    if table.kind is TableKind.EVENTS:
+        dataset = table.ref.dataset
+        raise SqlError(
+            f"{table.ref} is fed from the log and cannot be dropped alone; use DROP SCHEMA {dataset} CASCADE for all of {dataset}"
+        )
     _remove(table, session)
     return Result((), message=f"Dropped {_noun(table)} {table.ref}")
 
@@ -76,10 +94,21 @@ def _noun(table: Table) -> str:
 
 
 def _remove(table: Table, session: Session) -> None:
+    if table.kind is TableKind.EVENTS:
+        _settle(table, session)
     # The name first: a crash between the two leaves files that nobody sees, never a table without files.
     session.catalog.drop_table(table.ref)
     if table.kind is not TableKind.VIEW:
         session.lake.drop(table.ref)
+
+
+def _settle(table: Table, session: Session) -> None:
+    """Bring rows that stand only in the log into the table that is about to be dropped: they would make it anew."""
+    try:
+        session.lake.settle(table.ref)
+    except LakeError:
+        # They cannot be committed, as they are of another log than the table, or are too many. Dropping is the way out of that.
+        return
 
 
 def create_table(node: Any, session: Session) -> Result:
@@ -106,10 +135,9 @@ def _make(node: Any, columns: tuple[Column, ...], session: Session, query: Calla
     known = _find(wanted, session)
     if known is not None and created.create_mode == _CREATE.CREATE_IF_NOT_EXISTS:
         return Result((), message=f"{wanted} exists already")
+    check_name(node)
     if known is not None and created.create_mode != _CREATE.CREATE_OR_REPLACE:
         raise AlreadyExistsError(f"Already Exists: {_noun(known).title()} {wanted}")
-    if known is not None and known.kind is TableKind.EVENTS:
-        raise SqlError(f"{wanted} is fed from the log and cannot be replaced")
     if wanted.dataset not in session.catalog.datasets():
         raise NotFoundError(f"Not found: Dataset {wanted.dataset}")
     table = Table(
@@ -156,6 +184,7 @@ def create_view(node: Any, session: Session) -> Result:
     known = _find(wanted, session)
     if known is not None and created.create_mode == _CREATE.CREATE_IF_NOT_EXISTS:
         return Result((), message=f"{wanted} exists already")
+    check_name(node)
     if known is not None and (created.create_mode != _CREATE.CREATE_OR_REPLACE or known.kind is not TableKind.VIEW):
         raise AlreadyExistsError(f"Already Exists: {_noun(known).title()} {wanted}")
     columns = tuple(Column(column.name, from_type(column.column.type)) for column in base.output_column_list)

@@ -110,6 +110,8 @@ class Engine:
         if kind == "resolved_create_function_stmt_node":
             return self._create_function(statement, node, session, functions)
         if kind in self._handlers and getattr(node, "object_type", "MODEL") == "MODEL":
+            if kind.startswith("resolved_create_"):
+                ddl.check_name(node)
             return self._handlers[kind](node, statement.text.strip(), session)
         if kind in _STATEMENTS:
             return _STATEMENTS[kind](node, session)

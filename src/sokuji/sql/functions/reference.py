@@ -19,12 +19,13 @@ import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 from zetasql.wasi._pb2.zetasql.public import type_pb2
 
+from sokuji.errors import SqlError
 from sokuji.sql.functions import values
 from sokuji.sql.functions.base import Call, EnumName, Function, Support
 from sokuji.sql.functions.template import let
 from sokuji.sql.protos import to_type
 from sokuji.sql.wasm import shared
-from sokuji.types import Kind, Type, to_duckdb
+from sokuji.types import BOOL, Field, Kind, Type, to_duckdb
 
 FUNCTION_NAME = re.compile(r"\bgooglesql_[a-z0-9_]+_[0-9a-f]{12}\b")
 
@@ -115,6 +116,25 @@ def python(call: Call, label: str, function: Callable[..., Any], arity: int) -> 
     """DuckDB text that computes a call by a Python function of its first `arity` arguments; NULL if one of them is NULL."""
     name = define(label, label, call.types[:arity], call.result, function)
     return f"{name}({', '.join(call.arguments[:arity])})"
+
+
+def forgiving(name: str) -> Definition:
+    """The function that gives `STRUCT(failed, value)` where the function of that name gives its value or raises."""
+    raising = _definitions[name]
+    result = Type(Kind.STRUCT, fields=(Field("failed", BOOL), Field("value", raising.result)))
+    sql = f"STRUCT(ISERROR({raising.sql}) AS failed, IFERROR({raising.sql}, NULL) AS value)"
+    function = None if raising.function is None else _forgiving(raising.function)
+    return _definitions[define(f"forgiving_{name}", sql, raising.types, result, function)]
+
+
+def _forgiving(function: Callable[..., Any]) -> Callable[..., tuple[bool, Any]]:
+    def call(*arguments: Any) -> tuple[bool, Any]:
+        try:
+            return False, function(*arguments)
+        except SqlError:
+            return True, None
+
+    return call
 
 
 def register(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection | None:
