@@ -17,6 +17,7 @@ from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
 
 if TYPE_CHECKING:
+    from sokuji.act.eligibility import Eligibility
     from sokuji.analyze.progress import Progress
     from sokuji.analyze.worker import Worker
     from sokuji.lake.delta import DeltaLake
@@ -126,16 +127,39 @@ class Backends:
         logs = Logs(
             self.events_log, self._side_log(BATCHES_LOG, BATCH_SCHEMA), self.decisions_log, self.identities_log, self.bad_events_log
         )
-        opener = Opener(declared, logs, self.tables, self.catalog, self.models, folder=self.config.data / "analyze", settings=settings)
-        datasets = sorted({source.dataset for source in self.config.sources.values()})
-        return Worker(logs, {dataset: opener.open(dataset) for dataset in datasets}, self.progress, settings)
+        opener = Opener(declared, logs, self.tables, self.catalog, self.models, folder=self._analyze_folder, settings=settings)
+        return Worker(logs, {dataset: opener.open(dataset) for dataset in self.datasets}, self.progress, settings)
+
+    def make_eligibility(self, folder: Path) -> Eligibility:
+        """What asks the worker's state whether decisions still hold, by the declarations of the project in `folder`."""
+        from sokuji.act.eligibility import Eligibility
+        from sokuji.analyze.project import Declared, compile_for
+        from sokuji.analyze.recheck import Merges, Recheck, reasons
+        from sokuji.clock import now_us
+        from sokuji.features.vocabulary import Vocabulary
+
+        declared, merges = Declared.load(folder), Merges(self.identities_log)
+        rechecks = {
+            dataset: Recheck(dataset, compile_for(dataset, declared, self.catalog, self.models, Vocabulary()), merges, self._analyze_folder)
+            for dataset in self.datasets
+        }
+        return Eligibility(functools.partial(reasons, rechecks), self.events_log, self.progress.read, self.decisions_log, now_us)
+
+    @property
+    def datasets(self) -> list[str]:
+        """Those that the project's sources feed, sorted."""
+        return sorted({source.dataset for source in self.config.sources.values()})
+
+    @property
+    def _analyze_folder(self) -> Path:
+        return self.config.data / "analyze"
 
     @functools.cached_property
     def progress(self) -> Progress:
         """How far the worker has come."""
         from sokuji.analyze.progress import Progress
 
-        return Progress(self.config.data / "analyze" / "progress", self.config.log.partitions)
+        return Progress(self._analyze_folder / "progress", self.config.log.partitions)
 
     @property
     def _sink_folder(self) -> Path:

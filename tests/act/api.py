@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from sokuji.act.app import Act, Ineligible
+from sokuji.act.app import Act
+from sokuji.act.decision import Decision as Read
+from sokuji.act.eligibility import Eligibility
 from sokuji.act.secret import Secret
 from sokuji.act.token import visitor_id_of
 from sokuji.clock import Clock, now_us
@@ -142,7 +144,7 @@ def acting(
     folder: Path,
     settings: ActSettings = ANY_PORT,
     *,
-    ineligible: Ineligible = lambda _: None,
+    ineligible: Callable[[Read], str | None] = lambda _: None,
     clock: Clock = now_us,
     rows: Sequence[Any] = (),
 ) -> Iterator[Api]:
@@ -150,6 +152,12 @@ def acting(
     with decisions_log(folder) as log:
         if rows:
             append(log, *rows)
-        app = Act(SOURCES, log, MASTER, settings, ineligible=ineligible, clock=clock)
+
+        def reasons(decisions: Sequence[Read], _: int) -> list[str | None]:
+            return [ineligible(decision) for decision in decisions]
+
+        # Whatever the log holds is known.
+        eligibility = Eligibility(reasons, log, lambda: {0: log.end(0)}, log, clock)
+        app = Act(SOURCES, log, MASTER, settings, eligibility=eligibility, clock=clock)
         with serving(app, settings) as port:
             yield Api(port, log, app)

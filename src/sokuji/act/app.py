@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import parse_qs
 
 import msgspec
@@ -14,10 +14,11 @@ from msgspec import Struct
 
 from sokuji import metrics
 from sokuji.act.decision import Audience, Decision, iso
+from sokuji.act.eligibility import Eligibility
 from sokuji.act.metrics import ActMetrics
 from sokuji.act.recent import Recent
 from sokuji.act.secret import Secret
-from sokuji.act.stream import Streams
+from sokuji.act.stream import Streams, Transport
 from sokuji.act.tag import Tag
 from sokuji.act.tail import PARTITION, Tail
 from sokuji.act.token import Grant, Tokens, proves
@@ -31,9 +32,6 @@ from sokuji.track.keys import Keys
 from sokuji.track.request import Source
 
 logger = logging.getLogger(__name__)
-
-Ineligible = Callable[[Decision], str | None]
-"""Why a decision does not hold any more, by the visitor's state now; None: it holds. Called on the event loop: within microseconds."""
 
 # Decisions read back at the start, so that pages that come back find theirs. About 1 s.
 _BACK_ROWS = 100_000
@@ -71,16 +69,16 @@ class Act:
         secret: Secret,
         settings: ActSettings,
         *,
-        ineligible: Ineligible,
+        eligibility: Eligibility,
         clock: Clock = now_us,
     ) -> None:
         """Deliver from `decisions_log` to the visitors of `sources` (by write key)."""
-        self._keys, self._log, self._clock, self._ineligible = Keys(sources), decisions_log, clock, ineligible
+        self._keys, self._log, self._clock, self._eligibility = Keys(sources), decisions_log, clock, eligibility
         self._server_keys = {secret.server_key(source.dataset): source.dataset for source in sources.values()}
         self._tokens = Tokens(secret.key("token"), settings.token_seconds)
         self._metrics = ActMetrics()
         self._recent = Recent(settings.memory_mib * 1024 * 1024)
-        self._streams = Streams(self._recent, settings, self._metrics, clock)
+        self._streams = Streams(self._recent, eligibility, settings, self._metrics, clock)
         self._metrics.watch(lambda: self._streams.count, lambda: len(self._recent))
         self._tail = Tail(decisions_log, self._receive, back=_BACK_ROWS)
         self._tag = Tag()
@@ -119,6 +117,7 @@ class Act:
     def close(self) -> None:
         """Stop following the log, which stays open: it is its owner's."""
         self._tail.close()
+        self._eligibility.close()
 
     def _receive(self, decisions: Sequence[Decision]) -> None:
         self._streams.publish([decision for decision in decisions if self._recent.add(decision)])
@@ -138,13 +137,13 @@ class Act:
         if path == "/v1/actions/stream":
             await self._stream(scope, proto)
             return None
-        return self._get(scope, path)
+        return await self._get(scope, path)
 
-    def _get(self, scope: Scope, path: str) -> Answer:
+    async def _get(self, scope: Scope, path: str) -> Answer:
         if path == "/v1/actions":
-            return self._pull(scope)
+            return await self._pull(scope)
         if checked := _ELIGIBLE.fullmatch(path):
-            return self._check(scope, checked.group(1))
+            return await self._check(scope, checked.group(1))
         if path == "/sokuji.js":
             return self._tag.answer(scope.headers)
         if path == "/metrics":
@@ -188,27 +187,35 @@ class Act:
             token = _parameter(scope.query_string, "token") or ""  # EventSource sends no headers
         return self._tokens.check(token.strip(), self._clock())
 
-    def _pull(self, scope: Scope) -> Answer:
+    async def _pull(self, scope: Scope) -> Answer:
         grant = self._grant(scope)
-        found = self._recent.deliverable(grant.audience, self._after(scope, "after"), self._clock())
+        found = await self._eligibility.eligible(self._recent.deliverable(grant.audience, self._after(scope, "after"), self._clock()))
         self._metrics.pulled(len(found))
         actions = [decision.message() | {"cursor": str(decision.offset)} for decision in found]
         return _private({"actions": actions})
 
-    def _check(self, scope: Scope, decision_id: str) -> Answer:
+    async def _check(self, scope: Scope, decision_id: str) -> Answer:
         grant = self._grant(scope)
         decision, obstacle = self._recent.obstacle(decision_id, grant.audience, self._clock())
-        reason = self._ineligible(decision) if decision is not None and obstacle is None else obstacle
+        reason: str | None = obstacle
+        if decision is not None and obstacle is None:
+            [reason] = await self._eligibility.reasons([decision])
+        elif decision is not None and decision.is_for_page:
+            await self._eligibility.record(decision, str(obstacle))
         self._metrics.checked(reason)
         return _private({"eligible": reason is None, "reason": reason})
 
     async def _stream(self, scope: Scope, proto: HTTPProtocol) -> None:
         grant = self._grant(scope)
         self._streams.check_capacity(grant.audience)
-        self._metrics.answered(200)
         gone = asyncio.ensure_future(proto.client_disconnect())
+
+        def begin() -> Transport:
+            self._metrics.answered(200)
+            return proto.response_stream(200, _STREAM_HEADERS)
+
         try:
-            await self._streams.serve(grant, self._after(scope, "last_event_id"), proto.response_stream(200, _STREAM_HEADERS), gone)
+            await self._streams.serve(grant, self._after(scope, "last_event_id"), begin, gone)
         except ProtocolClosed:
             self._metrics.ended("gone")
         finally:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Protocol
 
 import msgspec
 
 from sokuji.act.decision import Audience, Decision
+from sokuji.act.eligibility import Eligibility
 from sokuji.act.metrics import ActMetrics
 from sokuji.act.recent import Recent
 from sokuji.act.token import Grant
@@ -46,8 +47,8 @@ class _Client:
 class Streams:
     """The open streams by audience."""
 
-    def __init__(self, recent: Recent, settings: ActSettings, metrics: ActMetrics, clock: Clock) -> None:
-        self._recent, self._settings, self._metrics, self._clock = recent, settings, metrics, clock
+    def __init__(self, recent: Recent, eligibility: Eligibility, settings: ActSettings, metrics: ActMetrics, clock: Clock) -> None:
+        self._recent, self._eligibility, self._settings, self._metrics, self._clock = recent, eligibility, settings, metrics, clock
         self._clients: dict[Audience, set[_Client]] = {}
         self._closing = False
         self.count = 0
@@ -65,15 +66,21 @@ class Streams:
                 429, "too_many_streams", f"{self._settings.visitor_streams} streams are open for this visitor already"
             )
 
-    async def serve(self, grant: Grant, after: int, transport: Transport, gone: asyncio.Future[None]) -> None:
-        """Send what is deliverable past offset `after`, then what is decided, until the token's time is over or `gone`."""
+    async def serve(self, grant: Grant, after: int, begin: Callable[[], Transport], gone: asyncio.Future[None]) -> None:
+        """Send what still holds past offset `after`, then what is decided, until the token's time is over or `gone`.
+
+        Raises:
+            InvalidRequestError: before `begin` is called: 503, it cannot be told what still holds.
+        """
         client = _Client()
         gone.add_done_callback(lambda _: _end(client, "gone"))
         self._clients.setdefault(grant.audience, set()).add(client)
         self.count += 1
         try:
-            client.queue.extend(self._recent.deliverable(grant.audience, after, self._clock()))
-            self._metrics.ended(await self._send(client, grant, transport))
+            found = self._recent.deliverable(grant.audience, after, self._clock())
+            # In front of what is decided meanwhile, which was true a moment ago and is not asked about.
+            client.queue.extendleft(reversed(await self._eligibility.eligible(found)))
+            self._metrics.ended(await self._send(client, grant, begin()))
         finally:
             self.count -= 1
             others = self._clients[grant.audience]

@@ -59,6 +59,8 @@ class Compiled:
     rules: Rules
     conditions: Conditions
     scores: Scores
+    rechecks: Expressions  # what must still hold when something is shown
+    recheck_scores: Scores
 
 
 def compile_for(dataset: str, declared: Declared, catalog: Catalog, models: ModelStore, vocabulary: Vocabulary) -> Compiled:
@@ -84,12 +86,20 @@ def compile_for(dataset: str, declared: Declared, catalog: Catalog, models: Mode
     _check_names(features)
     rules = Rules(declared.actions)
     scores = Scores(models, dataset, models_named(rules.conditions), features)
-    columns = features | ({SCORES: scores.type} if scores.names else {})
-    conditions = Expressions(rules.conditions, properties=properties, columns=columns)
-    for text, type_ in conditions.types.items():
+    conditions = _conditions(rules.conditions, features, scores, properties)
+    recheck_scores = Scores(models, dataset, models_named(rules.rechecks), features)
+    rechecks = _conditions(rules.rechecks, features, recheck_scores, {})
+    if others := sorted(rechecks.names - features.keys() - {SCORES}):
+        raise RuleError(f"still=... names {', '.join(others)}, no feature or score: there is no event when something is shown")
+    return Compiled(kernels, expressions, rules, Conditions(declared.actions, conditions, scores), scores, rechecks, recheck_scores)
+
+
+def _conditions(texts: tuple[str, ...], features: Mapping[str, pa.DataType], scores: Scores, properties: Mapping[str, Type]) -> Expressions:
+    made = Expressions(texts, properties=properties, columns=dict(features) | ({SCORES: scores.type} if scores.names else {}))
+    for text, type_ in made.types.items():
         if type_ != BOOL:
             raise RuleError(f"the condition {text!r} is {type_}; a condition is true or false: write a comparison")
-    return Compiled(kernels, expressions, rules, Conditions(declared.actions, conditions, scores), scores)
+    return made
 
 
 def known_properties(catalog: Catalog, dataset: str) -> dict[str, Type]:

@@ -31,7 +31,7 @@ from sokuji.features.kernel_rows import Floats, State
 from sokuji.features.layout import layout
 from sokuji.features.program import Ints
 from sokuji.features.spec import ViewSpec
-from sokuji.features.vocabulary import Vocabulary
+from sokuji.features.vocabulary import Strings, Vocabulary
 from sokuji.types import Field, Type
 
 Segment = npt.NDArray[np.uint8]
@@ -86,13 +86,16 @@ class Kernel:
             update_all(self.layout.program, state, stride, rows, times, columns.filters, columns.values, out)
         return Values(self, out)
 
-    def finalize(self, segment: Segment, at_us: int | Ints) -> pa.RecordBatch:
-        """The features of each row for a reader at `at_us`, or at the row's own clock if that is later."""
+    def finalize(self, segment: Segment, at_us: int | Ints, strings: Strings | None = None) -> pa.RecordBatch:
+        """The features of each row for a reader at `at_us`, or at the row's own clock if that is later.
+
+        `strings` are those of the rows where another process writes them; the vocabulary's own if not given.
+        """
         out = np.empty((len(segment), self.columns_count))
         if len(segment):
             state, stride = self.state(segment)
             evaluate_all(self.layout.program, state, stride, np.broadcast_to(np.int64(at_us), len(segment)).copy(), out)
-        return self.decode(out)
+        return self.decode(out, strings)
 
     def merge(self, into: Segment, other: Segment) -> None:
         """Each row of `into` becomes that of a profile that has had its events and those of the row of `other` at the same place.
@@ -107,9 +110,10 @@ class Kernel:
             made, _ = self.state(np.zeros((1, self.width), np.uint8))
             merge_all(self.layout.program, state, stride, others, other_stride, made, len(into))
 
-    def decode(self, numbers: Floats) -> pa.RecordBatch:
+    def decode(self, numbers: Floats, strings: Strings | None = None) -> pa.RecordBatch:
         """Columns in the types of `fields` from the kernel's numbers."""
-        return values.decode(self.view, self.layout.outputs, self._types, numbers, self._vocabulary)
+        texts = self._vocabulary if strings is None else strings
+        return values.decode(self.view, self.layout.outputs, self._types, numbers, texts)
 
     @property
     def _settings(self) -> Any:

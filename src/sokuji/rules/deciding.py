@@ -195,6 +195,7 @@ class Deciding:
                 dataset=trigger.dataset,
                 visitor_id=trigger.visitor_id,
                 user_id=trigger.user_id,
+                zone=trigger.zone,
                 occasions=occasions,
             )
         )

@@ -42,6 +42,7 @@ class Decision(Struct, frozen=True, kw_only=True):
     dataset: str
     visitor_id: str | None
     user_id: str | None
+    zone: str | None = None  # the visitor's time zone, where the trigger's context names one
     occasions: int = 1  # suppressed: how many since the last such event of this rule and profile
 
 
@@ -53,22 +54,31 @@ def decision_id(rule: str, trigger: Trigger, *, suppressed: bool) -> str:
 
 def to_events(decisions: Sequence[Decision], now_us: int) -> pa.RecordBatch:
     """The decisions as rows of EVENT_SCHEMA, received at `now_us`: what the `decisions` log holds."""
-    count = len(decisions)
-    columns: dict[str, Any] = {
-        "dataset": [decision.dataset for decision in decisions],
-        "source": [OWN_SOURCE] * count,
-        "message_id": [decision.id for decision in decisions],
-        "type": [EventType.TRACK.value] * count,
-        "event_name": [SUPPRESSED if decision.suppressed else DECIDED for decision in decisions],
-        "visitor_id": [decision.visitor_id for decision in decisions],
-        "user_id": [decision.user_id for decision in decisions],
-        "event_time": [decision.at_us for decision in decisions],
-        "received_at": [now_us] * count,
-        "time_rule": [TimeRule.TRUSTED.value] * count,
-        "historical": [False] * count,
-        "properties": [msgspec.json.encode(_properties(decision)).decode() for decision in decisions],
+    return own_events(
+        {
+            "dataset": [decision.dataset for decision in decisions],
+            "message_id": [decision.id for decision in decisions],
+            "event_name": [SUPPRESSED if decision.suppressed else DECIDED for decision in decisions],
+            "visitor_id": [decision.visitor_id for decision in decisions],
+            "user_id": [decision.user_id for decision in decisions],
+            "event_time": [decision.at_us for decision in decisions],
+            "properties": [msgspec.json.encode(_properties(decision)).decode() for decision in decisions],
+        },
+        now_us,
+    )
+
+
+def own_events(columns: Mapping[str, Sequence[Any]], now_us: int) -> pa.RecordBatch:
+    """Events of the platform's own as rows of EVENT_SCHEMA, received at `now_us`. Columns that are not given are NULL."""
+    count = len(columns["message_id"])
+    same = {
+        "source": OWN_SOURCE,
+        "type": EventType.TRACK.value,
+        "received_at": now_us,
+        "time_rule": TimeRule.TRUSTED.value,
+        "historical": False,
     }
-    arrays = [pa.array(columns.get(field.name, [None] * count), field.type) for field in EVENT_SCHEMA]
+    arrays = [pa.array(columns.get(field.name, [same.get(field.name)] * count), field.type) for field in EVENT_SCHEMA]
     return pa.RecordBatch.from_arrays(arrays, schema=EVENT_SCHEMA)
 
 

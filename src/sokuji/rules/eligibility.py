@@ -11,7 +11,7 @@ Ineligible = Literal["nothing_to_show", "expired", "off", "quiet_hours", "stoppe
 """Why a decision is not shown after all."""
 
 
-def ineligible(decision: Decision, rule: Rule | None, *, stopped_us: int, holds: bool, zone: str | None, now_us: int) -> Ineligible | None:
+def ineligible(decision: Decision, rule: Rule | None, *, stopped_us: int, holds: bool, now_us: int) -> Ineligible | None:
     """Why the decision must not be shown at `now_us`; None: it may be. A pure function.
 
     Args:
@@ -19,7 +19,6 @@ def ineligible(decision: Decision, rule: Rule | None, *, stopped_us: int, holds:
         rule: the rule that decided it, as it is declared now; None where there is no rule of that name any more.
         stopped_us: when the profile's last event of the rule's `unless` was received, 0 for never (`Rules.stopped_us`).
         holds: whether the rule's `still` is true of the latest features; True where it has none.
-        zone: the visitor's time zone where it is known.
         now_us: the time of display.
     """
     if decision.action is None:
@@ -32,4 +31,4 @@ def ineligible(decision: Decision, rule: Rule | None, *, stopped_us: int, holds:
         return "stopped"
     if not holds:
         return "no_longer_true"
-    return "quiet_hours" if rule.quiet is not None and rule.quiet.contains(now_us, zone) else None
+    return "quiet_hours" if rule.quiet is not None and rule.quiet.contains(now_us, decision.zone) else None

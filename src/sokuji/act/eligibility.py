@@ -1,0 +1,108 @@
+"""Asked again when something is about to be shown: does the decision still hold, by everything that was acknowledged until now?"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from sokuji.act.decision import Decision
+from sokuji.act.fate import INELIGIBLE, Fate, recorded, to_events
+from sokuji.clock import Clock
+from sokuji.errors import InvalidRequestError, SokujiError
+from sokuji.log.base import Log
+
+logger = logging.getLogger(__name__)
+
+Reasons = Callable[[Sequence[Decision], int], Sequence[str | None]]
+"""Why each decision must not be shown at a time (microseconds), None where it may be. Called on a thread; raises SokujiError if it cannot
+tell."""
+
+# How far behind the worker may be; a page that asks meanwhile asks again later.
+_BEHIND_SECONDS = 2.0
+_POLL_SECONDS = 0.002
+# Of the decisions log, read at the start for what was recorded by the process before.
+_BACK_ROWS = 100_000
+_RECORDED_MAX = 200_000
+
+
+class Eligibility:
+    """Answers for the event loop of one process, many questions at once. What is not to be shown is recorded, once a reason."""
+
+    def __init__(
+        self, reasons: Reasons, events_log: Log, progress: Callable[[], Mapping[int, int]], decisions_log: Log, clock: Clock
+    ) -> None:
+        """`progress` gives, by partition of the events log, the offset before which `reasons` knows all events."""
+        self._reasons, self._events_log, self._progress = reasons, events_log, progress
+        self._log, self._clock = decisions_log, clock
+        self._recorded = dict.fromkeys(recorded(decisions_log, decisions_log.end(0) - _BACK_ROWS))  # in the order they came
+        self._asked: list[Decision] = []
+        self._round: asyncio.Task[list[str | None]] | None = None  # the one that answers what was asked
+        self._turn = asyncio.Lock()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="eligibility")
+
+    async def reasons(self, decisions: Sequence[Decision]) -> list[str | None]:
+        """Why each decision must not be shown now; None: it may be.
+
+        Raises:
+            InvalidRequestError: 503, it cannot be told: the worker does not run, or is far behind.
+        """
+        if not decisions:
+            return []
+        first = len(self._asked)
+        self._asked += decisions
+        if self._round is None:
+            self._round = asyncio.get_running_loop().create_task(self._answer())
+        answers = await asyncio.shield(self._round)
+        return answers[first : first + len(decisions)]
+
+    async def eligible(self, decisions: Sequence[Decision]) -> list[Decision]:
+        """Those that may be shown. Raises as `reasons`."""
+        return [decision for decision, reason in zip(decisions, await self.reasons(decisions), strict=True) if reason is None]
+
+    async def record(self, decision: Decision, reason: str) -> None:
+        """Put down that a decision was not shown; durable on return."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._record, [(decision, reason)])
+
+    def close(self) -> None:
+        """End its thread."""
+        self._thread.shutdown()
+
+    async def _answer(self) -> list[str | None]:
+        """Answer all that is asked until its turn comes."""
+        async with self._turn:
+            asked, self._asked, self._round = self._asked, [], None
+            try:
+                await self._until_current()
+                return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, asked)
+            except SokujiError as error:
+                logger.warning("it cannot be told whether decisions still hold: %s", error)
+                raise InvalidRequestError(503, "unavailable", "it cannot be told whether this may be shown; come again") from error
+
+    async def _until_current(self) -> None:
+        """Wait until the state has all events that are in the log now."""
+        ends = {partition: self._events_log.end(partition) for partition in range(self._events_log.partitions)}
+        deadline = asyncio.get_running_loop().time() + _BEHIND_SECONDS
+        while any(self._progress().get(partition, 0) < end for partition, end in ends.items()):
+            if asyncio.get_running_loop().time() > deadline:
+                raise SokujiError(f"the worker is more than {_BEHIND_SECONDS:g} s behind, or does not run")
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _ask(self, decisions: Sequence[Decision]) -> list[str | None]:
+        answers = list(self._reasons(decisions, self._clock()))
+        self._record([(decision, reason) for decision, reason in zip(decisions, answers, strict=True) if reason is not None])
+        return answers
+
+    def _record(self, withheld: Sequence[tuple[Decision, str]]) -> None:
+        fates: dict[str, Fate] = {}
+        for decision, reason in withheld:
+            ids = (decision.id, decision.dataset, decision.visitor_id, decision.user_id, decision.rule, decision.arm)
+            fate = Fate(INELIGIBLE, *ids, reason, {})
+            if fate.id not in self._recorded:
+                fates[fate.id] = fate
+        if fates:
+            self._log.append(0, to_events(list(fates.values()), self._clock()))
+            self._recorded |= dict.fromkeys(fates)
+        while len(self._recorded) > _RECORDED_MAX:
+            del self._recorded[next(iter(self._recorded))]

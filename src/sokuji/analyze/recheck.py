@@ -1,0 +1,132 @@
+"""Whether what was decided still holds, by the state that the worker keeps: for another process on the same machine."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from sokuji.analyze.identity import USER, VISITOR, LinkKind
+from sokuji.analyze.project import Compiled
+from sokuji.analyze.rows import RowLayout, Rows
+from sokuji.analyze.scores import SCORES
+from sokuji.errors import OnlineStoreError
+from sokuji.features.vocabulary import Strings
+from sokuji.log.base import Log
+from sokuji.online.reader import SharedReader
+from sokuji.rules.decision import Decision
+from sokuji.rules.eligibility import Ineligible, ineligible
+
+# A decision holds for minutes, so older merges are of profiles that nobody asks for any more. 300 bytes each.
+_MERGES_MAX = 100_000
+_READ_ROWS = 10_000
+_MODELS_US = 10_000_000  # how often to look whether a model has a new version
+
+
+class Merges:
+    """Which visitors became users lately, in all datasets: a decision names the profile that it was made for."""
+
+    def __init__(self, log: Log) -> None:
+        """Read the end of the identities log."""
+        self._log, self._offset = log, max(log.start(0), log.end(0) - _MERGES_MAX)
+        self._users: OrderedDict[tuple[str, str], str] = OrderedDict()
+
+    def refresh(self) -> None:
+        """Read what came since."""
+        while self._offset < self._log.end(0):
+            batch, self._offset = self._log.read(0, max(self._offset, self._log.start(0)), _READ_ROWS)
+            for row in batch.to_pylist():
+                if row["kind"] == LinkKind.MERGED:
+                    self._users[row["dataset"], VISITOR + row["visitor_id"]] = USER + row["user_id"]
+        while len(self._users) > _MERGES_MAX:
+            self._users.popitem(last=False)
+
+    def profile(self, dataset: str, profile: str) -> str:
+        """The key of the profile that this one is now."""
+        return self._users.get((dataset, profile), profile)
+
+
+class Recheck:
+    """Asks the state of one dataset's profiles. For one thread at a time."""
+
+    def __init__(self, dataset: str, compiled: Compiled, merges: Merges, folder: Path) -> None:
+        """`folder` is the worker's."""
+        self._dataset, self._compiled, self._merges = dataset, compiled, merges
+        self._layout = RowLayout.of(compiled.kernels, compiled.rules)
+        self._rows = folder / dataset / self._layout.fingerprint / "rows"
+        self._strings = Strings(folder / dataset / "strings.jsonl")
+        self._reader: SharedReader | None = None
+        self._models_us = 0
+
+    def reasons(self, decisions: Sequence[Decision], now_us: int) -> list[Ineligible | None]:
+        """Why each decision must not be shown at `now_us`; None: it may be.
+
+        Raises:
+            OnlineStoreError: the worker has not published its state yet, or not for these declarations.
+        """
+        rows = self._read([decision.profile for decision in decisions])
+        rules = self._compiled.rules
+        truth = self._still(rows, now_us) if rules.rechecks else {}
+        segment = rows[:, self._layout.rules]
+        found: list[Ineligible | None] = []
+        for number, decision in enumerate(decisions):
+            rule = rules.by_name.get(decision.rule)
+            stopped_us = 0 if rule is None else int(rules.stopped_us(segment[number : number + 1], rule.name)[0])
+            holds = rule is None or rule.still is None or truth[rule.still][number]
+            found.append(ineligible(decision, rule, stopped_us=stopped_us, holds=holds, now_us=now_us))
+        return found
+
+    def _read(self, profiles: Sequence[str]) -> Rows:
+        if self._reader is None:
+            self._reader = SharedReader(self._rows)
+        if not self._rows.exists():  # a worker with other declarations has removed it, and would not be followed
+            raise OnlineStoreError(f"the state in {self._rows} is gone: the worker has other declarations; start this process anew, too")
+        keys = [self._merges.profile(self._dataset, profile) for profile in profiles]
+        while True:
+            rows = np.zeros((len(keys), self._layout.width), np.uint8)
+            for row, key in zip(rows, keys, strict=True):
+                found = self._reader.get(key)
+                if found is not None:
+                    row[:] = np.frombuffer(found, np.uint8)
+            # A merge is in the log before the visitor's row is emptied: what was empty for that is found out here.
+            self._merges.refresh()
+            now = [self._merges.profile(self._dataset, key) for key in keys]
+            if now == keys:
+                return rows
+            keys = now
+
+    def _still(self, rows: Rows, now_us: int) -> Mapping[str, list[bool]]:
+        """What is true of each row, by condition; NULL and an error are not."""
+        compiled = self._compiled
+        if now_us - self._models_us >= _MODELS_US:
+            compiled.recheck_scores.refresh()
+            self._models_us = now_us
+        views = [
+            kernel.finalize(rows[:, where], now_us, self._strings)
+            for kernel, where in zip(compiled.kernels, self._layout.views, strict=True)
+        ]
+        columns = {name: column for view in views for name, column in zip(view.schema.names, view.columns, strict=True)}
+        features = pa.RecordBatch.from_pydict(columns or {"": pa.nulls(len(rows))})
+        batch = features.append_column(SCORES, compiled.recheck_scores.score(features))
+        batch = batch.append_column("properties", pa.nulls(len(rows), pa.string()))  # there is no event
+        values, _ = compiled.rechecks.evaluate(batch)
+        return {name: [value is True for value in values.column(name).to_pylist()] for name in values.schema.names}
+
+
+def reasons(rechecks: Mapping[str, Recheck], decisions: Sequence[Decision], now_us: int) -> list[Ineligible | None]:
+    """As `Recheck.reasons` for decisions of several datasets. A dataset that the project has no more has no rules on.
+
+    Raises:
+        OnlineStoreError: as `Recheck.reasons`.
+    """
+    found: dict[int, Ineligible | None] = {}
+    for dataset in {decision.dataset for decision in decisions}:
+        places = [place for place, decision in enumerate(decisions) if decision.dataset == dataset]
+        own = [decisions[place] for place in places]
+        off: list[Ineligible | None] = ["off" for _ in own]
+        answers = rechecks[dataset].reasons(own, now_us) if dataset in rechecks else off
+        found |= zip(places, answers, strict=True)
+    return [found[place] for place in range(len(decisions))]

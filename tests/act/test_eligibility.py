@@ -1,0 +1,124 @@
+"""The check before something is shown: by everything that is acknowledged, and recorded once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from sokuji.act.decision import Decision, decisions
+from sokuji.act.eligibility import Eligibility
+from sokuji.clock import now_us
+from sokuji.errors import InvalidRequestError, OnlineStoreError
+from sokuji.log.base import Log
+from tests.act.api import append, decisions_log, row
+
+
+class Asked:
+    """What the state says, and how often it was asked."""
+
+    def __init__(self, **reasons: str) -> None:
+        self.reasons, self.times = reasons, 0
+
+    def __call__(self, decisions: Sequence[Decision], _: int) -> list[str | None]:
+        self.times += 1
+        return [self.reasons.get(decision.id) for decision in decisions]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Log]:
+    with decisions_log(tmp_path) as opened:
+        yield opened
+
+
+def made(log: Log, *names: str) -> list[Decision]:
+    start = append(log, *(row(name=name) for name in names))
+    return [each for each in decisions(log.read(0, start, len(names)).batch, start) if isinstance(each, Decision)]
+
+
+def eligibility(log: Log, asked: Asked, progress: int | None = None) -> Eligibility:
+    return Eligibility(asked, log, lambda: {0: log.end(0) if progress is None else progress}, log, now_us)
+
+
+def records(log: Log) -> list[tuple[str, str]]:
+    """The decision and the reason of what was recorded."""
+    rows = [each for each in log.read(0, 0, 1000).batch.to_pylist() if each["event_name"] == "action_ineligible"]
+    assert all((each["source"], each["type"], each["dataset"]) == ("sokuji", "track", "main") for each in rows)
+    properties = [json.loads(each["properties"]) for each in rows]
+    assert all((each["rule"], each["arm"]) == ("three_items", "a") for each in properties)
+    return [(each["decision_id"], each["reason"]) for each in properties]
+
+
+def test_what_is_not_shown_is_recorded_once_a_reason_whoever_asks_again(log: Log) -> None:
+    first, second = made(log, "d1", "d2")
+
+    async def ask() -> None:
+        asked = Asked(d1="stopped")
+        checks = eligibility(log, asked)
+        assert await checks.reasons([first, second, first]) == ["stopped", None, "stopped"]
+        assert await checks.eligible([first, second]) == [second]
+        assert records(log) == [("d1", "stopped")]
+        asked.reasons = {"d1": "quiet_hours"}
+        await checks.reasons([first])
+        await checks.record(second, "expired")
+        checks.close()
+        again = eligibility(log, Asked(d1="stopped", d2="no_longer_true"))  # after a restart
+        assert await again.reasons([first, second]) == ["stopped", "no_longer_true"]
+        again.close()
+
+    asyncio.run(ask())
+    assert records(log) == [("d1", "stopped"), ("d1", "quiet_hours"), ("d2", "expired"), ("d2", "no_longer_true")]
+
+
+def test_who_asks_at_the_same_time_shares_a_question(log: Log) -> None:
+    found = made(log, *(f"d{number}" for number in range(50)))
+    asked = Asked(d7="stopped")
+
+    async def ask() -> list[list[str | None]]:
+        checks = eligibility(log, asked)
+        answers = await asyncio.gather(*(checks.reasons([decision, found[0]]) for decision in found))
+        checks.close()
+        return answers
+
+    assert asyncio.run(ask()) == [["stopped", None] if number == 7 else [None, None] for number in range(50)]
+    assert asked.times <= 2
+
+
+def test_the_state_is_not_asked_before_it_has_what_is_acknowledged(log: Log) -> None:
+    [decision] = made(log, "d1")
+    asked, progress = Asked(), {0: 0}
+
+    async def ask() -> None:
+        checks = Eligibility(asked, log, lambda: progress, log, now_us)
+        question = asyncio.create_task(checks.reasons([decision]))
+        await asyncio.sleep(0.1)
+        assert asked.times == 0
+        progress[0] = log.end(0)
+        assert await question == [None]
+        checks.close()
+
+    asyncio.run(ask())
+
+
+def test_what_cannot_be_told_is_an_error_and_nothing_is_recorded(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sokuji.act.eligibility._BEHIND_SECONDS", 0.1)
+    [decision] = made(log, "d1")
+
+    def gone(_: Sequence[Decision], __: int) -> list[str | None]:
+        raise OnlineStoreError("the writer stopped")
+
+    async def ask() -> None:
+        for checks in (eligibility(log, Asked(), progress=0), Eligibility(gone, log, lambda: {0: log.end(0)}, log, now_us)):
+            assert await checks.reasons([]) == []
+            with pytest.raises(InvalidRequestError) as refused:
+                await checks.reasons([decision])
+            assert refused.value.status == 503
+            with pytest.raises(InvalidRequestError):  # and asked again
+                await checks.reasons([decision])
+            checks.close()
+
+    asyncio.run(ask())
+    assert records(log) == []

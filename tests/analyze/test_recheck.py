@@ -1,0 +1,139 @@
+"""Whether a decision still holds, asked of the state of a worker from beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from sokuji.analyze.project import Declared, compile_for
+from sokuji.analyze.recheck import Merges, Recheck, reasons
+from sokuji.errors import OnlineStoreError, RuleError
+from sokuji.features.vocabulary import Vocabulary
+from sokuji.rules.decision import Decision
+from tests.analyze.side import Side, declare, drain, side
+from tests.lake.platform import START_US
+
+FEATURES = """
+from sokuji.features import events, view
+
+buys, views = events("buy"), events("view")
+view("shopper", entity="visitor", seen=views.count().over("1h"), last_item=views.last("item"), spend=buys.sum("revenue").over("1h"))
+"""
+ACTIONS = """
+from sokuji.rules import rule, webhook
+
+hook = webhook("https://shop.example/hook")  # of several messages at one event only the first is decided
+rule("cart", on="cart", unless="buy", do=hook, expires="2h")
+rule("tea", on="cart", still="last_item = 'tea'", do=hook, expires="2h")
+rule("busy", on="cart", still="seen_1h >= 2 AND spend_1h = 0", do=hook, expires="2h")
+"""
+SECOND = 1_000_000
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Side]:
+    with side(tmp_path) as opened:
+        yield opened
+
+
+def event(name: str, at: int, visitor: str | None = "a", **more: Any) -> dict[str, Any]:
+    return {
+        "event_name": name,
+        "type": "track",
+        "visitor_id": visitor,
+        "message_id": f"{name}{at}{visitor}",
+        "received_at": START_US + at * SECOND,
+        "properties": {"item": "tea", "revenue": 3},
+        **more,
+    }
+
+
+def recheck(shop: Side, declared: Declared) -> Recheck:
+    compiled = compile_for("shop", declared, shop.catalog, shop.models, Vocabulary())
+    return Recheck("shop", compiled, Merges(shop.logs.identities), shop.folder / "analyze")
+
+
+def decided(shop: Side) -> list[Decision]:
+    """What the log holds, in the order of the rules' names."""
+    rows = [row | row["properties"] | {"id": row["message_id"]} for row in shop.decisions()]
+    return sorted((msgspec.convert(row, Decision) for row in rows if row["event_name"] == "action_decided"), key=lambda each: each.rule)
+
+
+def asked(shop: Side, state: Recheck, at: int) -> dict[str, str | None]:
+    found = decided(shop)
+    return {decision.rule: reason for decision, reason in zip(found, state.reasons(found, START_US + at * SECOND), strict=True)}
+
+
+def test_it_is_asked_of_the_state_as_it_is_now(shop: Side, tmp_path: Path) -> None:
+    declared = declare(tmp_path, FEATURES, ACTIONS)
+    shop.track(event("view", 0), event("view", 1), event("cart", 2))
+    with shop.worker(declared) as worker:
+        drain(worker)
+        state = recheck(shop, declared)
+        assert asked(shop, state, 3) == {"busy": None, "cart": None, "tea": None}
+        # Time goes by without any event, and windows end.
+        assert asked(shop, state, 4000) == {"busy": "no_longer_true", "cart": None, "tea": None}
+        shop.track(event("view", 4, properties={"item": "a word that the reader has never seen"}))
+        drain(worker)
+        assert asked(shop, state, 5) == {"busy": None, "cart": None, "tea": "no_longer_true"}
+        shop.track(event("buy", 6))
+        drain(worker)
+        assert asked(shop, state, 7) == {"busy": "no_longer_true", "cart": "stopped", "tea": "no_longer_true"}
+        assert asked(shop, state, 2 * 3600 + 2) == dict.fromkeys(("busy", "cart", "tea"), "expired")
+
+
+def test_what_a_visitor_buys_as_a_user_counts(shop: Side, tmp_path: Path) -> None:
+    declared = declare(tmp_path, FEATURES, ACTIONS)
+    shop.track(event("view", 0), event("view", 1), event("cart", 2))
+    with shop.worker(declared) as worker:
+        drain(worker)
+        state = recheck(shop, declared)
+        shop.track(event("identify", 3, user_id="u", type="identify"))
+        drain(worker)
+        assert asked(shop, state, 4) == {"busy": None, "cart": None, "tea": None}
+        shop.track(event("buy", 5, visitor=None, user_id="u"), partition=1)
+        drain(worker)
+        expected = {"busy": "no_longer_true", "cart": "stopped", "tea": None}
+        assert asked(shop, state, 6) == asked(shop, recheck(shop, declared), 6) == expected
+
+
+def test_a_rule_that_is_gone_is_off(shop: Side, tmp_path: Path) -> None:
+    declared = declare(tmp_path, FEATURES, ACTIONS)
+    shop.track(event("cart", 2))
+    with shop.worker(declared) as worker:
+        drain(worker)
+        state = recheck(shop, declared)
+        [made, *_] = decided(shop)
+        renamed = msgspec.structs.replace(made, rule="gone")
+        assert state.reasons([renamed], START_US + 3 * SECOND) == ["off"]
+        elsewhere = msgspec.structs.replace(made, dataset="gone")
+        assert reasons({"shop": state}, [elsewhere, renamed, elsewhere], START_US + 3 * SECOND) == ["off"] * 3
+
+
+def test_without_the_workers_state_it_cannot_be_told(shop: Side, tmp_path: Path) -> None:
+    declared = declare(tmp_path, FEATURES, ACTIONS)
+    shop.track(event("cart", 2))
+    with shop.worker(declared) as worker:
+        drain(worker)
+    others = declare(tmp_path, FEATURES, ACTIONS + '\nrule("more", on="cart", unless="buy", do=hook)\n')
+    with pytest.raises(OnlineStoreError, match="is not running"):
+        recheck(shop, others).reasons(decided(shop), START_US)
+    with shop.worker(declared):
+        state = recheck(shop, declared)
+        state.reasons(decided(shop), START_US)
+        with shop.worker(others), pytest.raises(OnlineStoreError, match="other declarations"):
+            state.reasons(decided(shop), START_US)
+
+
+@pytest.mark.parametrize(
+    ("still", "message"),
+    [("revenue > 3", "still=... names revenue, no feature or score"), ("seen_1h", "is INT64; a condition is true or false")],
+)
+def test_still_is_about_features_alone(shop: Side, tmp_path: Path, still: str, message: str) -> None:
+    declared = declare(tmp_path, FEATURES, ACTIONS.replace("seen_1h >= 2 AND spend_1h = 0", still))
+    with pytest.raises(RuleError, match=message):
+        compile_for("shop", declared, shop.catalog, shop.models, Vocabulary())
