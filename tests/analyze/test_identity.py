@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sokuji.analyze.identity import VISITORS_PER_USER_MAX, Identity, LinkKind, Resolution
 from sokuji.errors import SokujiError
@@ -19,7 +23,8 @@ def identity(tmp_path: Path) -> Iterator[Identity]:
 
 
 def resolve(identity: Identity, *events: tuple[str | None, str | None]) -> Resolution:
-    return identity.resolve([visitor for visitor, _ in events], [user for _, user in events])
+    visitors, users = (pa.array(ids, pa.string()) for ids in zip(*events, strict=True))
+    return identity.resolve(visitors, users)
 
 
 def owners(result: Resolution) -> list[str]:
@@ -30,20 +35,20 @@ def test_a_visitor_keeps_a_profile_of_their_own_until_they_are_known(identity: I
     result = resolve(identity, ("a", None), ("b", None), ("a", "u"), ("a", None), ("b", None))
     assert owners(result) == ["v:a", "v:b", "u:u", "u:u", "v:b"]
     assert {r: [(result.keys[a], result.keys[b]) for a, b in merges] for r, merges in result.merges.items()} == {1: [("v:a", "u:u")]}
-    assert result.rounds == [0, 0, 1, 1, 0]
+    assert result.rounds.tolist() == [0, 0, 1, 1, 0]
     assert [(link.event, link.kind, link.visitor_id, link.user_id) for link in result.links] == [(2, LinkKind.MERGED, "a", "u")]
 
 
 def test_two_devices_of_one_user_are_merged_one_after_the_other(identity: Identity) -> None:
     result = resolve(identity, ("a", None), ("b", None), ("a", "u"), ("b", "u"), ("b", None))
     assert owners(result) == ["v:a", "v:b", "u:u", "u:u", "u:u"]
-    assert result.rounds == [0, 0, 1, 2, 2]
+    assert result.rounds.tolist() == [0, 0, 1, 2, 2]
     assert [[(result.keys[a], result.keys[b]) for a, b in result.merges[r]] for r in (1, 2)] == [[("v:a", "u:u")], [("v:b", "u:u")]]
 
 
 def test_events_of_a_round_come_after_all_merges_of_their_profile(identity: Identity) -> None:
     result = resolve(identity, (None, "u"), ("a", "u"), (None, "u"), ("b", "w"), (None, "w"))
-    assert result.rounds == [0, 1, 1, 1, 1]
+    assert result.rounds.tolist() == [0, 1, 1, 0, 0]  # of b and w nothing came before: they can be merged before all events
 
 
 def test_a_device_that_another_user_takes_over_is_not_merged(identity: Identity) -> None:
@@ -87,3 +92,50 @@ def test_a_file_that_lost_what_was_durable_is_an_error(identity: Identity, tmp_p
     (tmp_path / "identities.jsonl").write_bytes(b"")
     with pytest.raises(SokujiError, match="restore it"):
         Identity(tmp_path, mark)
+
+
+VISITORS, USERS = st.sampled_from(["a", "b", "c", "d", "u"]), st.sampled_from(["u", "w", "x"])
+EVENTS = st.lists(st.one_of(st.tuples(VISITORS, st.none()), st.tuples(st.none(), USERS), st.tuples(VISITORS, USERS)), max_size=12)
+
+
+@given(st.lists(EVENTS, max_size=4))
+def test_round_by_round_every_profile_has_the_events_it_would_have_one_by_one(batches: list[list[tuple[str | None, str | None]]]) -> None:
+    """The oracle takes one event at a time: it merges histories as dictionaries of lists."""
+    histories: dict[str, list[str]] = {}
+    owners: dict[str, str] = {}
+    known: set[str] = set()
+    found: dict[str, list[str]] = {}
+    with TemporaryDirectory() as folder:
+        identity = Identity(Path(folder), 0)
+        for number, events in enumerate(batches):
+            result = identity.resolve(
+                pa.array([who for who, _ in events], pa.string()), pa.array([user for _, user in events], pa.string())
+            )
+            seen: dict[int, list[str]] = {}
+            for at in range(max(result.rounds.tolist(), default=0) + 1):
+                for source, target in result.merges.get(at, []):
+                    found.setdefault(result.keys[target], []).extend(found.pop(result.keys[source], []))
+                for event in [event for event, turn in enumerate(result.rounds.tolist()) if turn == at]:
+                    found.setdefault(result.keys[int(result.profiles[event])], []).append(f"{number}.{event}")
+                    seen[event] = sorted(found[result.keys[int(result.profiles[event])]])
+            for event, (visitor, user) in enumerate(events):
+                key = _one_by_one(histories, owners, known, visitor, user)
+                histories.setdefault(key, []).append(f"{number}.{event}")
+                assert seen[event] == sorted(histories[key])
+        identity.close()
+    assert {key: sorted(each) for key, each in found.items()} == {key: sorted(each) for key, each in histories.items()}
+
+
+def _one_by_one(histories: dict[str, list[str]], owners: dict[str, str], known: set[str], visitor: str | None, user: str | None) -> str:
+    """The key of the profile that an event belongs to, after what it says of its visitor."""
+    owner = owners.get(visitor) if visitor is not None else None
+    if visitor is not None and user is not None and owner != user:
+        if visitor in known:
+            user = None
+        else:
+            owners[visitor] = user
+            if owner is None:
+                known.add(user)
+                histories.setdefault(f"u:{user}", []).extend(histories.pop(f"v:{visitor}", []))
+    name = user or owner
+    return f"v:{visitor}" if name is None else f"u:{name}"

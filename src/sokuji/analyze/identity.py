@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from sokuji.analyze.marked import MarkedFile
 
@@ -40,23 +42,39 @@ class Link(NamedTuple):
     reason: str | None
 
 
+class Keys(Sequence[str]):
+    """The keys of a batch's profiles: texts for the few that somebody asks for, and all of them as the store takes them."""
+
+    def __init__(self, array: pa.StringArray) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[str]: ...
+    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+        if isinstance(place, slice):
+            return Keys(self.array[place])
+        return str(self.array[place].as_py())
+
+
 @dataclass(slots=True)
 class Resolution:
     """Whose profile each event of a batch belongs to.
 
     A round is a part of the batch: within a round no profile is merged, so its events can be worked on together. `merges[r]` are done
-    before the events of round r: pairs of profiles (from, into).
+    before the events of round r: pairs of profiles (from, into), in which no profile comes twice.
     """
 
-    keys: list[str] = field(default_factory=list)  # of the profiles, `USER` or `VISITOR` and the id
-    profiles: list[int] = field(default_factory=list)  # by event, an index into `keys`
-    rounds: list[int] = field(default_factory=list)  # by event
+    keys: Keys  # of the profiles, `USER` or `VISITOR` and the id
+    is_user: npt.NDArray[np.bool_]  # by profile
+    profiles: npt.NDArray[np.int32]  # by event, an index into `keys`
+    rounds: npt.NDArray[np.int32]  # by event
     merges: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
-
-    def profile_of_event(self) -> npt.NDArray[np.int32]:
-        """`profiles` as an array."""
-        return np.array(self.profiles, np.int32)
 
 
 class Identity:
@@ -79,37 +97,38 @@ class Identity:
         user = self._users.get(visitor_id)
         return VISITOR + visitor_id if user is None else USER + user
 
-    def resolve(self, visitors: Sequence[str | None], users: Sequence[str | None]) -> Resolution:
+    def resolve(self, visitors: pa.StringArray, users: pa.StringArray) -> Resolution:
         """Whose events these are, and remember who became known. Each event has a visitor, a user, or both."""
-        result = Resolution()
-        numbers: dict[str, int] = {}
-        rounds: list[int] = []  # by profile
-
-        def number(key: str) -> int:
-            known = numbers.get(key)
-            if known is None:
-                known = numbers[key] = len(rounds)
-                rounds.append(0)
-            return known
-
-        known = self._users
-        for event, (visitor, user) in enumerate(zip(visitors, users, strict=True)):
-            owner = known.get(visitor) if visitor is not None else None
-            if user is not None and visitor is not None and owner != user:
-                link = self._link(event, visitor, user, owner)
-                result.links.append(link)
-                if link.kind is LinkKind.REFUSED:
-                    user = None  # noqa: PLW2901 - the event is the visitor's alone
-                elif link.kind is LinkKind.MERGED:
-                    source, target = number(VISITOR + visitor), number(USER + user)
-                    rounds[source] = rounds[target] = max(rounds[source], rounds[target]) + 1
-                    result.merges.setdefault(rounds[target], []).append((source, target))
-            name = user or owner
-            profile = number(VISITOR + (visitor or "") if name is None else USER + name)
-            result.profiles.append(profile)
-            result.rounds.append(rounds[profile])
-        result.keys = list(numbers)
-        return result
+        names, visitor = _distinct(visitors)
+        persons, user = _distinct(users)
+        numbers = {person: number for number, person in enumerate(persons)}
+        # Whom each visitor was known as before the batch; those that no event names get further numbers.
+        owner = np.array(
+            [-1 if known is None else numbers.setdefault(known, len(numbers)) for known in map(self._users.get, names)] + [-1], np.int32
+        )
+        persons = list(numbers)
+        person = np.where(user >= 0, user, owner[visitor])
+        # A profile's number is its visitor's, or comes after those by its user's. Rows with neither id are the visitor's without a name.
+        owned = np.where(person >= 0, len(names) + 1 + person, np.where(visitor >= 0, visitor, len(names))).astype(np.int32)
+        links: list[Link] = []
+        merges: dict[int, tuple[int, int]] = {}  # by event
+        linking = (user >= 0) & (visitor >= 0) & (owner[visitor] != user)
+        if linking.any():
+            for event in np.flatnonzero(np.isin(visitor, np.unique(visitor[linking]))).tolist():
+                who, named, known = int(visitor[event]), int(user[event]), int(owner[visitor[event]])
+                if named >= 0 and named != known:
+                    link = self._link(event, names[who], persons[named], None if known < 0 else persons[known])
+                    links.append(link)
+                    if link.kind is LinkKind.REFUSED:
+                        named = -1  # the event is the visitor's alone
+                    else:
+                        owner[who] = named
+                    if link.kind is LinkKind.MERGED:
+                        merges[event] = (who, len(names) + 1 + named)
+                known = named if named >= 0 else known
+                owned[event] = who if known < 0 else len(names) + 1 + known
+        rounds, by_round = _rounds(owned, merges)
+        return _resolution(names, persons, owned, rounds, by_round, links)
 
     def _link(self, event: int, visitor: str, user: str, owner: str | None) -> Link:
         if self._visitors.get(user, 0) >= VISITORS_PER_USER_MAX:
@@ -130,3 +149,56 @@ class Identity:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _distinct(texts: pa.StringArray) -> tuple[list[str], npt.NDArray[np.int32]]:
+    """The distinct texts, and which of them each one is; -1 for NULL."""
+    encoded = texts.dictionary_encode()
+    return encoded.dictionary.to_pylist(), pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+
+
+def _rounds(
+    owned: npt.NDArray[np.int32], merges: Mapping[int, tuple[int, int]]
+) -> tuple[npt.NDArray[np.int32], dict[int, list[tuple[int, int]]]]:
+    """The round of each event, and the merges before each round."""
+    rounds = np.zeros(len(owned), np.int32)
+    by_round: dict[int, list[tuple[int, int]]] = {}
+    if not merges:
+        return rounds, by_round
+    last: dict[int, int] = {}  # by profile, the round of its last event or merge
+    merging = np.unique(np.array(list(merges.values()), np.int32))
+    for event in np.flatnonzero(np.isin(owned, merging)).tolist():
+        if event in merges:
+            source, target = merges[event]
+            number = max(last.get(source, -1), last.get(target, -1)) + 1
+            last[source] = last[target] = number
+            by_round.setdefault(number, []).append((source, target))
+        rounds[event] = last.setdefault(int(owned[event]), 0)
+    return rounds, by_round
+
+
+def _resolution(  # noqa: PLR0917 - all of a batch
+    names: list[str],
+    persons: list[str],
+    owned: npt.NDArray[np.int32],
+    rounds: npt.NDArray[np.int32],
+    merges: dict[int, list[tuple[int, int]]],
+    links: list[Link],
+) -> Resolution:
+    """With profiles numbered from 0 on: visitors, then users."""
+    is_there = np.zeros(len(names) + 1 + len(persons), np.bool_)
+    is_there[owned] = True
+    for pairs in merges.values():
+        is_there[pairs] = True
+    number = np.cumsum(is_there, dtype=np.int32) - 1
+    visitors = pa.array([*names, ""], pa.string()).filter(pa.array(is_there[: len(names) + 1]))
+    users = pa.array(persons, pa.string()).filter(pa.array(is_there[len(names) + 1 :]))
+    keys = pa.concat_arrays([pc.binary_join_element_wise(VISITOR, visitors, ""), pc.binary_join_element_wise(USER, users, "")])
+    return Resolution(
+        Keys(keys),
+        np.arange(len(keys)) >= len(visitors),
+        number[owned],
+        rounds,
+        {at: [(int(number[source]), int(number[target])) for source, target in pairs] for at, pairs in merges.items()},
+        links,
+    )

@@ -6,7 +6,7 @@ gives the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from sokuji.analyze.conditions import Judged
 from sokuji.analyze.deduplicator import Deduplicator
 from sokuji.analyze.hashing import hash_pairs
-from sokuji.analyze.identity import USER, Identity, Link, Resolution
+from sokuji.analyze.identity import Identity, Keys, Link, Resolution
 from sokuji.analyze.project import Compiled
 from sokuji.analyze.rows import RowLayout, Rows
 from sokuji.analyze.timers import Timers
@@ -31,6 +31,7 @@ from sokuji.rules.engine import TIMER_SLACK_US
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Outcome:
     links: list[Link] = field(default_factory=list)
     poison: list[Poison] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
-    keys: list[str] = field(default_factory=list)  # the profiles touched
+    keys: pa.StringArray = field(default_factory=lambda: pa.array([], pa.string()))  # the profiles touched
     rows: Rows | None = None  # and what becomes of them
 
 
@@ -76,17 +77,18 @@ class Pipeline:
         events, duplicates = self._without_duplicates(rows)
         resolution = self._resolve(events)
         outcome = Outcome(events, duplicates, resolution.links)
-        due = [key for key in self.timers.due(now_us - TIMER_SLACK_US) if key not in set(resolution.keys)]
-        outcome.keys = [*resolution.keys, *due]
-        if outcome.keys:
-            rows = outcome.rows = self.store.get_many(pa.array(outcome.keys, pa.string())).rows
+        due = pa.array(self.timers.due(now_us - TIMER_SLACK_US), pa.string())
+        others = due.filter(pc.invert(pc.is_in(due, resolution.keys.array)))
+        outcome.keys = pa.concat_arrays([resolution.keys.array, others])
+        if len(outcome.keys):
+            rows = outcome.rows = self.store.get_many(outcome.keys).rows
             self._take_in(outcome, rows, resolution, now_us)
         return outcome
 
     def commit(self, outcome: Outcome, now_us: int) -> None:
         """Put the rows that `work` made. What came of the batch has been published."""
         if outcome.rows is not None:
-            self.store.put_many(pa.array(outcome.keys, pa.string()), outcome.rows, now_us)
+            self.store.put_many(outcome.keys, outcome.rows, now_us)
 
     def _without_duplicates(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, int]:
         first = self.deduplicator.first(hash_pairs(rows.column("source"), rows.column("message_id")))
@@ -94,43 +96,44 @@ class Pipeline:
         return events, rows.num_rows - events.num_rows
 
     def _resolve(self, events: pa.RecordBatch) -> Resolution:
-        visitors = events.column("visitor_id").to_pylist()
-        for row in np.flatnonzero(pc.equal(events.column("type"), EventType.ALIAS).to_numpy(zero_copy_only=False)).tolist():
+        visitors = events.column("visitor_id")
+        aliases = pc.equal(events.column("type"), EventType.ALIAS)
+        if pc.any(aliases).as_py():
             # An alias says that the one with the previous id is this user.
-            previous = msgspec.json.decode(events.column("properties")[row].as_py() or "{}").get("previous_id")
-            visitors[row] = previous if isinstance(previous, str) and previous else visitors[row]
-        return self.identity.resolve(visitors, events.column("user_id").to_pylist())
+            said = [_previous_id(text) for text in events.column("properties").filter(aliases).to_pylist()]
+            before = pc.replace_with_mask(pa.nulls(len(visitors), pa.string()), aliases, pa.array(said, pa.string()))
+            visitors = pc.coalesce(before, visitors)
+        return self.identity.resolve(visitors, events.column("user_id"))
 
     def _take_in(self, outcome: Outcome, rows: Rows, resolution: Resolution, now_us: int) -> None:
-        events = outcome.events
+        events, keys, segment = outcome.events, Keys(outcome.keys), rows[:, self.layout.rules]
         evaluated, failed = self._expressions.evaluate(events)
         outcome.poison = [Poison(row, reason) for row, reason in sorted(failed.items())]
         bots = is_bot(events.column("context")).to_numpy(zero_copy_only=False)
         counted = ~bots
         counted[list(failed)] = False
+        due_us = self.rules.next_due(segment)
         numbers = self._update(rows, resolution, events, evaluated, counted)
         silent = ~counted | events.column("historical").to_numpy(zero_copy_only=False)
         judged = self.conditions.evaluate(events, lambda which: self._features(numbers, which), ~silent)
         outcome.poison += [Poison(row, reason) for row, reason in sorted(judged.failed.items())]
-        outcome.decisions = self._decide(rows, outcome.keys, resolution, judged, silent)
-        segment = rows[:, self.layout.rules]
-        outcome.decisions += self.rules.due(segment, outcome.keys, now_us)
-        for key, due_us in zip(outcome.keys, self.rules.next_due(segment).tolist(), strict=True):
-            self.timers.set(key, due_us)
+        outcome.decisions = self._decide(rows, keys, resolution, judged, silent)
+        outcome.decisions += self.rules.due(segment, keys, now_us)
+        changed_us = self.rules.next_due(segment)
+        for row in np.flatnonzero(changed_us != due_us).tolist():
+            self.timers.set(keys[row], int(changed_us[row]))
 
     def _update(self, rows: Rows, resolution: Resolution, events: pa.RecordBatch, evaluated: pa.RecordBatch, counted: Mask) -> list[Floats]:
         """The features at each event as the kernels' numbers; NaN at events that are not counted."""
-        profiles = resolution.profile_of_event()
+        profiles = resolution.profiles
         times = events.column("event_time").cast(pa.int64()).to_numpy()
-        is_user = np.array([key.startswith(USER) for key in resolution.keys], np.bool_)
         found = []
         for kernel, where in zip(self.kernels, self.layout.views, strict=True):
             segment, columns = rows[:, where], kernel.columns(evaluated)
-            chosen = counted & is_user[profiles] if kernel.view.entity is Entity.USER else counted
+            chosen = counted & resolution.is_user[profiles] if kernel.view.entity is Entity.USER else counted
             numbers = np.full((len(times), kernel.columns_count), np.nan)
-            for merges, which in _rounds(resolution):
-                for source, target in merges:
-                    kernel.merge(segment[target : target + 1], segment[source : source + 1])
+            for sources, targets, which in _rounds(resolution):
+                _merge(kernel.merge, segment, sources, targets)
                 part = np.flatnonzero(which & chosen)
                 numbers[part] = kernel.update(segment, profiles[part], times[part], columns.take(part)).numbers
             found.append(numbers)
@@ -145,12 +148,11 @@ class Pipeline:
         return pa.RecordBatch.from_arrays(columns or [pa.nulls(len(which))], names=names or [""])
 
     def _decide(self, rows: Rows, keys: Sequence[str], resolution: Resolution, judged: Judged, silent: Mask) -> list[Decision]:
-        profiles = resolution.profile_of_event()
+        profiles = resolution.profiles
         segment = rows[:, self.layout.rules]
         decisions: list[Decision] = []
-        for merges, which in _rounds(resolution):
-            for source, target in merges:
-                self.rules.merge(segment[target : target + 1], segment[source : source + 1])
+        for sources, targets, which in _rounds(resolution):
+            _merge(self.rules.merge, segment, sources, targets)
             part = np.flatnonzero(which)
             decisions += self.rules.decide(
                 segment,
@@ -160,13 +162,26 @@ class Pipeline:
                 truth=np.asfortranarray(judged.truth[part]),
                 silent=silent[part],
             )
-        for merges in resolution.merges.values():
-            rows[[source for source, _ in merges]] = 0
+        for pairs in resolution.merges.values():
+            rows[[source for source, _ in pairs]] = 0
         return decisions
 
 
-def _rounds(resolution: Resolution) -> Iterator[tuple[list[tuple[int, int]], Mask]]:
-    """The rounds of a batch in their order: the profiles merged before, and which events are in it."""
-    rounds = np.array(resolution.rounds, np.int32)
-    for number in range(int(rounds.max(initial=0)) + 1):
-        yield resolution.merges.get(number, []), rounds == number
+def _rounds(resolution: Resolution) -> Iterator[tuple[Indices, Indices, Mask]]:
+    """The rounds of a batch in their order: the profiles merged before, from and into, and which events are in it."""
+    for number in range(max(int(resolution.rounds.max(initial=0)), *resolution.merges, 0) + 1):
+        sources, targets = np.array(resolution.merges.get(number, []), np.intp).reshape(-1, 2).T
+        yield sources, targets, resolution.rounds == number
+
+
+def _merge(merge: Callable[[Rows, Rows], None], segment: Rows, sources: Indices, targets: Indices) -> None:
+    """Merge rows into others, of which none comes twice."""
+    if len(sources):
+        into = segment[targets]
+        merge(into, segment[sources])
+        segment[targets] = into
+
+
+def _previous_id(properties: str | None) -> str | None:
+    previous = msgspec.json.decode(properties or "{}").get("previous_id")
+    return previous if isinstance(previous, str) and previous else None
