@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from sokuji import types as t
 from sokuji.errors import ModelError
-from sokuji.ml.base import NULL_CATEGORY
+from sokuji.ml.base import NULL_CATEGORY, FeatureInfo
 from sokuji.ml.design import Design
 from sokuji.ml.graph import Graph
 from sokuji.ml.inputs import InputKind
-from sokuji.ml.preprocessing import Preprocessing, fit
+from sokuji.ml.preprocessing import Preprocessing, fit, read
 from sokuji.ml.runtime import Session
 
 NUMBERS = pa.array([1.0, 2.0, None, 3.0, 6.0])  # mean 3, sample deviation sqrt(14/3)
@@ -31,6 +31,12 @@ def table(**columns: Any) -> pa.Table:
 
 def fields(**types: t.Type) -> list[t.Field]:
     return [t.Field(name, type_) for name, type_ in types.items()]
+
+
+def fitted(
+    features: list[t.Field], rows: pa.Table, *, standardize: bool = True, trees: bool = False
+) -> tuple[Preprocessing, tuple[FeatureInfo, ...]]:
+    return fit(*read(features, rows), standardize=standardize, trees=trees)
 
 
 def encoded(preprocessing: Preprocessing, columns: dict[str, Any]) -> Design:
@@ -58,7 +64,7 @@ def assert_same(first: Design, second: Design) -> None:
 
 
 def test_numbers_become_z_scores_of_the_sample_and_null_the_mean() -> None:
-    preprocessing, (info,) = fit(fields(x=t.FLOAT64), table(x=NUMBERS))
+    preprocessing, (info,) = fitted(fields(x=t.FLOAT64), table(x=NUMBERS))
 
     design = preprocessing.transform(preprocessing.read(table(x=NUMBERS)))
 
@@ -70,25 +76,25 @@ def test_numbers_become_z_scores_of_the_sample_and_null_the_mean() -> None:
 
 
 def test_without_standardisation_numbers_stay_and_null_is_still_the_mean() -> None:
-    preprocessing, _ = fit(fields(x=t.FLOAT64), table(x=NUMBERS), standardize=False)
+    preprocessing, _ = fitted(fields(x=t.FLOAT64), table(x=NUMBERS), standardize=False)
     assert preprocessing.transform(preprocessing.read(table(x=NUMBERS))).numbers[:, 0].tolist() == [1, 2, 3, 3, 6]
 
 
 def test_for_trees_numbers_stay_and_null_is_missing() -> None:
-    preprocessing, _ = fit(fields(x=t.FLOAT64), table(x=NUMBERS), trees=True)
+    preprocessing, _ = fitted(fields(x=t.FLOAT64), table(x=NUMBERS), trees=True)
     np.testing.assert_array_equal(preprocessing.transform(preprocessing.read(table(x=NUMBERS))).numbers[:, 0], [1, 2, np.nan, 3, 6])
 
 
 @pytest.mark.parametrize("values", [[5.0, 5.0, 5.0], [7.0], [None, None], [0.1 + 0.2, 0.3, 0.3]])
 def test_a_column_that_does_not_vary_becomes_zero(values: list[float | None]) -> None:
     rows = table(x=pa.array(values, pa.float64()))
-    preprocessing, _ = fit(fields(x=t.FLOAT64), rows)
+    preprocessing, _ = fitted(fields(x=t.FLOAT64), rows)
     np.testing.assert_allclose(preprocessing.transform(preprocessing.read(rows)).numbers, 0, atol=1e-12)
 
 
 def test_categories_are_sorted_then_null_then_whatever_is_new() -> None:
     rows = table(c=["b", None, "a", "b", ""], flag=[True, None, True, True, True])
-    preprocessing, (info, flag) = fit(fields(c=t.STRING, flag=t.BOOL), rows)
+    preprocessing, (info, flag) = fitted(fields(c=t.STRING, flag=t.BOOL), rows)
 
     assert preprocessing.categories[0].labels == ("", "a", "b", NULL_CATEGORY)
     assert preprocessing.categories[1].labels == ("true", NULL_CATEGORY)
@@ -104,7 +110,7 @@ def test_dates_and_times_are_categories_written_as_googlesql_writes_them() -> No
         moment=[datetime(2024, 2, 29, 1, 2, 3)],  # noqa: DTZ001 a DATETIME has no zone
         clock=[time(1, 2, 3, 500000)],
     )
-    preprocessing, _ = fit(fields(day=t.DATE, moment=t.DATETIME, clock=t.TIME), rows)
+    preprocessing, _ = fitted(fields(day=t.DATE, moment=t.DATETIME, clock=t.TIME), rows)
     assert [category.keys for category in preprocessing.categories] == [
         ("2024-02-29",),
         ("2024-02-29 01:02:03",),
@@ -117,7 +123,7 @@ def test_a_timestamp_becomes_its_calendar_parts_and_its_standardised_seconds() -
         at=pa.array([datetime(2024, 2, 29, 23, 5, tzinfo=UTC), datetime(2023, 1, 1, 1, tzinfo=UTC), None], pa.timestamp("us", "UTC"))
     )
 
-    preprocessing, (info,) = fit(fields(at=t.TIMESTAMP), rows)
+    preprocessing, (info,) = fitted(fields(at=t.TIMESTAMP), rows)
 
     assert {category.name: category.labels[:-1] for category in preprocessing.categories} == {
         "_TS_DOM_at": ("1", "29"),
@@ -139,7 +145,7 @@ def test_structs_are_flattened_whatever_their_depth() -> None:
     keys = t.struct([t.Field("id", t.STRING), t.Field("geo", t.struct([t.Field("lat", t.FLOAT64)]))])
     rows = table(keys=[{"id": "a", "geo": {"lat": 1.0}}, {"id": "b", "geo": None}, None])
 
-    _, infos = fit([t.Field("keys", keys)], rows)
+    _, infos = fitted([t.Field("keys", keys)], rows)
 
     assert [info.input for info in infos] == ["keys_id", "keys_geo_lat"]
     assert [info.null_count for info in infos] == [1, 2]
@@ -148,23 +154,23 @@ def test_structs_are_flattened_whatever_their_depth() -> None:
 @pytest.mark.parametrize("type_", [t.array(t.FLOAT64), t.BYTES, t.JSON, t.INTERVAL])
 def test_a_type_no_model_can_use_is_named(type_: t.Type) -> None:
     with pytest.raises(ModelError, match=f"feature 'x' is {type_}"):
-        fit([t.Field("x", type_)], table(x=[None]))
+        fitted([t.Field("x", type_)], table(x=[None]))
 
 
 def test_flattened_names_must_differ() -> None:
     with pytest.raises(ModelError, match="repeated: a_b"):
-        fit([t.Field("a_b", t.INT64), t.Field("a", t.struct([t.Field("b", t.INT64)]))], table(a_b=[1], a=[{"b": 1}]))
+        fitted([t.Field("a_b", t.INT64), t.Field("a", t.struct([t.Field("b", t.INT64)]))], table(a_b=[1], a=[{"b": 1}]))
 
 
 def test_a_missing_column_is_named() -> None:
-    preprocessing, _ = fit(fields(x=t.INT64), table(x=[1]))
+    preprocessing, _ = fitted(fields(x=t.INT64), table(x=[1]))
     with pytest.raises(ModelError, match="needs the column 'x', the rows have: y"):
         preprocessing.read(table(y=[1]))
 
 
 def test_decimals_and_integers_are_numbers() -> None:
     rows = table(n=pa.array([Decimal("1.5"), None], pa.decimal128(38, 9)), i=[2**60, 1])
-    preprocessing, _ = fit(fields(n=t.NUMERIC, i=t.INT64), rows, trees=True)
+    preprocessing, _ = fitted(fields(n=t.NUMERIC, i=t.INT64), rows, trees=True)
     np.testing.assert_array_equal(preprocessing.transform(preprocessing.read(rows)).numbers, [[1.5, 2.0**60], [np.nan, 1.0]])
 
 
@@ -188,7 +194,7 @@ def rows_of(rows: list[tuple[Any, ...]]) -> pa.Table:
 @given(st.lists(ROW, min_size=1, max_size=6), st.lists(ROW, min_size=1, max_size=12), st.booleans())
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_the_graph_encodes_any_row_exactly_as_numpy_does(training: list[Any], rows: list[Any], trees: bool) -> None:
-    preprocessing, _ = fit(fields(**TYPES), rows_of(training), trees=trees)
+    preprocessing, _ = fitted(fields(**TYPES), rows_of(training), trees=trees)
     columns = preprocessing.read(rows_of(training + rows))
     assert_same(encoded(preprocessing, columns), preprocessing.transform(columns))
 
@@ -196,14 +202,14 @@ def test_the_graph_encodes_any_row_exactly_as_numpy_does(training: list[Any], ro
 @given(st.lists(st.floats(), min_size=1, max_size=20))
 def test_raw_numbers_of_any_size_are_encoded_the_same_for_every_kind(values: list[float]) -> None:
     """What a client of real-time serving may send: a BOOL of 0.3, a TIMESTAMP of 1e300 seconds."""
-    preprocessing, _ = fit(fields(**TYPES), rows_of([(1.0, True, datetime(2024, 1, 1), "a"), (3.0, False, None, None)]))  # noqa: DTZ001
+    preprocessing, _ = fitted(fields(**TYPES), rows_of([(1.0, True, datetime(2024, 1, 1), "a"), (3.0, False, None, None)]))  # noqa: DTZ001
     columns = {name: np.array(values) for name in ("x", "flag", "at")} | {"c": pa.array(["a"] * len(values))}
     assert_same(encoded(preprocessing, columns), preprocessing.transform(columns))
 
 
 @given(st.lists(ROW, min_size=1, max_size=8), st.integers(0, 2**32 - 1))
 def test_products_are_those_of_the_one_hot_matrix(rows: list[Any], seed: int) -> None:
-    preprocessing, _ = fit(fields(**TYPES), rows_of(rows[:4]))
+    preprocessing, _ = fitted(fields(**TYPES), rows_of(rows[:4]))
     design = preprocessing.transform(preprocessing.read(rows_of(rows)))
     design = Design(np.random.default_rng(seed).normal(size=design.numbers.shape), design.codes, design.sizes)
     matrix = np.hstack(

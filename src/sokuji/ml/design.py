@@ -100,12 +100,10 @@ class Design:
 
     def squared_norms(self) -> Floats:
         """[N]: the sum of squares of each row."""
-        norms = np.zeros(len(self))
-        for column in self.numbers.T:
-            norms += column**2
+        norms = np.einsum("nd,nd->n", self.numbers, self.numbers)
         for codes, size in zip(self.codes, self.sizes, strict=True):
             norms += codes < size
-        return norms
+        return np.asarray(norms)
 
 
 def with_unseen(table: Floats) -> Floats:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,9 @@ import pyarrow.compute as pc
 from sokuji.errors import ModelError
 from sokuji.ml.base import NULL_CATEGORY, Floats
 from sokuji.types import Field, Kind, field_names
+
+Column = Any
+"""`Floats` with NaN for NULL, or a `pa.Array` of strings with NULL_CATEGORY for NULL."""
 
 
 class InputKind(enum.StrEnum):
@@ -86,6 +90,11 @@ def _flatten(field: Field, prefix: str, path: tuple[str, ...]) -> Iterator[Input
             f"{', '.join(kind.value for kind in _KINDS)}, or a STRUCT of these, in the query"
         )
     yield Input(name, _KINDS[field.type.kind], here)
+
+
+def read_column(item: Input, rows: pa.RecordBatch | pa.Table) -> Column:
+    """The column as its kind is carried."""
+    return read_strings(item, rows) if item.kind is InputKind.STRING else read_numbers(item, rows)
 
 
 def read_numbers(item: Input, rows: pa.RecordBatch | pa.Table) -> Floats:

@@ -6,6 +6,7 @@ and ones: a weight per category is looked up by its code, which gives the same s
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,18 +17,16 @@ import pyarrow.compute as pc
 from onnx import TensorProto
 
 from sokuji.errors import ModelError
+from sokuji.ml import parallel
 from sokuji.ml.base import NULL_CATEGORY, FeatureInfo, Floats
 from sokuji.ml.design import Codes, Design
 from sokuji.ml.feature_info import count_null_strings, describe_categories, describe_numbers
 from sokuji.ml.graph import ML_DOMAIN, Encoded, Graph, Tensor
-from sokuji.ml.inputs import BOUNDS, Input, InputKind, inputs, read_numbers, read_strings
+from sokuji.ml.inputs import BOUNDS, Column, Input, InputKind, inputs, read_column
 from sokuji.ml.timestamps import PARTS
 from sokuji.types import Field
 
-Column = Any
-"""`Floats` with NaN for NULL, or a `pa.Array` of strings with NULL_CATEGORY for NULL."""
-
-_BLOCK_ROWS = 16_384  # what is made on the way stays in the processor's cache
+_BLOCK_ROWS = 4096  # what is made on the way stays in the processor's cache
 _NULL_KEY = -(2**31)  # no BOOL or calendar part has this value
 _CONSTANT_BELOW = 1e-12  # a standard deviation this small against the mean is rounding noise of a constant column
 
@@ -75,22 +74,25 @@ class Preprocessing:
 
     def read(self, rows: pa.RecordBatch | pa.Table) -> dict[str, Column]:
         """The raw columns by name, as the graph's inputs carry them."""
-        return {item.name: read_strings(item, rows) if item.kind is InputKind.STRING else read_numbers(item, rows) for item in self.inputs}
+        return {item.name: read_column(item, rows) for item in self.inputs}
 
     def transform(self, columns: Mapping[str, Column]) -> Design:
         """The same as `export`'s nodes, in numpy."""
         kinds = {item.name: item.kind for item in self.inputs}
         rows = len(next(iter(columns.values())))
-        numbers = np.empty((rows, len(self.numbers)), order="F")  # a column is written, and mostly read, as a whole
-        for start in range(0, rows, _BLOCK_ROWS):
+        numbers = np.empty((rows, len(self.numbers)))
+
+        def fill(start: int) -> None:
             block = slice(start, start + _BLOCK_ROWS)
             for position, number in enumerate(self.numbers):
                 values = _part(columns[number.input][block], kinds[number.input], number.part)
                 if number.fill is not None:
                     values = np.where(np.isnan(values), number.fill, values)
                 numbers[block, position] = (values - number.center) / number.scale
-        codes = tuple(_codes(category, columns[category.input], kinds[category.input]) for category in self.categories)
-        return Design(numbers, codes, tuple(category.size for category in self.categories))
+
+        parallel.each(fill, range(0, rows if self.numbers else 0, _BLOCK_ROWS))
+        codes = parallel.each(lambda category: _codes(category, columns[category.input], kinds[category.input]), self.categories)
+        return Design(numbers, tuple(codes), tuple(category.size for category in self.categories))
 
     def export(self, graph: Graph) -> Encoded:
         """Nodes that encode the graph's inputs."""
@@ -100,13 +102,8 @@ class Preprocessing:
         return Encoded(numbers, codes)
 
 
-def fit(
-    features: Iterable[Field], rows: pa.Table, *, standardize: bool = True, trees: bool = False
-) -> tuple[Preprocessing, tuple[FeatureInfo, ...]]:
-    """Learn means, deviations and categories from the training rows.
-
-    With `trees`, numbers stay as they are and NULL stays NaN. Otherwise NULL becomes the mean, and `standardize` makes
-    z-scores with the sample's standard deviation (n - 1).
+def read(features: Iterable[Field], rows: pa.Table) -> tuple[tuple[Input, ...], dict[str, Column]]:
+    """The raw columns of `features`, and what each holds, by name: read once, to `fit` and to transform.
 
     Raises:
         ModelError: there are no features or no rows.
@@ -114,32 +111,38 @@ def fit(
     items = inputs(features)
     if not items or not rows.num_rows:
         raise ModelError(f"training needs at least one feature and one row; the query gave {len(items)} features, {rows.num_rows} rows")
-    numbers: list[Number] = []
-    categories: list[Category] = []
-    infos: list[FeatureInfo] = []
-    for item in items:
-        if item.kind is InputKind.STRING:
-            strings = read_strings(item, rows)
-            keys = tuple(sorted(key for key in pc.unique(strings).to_pylist() if key != NULL_CATEGORY))
-            categories.append(Category(item.name, item.name, None, keys))
-            infos.append(describe_categories(item, len(keys), count_null_strings(strings)))
-            continue
-        raw = read_numbers(item, rows)
-        values = _part(raw, item.kind, None)
-        info = describe_numbers(item, values)
-        if item.kind is InputKind.BOOL:
-            categories.append(Category(item.name, item.name, None, _integer_keys(values), boolean=True))
-            info = describe_categories(item, len(categories[-1].keys), info.null_count)
-        elif item.kind is InputKind.TIMESTAMP and not trees:
-            categories += [
-                Category(f"_TS_{part}_{item.name}", item.name, part, _integer_keys(_part(raw, item.kind, part))) for part in PARTS
-            ]
-        elif item.kind is InputKind.TIMESTAMP:
-            numbers += [Number(f"_TS_{part}_{item.name}", item.name, part, None) for part in PARTS]
-        if item.kind is not InputKind.BOOL:
-            numbers.append(Number(item.name, item.name, None, None) if trees else _scaled(info, standardize=standardize))
-        infos.append(info)
-    return Preprocessing(items, tuple(numbers), tuple(categories)), tuple(infos)
+    columns = parallel.each(lambda item: read_column(item, rows), items)
+    return items, {item.name: column for item, column in zip(items, columns, strict=True)}
+
+
+def fit(
+    items: tuple[Input, ...], columns: Mapping[str, Column], *, standardize: bool = True, trees: bool = False
+) -> tuple[Preprocessing, tuple[FeatureInfo, ...]]:
+    """Learn means, deviations and categories from the training rows.
+
+    With `trees`, numbers stay as they are and NULL stays NaN. Otherwise NULL becomes the mean, and `standardize` makes
+    z-scores with the sample's standard deviation (n - 1).
+    """
+    fitted = parallel.each(lambda item: _fit(item, columns[item.name], standardize=standardize, trees=trees), items)
+    numbers, categories, infos = ([*part] for part in zip(*fitted, strict=True))
+    return Preprocessing(items, tuple(itertools.chain(*numbers)), tuple(itertools.chain(*categories))), tuple(infos)
+
+
+def _fit(item: Input, column: Column, *, standardize: bool, trees: bool) -> tuple[list[Number], list[Category], FeatureInfo]:
+    if item.kind is InputKind.STRING:
+        keys = tuple(sorted(key for key in pc.unique(column).to_pylist() if key != NULL_CATEGORY))
+        return [], [Category(item.name, item.name, None, keys)], describe_categories(item, len(keys), count_null_strings(column))
+    values = _part(column, item.kind, None)
+    info = describe_numbers(item, values)
+    if item.kind is InputKind.BOOL:
+        category = Category(item.name, item.name, None, _integer_keys(values), boolean=True)
+        return [], [category], describe_categories(item, len(category.keys), info.null_count)
+    number = Number(item.name, item.name, None, None) if trees else _scaled(info, standardize=standardize)
+    parts = {f"_TS_{part}_{item.name}": part for part in PARTS} if item.kind is InputKind.TIMESTAMP else {}
+    if trees:
+        return [*(Number(name, item.name, part, None) for name, part in parts.items()), number], [], info
+    keyed = [Category(name, item.name, part, _integer_keys(_part(column, item.kind, part))) for name, part in parts.items()]
+    return [number], keyed, info
 
 
 def _scaled(info: FeatureInfo, *, standardize: bool) -> Number:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from sokuji.errors import ModelError
 from sokuji.ml import kmeans, linear, preprocessing, trees
 from sokuji.ml.base import Estimator, FeatureInfo, Floats, Progress, Trained, TrainingTask
-from sokuji.ml.inputs import inputs, read_labels, read_numbers
+from sokuji.ml.inputs import Column, inputs, read_labels, read_numbers
 from sokuji.ml.kmeans import KMeans
 from sokuji.ml.linear import Labelled, Linear
 from sokuji.ml.options import MAX_WEIGHT
@@ -59,8 +59,9 @@ def _train_kmeans(task: TrainingTask, progress: Progress) -> Trained:
             raise ModelError(f"kmeans_init_col is TRUE in {chosen.sum()} rows, and must be in as many as there are clusters, from 2 to 100")
     if options["num_clusters"] is None:
         options["num_clusters"] = kmeans.default_clusters(rows.num_rows) if chosen is None else int(chosen.sum())
-    fitted, infos = preprocessing.fit(task.features, rows, standardize=options["standardize_features"])
-    design = fitted.transform(fitted.read(rows))
+    items, columns = preprocessing.read(task.features, rows)
+    fitted, infos = preprocessing.fit(items, columns, standardize=options["standardize_features"])
+    design = fitted.transform(columns)
     if task.start is None:
         first = kmeans.first_centroids(design, options["num_clusters"], options["kmeans_init_method"], chosen)
     else:
@@ -124,17 +125,18 @@ def _prepare(task: TrainingTask, *, classify: bool, for_trees: bool) -> _Data:
         raise ModelError(f"the label {label.name!r} is {label.type}; cast it to {'STRING, INT64 or BOOL' if classify else 'FLOAT64'}")
     _check_label(rows, label, math.inf if classify else _LARGEST_LABEL_OF_TREES if for_trees else _LARGEST_LABEL)
     classes = _classes(read_labels(rows[label.name]), label.name) if classify else ()
-    fitted, infos = preprocessing.fit(task.features, rows, trees=for_trees)
+    items, columns = preprocessing.read(task.features, rows)
+    fitted, infos = preprocessing.fit(items, columns, trees=for_trees)
     by_class = _class_weights(task, classes, rows)
 
-    def labelled(table: pa.Table) -> Labelled:
+    def labelled(table: pa.Table, columns: Mapping[str, Column]) -> Labelled:
         targets = _targets(table, task, classes)
         weights = _instance_weights(table, task.options.get("instance_weight_col"))
         if by_class is not None:
             weights = weights * by_class[targets[:, 0].astype(np.int64)]
-        return Labelled(fitted.transform(fitted.read(table)), targets, weights)
+        return Labelled(fitted.transform(columns), targets, weights)
 
-    training = labelled(rows)
+    training = labelled(rows, columns)
     if not training.weights.any():
         raise ModelError("every training row has weight 0; give a weight above 0 to some of them")
     evaluation = None
@@ -142,7 +144,7 @@ def _prepare(task: TrainingTask, *, classify: bool, for_trees: bool) -> _Data:
         known = _with_label(task.evaluation, label.name)
         if classify:  # a class the model cannot know has no loss
             known = known.filter(pc.is_in(read_labels(known[label.name]), value_set=pa.array(classes, known[label.name].type)))
-        evaluation = labelled(known)
+        evaluation = labelled(known, fitted.read(known))
     if evaluation is not None and not evaluation.weights.any():  # no rows, or none that counts
         evaluation = None
     return _Data(fitted, infos, classes, training, evaluation)

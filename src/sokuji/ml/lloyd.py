@@ -1,0 +1,256 @@
+"""Lloyd's iterations over the training rows: which centroid is nearest to each, and the sums that the next centroids follow from.
+
+The result is float64's, and most of the work is not. The nearest centroid is looked for in float32, and a row for which a second one
+is within float32's rounding is measured exactly. Sums are of float64, and only rows that changed clusters are added and taken away.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sokuji.ml import parallel
+from sokuji.ml.base import Floats
+from sokuji.ml.design import Codes, Design, with_unseen
+from sokuji.ml.distances import distances
+
+Labels = npt.NDArray[np.uint8]
+Singles = npt.NDArray[np.float32]
+
+# OpenBLAS hands a product of more than 2**18 multiplications to its threads, which for few columns costs far more than it saves.
+_MULTIPLICATIONS = 2**18
+_LEAST_ROWS = 1024  # of a product, or calls cost more than multiplications
+_SCORES = 2**19  # made at once: they stay in the processor's cache
+_SUMMED_ROWS = 65_536  # by one thread at once
+# Of float64's 16 digits 12 are left when rows have gone away that made a cluster's squares this many times larger.
+_SHRUNK = 1e4
+_ROUNDING = 2.0**-24  # float32's, relative
+_TINY = 2.0**-126  # smaller products lose their digits
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Of the rows of each cluster: their sum [K, width], their number [K], their sum of squared lengths [K]."""
+
+    rows: Floats
+    counts: Floats
+    squares: Floats
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(self.rows + other.rows, self.counts + other.counts, self.squares + other.squares)
+
+    def __sub__(self, other: Sums) -> Sums:
+        return Sums(self.rows - other.rows, self.counts - other.counts, self.squares - other.squares)
+
+    def centroids(self, before: Floats) -> Floats:
+        """[K, width]: the means; an empty cluster's centroid stays where it was `before`."""
+        means = self.rows / np.maximum(self.counts, 1)[:, None]
+        return np.asarray(np.where(self.counts[:, None] > 0, means, before))
+
+    def within(self, *, cosine: bool) -> Floats:
+        """[K]: the sum of squared distances to the mean."""
+        if cosine:
+            within = self.counts - np.linalg.norm(self.rows, axis=1)
+        else:
+            within = self.squares - (self.rows**2).sum(axis=1) / np.maximum(self.counts, 1)
+        return np.asarray(np.maximum(within, 0))
+
+    def around(self, centroids: Floats, *, cosine: bool) -> Floats:
+        """[K]: the sum of squared distances to `centroids`."""
+        products, squares = (self.rows * centroids).sum(axis=1), (centroids**2).sum(axis=1)
+        if cosine:
+            around = self.counts - np.divide(products, np.sqrt(squares), out=np.zeros_like(products), where=squares > 0)
+        else:
+            around = self.squares - 2 * products + self.counts * squares
+        return np.asarray(np.maximum(around, 0))
+
+
+class Assignment:
+    """The training rows, each in a cluster. COSINE: rows are scaled to length one, and so are the centroids they are compared with."""
+
+    def __init__(self, design: Design, clusters: int, *, cosine: bool) -> None:
+        self._clusters = clusters
+        self._rows = _Rows.of(design, cosine=cosine)
+        self._screen = _Screen(design, self._rows, clusters)
+        self._labels: Labels | None = None
+        self._sums: Sums
+        self._largest: Floats  # squares of a cluster since all its rows were summed
+
+    def move(self, centroids: Floats) -> Sums:
+        """Put every row to the nearest of `centroids` [K, width], the first of equal ones."""
+        labels = self._screen.nearest(centroids)
+        before, self._labels = self._labels, labels
+        if before is None:
+            return self._sum(labels)
+        moved = np.flatnonzero(labels != before)
+        rows = self._rows.take(moved)
+        joined = self._sums + rows.sums(labels[moved], self._clusters)
+        self._sums = joined - rows.sums(before[moved], self._clusters)
+        self._largest = np.maximum(self._largest, joined.squares)
+        return self._sum(labels) if (self._largest > _SHRUNK * self._sums.squares).any() else self._sums
+
+    def _sum(self, labels: Labels) -> Sums:
+        self._sums = self._rows.sums(labels, self._clusters)
+        self._largest = self._sums.squares
+        return self._sums
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What is summed."""
+
+    numbers: Floats  # [N, D]
+    codes: tuple[Codes, ...]
+    sizes: tuple[int, ...]
+    scale: Floats | None  # [N]: what COSINE multiplies a row with
+    squares: Floats  # [N]: the squared lengths, scaled
+
+    @classmethod
+    def of(cls, design: Design, *, cosine: bool) -> _Rows:
+        squares = design.squared_norms()
+        if not cosine:
+            return cls(design.numbers, design.codes, design.sizes, None, squares)
+        scale = np.divide(1, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
+        return cls(design.numbers * scale[:, None], design.codes, design.sizes, scale, squares * scale**2)
+
+    def take(self, rows: npt.NDArray[np.integer]) -> _Rows:
+        codes = tuple(codes.take(rows) for codes in self.codes)
+        scale = None if self.scale is None else self.scale.take(rows)
+        return _Rows(self.numbers.take(rows, axis=0), codes, self.sizes, scale, self.squares.take(rows))
+
+    def sums(self, labels: Labels, clusters: int) -> Sums:
+        """By cluster. Their rounding does not depend on the number of cores."""
+        count, dimensions = self.numbers.shape
+        step = max(_LEAST_ROWS, _MULTIPLICATIONS // (clusters * max(dimensions, 1)))
+        every = np.arange(clusters, dtype=np.uint8)[:, None]
+
+        def part(start: int) -> Floats:
+            total = np.zeros((clusters, dimensions))
+            stop = min(start + _SUMMED_ROWS, count)
+            for low in range(start, stop, step):
+                chunk = slice(low, min(low + step, stop))
+                total += (labels[chunk] == every).astype(np.float64) @ self.numbers[chunk]
+            return total
+
+        numbers = sum(parallel.each(part, range(0, count, _SUMMED_ROWS)), start=np.zeros((clusters, dimensions)))
+        blocks = [self._by_category(labels, codes, (clusters, size)) for codes, size in zip(self.codes, self.sizes, strict=True)]
+        counts, squares = (np.bincount(labels, weights=weights, minlength=clusters) for weights in (None, self.squares))
+        return Sums(np.hstack([numbers, *blocks]), counts.astype(np.float64), squares.astype(np.float64))
+
+    def _by_category(self, labels: Labels, codes: Codes, shape: tuple[int, int]) -> Floats:
+        clusters, size = shape
+        pairs = np.bincount(labels.astype(np.int64) * (size + 1) + codes, weights=self.scale, minlength=clusters * (size + 1))
+        return np.asarray(pairs.reshape(clusters, size + 1)[:, :size], dtype=np.float64)
+
+
+class _Screen:
+    """The rows in float32, in blocks of columns, with a row of ones below. They are moved and scaled so that none is longer than 1:
+    float32 is finest near 0, and ends early.
+    """
+
+    def __init__(self, design: Design, rows: _Rows, clusters: int) -> None:
+        self._design, self._rows = design, rows
+        count, dimensions = rows.numbers.shape
+        width = min(count, max(_LEAST_ROWS, _MULTIPLICATIONS // ((dimensions + 1) * clusters)))
+        shape = (-(-count // width), width)
+        self._center = np.zeros(design.width)
+        if rows.scale is None:
+            self._center[:dimensions] = rows.numbers[:: count // 1000 + 1].mean(axis=0)
+        self._unit = 1 / (2 * math.sqrt(rows.squares.max()) or 1)
+        self._numbers = np.zeros((shape[0], dimensions + 1, width), dtype=np.float32)
+        self._lengths = np.zeros(shape, dtype=np.float32)  # or a little more, with unseen categories
+        self._codes = [_padded(codes, shape) for codes in rows.codes]
+        self._scale = None if rows.scale is None else _padded(rows.scale.astype(np.float32), shape)
+        share = -(-shape[0] // parallel.CORES)
+        shares = [range(start, min(start + share, shape[0])) for start in range(0, shape[0], share)]
+        parallel.each(self._fill, shares)
+        # Scores are written to the same memory every time: fresh memory costs more than computing them.
+        together = min(share, max(1, _SCORES // (clusters * width)))
+        self._shares = [(share, np.empty((together, clusters, width), dtype=np.float32)) for share in shares]
+
+    def _fill(self, blocks: range) -> None:
+        rows, dimensions, width = self._rows, self._rows.numbers.shape[1], self._lengths.shape[1]
+        for block in blocks:
+            chunk = slice(block * width, (block + 1) * width)
+            numbers = (rows.numbers[chunk] - self._center[:dimensions]) * self._unit
+            category = self._unit if rows.scale is None else self._unit * rows.scale[chunk]
+            self._numbers[block, :dimensions, : len(numbers)] = numbers.T
+            self._lengths[block, : len(numbers)] = np.sqrt(np.einsum("nd,nd->n", numbers, numbers) + len(rows.sizes) * category**2)
+        self._numbers[blocks.start : blocks.stop, dimensions] = 1
+
+    def nearest(self, centroids: Floats) -> Labels:
+        """Every row's place in `centroids` [K, width]."""
+        cosine = self._rows.scale is not None
+        count, width = len(self._design), self._lengths.shape[1]
+        labels = np.empty(self._lengths.shape, dtype=np.uint8)
+        scorer = _Scorer.of(_unit_length(centroids) if cosine else centroids, self._center, self._unit, self._rows, cosine=cosine)
+        ranks = np.arange(len(centroids), 0, -1, dtype=np.uint8)[:, None]
+
+        def search(share: tuple[range, Singles]) -> None:
+            blocks, memory = share
+            for start in range(blocks.start, blocks.stop, len(memory)):
+                group = slice(start, min(start + len(memory), blocks.stop))
+                scores = self._scores(scorer, group, memory[: group.stop - start])
+                least = scores.max(axis=1) - scorer.doubt(self._lengths[group])
+                near = (scores >= least[:, None]).view(np.uint8)
+                doubtful = np.flatnonzero(near.sum(axis=1, dtype=np.uint8) > 1) + start * width
+                labels[group] = len(centroids) - (near * ranks).max(axis=1)
+                doubtful = doubtful[doubtful < count]
+                exact = distances(self._design.take(doubtful), centroids, cosine=cosine)
+                labels.ravel()[doubtful] = exact.argmin(axis=1)
+
+        parallel.each(search, self._shares)
+        return labels.ravel()[:count]
+
+    def _scores(self, scorer: _Scorer, group: slice, memory: Singles) -> Singles:
+        scores = np.matmul(scorer.weights, self._numbers[group], out=memory)
+        for table, codes in zip(scorer.tables, self._codes, strict=True):
+            found = table.take(codes[group], axis=1)
+            scores += (found if self._scale is None else found * self._scale[group]).swapaxes(0, 1)
+        return scores
+
+
+@dataclass(frozen=True, slots=True)
+class _Scorer:
+    """x c - |c|^2 / 2 is largest for the centroid c nearest to x; x c for COSINE, whose centroids all have one length.
+
+    In float32 that is wrong by less than (|x| |c| + |c|^2 / 2) * the number of its terms * 2**-24, in whatever order they are added.
+    """
+
+    weights: Singles  # [K, D + 1]
+    tables: list[Singles]  # [K, size + 1] for every category feature
+    per_length: np.float32  # what two scores of a row may be wrong by together: so much for its length,
+    constant: np.float32  # and so much for any
+
+    @classmethod
+    def of(cls, centroids: Floats, center: Floats, unit: float, rows: _Rows, *, cosine: bool) -> _Scorer:
+        dimensions = rows.numbers.shape[1]
+        placed = (centroids - center) * unit
+        squares = (placed**2).sum(axis=1)
+        weights = np.column_stack([placed[:, :dimensions], squares * (0 if cosine else -0.5)])
+        ends = itertools.accumulate(rows.sizes, initial=dimensions)
+        tables = [with_unseen(unit * placed[:, low:high].T).T.astype(np.float32, order="C") for low, high in itertools.pairwise(ends)]
+        terms = dimensions + len(tables) + 8  # 8: what is rounded before and after the sum
+        longest = math.sqrt(squares.max())
+        constant = 2 * terms * (_ROUNDING * longest**2 / 2 + _TINY)
+        return cls(weights.astype(np.float32), tables, np.float32(2 * terms * _ROUNDING * longest), np.float32(constant))
+
+    def doubt(self, lengths: Singles) -> Singles:
+        """How far below the largest score of a row another may be and yet be the larger one."""
+        return lengths * self.per_length + self.constant
+
+
+def _unit_length(rows: Floats) -> Floats:
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 0))
+
+
+def _padded(values: npt.NDArray[Any], shape: tuple[int, int]) -> npt.NDArray[Any]:
+    result = np.zeros(shape, dtype=values.dtype)
+    result.ravel()[: len(values)] = values
+    return result

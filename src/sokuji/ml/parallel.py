@@ -1,0 +1,23 @@
+"""Training on all cores, by threads: numpy and Arrow let go of the interpreter while they compute."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+CORES = os.cpu_count() or 1
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+_threads = ThreadPoolExecutor(CORES, thread_name_prefix="ml")  # starts them when they are needed
+
+
+def each(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
+    """`function` of every item, in their order. It must not call `each` itself: all threads could wait for one another."""
+    items = list(items)
+    if len(items) < 2:
+        return [function(item) for item in items]
+    return list(_threads.map(function, items))
