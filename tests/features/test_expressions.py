@@ -7,9 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sokuji.errors import SqlError
 from sokuji.features.expressions import Evaluated, Expressions
+from sokuji.features.guarded import Guarded
 from sokuji.types import BOOL, FLOAT64, STRING
 from tests.lake.platform import log_rows
 
@@ -105,6 +108,72 @@ def test_a_row_that_fails_is_told_and_the_others_go_on(compile_: Compile) -> Non
     assert "division by zero" in evaluated.failed[0]
     assert column(evaluated)[:3] == [None, 100.0, 50.0]
     assert column(evaluated, 1)[:2] == [None, "x"]
+
+
+FAILING = (
+    "100 / price",
+    "IF(price > 3, ERROR(CONCAT('no ', word)), price)",
+    "CAST(word AS INT64)",
+    "CAST(CAST(price AS INT64) * 4611686018427387904 AS STRING)",  # DuckDB itself raises
+    "SAFE.PARSE_DATE('%Y-%m-%d', word)",
+    "COALESCE(EXTRACT(YEAR FROM PARSE_DATE('%Y-%m-%d', word)), 0) + 1 / (price - 1)",
+    "price <> 2 OR ERROR('error(it\\'s two)') IS NULL",
+    "REGEXP_CONTAINS('a(', word)",
+    "FROM_BASE32(word) IS NULL",
+    "(SELECT MAX(100 / (price - x)) FROM UNNEST([1, 2]) AS x)",
+    "(SELECT MAX(x + CAST(price AS INT64) * 4611686018427387904) FROM UNNEST([1, 2]) AS x)",
+    "INT64(properties.word) > 1",
+    "SPLIT(word, '-')[OFFSET(1)]",
+    "word",
+    "'fixed'",
+)
+WORDS = ("12", "x", "(", "2026-01-02", "MFRGG===", None)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    texts=st.lists(st.sampled_from(FAILING), min_size=1, max_size=4, unique=True),
+    said=st.lists(st.fixed_dictionaries({"price": st.integers(0, 5), "word": st.sampled_from(WORDS)}), min_size=1, max_size=12),
+)
+def test_a_batch_gives_what_its_rows_give_one_by_one(texts: list[str], said: list[dict[str, Any]]) -> None:
+    expressions = Expressions(texts, properties={"price": FLOAT64, "word": STRING})
+    rows = events(*said)
+    together = expressions.evaluate(rows)
+    alone = [expressions.evaluate(rows.slice(row, 1)) for row in range(rows.num_rows)]
+    expressions.close()
+    assert together.values.to_pylist() == [each.values.to_pylist()[0] for each in alone]
+    assert sorted(together.failed) == [row for row, each in enumerate(alone) if each.failed]
+    reasons = [together.failed[row] for row in sorted(together.failed)]
+    assert [_why(reason, texts) for reason in reasons] == [_why(each.failed[0], texts) for each in alone if each.failed]
+
+
+def _why(reason: str, texts: list[str]) -> str:
+    """Without the expression, which is not known of what DuckDB raises in a subquery."""
+    for text in texts:
+        reason = reason.removeprefix(f"{text}: ")
+    return reason
+
+
+@pytest.mark.parametrize("text", ["100 / price", "PARSE_DATE('%Y', word)", "ERROR('always')"])
+def test_many_rows_that_fail_cost_a_few_queries(text: str, compile_: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+    for owner in (Expressions, Guarded):
+        monkeypatch.setattr(owner, "run", _counting(owner.run, ran))
+    expressions = compile_(text, "word", properties={"price": FLOAT64, "word": STRING})
+    evaluated = expressions.evaluate(events(*({"price": number % 10, "word": f"20{number % 10:-2d}"} for number in range(20_000))))
+    assert len(evaluated.failed) >= 2_000
+    assert all(reason.startswith(f"{text}: ") for reason in evaluated.failed.values())
+    whole = [rows for rows in ran if rows > 1]
+    assert len(whole) <= 3  # as it is, all errors at once, and without the rows that fail
+    assert ran.count(1) <= 100  # asked alone for their reasons
+
+
+def _counting(run: Callable[..., Any], ran: list[int]) -> Callable[..., Any]:
+    def counted(self: object, rows: pa.Table) -> Any:
+        ran.append(rows.num_rows)
+        return run(self, rows)
+
+    return counted
 
 
 def test_large_batches_keep_their_order(compile_: Compile) -> None:

@@ -11,17 +11,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from sokuji.bots import is_bot
+from sokuji.config import SqlSettings
 from sokuji.errors import SqlError
+from sokuji.features.guarded import BATCH, ROW, Guarded
 from sokuji.features.properties import PropertyReader
 from sokuji.lake.events import FIXED_SCHEMA, JSON_COLUMNS, PLACE_COLUMNS, TIME_COLUMN, column_name
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.analyzer import Analyzer
 from sokuji.sql.duck import restore
-from sokuji.sql.emit import emit_query
+from sokuji.sql.emit import Emitter, emit_query
+from sokuji.sql.faults import translate
 from sokuji.sql.functions.reference import register
 from sokuji.sql.protos import leaf
 from sokuji.sql.relations import quote
@@ -29,9 +34,9 @@ from sokuji.sql.session import output_schema
 from sokuji.types import BOOL, FLOAT64, JSON, STRING, Field, Type, from_arrow, to_arrow
 
 _TABLE = Ref("e", "events")
-_BATCH = "batch"
 _UNKNOWN = re.compile(r"Unrecognized name: `?(\w+)`?")
 _GUESSES = (STRING, FLOAT64, BOOL)
+_ASKED_MAX = 100  # rows of a batch that are asked alone why they fail; others are told what those said
 _GUESSED_MAX = 4  # unknown properties of one expression: each triples the attempts
 
 
@@ -80,10 +85,9 @@ class Expressions:
         self._relation = _Relation()
         self._query = emit_query(analysis.output_column_list, analysis.query, self._relation)
         self._properties = PropertyReader({name: type_ for name, type_ in scope.properties.items() if name in self._relation.names})
-        self._connection = duckdb.connect(":memory:", config={"threads": 1})
-        for setting in ("TimeZone = 'UTC'", "enable_external_access = false", "lock_configuration = true"):
-            self._connection.execute(f"SET {setting}")
+        self._connection = _connect()
         self._functions = register(self._connection, self._query)
+        self._guarded = Guarded(analysis, _Relation(ROW), _connect())
 
     @property
     def names(self) -> frozenset[str]:
@@ -96,12 +100,18 @@ class Expressions:
             return Evaluated(pa.RecordBatch.from_pylist([{}] * batch.num_rows, schema=pa.schema([])), {})
         rows = self._rows(batch)
         try:
-            return Evaluated(self._run(rows), {})
+            return Evaluated(self.run(rows), {})
         except duckdb.Error:
-            parts: list[pa.RecordBatch] = []
-            failed: dict[int, str] = {}
-            self._isolate(rows, 0, parts, failed)
-            return Evaluated(pa.concat_batches(parts), failed)
+            return self._without_failures(rows)
+
+    def _without_failures(self, rows: pa.Table) -> Evaluated:
+        failed = self._failures(rows)
+        good = np.setdiff1d(np.arange(rows.num_rows), list(failed))
+        parts = [self._nulls()]
+        self._isolate(rows.take(pa.array(good)), good, parts, failed)
+        places = np.zeros(rows.num_rows, np.int64)
+        places[good] = np.arange(1, len(good) + 1)
+        return Evaluated(pa.concat_batches(parts).take(pa.array(places)), failed)
 
     def _rows(self, batch: pa.RecordBatch) -> pa.Table:
         """The columns that the query reads."""
@@ -110,27 +120,55 @@ class Expressions:
         # A query that reads no column needs rows all the same.
         return pa.table(columns or {"_": pa.nulls(batch.num_rows, pa.bool_())})
 
-    def _run(self, rows: pa.Table) -> pa.RecordBatch:
-        self._connection.register(_BATCH, rows)
+    def run(self, rows: pa.Table) -> pa.RecordBatch:
+        """The values for rows of the columns that the query reads. Raises duckdb.Error if an expression fails on one of them."""
+        self._connection.register(BATCH, rows)
         try:
             table = self._connection.sql(self._query).to_arrow_table()
         finally:
-            self._connection.unregister(_BATCH)
+            self._connection.unregister(BATCH)
         columns = [restore(_whole(column), field.type) for column, field in zip(table.columns, self._fields, strict=True)]
         return pa.RecordBatch.from_arrays(columns, names=[field.name for field in self._fields])
 
-    def _isolate(self, rows: pa.Table, first: int, parts: list[pa.RecordBatch], failed: dict[int, str]) -> None:
-        """Halve until the rows that fail stand alone."""
+    def _failures(self, rows: pa.Table) -> dict[int, str]:
+        """Why, for each row that is found to fail."""
         try:
-            parts.append(self._run(rows))
+            found = self._guarded.run(rows)
+        except duckdb.Error:
+            return {}  # `_isolate` finds them
+        asked: dict[int, str] = {}  # by expression, what one row says
+        budget = _ASKED_MAX
+        reasons = {}
+        for row, (place, message) in found.items():
+            if message is None and (place not in asked or budget > 0):
+                said = asked[place] = self._ask(rows.slice(row, 1))
+                budget -= 1
+            else:
+                said = f"it fails here too; of another event it says: {asked[place]}" if message is None else message
+            reasons[row] = f"{self._fields[place].name}: {said}"
+        return reasons
+
+    def _ask(self, row: pa.Table) -> str:
+        try:
+            self.run(row)
+        except duckdb.Error as error:
+            return _reason(error)
+        raise AssertionError("a row that fails among others does not fail alone")
+
+    def _isolate(self, rows: pa.Table, numbers: npt.NDArray[np.intp], parts: list[pa.RecordBatch], failed: dict[int, str]) -> None:
+        """Halve until the rows that fail stand alone."""
+        if rows.num_rows == 0:
+            return
+        try:
+            parts.append(self.run(rows))
         except duckdb.Error as error:
             if rows.num_rows == 1:
-                failed[first] = str(error).strip().splitlines()[0]
+                failed[int(numbers[0])] = _reason(error)
                 parts.append(self._nulls())
                 return
             half = rows.num_rows // 2
-            self._isolate(rows.slice(0, half), first, parts, failed)
-            self._isolate(rows.slice(half), first + half, parts, failed)
+            self._isolate(rows.slice(0, half), numbers[:half], parts, failed)
+            self._isolate(rows.slice(half), numbers[half:], parts, failed)
 
     def _nulls(self) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays(
@@ -139,6 +177,7 @@ class Expressions:
 
     def close(self) -> None:
         """Release the database."""
+        self._guarded.close()
         if self._functions is not None:
             self._functions.close()
         self._connection.close()
@@ -203,21 +242,33 @@ class _Scope:
 
 
 class _Relation:
-    """The batch as the emitter's relation; remembers which columns are read."""
+    """The batch as the emitter's relation, with `more` columns; remembers which are read."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: str) -> None:
         self.names: set[str] = set()
+        self._more = tuple(quote(name) for name in more)
 
     def table(self, scan: Any) -> str:
         """The batch with the columns of the scan."""
         names = [column.name for column in scan.parent.column_list]
         self.names.update(names)
         items = (f"CAST({quote(name)} AS JSON) AS {quote(name)}" if name in JSON_COLUMNS else quote(name) for name in names)
-        return f"(SELECT {', '.join(items) or 1} FROM {_BATCH})"
+        return f"(SELECT {', '.join((*items, *self._more)) or 1} FROM {BATCH})"
 
     def table_function(self, scan: Any, rows: str | None) -> str:  # noqa: ARG002 - the emitter's protocol
         """There are none in an expression."""
         raise SqlError(f"{scan.tvf.name} is a table function; an expression over one event is wanted")
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(":memory:", config={"threads": 1})
+    for setting in ("TimeZone = 'UTC'", "enable_external_access = false", "lock_configuration = true"):
+        connection.execute(f"SET {setting}")
+    return connection
+
+
+def _reason(error: duckdb.Error) -> str:
+    return translate(error, SqlSettings()).message
 
 
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:

@@ -1,0 +1,118 @@
+"""Which rows of a batch expressions fail on: all of them found by one query, where DuckDB stops at the first.
+
+GoogleSQL's errors come from `error()` and from functions of the reference implementation. Here both note the row and go on with NULL. What
+DuckDB itself raises is caught row by row, by TRY.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sokuji.sql.emit import Relations, emitter
+from sokuji.sql.emit.emitter import columns, select, unwrap
+from sokuji.sql.functions.reference import FUNCTION_NAME, forgiving, register
+from sokuji.sql.relations import quote
+
+BATCH = "batch"
+"""What rows are called in queries."""
+
+ROW = "#"
+"""The column with the number of each row; no property is called that."""
+
+Failures = dict[int, tuple[int, str | None]]
+"""By row: the place of the first expression that fails on it, and why, if that is known."""
+
+_NAME = FUNCTION_NAME.pattern
+# Not what is in quotes, and not what SAFE makes NULL of.
+_RAISING = re.compile(rf"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\bTRY\((?:CAST\()?{_NAME}|\b(?P<name>error|{_NAME})\(""")
+_TAKE = "list_transform([outcome], lambda o: CASE WHEN o.failed THEN _raise(place, row_, NULL) ELSE o.value END)[1]"
+_MACROS = (
+    "CREATE MACRO _raise(place, row_, message) AS CASE WHEN _note(place, row_, message) THEN NULL ELSE NULL END",
+    f"CREATE MACRO _take(place, row_, outcome) AS {_TAKE}",
+)
+
+
+class Guarded:
+    """The expressions of a query, in a database of their own. Not thread-safe."""
+
+    def __init__(self, analysis: Any, relation: Relations, connection: duckdb.DuckDBPyConnection) -> None:
+        """`analysis` is the resolved `SELECT expression, ... FROM table`; `relation` gives the table's rows, with `ROW`."""
+        self._connection = connection
+        self._notes: dict[tuple[int, int], str | None] = {}  # why, by row and expression
+        texts, rows = _parts(analysis, relation)
+        # TRY takes no subquery: what DuckDB raises in one is left to the caller.
+        self._tried = [place for place, text in texts.items() if "SELECT " not in text]
+        items = {place: _noting(text, place) for place, text in texts.items()}
+        items |= {place: f"TRY(struct_pack(v := {items[place]}))" for place in self._tried}
+        self._query = select([f"{text} AS o{place}" for place, text in items.items()], f"FROM {rows}")
+        self._functions = self._prepare({name for text in texts.values() for name in FUNCTION_NAME.findall(text)})
+
+    def run(self, rows: pa.Table) -> Failures:
+        """Which of the rows fail.
+
+        Raises:
+            duckdb.Error: something fails on every row, or DuckDB fails within a subquery.
+        """
+        self._notes.clear()
+        self._connection.register(BATCH, rows.append_column(ROW, pa.array(range(rows.num_rows), pa.int64())))
+        try:
+            found = self._connection.sql(self._query).to_arrow_table()
+        finally:
+            self._connection.unregister(BATCH)
+        for place in self._tried:
+            for row in pc.indices_nonzero(found.column(f"o{place}").is_null()).to_pylist():
+                self._notes.setdefault((row, place), None)
+        failures: Failures = {}
+        for (row, place), message in sorted(self._notes.items(), key=lambda item: item[0]):
+            failures.setdefault(row, (place, message))
+        return failures
+
+    def close(self) -> None:
+        """Release the database."""
+        if self._functions is not None:
+            self._functions.close()
+        self._connection.close()
+
+    def _prepare(self, functions: set[str]) -> duckdb.DuckDBPyConnection | None:
+        made = {name: forgiving(name) for name in sorted(functions)}
+        kept = register(self._connection, " ".join([*made, *(each.name for each in made.values())]))
+        parameters = [duckdb.sqltype(name) for name in ("BIGINT", "BIGINT", "VARCHAR")]
+        self._connection.create_function("_note", self._note, parameters, duckdb.sqltype("BOOLEAN"), type="arrow", null_handling="special")
+        for macro in _MACROS:
+            self._connection.execute(macro)
+        for name, each in made.items():
+            arguments = ", ".join(f"a{position}" for position in range(max(len(each.types), 1)))
+            self._connection.execute(f"CREATE MACRO _{name}(place, row_, {arguments}) AS _take(place, row_, {each.name}({arguments}))")
+        return kept
+
+    def _note(self, places: Any, rows: Any, messages: Any) -> pa.Array:
+        for place, row, message in zip(places.to_pylist(), rows.to_pylist(), messages.to_pylist(), strict=True):
+            self._notes.setdefault((row, place), message)
+        return pa.array([True] * len(rows))
+
+
+def _parts(analysis: Any, relation: Relations) -> tuple[dict[int, str], str]:
+    """DuckDB's text of each expression that is more than a column, by place, and what follows FROM."""
+    made = emitter(relation, {})
+    name, project = unwrap(analysis.query)
+    if name != "resolved_project_scan_node":
+        return {}, relation.table(project)
+    _, scan = unwrap(project.input_scan)
+    computed = {item.column.column_id: item.expr for item in project.expr_list}
+    outputs = [output.column.column_id for output in analysis.output_column_list]
+    texts = {place: made.expression(computed[column]) for place, column in enumerate(outputs) if column in computed}
+    items = [f"{quote(column.name)} AS c{column.column_id}" for column in columns(scan)]
+    return texts, f"({select([*items, quote(ROW)], f'FROM {relation.table(scan)}')})"
+
+
+def _noting(text: str, place: int) -> str:
+    def replace(match: re.Match[str]) -> str:
+        name = match["name"]
+        return match[0] if name is None else f"{'_raise' if name == 'error' else '_' + name}({place}, {quote(ROW)}, "
+
+    return _RAISING.sub(replace, text)
