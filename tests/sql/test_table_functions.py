@@ -185,7 +185,9 @@ def test_an_error_names_its_place(engine: Engine, sql: str, message: str, line: 
     assert (caught.value.line, caught.value.column) == (line, column)
 
 
-def test_named_arguments_are_refused(engine: Engine) -> None:
+def test_named_arguments_and_a_second_input_are_refused(engine: Engine) -> None:
+    with pytest.raises(UnsupportedSqlError, match=r"ML\.PREDICT does not take further relation arguments"):
+        engine.execute("SELECT * FROM ML.PREDICT(MODEL shop.m, TABLE shop.t, (SELECT 1 AS x))")
     with pytest.raises(UnsupportedSqlError, match=r"ML\.CENTROIDS does not take named arguments"):
         engine.execute("SELECT * FROM ML.CENTROIDS(MODEL shop.m, standardize => TRUE)")
 

@@ -14,7 +14,7 @@ from zetasql.wasi._pb2.zetasql.public import options_pb2
 
 from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.meta.base import Catalog, ModelSignature, Table
-from sokuji.sql.extension import TableFunction
+from sokuji.sql.extension import AnyTableFunction
 from sokuji.sql.names import Names, Path, find_functions, find_model, find_tables, to_catalog
 from sokuji.sql.protos import from_type, from_value, leaf, nodes, python_type, to_type, to_value
 from sokuji.sql.registration import Registration
@@ -86,7 +86,7 @@ class Analysis:
 class Analyzer:
     """Analyses statements against a catalog. Calls may come from any thread."""
 
-    def __init__(self, catalog: Catalog, functions: Mapping[str, TableFunction] | None = None, zetasql: ZetaSql | None = None) -> None:
+    def __init__(self, catalog: Catalog, functions: Mapping[str, AnyTableFunction] | None = None, zetasql: ZetaSql | None = None) -> None:
         self._catalog = catalog
         self._functions = functions or {}
         self._zetasql = zetasql or shared()
@@ -196,8 +196,10 @@ class Analyzer:
                     reply = self._zetasql.call("Analyze", request, service.AnalyzeResponse)
         except SqlError as error:
             located = statement.locate(error)
-            if _SQL_FUNCTION.search(located.message):
-                message = _SQL_FUNCTION.sub("", located.message)
+            message = _SQL_FUNCTION.sub("", located.message)
+            for call in calls:
+                message = re.sub(rf"\b{call.private.name}\b", call.name, message)
+            if message != located.message:
                 located = SqlError(message, line=located.line, column=located.column, sql=located.sql)
             unqualified = _UNQUALIFIED.fullmatch(located.message)
             if unqualified is not None:

@@ -21,7 +21,8 @@ from sokuji.meta.base import Catalog, Ref
 from sokuji.sql import ddl, dml
 from sokuji.sql.analyzer import Analyzer, Parameters
 from sokuji.sql.duck import Database, Run
-from sokuji.sql.extension import StatementHandler, TableFunction
+from sokuji.sql.extension import AnyTableFunction, StatementHandler, TableFunction
+from sokuji.sql.features_at_time import FUNCTIONS
 from sokuji.sql.result import Result
 from sokuji.sql.session import Session
 from sokuji.sql.sql_functions import SqlFunction, from_statement
@@ -50,7 +51,8 @@ class Engine:
     ) -> None:
         self.catalog, self.lake = catalog, lake
         self._folders, self._temporary, self._settings = folders, temporary, settings or SqlSettings()
-        self._handlers, self._table_functions = handlers or {}, table_functions or {}
+        self._handlers = handlers or {}
+        self._table_functions: Mapping[str, AnyTableFunction] = {**FUNCTIONS, **(table_functions or {})}
         self._running: dict[str, Run] = {}
         self._lock = threading.Lock()
 

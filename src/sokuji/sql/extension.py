@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from sokuji.errors import SqlError
 from sokuji.meta.base import ModelSignature
 from sokuji.sql.result import Result
-from sokuji.types import Field
+from sokuji.types import Field, Type
 
 
 class Queries(Protocol):
@@ -45,16 +45,40 @@ class Call:
     """One call of a table function in a FROM clause: `ML.PREDICT(MODEL m, TABLE t, STRUCT(0.7 AS threshold))`."""
 
     model: ModelSignature | None
-    input: tuple[Field, ...] | None  # the columns of the relation argument; None when there is none
+    inputs: tuple[tuple[Field, ...], ...]  # the columns of each relation argument
     settings: Mapping[str, Any] = field(default_factory=dict)  # the trailing STRUCT, Python values by lower-cased name
     arguments: tuple[Any, ...] = ()  # other constant arguments, in order (ML.ROC_CURVE's array of thresholds)
 
+    @property
+    def input(self) -> tuple[Field, ...] | None:
+        """The columns of the only relation argument; None when there is none."""
+        return self.inputs[0] if self.inputs else None
+
 
 class TableFunction(Protocol):
-    """A table function. Both methods raise SqlError for arguments that do not fit the model."""
+    """A table function whose rows are computed in Python, over at most one relation and constants.
+
+    Both methods raise SqlError for arguments that do not fit the model.
+    """
 
     def schema(self, call: Call) -> tuple[Field, ...]:
         """The columns of the result, known before anything runs, so that the statement around it can be analysed."""
 
     def run(self, call: Call, rows: pa.RecordBatchReader | None) -> pa.RecordBatchReader:
         """The result, as a stream; `rows` has the columns of `call.input`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelationalFunction:
+    """A table function that is a query itself: it runs as a part of the statement around it."""
+
+    relations: int  # how many tables or queries it takes, as its first arguments
+    parameters: Mapping[str, Type]  # the arguments after these, which are named and optional
+    schema: Callable[[Sequence[tuple[Field, ...]]], tuple[Field, ...]]
+    """The columns of the result for those of the relations. Raises SqlError for relations that do not fit."""
+    emit: Callable[[Sequence[tuple[Field, ...]], Sequence[str], Mapping[str, str]], str]
+    """The DuckDB SELECT statement, its columns named as in the schema, for the relations' columns, the SELECT statements that give them in
+    this order, and the DuckDB expressions of the arguments that were given."""
+
+
+AnyTableFunction = TableFunction | RelationalFunction

@@ -84,11 +84,11 @@ def dataset(path: Sequence[str]) -> str:
 class PrivateFunction:
     """The one-off table function, with fixed output columns, that stands for one call.
 
-    `arguments` are "model", "relation" or "constant".
+    `arguments` are "model", "relation" or "constant"; a field is a named argument.
     """
 
     name: str
-    arguments: tuple[str, ...]
+    arguments: tuple[str | Field, ...]
     output: tuple[Field, ...]
 
 
@@ -215,7 +215,12 @@ def _add_function(root: Any, function: PrivateFunction) -> None:
     proto = root.custom_tvf.add(name_path=[function.name], type=function_pb2.FunctionEnums.FIXED_OUTPUT_SCHEMA_TVF)
     for kind in function.arguments:
         # ZetaSQL aborts on an argument of a signature that does not say how often it occurs.
-        proto.signature.argument.add(kind=_ARGUMENTS[kind], num_occurrences=1)
+        argument = proto.signature.argument.add(num_occurrences=1)
+        if isinstance(kind, Field):
+            argument.kind, argument.options.argument_name = function_pb2.ARG_TYPE_FIXED, kind.name
+            argument.type.CopyFrom(to_type(kind.type))
+        else:
+            argument.kind = _ARGUMENTS[kind]
     result = proto.signature.return_type
     result.kind, result.num_occurrences = function_pb2.ARG_TYPE_RELATION, 1
     for column in function.output:

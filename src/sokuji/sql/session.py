@@ -12,8 +12,9 @@ from sokuji.lake.base import Lake, Snapshot
 from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
 from sokuji.sql.analyzer import Analysis, Analyzer, Parameters
 from sokuji.sql.duck import Run
-from sokuji.sql.emit import emit_query
+from sokuji.sql.emit import Emitter, emit_query
 from sokuji.sql.emit.literals import Constant, duckdb_type, text
+from sokuji.sql.extension import RelationalFunction
 from sokuji.sql.information_schema import rows
 from sokuji.sql.names import INFORMATION_SCHEMA, TABLE_SUFFIX, members
 from sokuji.sql.protos import from_type, from_value, leaf, python_type, span
@@ -125,12 +126,16 @@ class Session:
         items = (f"CAST({places[column.name]} AS {duckdb_type(column.type)}) AS {quote(column.name)}" for column in columns)
         return f"(SELECT {', '.join(items) or 1} FROM ({query}))"
 
-    def table_function(self, scan: Any, query: str | None) -> str:
-        """Run a call and give the relation of its rows; they are kept in a table, since the query may read them twice."""
+    def table_function(self, scan: Any, queries: Sequence[str], emitter: Emitter) -> str:
+        """The relation of a call's rows. Those computed in Python are kept in a table, since the query may read them twice."""
         resolved = self.analysis.calls[scan.tvf.name]
+        if isinstance(resolved.function, RelationalFunction):
+            named = [argument.name for argument in resolved.private.arguments if isinstance(argument, Field)]
+            values = [emitter.independent(argument.expr) for argument in scan.argument_list if argument.HasField("expr")]
+            return f"({resolved.function.emit(resolved.call.inputs, queries, dict(zip(named, values, strict=True)))})"
         rows = None
-        if query is not None and resolved.call.input is not None:
-            rows = self.run.stream(query, resolved.call.input)
+        if resolved.call.input is not None:
+            rows = self.run.stream(emitter.complete(queries[0]), resolved.call.input)
         return self.run.store(resolved.function.run(resolved.call, rows))
 
 

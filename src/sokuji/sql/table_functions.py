@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 
 from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.meta.base import ModelSignature
-from sokuji.sql.extension import Call, TableFunction
+from sokuji.sql.extension import AnyTableFunction, Call, RelationalFunction
 from sokuji.sql.names import Path, PrivateFunction
 from sokuji.sql.protos import children, nodes, span
 from sokuji.sql.statement import Statement
@@ -34,10 +34,11 @@ _MAY_CALL = re.compile(r"\bml\b", re.IGNORECASE)
 class ResolvedCall:
     """A call under its private name, with everything it needs to run."""
 
+    name: str  # as the function is known: "ML.PREDICT"
     private: PrivateFunction
-    function: TableFunction
+    function: AnyTableFunction
     call: Call
-    model_path: Path | None
+    model_path: Path | None = None
 
 
 class Resolver(Protocol):
@@ -65,7 +66,7 @@ class _Found:
 
 
 def resolve_calls(
-    statement: Statement, functions: Mapping[str, TableFunction], resolver: Resolver
+    statement: Statement, functions: Mapping[str, AnyTableFunction], resolver: Resolver
 ) -> tuple[Statement, tuple[ResolvedCall, ...]]:
     """The statement with every call renamed, and the calls.
 
@@ -97,7 +98,7 @@ class _CallResolver:
     def __init__(
         self,
         statement: Statement,
-        functions: Mapping[str, TableFunction],
+        functions: Mapping[str, AnyTableFunction],
         resolver: Resolver,
         parameters: Sequence[tuple[int, int]],  # where each `?` is, and its position
         inner: tuple[ResolvedCall, ...],
@@ -110,7 +111,10 @@ class _CallResolver:
         function = self.functions.get(name)
         if function is None:
             raise self.error(_unknown(name, self.functions), span(item.node.name))
-        kinds, model, model_path, relation = [], None, None, None
+        if isinstance(function, RelationalFunction):
+            return self.relational(item, name.upper(), function)
+        kinds, model, model_path = [], None, None
+        inputs: list[tuple[Field, ...]] = []
         settings: dict[str, Any] = {}
         constants: list[Any] = []
         for entry in item.node.argument_entries:
@@ -118,8 +122,8 @@ class _CallResolver:
             kinds.append(kind)
             if kind == "model":
                 model_path, model = self.model(entry)
-            elif kind == "relation":
-                relation = self.input(entry, item.scopes)
+            elif kind == "relation" and not inputs:
+                inputs.append(self.input(entry, item.scopes))
             elif kind == "constant":
                 value, type_ = self.constant(entry)
                 if type_.kind is Kind.STRUCT:
@@ -127,13 +131,46 @@ class _CallResolver:
                 else:
                     constants.append(value)
             else:
-                raise self.error(f"{name.upper()} does not take {kind} arguments", span(entry), UnsupportedSqlError)
-        call = Call(model, relation, settings, tuple(constants))
+                refused = "further relation" if kind == "relation" else kind
+                raise self.error(f"{name.upper()} does not take {refused} arguments", span(entry), UnsupportedSqlError)
+        call = Call(model, tuple(inputs), settings, tuple(constants))
+        output = self.schema(item, lambda: function.schema(call))
+        return ResolvedCall(name.upper(), self.private(kinds, output), function, call, model_path)
+
+    def relational(self, item: _Found, name: str, function: RelationalFunction) -> ResolvedCall:
+        """A call whose named arguments ZetaSQL checks and coerces as it does those of any function."""
+        kinds: list[str | Field] = []
+        inputs: list[tuple[Field, ...]] = []
+        for entry in item.node.argument_entries:
+            if _kind(entry) == "relation" and len(kinds) == len(inputs) < function.relations:
+                inputs.append(self.input(entry, item.scopes))
+                kinds.append("relation")
+            elif _kind(entry) == "named":
+                kinds.append(self.named_argument(entry, name, function, kinds))
+            else:
+                raise self.error(f"{name} takes {_signature(function)}", span(entry))
+        if len(inputs) < function.relations:
+            raise self.error(f"{name} takes {_signature(function)}", span(item.node))
+        output = self.schema(item, lambda: function.schema(inputs))
+        return ResolvedCall(name, self.private(kinds, output), function, Call(None, tuple(inputs)))
+
+    def named_argument(self, entry: Any, name: str, function: RelationalFunction, before: Sequence[str | Field]) -> Field:
+        argument = entry.expr.ast_named_argument_node.name.id_string.lower()
+        if argument not in function.parameters:
+            raise self.error(f"{name} has no argument {argument}; it takes {_signature(function)}", span(entry))
+        field = Field(argument, function.parameters[argument])
+        if field in before:
+            raise self.error(f"{name}: the argument {argument} is given twice", span(entry))
+        return field
+
+    def private(self, arguments: Sequence[str | Field], output: tuple[Field, ...]) -> PrivateFunction:
+        return PrivateFunction(f"_{len(self.inner)}", tuple(arguments), output)
+
+    def schema(self, item: _Found, columns: Callable[[], tuple[Field, ...]]) -> tuple[Field, ...]:
         try:
-            output = function.schema(call)
+            return columns()
         except SqlError as error:
             raise self.error(error.message, span(item.node), type(error)) from error
-        return ResolvedCall(PrivateFunction(f"_{len(self.inner)}", tuple(kinds), output), function, call, model_path)
 
     def model(self, entry: Any) -> tuple[Path, ModelSignature]:
         path = entry.model_clause.model_path
@@ -193,7 +230,13 @@ class _CallResolver:
         return self.statement.error_at(message, len(self.data[: place[0]].decode()), kind)
 
 
-def _unknown(name: str, functions: Mapping[str, TableFunction]) -> str:
+def _signature(function: RelationalFunction) -> str:
+    tables = "a table or query" if function.relations == 1 else f"{function.relations} tables or queries"
+    named = ", ".join(f"{name} => {type_}" for name, type_ in function.parameters.items())
+    return f"{tables}, then any of {named}"
+
+
+def _unknown(name: str, functions: Mapping[str, AnyTableFunction]) -> str:
     near = difflib.get_close_matches(name, functions, 1)
     hint = f"; did you mean {near[0].upper()}?" if near else "."
     return f"Table function not found: {name.upper()}{hint} Known: {', '.join(sorted(functions)).upper()}"

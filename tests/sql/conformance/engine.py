@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -13,7 +13,7 @@ from sokuji.errors import SqlError
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.sql import functions
 from sokuji.sql.analyzer import analyzer_options
-from sokuji.sql.emit import emit_expression, emit_query
+from sokuji.sql.emit import Emitter, emit_expression, emit_query
 from sokuji.sql.functions import values
 from sokuji.sql.functions.reference import FUNCTION_NAME
 from sokuji.sql.names import Names, to_catalog
@@ -103,9 +103,9 @@ class Engine:
         """The contract of the emitter's `Relations`."""
         return f'"t_{scan.table.name}"'
 
-    def table_function(self, scan: Any, rows: str | None) -> str:
+    def table_function(self, scan: Any, queries: Sequence[str], emitter: Emitter) -> str:
         """The contract of the emitter's `Relations`."""
-        raise NotAQueryError(f"table function {scan.tvf.name} on {rows}")
+        raise NotAQueryError(f"table function {scan.tvf.name} on {queries} in {emitter}")
 
     def _expression(self, text: str) -> tuple[Any, str]:
         resolved = self._analyze(f"SELECT {text}", {}).resolved_query_stmt_node

@@ -12,7 +12,7 @@ from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 
 from sokuji.sql import functions
 from sokuji.sql.analyzer import analyzer_options
-from sokuji.sql.emit import emit_query
+from sokuji.sql.emit import Emitter, emit_query
 from sokuji.sql.functions import values
 from sokuji.sql.protos import from_type, to_type
 from sokuji.sql.wasm import shared
@@ -95,7 +95,7 @@ class Oracle:
         self.duckdb.register(f"test_{name}", pa.Table.from_arrays(arrays, schema=schema))
         return f'"test_{name}"'
 
-    def table_function(self, scan: Any, rows: str | None) -> str:
+    def table_function(self, scan: Any, queries: Sequence[str], emitter: Emitter) -> str:
         """`Relations.table_function`: there is none here."""
         raise NotImplementedError
 

@@ -18,7 +18,7 @@ from sokuji.errors import SqlError
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.sql import functions
 from sokuji.sql.analyzer import analyzer_options
-from sokuji.sql.emit import emit_query
+from sokuji.sql.emit import Emitter, emit_query
 from sokuji.sql.functions import values
 from sokuji.sql.functions.reference import FUNCTION_NAME
 from sokuji.sql.names import Names, to_catalog
@@ -164,9 +164,9 @@ class Engine:
         assert scan.table.name == "wide"
         return "source"
 
-    def table_function(self, scan: Any, rows: str | None) -> str:
+    def table_function(self, scan: Any, queries: Sequence[str], emitter: Emitter) -> str:
         """The contract of the emitter's `Relations`."""
-        raise AssertionError(f"{scan} {rows}")
+        raise AssertionError(f"{scan} {queries} {emitter}")
 
     def run(
         self, text: str, result: Sequence[Type], form: Form, rows: Sequence[tuple[Any, ...]], groups: Sequence[int] | None = None

@@ -49,5 +49,5 @@ class _NoRelations:
     def table(self, scan: Any) -> str:
         raise AssertionError(f"a scalar expression was resolved to read the table {scan.table.name}")
 
-    def table_function(self, scan: Any, rows: str | None) -> str:
-        raise AssertionError(f"a scalar expression was resolved to call the table function {scan.tvf.name} on {rows}")
+    def table_function(self, scan: Any, queries: Sequence[str], emitter: Emitter) -> str:
+        raise AssertionError(f"a scalar expression was resolved to call the table function {scan.tvf.name} on {queries} in {emitter}")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from zetasql.wasi._pb2.zetasql.public import type_pb2
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.sql.protos import from_type
+from sokuji.sql.protos import from_type, nodes
 from sokuji.types import STRING, Type
 
 
@@ -19,10 +19,10 @@ class Relations(Protocol):
     def table(self, scan: Any) -> str:
         """DuckDB SQL that can follow FROM, for a `ResolvedTableScanProto`; its columns have the table's column names."""
 
-    def table_function(self, scan: Any, rows: str | None) -> str:
+    def table_function(self, scan: Any, queries: Sequence[str], emitter: Emitter) -> str:
         """DuckDB SQL that can follow FROM, for a `ResolvedTVFScanProto`; its columns have the names of the function's result.
 
-        `rows` is the SELECT statement of the relation argument, complete in itself; None when there is none.
+        `queries` are the SELECT statements of the relation arguments, within the statement that `emitter` is at.
         """
 
 
@@ -87,6 +87,23 @@ class Emitter:
     def source(self, node: Any) -> str:
         """What follows FROM to read a scan."""
         return f"({self.scan(node)}) AS {self.name()}"
+
+    def complete(self, query: str) -> str:
+        """A SELECT statement emitted here, with the WITH entries in scope: one that can run alone."""
+        return f"WITH RECURSIVE {', '.join(self.definitions)} {query}" if self.definitions else query
+
+    def independent(self, expression: Any) -> str:
+        """A DuckDB expression that has one and the same value however often it stands in the statement.
+
+        Raises:
+            UnsupportedSqlError: it depends on the row of a query around it, or on chance.
+        """
+        before, self.volatile = self.volatile, False
+        text = self.expression(expression)
+        varies, self.volatile = self.volatile, before
+        if varies or any(node.is_correlated for node in nodes(expression, "ResolvedColumnRefProto")):
+            raise UnsupportedSqlError("An argument that depends on other rows or on chance is not supported; use a constant or a subquery")
+        return text
 
     @contextmanager
     def lifting(self) -> Iterator[dict[int, str]]:

@@ -31,17 +31,16 @@ def table_scan(emitter: Emitter, node: Any) -> str:
 
 
 def _table_function(emitter: Emitter, node: Any) -> str:
-    rows = None
+    queries = []
     for argument in node.argument_list:
         if argument.HasField("scan"):
             named = [
                 f"c{column.column_id} AS {quote(column.name)}"
                 for column in argument.argument_column_list or columns(unwrap(argument.scan)[1])
             ]
-            with_ = f"WITH RECURSIVE {', '.join(emitter.definitions)} " if emitter.definitions else ""
-            rows = with_ + select(named, f"FROM {emitter.source(argument.scan)}")
+            queries.append(select(named, f"FROM {emitter.source(argument.scan)}"))
     items = [f"{quote(column.name)} AS c{column.column_id}" for column in columns(node)]
-    return select(items, f"FROM {emitter.relations.table_function(node, rows)} AS {emitter.name()}")
+    return select(items, f"FROM {emitter.relations.table_function(node, queries, emitter)} AS {emitter.name()}")
 
 
 def _project(emitter: Emitter, node: Any) -> str:
