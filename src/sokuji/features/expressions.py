@@ -255,7 +255,7 @@ class _Relation:
         items = (f"CAST({quote(name)} AS JSON) AS {quote(name)}" if name in JSON_COLUMNS else quote(name) for name in names)
         return f"(SELECT {', '.join((*items, *self._more)) or 1} FROM {BATCH})"
 
-    def table_function(self, scan: Any, rows: str | None) -> str:  # noqa: ARG002 - the emitter's protocol
+    def table_function(self, scan: Any, queries: Sequence[str], emitter: Emitter) -> str:  # noqa: ARG002 - the emitter's protocol
         """There are none in an expression."""
         raise SqlError(f"{scan.tvf.name} is a table function; an expression over one event is wanted")
 
