@@ -8,6 +8,7 @@ rule(
     "browsing",
     on="view",
     when_becomes="seen_session >= 3 AND buys_7d = 0",
+    still="buys_7d = 0",
     do=popup(title="Still looking?", body="Free delivery today for what is in your cart.", button="To the cart", link="#cart"),
     control=0.1,
     at_most="1 per 1d",

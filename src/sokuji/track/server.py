@@ -55,6 +55,7 @@ def serve(app: Application, settings: Address, listening: Callable[[int], None] 
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     uvloop.run(_serve_until_signal(app, settings, listening, connections))
+    gc.unfreeze()  # what stays frozen is not freed at exit, and native libraries complain
 
 
 async def _serve_until_signal(app: Application, settings: Address, listening: Callable[[int], None], connections: int) -> None:
