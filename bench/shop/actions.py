@@ -26,7 +26,7 @@ rule("wide", on="buy", when_becomes="spread_7d > 40", do=thanks)
 rule("loyal", on="page", when_becomes="views_7d >= 30", do=thanks)
 # Unless something happens in time.
 rule("left_cart", on="cart", after="30m", unless="buy", when="revenue > 50", do=offer, at_most="1 per 7d")
-rule("left_search", on="search", after="2h", unless=["buy", "cart"], when="views_1h = 0", do=offer, at_most="1 per 7d")
+rule("left_search", on="search", after="2h", unless=["buy", "cart"], when="since_buy < 86400", do=offer, at_most="1 per 7d")
 rule("asks_back", on="buy", after="1d", unless="click", when="buys = 1", do=offer, at_most="1 ever")
 # Told to another system.
 rule("tells_large", on="buy", when="revenue > 99.5", do=hook)

@@ -6,12 +6,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from sokuji.features import kernel_json as scanner
 from sokuji.lake.events import column_name
 from sokuji.types import BOOL, FLOAT64, STRING, Type, to_arrow
 
 _DECODER = msgspec.json.Decoder(dict[str, Any])
+_KEYS_MAX = 100_000
 
 
 class PropertyReader:
@@ -20,40 +25,125 @@ class PropertyReader:
     def __init__(self, wanted: Mapping[str, Type]) -> None:
         """`wanted` has the type of each property's column: STRING, FLOAT64 or BOOL. Values of other types are NULL."""
         self._wanted = dict(wanted)
-        self._columns: dict[str, str | None] = {}  # by key as it came: the wanted column, if any
         self._by_name = {name.lower(): name for name in wanted}
-        self._keys: dict[str, list[str]] = {name: [] for name in wanted}
+        self._keys: dict[str, list[str]] = {name: [] for name in wanted}  # of each column, in order, as they came
+        self._places: dict[str, int] = {}  # of these keys, the rows that a scan fills
+        self._known = _KnownKeys()
 
     def read(self, properties: pa.Array) -> dict[str, pa.Array]:
         """A column for each wanted property, from JSON objects."""
-        objects = [_object(text) for text in properties.to_pylist()]
-        self._learn(objects)
-        return {name: self._column(name, objects) for name in self._wanted}
+        if not self._wanted:
+            return {}
+        texts = _Texts(pc.fill_null(properties.cast(pa.string()), ""))
+        members, slow = self._scan(texts)
+        rows = np.flatnonzero(slow)
+        objects = [_object(text) for text in properties.take(pa.array(rows)).to_pylist()]
+        if self._learn(set().union(*objects)):
+            members, slow = self._scan(texts)
+        columns = {name: self._column(name, members, texts) for name in self._wanted}
+        if not len(rows):
+            return columns
+        mask = pa.array(slow.view(np.bool_))
+        return {name: pc.replace_with_mask(column, mask, self._slowly(name, objects)) for name, column in columns.items()}
 
-    def _learn(self, objects: Iterable[dict[str, Any]]) -> None:
-        """Find the keys that belong to a wanted column."""
-        new = set().union(*objects) - self._columns.keys()
-        for key in sorted(new):
+    def _scan(self, texts: _Texts) -> tuple[scanner.Members, npt.NDArray[np.uint8]]:
+        """Where the values of the wanted keys are, and which objects are unusual."""
+        while True:
+            shape = (len(self._places), len(texts.offsets) - 1)
+            members = scanner.Members(np.zeros(shape, np.uint8), np.empty(shape, np.int32), np.empty(shape, np.int32))
+            slow, unknown = np.zeros(shape[1], np.uint8), np.empty(2 * scanner.UNKNOWN_MAX, np.int32)
+            count = scanner.scan(texts.offsets, texts.data, self._known.table, members, slow, unknown)
+            new = {texts.data[start:end].tobytes().decode() for start, end in unknown[: 2 * count].reshape(-1, 2).tolist()}
+            if not self._learn(new):
+                return members, slow
+
+    def _learn(self, keys: Iterable[str]) -> bool:
+        """Find the keys that belong to a wanted column; whether there are any."""
+        found = False
+        for key in sorted(set(keys) - self._known.keys):
             name = column_name(key)
             column = None if name is None else self._by_name.get(name.lower())
-            self._columns[key] = column
             if column is not None:
                 self._keys[column].append(key)
                 self._keys[column].sort()
-        if len(self._columns) > _KEYS_MAX:  # keys that are data: they are looked at again
-            self._columns = {key: column for key, column in self._columns.items() if column is not None}
+                self._places[key] = len(self._places)
+                found = True
+            self._known.add(key, self._places.get(key, -1))
+        if len(self._known.keys) > _KEYS_MAX:  # keys that are data: they are looked at again
+            self._known = _KnownKeys()
+            for key, place in self._places.items():
+                self._known.add(key, place)
+        return found
 
-    def _column(self, name: str, objects: list[dict[str, Any]]) -> pa.Array:
+    def _column(self, name: str, members: scanner.Members, texts: _Texts) -> pa.Array:
+        """What the scan found."""
+        rows, type_ = members.kinds.shape[1], self._wanted[name]
+        there = np.zeros(rows, np.bool_)
+        places = [self._places[key] for key in self._keys[name]]
+        parts = [(members.kinds[at], members.starts[at], members.ends[at]) for at in places]
+        if type_ == STRING:
+            start, end = np.zeros((2, rows), np.int32)
+            for part in parts:
+                scanner.take_places(*part, start, end, there)
+            return texts.strings(start, end, there)
+        if type_ == BOOL:
+            truths = np.zeros(rows, np.bool_)
+            for kinds, _, _ in parts:
+                scanner.take_bools(kinds, truths, there)
+            return pa.array(truths, mask=~there)
+        numbers = np.zeros(rows)
+        for part in parts:
+            scanner.take_numbers(texts.data, *part, numbers, there)
+        return pa.array(numbers, mask=~there)
+
+    def _slowly(self, name: str, objects: list[dict[str, Any]]) -> pa.Array:
         type_ = self._wanted[name]
         convert = _CONVERT[type_]
         values: list[Any] = [None] * len(objects)
-        for number, key in enumerate(self._keys[name]):
-            found = [convert(each.get(key)) for each in objects]
-            values = found if number == 0 else [new if old is None else old for old, new in zip(values, found, strict=True)]
+        for key in self._keys[name]:
+            values = [convert(each.get(key)) if old is None else old for old, each in zip(values, objects, strict=True)]
         return pa.array(values, to_arrow(type_))
 
 
-_KEYS_MAX = 100_000
+class _Texts:
+    """The memory of an array of strings without NULLs."""
+
+    def __init__(self, array: pa.StringArray) -> None:
+        _, offsets, data = array.buffers()
+        rows = len(array)
+        self.offsets = np.frombuffer(offsets, np.int32, rows + 1, array.offset * 4) if rows else np.zeros(1, np.int32)
+        self.data = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+
+    def strings(self, start: npt.NDArray[np.int32], end: npt.NDArray[np.int32], there: npt.NDArray[np.bool_]) -> pa.StringArray:
+        """The parts of it from `start` to `end`, NULL where nothing is there."""
+        offsets = np.zeros(len(start) + 1, np.int32)
+        np.cumsum(end - start, out=offsets[1:])
+        texts = np.empty(int(offsets[-1]), np.uint8)
+        scanner.copy_texts(self.data, start, end, there, offsets, texts)
+        bitmap = pa.py_buffer(np.packbits(there, bitorder="little"))
+        return pa.StringArray.from_buffers(len(start), pa.py_buffer(offsets), pa.py_buffer(texts), bitmap)
+
+
+class _KnownKeys:
+    """The keys that were met, as a set and as the table of a scan."""
+
+    def __init__(self) -> None:
+        self.keys: set[str] = set()
+        self.table = _table(64)
+
+    def add(self, key: str, place: int) -> None:
+        """Enter a key that is not there; `place` is -1 if nobody wants it."""
+        self.keys.add(key)
+        if 2 * len(self.keys) > self.table.hashes.size:
+            before, self.table = self.table, _table(4 * self.table.hashes.size)
+            for at in np.flatnonzero(before.hashes).tolist():
+                scanner.add_key(self.table, before.hashes[at], int(before.places[at]))
+        encoded = np.frombuffer(key.encode(), np.uint8)
+        scanner.add_key(self.table, np.uint64(scanner.hash_key(encoded, 0, len(encoded))), place)
+
+
+def _table(size: int) -> scanner.Keys:
+    return scanner.Keys(np.zeros(size, np.uint64), np.full(size, -1, np.int32))
 
 
 def _object(text: str | None) -> dict[str, Any]:

@@ -1,0 +1,264 @@
+"""Finds the members of JSON objects without making objects of them: where each wanted value lies, and of what kind it is.
+
+What is unusual (escapes, exponents, long numbers, deep nesting, text that is no object) is left to a reader that is slow and knows it all:
+such rows are marked. Nothing is validated that the log has validated.
+"""
+
+# ruff: noqa: PLR0917 compiled functions are handed numbers and arrays, as they make no objects
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from sokuji.features.compiled import compiled
+
+Bytes = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.int32]
+
+NOTHING, TEXT, NUMBER, TRUE, FALSE = range(5)
+"""Kinds of a member. NOTHING: it is not there, or null, an array or an object."""
+
+UNKNOWN_MAX = 256
+"""Keys nobody has met before that a scan tells of; rows with further ones are marked as unusual."""
+
+_SLOW = -1
+_DIGITS_MAX = 15  # a whole number of so many digits, divided by a power of ten, is the float64 that is nearest
+_DEPTH_MAX = 64
+_QUOTE, _ESCAPE, _OPEN, _CLOSE, _COMMA, _COLON, _MINUS, _POINT = (ord(sign) for sign in '"\\{},:-.')
+_OPEN_LIST, _CLOSE_LIST, _ZERO, _NINE, _SPACE = (ord(sign) for sign in "[]09 ")
+_LOWER_E, _UPPER_E, _T, _F, _N = (ord(sign) for sign in "eEtfn")
+
+
+class Keys(NamedTuple):
+    """The keys that were met, by their hashes: a table for linear probing, of a power of two."""
+
+    hashes: npt.NDArray[np.uint64]  # 0: free
+    places: npt.NDArray[np.int32]  # the row of `Members` where values of that key go; -1 for keys that nobody wants
+
+
+class Members(NamedTuple):
+    """A row a wanted key, a column an object."""
+
+    kinds: Bytes
+    starts: Places  # of the value's text, without quotes
+    ends: Places
+
+
+@compiled
+def hash_key(text: Bytes, start: int, end: int) -> np.uint64:
+    """FNV-1a; never 0. Who looks for collisions finds them, and spoils their own events only."""
+    hashed = np.uint64(0xCBF29CE484222325)
+    for place in range(start, end):
+        hashed = (hashed ^ np.uint64(text[place])) * np.uint64(0x100000001B3)
+    return np.uint64(hashed | np.uint64(1))
+
+
+@compiled
+def find_key(keys: Keys, hashed: np.uint64) -> int:
+    """Where the key is in the table, or where it would go."""
+    at = np.int64(hashed >> np.uint64(1)) & (keys.hashes.size - 1)
+    while keys.hashes[at] not in (hashed, np.uint64(0)):
+        at = (at + 1) & (keys.hashes.size - 1)
+    return int(at)
+
+
+@compiled
+def add_key(keys: Keys, hashed: np.uint64, place: int) -> None:
+    """Enter a key into a table that has room."""
+    at = find_key(keys, hashed)
+    keys.hashes[at], keys.places[at] = hashed, place
+
+
+@compiled
+def scan(offsets: Places, text: Bytes, keys: Keys, members: Members, slow: Bytes, unknown: Places) -> int:
+    """Look through objects. `slow` is set to 1 where one is unusual; `unknown` gets pairs of (start, end) of new keys, and their number
+    is returned."""
+    found = 0
+    for row in range(offsets.size - 1):
+        at, end = offsets[row], offsets[row + 1]
+        if at == end:
+            continue
+        found = _object(text, at, end, row, keys, members, slow, unknown, found)
+    return found
+
+
+@compiled
+def _object(text: Bytes, at: int, end: int, row: int, keys: Keys, members: Members, slow: Bytes, unknown: Places, found: int) -> int:
+    at = _blank(text, at, end)
+    slow[row] = 1  # until all of it is understood
+    if at >= end or text[at] != _OPEN:
+        return found
+    at = _blank(text, at + 1, end)
+    while at < end and text[at] == _QUOTE:
+        start = at + 1
+        at = _plain_text(text, start, end)
+        if at < 0:
+            return found
+        hashed = hash_key(text, start, at)
+        place = find_key(keys, hashed)
+        wanted = -1
+        if keys.hashes[place] == hashed:
+            wanted = keys.places[place]
+        elif not _is_told(text, unknown, found, start, at):
+            if found == UNKNOWN_MAX:
+                return found
+            unknown[2 * found], unknown[2 * found + 1] = start, at
+            found += 1
+        at = _blank(text, at + 1, end)
+        if at >= end or text[at] != _COLON:
+            return found
+        start = _blank(text, at + 1, end)
+        kind, at = _value(text, start, end)
+        if kind == _SLOW:
+            return found
+        if wanted >= 0:
+            quote = 1 if kind == TEXT else 0
+            members.kinds[wanted, row] = kind
+            members.starts[wanted, row], members.ends[wanted, row] = start + quote, at - quote
+        at = _blank(text, at, end)
+        if at < end and text[at] == _COMMA:
+            at = _blank(text, at + 1, end)
+    if at < end and text[at] == _CLOSE and _blank(text, at + 1, end) == end:
+        slow[row] = 0
+    return found
+
+
+@compiled
+def _is_told(text: Bytes, unknown: Places, found: int, start: int, end: int) -> bool:
+    for each in range(found):
+        first = unknown[2 * each]
+        if unknown[2 * each + 1] - first == end - start:
+            same = True
+            for place in range(end - start):
+                same = same and text[first + place] == text[start + place]
+            if same:
+                return True
+    return False
+
+
+@compiled
+def _blank(text: Bytes, at: int, end: int) -> int:
+    while at < end and text[at] <= _SPACE:
+        at += 1
+    return at
+
+
+@compiled
+def _plain_text(text: Bytes, at: int, end: int) -> int:
+    """The closing quote; -1 if an escape comes before it."""
+    while at < end and text[at] != _QUOTE:
+        if text[at] == _ESCAPE:
+            return -1
+        at += 1
+    return at if at < end else -1
+
+
+@compiled
+def _value(text: Bytes, at: int, end: int) -> tuple[int, int]:  # noqa: PLR0911 - one a kind of value
+    """The kind of the value that begins here, and where it ends."""
+    if at >= end:
+        return _SLOW, at
+    sign = text[at]
+    if sign == _QUOTE:
+        close = _plain_text(text, at + 1, end)
+        return (TEXT, close + 1) if close >= 0 else (_SLOW, at)
+    if sign == _MINUS or _ZERO <= sign <= _NINE:
+        return _number(text, at, end)
+    if sign == _T:
+        return TRUE, at + 4
+    if sign == _F:
+        return FALSE, at + 5
+    if sign == _N:
+        return NOTHING, at + 4
+    if sign in (_OPEN, _OPEN_LIST):
+        return _nested(text, at, end)
+    return _SLOW, at
+
+
+@compiled
+def _number(text: Bytes, at: int, end: int) -> tuple[int, int]:
+    digits = 0
+    while at < end and (text[at] in (_MINUS, _POINT) or _ZERO <= text[at] <= _NINE):
+        digits += 1 if text[at] >= _ZERO else 0
+        at += 1
+    if digits > _DIGITS_MAX or (at < end and text[at] in (_LOWER_E, _UPPER_E)):
+        return _SLOW, at
+    return NUMBER, at
+
+
+@compiled
+def _nested(text: Bytes, at: int, end: int) -> tuple[int, int]:
+    depth = 0
+    while at < end:
+        sign = text[at]
+        if sign == _QUOTE:
+            at = _plain_text(text, at + 1, end)
+            if at < 0:
+                return _SLOW, at
+        elif sign == _MINUS or _ZERO <= sign <= _NINE:
+            kind, at = _number(text, at, end)
+            if kind == _SLOW:
+                return _SLOW, at
+            at -= 1
+        elif sign in (_OPEN, _OPEN_LIST):
+            depth += 1
+            if depth > _DEPTH_MAX:
+                return _SLOW, at
+        elif sign in (_CLOSE, _CLOSE_LIST):
+            depth -= 1
+            if depth == 0:
+                return NOTHING, at + 1
+        at += 1
+    return _SLOW, at
+
+
+@compiled
+def take_numbers(
+    text: Bytes, kinds: Bytes, starts: Places, ends: Places, values: npt.NDArray[np.float64], there: npt.NDArray[np.bool_]
+) -> None:
+    """The numbers of one key where none is there yet."""
+    for row in range(kinds.size):
+        if kinds[row] == NUMBER and not there[row]:
+            values[row], there[row] = _parsed(text, starts[row], ends[row]), True
+
+
+@compiled
+def _parsed(text: Bytes, start: int, end: int) -> float:
+    whole, power, is_fraction = np.int64(0), 1.0, False
+    first = start + 1 if text[start] == _MINUS else start
+    for at in range(first, end):
+        if text[at] == _POINT:
+            is_fraction = True
+            continue
+        whole = 10 * whole + (text[at] - _ZERO)
+        if is_fraction:
+            power *= 10.0
+    value = np.float64(whole) / power
+    return -value if first > start and (is_fraction or whole) else value
+
+
+@compiled
+def take_bools(kinds: Bytes, values: npt.NDArray[np.bool_], there: npt.NDArray[np.bool_]) -> None:
+    """The truth values of one key where none is there yet."""
+    for row in range(kinds.size):
+        if kinds[row] in (TRUE, FALSE) and not there[row]:
+            values[row], there[row] = kinds[row] == TRUE, True
+
+
+@compiled
+def take_places(kinds: Bytes, starts: Places, ends: Places, first: Places, last: Places, there: npt.NDArray[np.bool_]) -> None:
+    """Where the texts of one key are, where none is there yet."""
+    for row in range(kinds.size):
+        if kinds[row] == TEXT and not there[row]:
+            first[row], last[row], there[row] = starts[row], ends[row], True
+
+
+@compiled
+def copy_texts(text: Bytes, first: Places, last: Places, there: npt.NDArray[np.bool_], offsets: Places, into: Bytes) -> None:
+    """Put the texts one after the other; `offsets` is filled before."""
+    for row in range(first.size):
+        if there[row]:
+            into[offsets[row] : offsets[row + 1]] = text[first[row] : last[row]]
