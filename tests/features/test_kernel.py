@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -137,6 +138,14 @@ def test_without_values_the_rows_are_the_same() -> None:
     times = np.array([event.time for event in happened], np.int64)
     assert made.update(others, np.zeros(40, np.int32), times, columns(made, happened), want_values=False).batch().num_rows == 0
     assert np.array_equal(rows, others)
+
+
+def test_events_in_a_slice_of_a_batch_say_what_they_say_alone() -> None:
+    made = shared()
+    batch = pa.RecordBatch.from_pylist([{**_SAID, "page": page, "amount": 1.0} for page in ("/", "/cart", None, "/item/1")])
+    whole, part = made.columns(batch), made.columns(batch.slice(1, 3))
+    assert np.array_equal(part.values, whole.values[:, 1:], equal_nan=True)
+    assert np.array_equal(part.filters, whole.filters[:, 1:])
 
 
 _SAID = {"event_name = 'buy'": True, "event_name = 'buy' AND (amount > 1)": True, "page": "/", "shelf": "a"}

@@ -54,8 +54,9 @@ def _hashes(array: Any) -> Floats:
     """Hashes of strings as whole numbers below 2^53; NaN for NULL."""
     if isinstance(array, pa.ChunkedArray):
         return np.concatenate([np.empty(0), *map(_hashes, array.chunks)])
-    _, offsets, data = array.cast(pa.large_string()).buffers()
-    places = np.frombuffer(offsets, np.int64, len(array) + 1, array.offset * 8)
+    strings = array.cast(pa.large_string())  # of a slice, one from the start
+    _, offsets, data = strings.buffers()
+    places = np.frombuffer(offsets, np.int64, len(array) + 1, strings.offset * 8)
     text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
     found = np.empty(len(array))
     _hash_all(places, text, found)
