@@ -103,6 +103,15 @@ class Platform:
         limits = Limits(settings.max_event_bytes, settings.max_depth)
         return Committer(self._backends.events_log, self._backends.bad_events_log, limits, settings.skew_threshold_seconds)
 
+    def keep_results_views(self) -> None:
+        """Bring `action_results` of every dataset up to the project's `actions.py`. Raises RuleError."""
+        from sokuji.rules import load as actions_file
+        from sokuji.rules.results import keep_results_view
+
+        actions = actions_file.load(self._folder / actions_file.FILE_NAME)
+        for dataset in self._backends.datasets:
+            keep_results_view(dataset, actions, self._backends.catalog, self._backends.tables, self.sql)
+
     def uncommitted_events(self) -> int:
         """How many events are in the log only, because the sink has not come to them yet; queries see them as well."""
         log = self._backends.events_log

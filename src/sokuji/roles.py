@@ -20,6 +20,7 @@ from sokuji.backends import Backends
 from sokuji.config import Config, load
 from sokuji.errors import SokujiError
 from sokuji.metrics import render
+from sokuji.platform import Platform
 from sokuji.service import logs
 from sokuji.service.health import HealthServer
 from sokuji.service.stop import SUPERVISED, end_with_supervisor, until_stopped
@@ -90,6 +91,9 @@ def run_analyze(folder: Path) -> None:
     logs.configure("analyze")
     config = load(folder)
     backends = Backends(config)
+    if (folder / ACTIONS).exists():
+        with Platform(config, folder) as platform:
+            platform.keep_results_views()
     port = config.analyze.health_port
     with (
         until_stopped() as stop,

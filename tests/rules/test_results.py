@@ -13,10 +13,11 @@ from scipy.stats import binomtest
 from scipy.stats.contingency import relative_risk
 
 import sokuji
+from sokuji.errors import RuleError
 from sokuji.platform import Platform
 from sokuji.rules import arm, goal, popup, rule
 from sokuji.rules.decision import Decision, to_events
-from sokuji.rules.results import results_view
+from sokuji.rules.results import keep_results_view
 from sokuji.rules.spec import Actions, Project
 from tests.rules.stream import MINUTE_US, START_US, Event, batch_of
 
@@ -63,8 +64,20 @@ def buy(platform: Platform, *events: Event, user_id: str | None = None) -> None:
     platform._backends.events_log.append(0, batch)
 
 
+def keep(platform: Platform, *rules: Any) -> int:
+    """Bring the view up to the rules; how many statements that took."""
+    backends, statements = platform._backends, list[str]()
+
+    def sql(text: str) -> None:
+        statements.append(text)
+        platform.sql(text)
+
+    keep_results_view("main", Actions(Project(), rules), backends.catalog, backends.tables, sql)
+    return len(statements)
+
+
 def results(platform: Platform, columns: str, rules: tuple[Any, ...] = (RULE,)) -> list[tuple[Any, ...]]:
-    platform.sql(results_view("main", Actions(Project(), rules)))
+    keep(platform, *rules)
     return platform.sql(f"SELECT {columns} FROM main.action_results ORDER BY rule, arm").rows()
 
 
@@ -150,6 +163,24 @@ def test_suppressed_decisions_forged_ones_and_rules_without_a_goal_are_left_out(
     decide(platform, {"visitor_id": "a", "suppressed": True, "reason": "gap", "arm": None}, {"visitor_id": "b", "rule": "other"})
     platform.track({"type": "track", "event": "action_decided", "anonymousId": "c", "properties": {"rule": "offer", "arm": "red"}})
     assert results(platform, "arm", (RULE, msgspec.structs.replace(RULE, name="other", goal=None))) == []
+
+
+def test_the_view_is_there_before_any_event_and_follows_the_rules(platform: Platform) -> None:
+    other = msgspec.structs.replace(RULE, name="other")
+    assert keep(platform, RULE) == 1
+    assert platform.sql("SELECT * FROM main.action_results").rows() == []
+    decide(platform, {"visitor_id": "a"}, {"visitor_id": "a", "rule": "other"})
+    assert platform.sql("SELECT rule FROM main.action_results").rows() == [("offer",)]
+    assert keep(platform, RULE) == 0
+    assert keep(platform, RULE, other) == 1
+    assert platform.sql("SELECT rule FROM main.action_results ORDER BY rule").rows() == [("offer",), ("other",)]
+
+
+def test_a_table_of_that_name_is_left_alone(platform: Platform) -> None:
+    platform.sql("CREATE SCHEMA main; CREATE TABLE main.action_results AS SELECT 1 AS one")
+    with pytest.raises(RuleError, match=r"main\.action_results is a table"):
+        keep(platform, RULE)
+    assert platform.sql("SELECT * FROM main.action_results").rows() == [(1,)]
 
 
 def test_names_are_quoted(platform: Platform) -> None:

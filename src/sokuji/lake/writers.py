@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from sokuji.config import LakeSettings
-from sokuji.errors import LakeError, NotFoundError
+from sokuji.errors import AlreadyExistsError, LakeError, NotFoundError
 from sokuji.lake import backlog
 from sokuji.lake.backlog import Backlog
 from sokuji.lake.base import Lake, Snapshot
@@ -37,10 +38,7 @@ class Writer(ABC):
         """Make the table, its dataset and its definition if they are not there."""
         self.ref, self.lake, self.catalog = ref, lake, catalog
         self.applications = backlog.applications(log)
-        try:
-            self.snapshot()
-        except NotFoundError:
-            lake.create(ref, schema, day_of=day_of)
+        make_table(lake, ref, schema, day_of=day_of)
         self._check(log)
         self.define()
 
@@ -164,6 +162,15 @@ class PlainWriter(Writer):
             chosen = rows.rows.filter(pa.array(new)).drop_columns("dataset")
             self.lake.append(self.ref, chosen.to_reader(), transactions=transactions)
         return Written(int(new.sum()), 0)
+
+
+def make_table(lake: Lake, ref: Ref, schema: pa.Schema, *, day_of: str) -> None:
+    """Make a table that is fed from a log, unless it is there."""
+    try:
+        lake.snapshot(ref)
+    except NotFoundError:
+        with suppress(AlreadyExistsError):  # another process may want it, too
+            lake.create(ref, schema, day_of=day_of)
 
 
 def define(catalog: Catalog, ref: Ref, schema: pa.Schema) -> None:

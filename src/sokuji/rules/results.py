@@ -18,9 +18,16 @@ once: with many arms, or when a result is watched until it pleases, they are too
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
+from sokuji.errors import RuleError
 from sokuji.events import OWN_SOURCE
+from sokuji.lake.base import Lake
+from sokuji.lake.events import EVENTS, FIXED_SCHEMA, TIME_COLUMN
+from sokuji.lake.writers import define, make_table
+from sokuji.meta.base import Catalog, Ref, TableKind
 from sokuji.rules.decision import DECIDED
 from sokuji.rules.spec import CONTROL, Actions
 
@@ -28,8 +35,7 @@ VIEW = "action_results"
 HOLDOUT = "holdout"
 Z = 1.959963984540054  # the standard normal's 97.5 % quantile
 
-_VIEW = """\
-CREATE OR REPLACE VIEW `{dataset}.{view}` AS
+_QUERY = """\
 WITH goals AS (
   SELECT * FROM UNNEST(ARRAY<STRUCT<rule STRING, goal STRING, within_us INT64>>[{goals}])
 ),
@@ -116,14 +122,32 @@ FROM compared
 _PERSON = "COALESCE(e.keys.user_id, known.user_id, e.keys.visitor_id)"
 
 
-def results_view(dataset: str, actions: Actions) -> str:
-    """The statement that makes the view for the rules that have a goal. A rule without one has no rows in it."""
+def keep_results_view(dataset: str, actions: Actions, catalog: Catalog, lake: Lake, sql: Callable[[str], object]) -> None:
+    """Make the dataset's view, or bring it up to the rules; `sql` runs a statement, and is asked only if something has changed.
+
+    Raises:
+        RuleError: something else has the view's name.
+    """
+    view, events = Ref(dataset, VIEW), Ref(dataset, EVENTS)
+    tables = {table.ref: table for table in catalog.tables(dataset)} if dataset in catalog.datasets() else {}
+    known = tables.get(view)
+    if known is not None and known.kind is not TableKind.VIEW:
+        raise RuleError(f"{view} is a {known.kind}, but the results of the rules belong there; rename or drop it")
+    if events not in tables:  # what is viewed must be there before the first event
+        make_table(lake, events, FIXED_SCHEMA, day_of=TIME_COLUMN)
+        define(catalog, events, FIXED_SCHEMA)
+    query = results_query(dataset, actions)
+    if known is None or known.query != query:
+        sql(f"CREATE OR REPLACE VIEW `{dataset}`.{VIEW} AS\n{query}")
+
+
+def results_query(dataset: str, actions: Actions) -> str:
+    """The view's query for the rules that have a goal. A rule without one has no rows in it."""
     goals = ", ".join(
         f"({_literal(rule.name)}, {_literal(rule.goal.event)}, {rule.goal.within_us})" for rule in actions.rules if rule.goal is not None
     )
-    return _VIEW.format(
+    return _QUERY.format(
         dataset=dataset,
-        view=VIEW,
         goals=goals,
         person=_PERSON,
         decided=DECIDED,
@@ -131,7 +155,7 @@ def results_view(dataset: str, actions: Actions) -> str:
         control=CONTROL,
         holdout=HOLDOUT,
         z=Z,
-    )
+    ).strip()
 
 
 def _literal(text: str) -> str:
