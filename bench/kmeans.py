@@ -84,7 +84,8 @@ def _make_table(platform: Platform, folder: Path, values: np.ndarray[Any, Any], 
     columns = {f"x{column}": values[:, column] for column in range(values.shape[1])}
     platform.sql(f"CREATE SCHEMA d; CREATE TABLE d.points ({', '.join(f'{name} FLOAT64' for name in columns)}, first BOOL)")
     rows = pa.table(columns | {"first": np.arange(len(values)) < clusters})
-    DeltaLake(folder / Config().data / "lake").append(Ref("d", "points"), rows.to_reader())
+    # In batches as a query would write them: then the file has row groups, which DuckDB reads with all its threads.
+    DeltaLake(folder / Config().data / "lake").append(Ref("d", "points"), rows.to_reader(max_chunksize=65_536))
 
 
 def _statement(clusters: int, iterations: int, *, early_stop: bool) -> str:

@@ -24,7 +24,7 @@ Singles = npt.NDArray[np.float32]
 
 # OpenBLAS hands a product of more than 2**18 multiplications to its threads, which for few columns costs far more than it saves.
 _MULTIPLICATIONS = 2**18
-_LEAST_ROWS = 1024  # of a product, or calls cost more than multiplications
+_LEAST_ROWS = 64  # of a product, or calls cost more than multiplications
 _SCORES = 2**19  # made at once: they stay in the processor's cache
 _SUMMED_ROWS = 65_536  # by one thread at once
 # Of float64's 16 digits 12 are left when rows have gone away that made a cluster's squares this many times larger.
@@ -138,13 +138,14 @@ class _Rows:
             return total
 
         numbers = sum(parallel.each(part, range(0, count, _SUMMED_ROWS)), start=np.zeros((clusters, dimensions)))
-        blocks = [self._by_category(labels, codes, (clusters, size)) for codes, size in zip(self.codes, self.sizes, strict=True)]
-        counts, squares = (np.bincount(labels, weights=weights, minlength=clusters) for weights in (None, self.squares))
+        places = labels.astype(np.intp)
+        blocks = [self._by_category(places, codes, (clusters, size)) for codes, size in zip(self.codes, self.sizes, strict=True)]
+        counts, squares = (np.bincount(places, weights=weights, minlength=clusters) for weights in (None, self.squares))
         return Sums(np.hstack([numbers, *blocks]), counts.astype(np.float64), squares.astype(np.float64))
 
-    def _by_category(self, labels: Labels, codes: Codes, shape: tuple[int, int]) -> Floats:
+    def _by_category(self, places: npt.NDArray[np.intp], codes: Codes, shape: tuple[int, int]) -> Floats:
         clusters, size = shape
-        pairs = np.bincount(labels.astype(np.int64) * (size + 1) + codes, weights=self.scale, minlength=clusters * (size + 1))
+        pairs = np.bincount(places * (size + 1) + codes, weights=self.scale, minlength=clusters * (size + 1))
         return np.asarray(pairs.reshape(clusters, size + 1)[:, :size], dtype=np.float64)
 
 
@@ -166,21 +167,23 @@ class _Screen:
         self._lengths = np.zeros(shape, dtype=np.float32)  # or a little more, with unseen categories
         self._codes = [_padded(codes, shape) for codes in rows.codes]
         self._scale = None if rows.scale is None else _padded(rows.scale.astype(np.float32), shape)
-        share = -(-shape[0] // parallel.CORES)
-        shares = [range(start, min(start + share, shape[0])) for start in range(0, shape[0], share)]
+        shares = parallel.shares(shape[0], 1)
         parallel.each(self._fill, shares)
         # Scores are written to the same memory every time: fresh memory costs more than computing them.
-        together = min(share, max(1, _SCORES // (clusters * width)))
+        together = min(len(shares[0]), max(1, _SCORES // (clusters * width)))
         self._shares = [(share, np.empty((together, clusters, width), dtype=np.float32)) for share in shares]
 
     def _fill(self, blocks: range) -> None:
         rows, dimensions, width = self._rows, self._rows.numbers.shape[1], self._lengths.shape[1]
         for block in blocks:
             chunk = slice(block * width, (block + 1) * width)
-            numbers = (rows.numbers[chunk] - self._center[:dimensions]) * self._unit
+            numbers = rows.numbers[chunk].T.copy()
+            numbers -= self._center[:dimensions, None]
+            numbers *= self._unit
+            single = self._numbers[block, :dimensions, : numbers.shape[1]]
+            single[...] = numbers
             category = self._unit if rows.scale is None else self._unit * rows.scale[chunk]
-            self._numbers[block, :dimensions, : len(numbers)] = numbers.T
-            self._lengths[block, : len(numbers)] = np.sqrt(np.einsum("nd,nd->n", numbers, numbers) + len(rows.sizes) * category**2)
+            self._lengths[block, : numbers.shape[1]] = np.sqrt((single**2).sum(axis=0) + len(rows.sizes) * category**2)
         self._numbers[blocks.start : blocks.stop, dimensions] = 1
 
     def nearest(self, centroids: Floats) -> Labels:

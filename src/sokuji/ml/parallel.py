@@ -21,3 +21,10 @@ def each(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
     if len(items) < 2:
         return [function(item) for item in items]
     return list(_threads.map(function, items))
+
+
+def shares(count: int, step: int) -> list[range]:
+    """The starts of every `step` of `count` things, in as many ranges as there are cores."""
+    steps = -(-count // step)
+    share = step * -(-steps // CORES)
+    return [range(start, min(start + share, count), step) for start in range(0, count, share)] if count else []

@@ -82,15 +82,16 @@ class Preprocessing:
         rows = len(next(iter(columns.values())))
         numbers = np.empty((rows, len(self.numbers)))
 
-        def fill(start: int) -> None:
-            block = slice(start, start + _BLOCK_ROWS)
-            for position, number in enumerate(self.numbers):
-                values = _part(columns[number.input][block], kinds[number.input], number.part)
-                if number.fill is not None:
-                    values = np.where(np.isnan(values), number.fill, values)
-                numbers[block, position] = (values - number.center) / number.scale
+        def fill(share: range) -> None:
+            for start in share:
+                block = slice(start, start + _BLOCK_ROWS)
+                for position, number in enumerate(self.numbers):
+                    values = _part(columns[number.input][block], kinds[number.input], number.part)
+                    if number.fill is not None:
+                        values = np.where(np.isnan(values), number.fill, values)
+                    numbers[block, position] = (values - number.center) / number.scale
 
-        parallel.each(fill, range(0, rows if self.numbers else 0, _BLOCK_ROWS))
+        parallel.each(fill, parallel.shares(rows, _BLOCK_ROWS))
         codes = parallel.each(lambda category: _codes(category, columns[category.input], kinds[category.input]), self.categories)
         return Design(numbers, tuple(codes), tuple(category.size for category in self.categories))
 
@@ -158,8 +159,15 @@ def _integer_keys(values: Floats) -> tuple[int, ...]:
 
 
 def _part(column: Floats, kind: InputKind, part: str | None) -> Floats:
-    values = np.clip(column, *BOUNDS[kind])
+    values = _within(column, *BOUNDS[kind])
     return values if part is None else PARTS[part](values, np.floor)
+
+
+def _within(values: Floats, low: float, high: float) -> Floats:
+    """`np.clip`, without a copy where there is nothing to clip."""
+    if values.size and low <= np.fmin.reduce(values) and np.fmax.reduce(values) <= high:
+        return values
+    return np.clip(values, low, high)
 
 
 def _codes(category: Category, column: Column, kind: InputKind) -> Codes:

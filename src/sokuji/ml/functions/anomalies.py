@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from sokuji.errors import ModelError
+from sokuji.ml import parallel
 from sokuji.ml.base import DISTANCES, Floats
 from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, Rows, arrow_schema, fraction, load, restored
 from sokuji.ml.kmeans import KMeans
@@ -41,7 +42,8 @@ def keep_distances(predictor: Predictor, rows: pa.Table, folder: Path) -> None:
     if rows.num_rows > _ROWS_KEPT:
         rows = rows.take(pa.array(np.linspace(0, rows.num_rows - 1, _ROWS_KEPT).astype(np.int64)))
     batches = rows.to_batches(max_chunksize=BATCH_ROWS)
-    np.save(folder / _FILE, np.sort(np.concatenate([normalized_distances(predictor, batch)[0] for batch in batches])))
+    distances = parallel.each(lambda batch: normalized_distances(predictor, batch)[0], batches)
+    np.save(folder / _FILE, np.sort(np.concatenate(distances)))
 
 
 class DetectAnomalies(ModelFunction):
