@@ -6,6 +6,8 @@ import base64
 import json
 import re
 import shutil
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scipy.stats import binomtest
+from scipy.stats.contingency import relative_risk
 
 import sokuji
 from sokuji.act.token import visitor_id_of
@@ -24,6 +28,12 @@ from tests.e2e.ports import free_port
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
 KEY = "shop-key"
+OFFER = """
+from sokuji.rules import arm, banner
+
+arms = [arm("red", popup(title="Red")), arm("blue", banner(title="Blue"), weight=2)]
+rule("offer", on="ask", do=arms, control=0.3, goal=goal("order", within="1h"))
+"""
 DECIDED = """
 SELECT JSON_VALUE(properties.rule), (SELECT MIN(item) FROM shop.events)
 FROM shop.events WHERE event_name = 'action_decided' AND keys.visitor_id = @visitor
@@ -43,8 +53,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     settings = re.sub(r"port = \d+", lambda _: f"port = {free_port()}", (folder / "sokuji.toml").read_text())
     patient = settings.replace("[track]\n", "[track]\ndecisions_seconds = 10\n")  # the machine may be busy
     (folder / "sokuji.toml").write_text(patient + ports)
-    actions = (folder / "actions.py").read_text()
-    (folder / "actions.py").write_text(actions.replace("    control=0.1,\n", "").replace('after="30m"', 'after="1s"'))
+    actions = (folder / "actions.py").read_text().replace("    control=0.1,\n", "").replace('after="30m"', 'after="1s"')
+    (folder / "actions.py").write_text(actions + OFFER)
     with ExitStack() as stack:
         stack.enter_context(running(folder))
         yield folder
@@ -85,10 +95,10 @@ class Visitor:
         return action
 
 
-def eventually(check: Callable[[], Any], seconds: float = 20) -> Any:
-    """What `check` gives once it is something."""
+def eventually(check: Callable[[], Any], is_enough: Callable[[Any], bool] = bool, seconds: float = 20) -> Any:
+    """What `check` gives once it is enough: something, if nothing is said."""
     deadline = time.monotonic() + seconds
-    while not (found := check()):
+    while not is_enough(found := check()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     return found
@@ -131,6 +141,51 @@ def test_who_buys_before_it_is_shown_is_not_shown_it(shop: Path, done: list[tupl
     for _ in range(3):
         assert visitor.get(f"/v1/actions/{decision['id']}/eligible") == {"eligible": False, "reason": reason}
     assert eventually(ask(shop, WITHHELD, visitor)) == [(decision["id"], rule, reason)]
+
+
+def test_action_results_are_there_for_whoever_asks_in_sql(shop: Path) -> None:
+    assert _sql(shop, "SELECT * FROM shop.action_results WHERE rule = 'offer'") == []  # before anything has happened
+    people = [f"person{number}" for number in range(60)]
+    _batch(shop, [{"event": "ask", "anonymousId": person} for person in people])
+    query = "SELECT keys.visitor_id AS person, arm, message_id FROM shop.events WHERE event_name = 'action_decided' AND rule = 'offer'"
+    rows = eventually(lambda: _sql(shop, query), lambda rows: len(rows) == len(people))
+    decided = {row["person"]: row for row in rows}
+    # What pages track, and a goal: more often reached in one arm, and by some who were not shown anything.
+    shown = [row for row in decided.values() if row["arm"] != "control"][::2]
+    about = [{"anonymousId": row["person"], "properties": {"decision_id": row["message_id"]}} for row in shown]
+    _batch(shop, [{"event": event, **each} for each in about for event in ("action_shown", "action_clicked")])
+    share = {"red": 2, "blue": 3, "control": 5}
+    buyers = [person for number, person in enumerate(people) if number % share[decided[person]["arm"]] == 0]
+    _batch(shop, [{"event": "order", "anonymousId": person} for person in [*buyers, *buyers, "stranger"]])
+
+    asked = "SELECT * FROM shop.action_results WHERE rule = 'offer' ORDER BY arm"
+    found = eventually(lambda: _sql(shop, asked), lambda rows: sum(row["conversions"] for row in rows) == len(buyers))
+    people_of = {name: [person for person in people if decided[person]["arm"] == name] for name in ("blue", "control", "red")}
+    bought_of = {name: len({*own} & {*buyers}) for name, own in people_of.items()}
+    assert [(row["arm"], row["exposures"], row["conversions"]) for row in found] == [
+        (name, len(own), bought_of[name]) for name, own in people_of.items()
+    ]
+    for row in found:
+        wilson = binomtest(row["conversions"], row["exposures"]).proportion_ci(0.95, method="wilson")
+        assert (row["rate_low"], row["rate_high"]) == pytest.approx((wilson.low, wilson.high))
+        if row["arm"] == "control":
+            assert (row["lift"], row["baseline"]) == (None, None)
+            continue
+        risk = relative_risk(row["conversions"], row["exposures"], bought_of["control"], len(people_of["control"]))
+        katz = risk.confidence_interval(0.95)
+        assert (row["lift"], row["lift_low"], row["lift_high"]) == pytest.approx((risk.relative_risk - 1, katz.low - 1, katz.high - 1))
+    events = "SELECT event_name, COUNT(*) AS n FROM shop.events WHERE event_name IN ('action_shown', 'action_clicked') GROUP BY event_name"
+    assert {row["event_name"]: row["n"] for row in _sql(shop, events)} == dict.fromkeys(("action_shown", "action_clicked"), len(shown))
+
+
+def _batch(shop: Path, events: list[dict[str, Any]]) -> None:
+    _post(load(shop).track.port, "/v1/batch", {"batch": [{"type": "track", **event} for event in events]})
+
+
+def _sql(shop: Path, query: str) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "sokuji", "sql", "-p", str(shop), "--format", "json", query]
+    found: list[dict[str, Any]] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout)
+    return found
 
 
 def test_a_request_that_waits_gets_the_decision_in_its_answer(shop: Path) -> None:
