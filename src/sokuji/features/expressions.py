@@ -1,4 +1,4 @@
-"""GoogleSQL scalar expressions over events, evaluated for a whole micro-batch in one DuckDB query.
+"""GoogleSQL scalar expressions over events, evaluated for a whole micro-batch: by Arrow where that can (`plain`), else in one DuckDB query.
 
 An expression sees an event as SQL sees a row of the lake's events table: `event_name`, `keys`, `_date`, ..., `context` and `properties` as
 JSON, and every property as a typed column. What it may see besides are columns that the batch has.
@@ -19,6 +19,7 @@ from sokuji.bots import is_bot
 from sokuji.config import SqlSettings
 from sokuji.errors import SqlError
 from sokuji.features.guarded import BATCH, ROW, Guarded
+from sokuji.features.plain import UnsureError, compile_plain, whole
 from sokuji.features.properties import PropertyReader
 from sokuji.lake.events import FIXED_SCHEMA, JSON_COLUMNS, PLACE_COLUMNS, TIME_COLUMN, column_name
 from sokuji.meta.base import Column, Ref, Table, TableKind
@@ -76,29 +77,51 @@ class Expressions:
             scope = _Scope(catalog, columns or {}, properties or {})
             for text in (*numbers, *(text for text in texts if text not in numbers)):  # the pickiest first
                 scope.settle(text, wants_number=text in numbers)
-            analysis = scope.analyze(", ".join(f"(\n{text}\n)" for text in texts) or "1")
+            analysis = scope.analyze(_items(texts))
+            plain = compile_plain(analysis)
+            queried = [text for text, compute in zip(texts, plain, strict=False) if compute is None]
+            rest = scope.analyze(_items(queried)) if 0 < len(queried) < len(texts) else analysis
         self._fields = tuple(
             Field(text, field.type) for text, field in zip(texts, output_schema(analysis.output_column_list), strict=False)
         )
         self.types: dict[str, Type] = {field.name: field.type for field in self._fields}
         """By text."""
-        self._relation = _Relation()
-        self._query = emit_query(analysis.output_column_list, analysis.query, self._relation)
-        self._properties = PropertyReader({name: type_ for name, type_ in scope.properties.items() if name in self._relation.names})
+        self._plain = {text: compute for text, compute in zip(texts, plain, strict=False) if compute is not None}
+        relation = _Relation()
+        self._query = emit_query(analysis.output_column_list, analysis.query, relation)
+        self._rest = emit_query(rest.output_column_list, rest.query, _Relation()) if queried else None
+        self.names = frozenset(relation.names)
+        """The columns and properties that the expressions read."""
+        self.properties = {name: type_ for name, type_ in scope.properties.items() if name in self.names}
+        """Those of them that are properties, as `PropertyReader` wants them."""
+        self._reader = PropertyReader(self.properties)
         self._connection = _connect()
         self._functions = register(self._connection, self._query)
         self._guarded = Guarded(analysis, _Relation(ROW), _connect())
 
-    @property
-    def names(self) -> frozenset[str]:
-        """The columns and properties that the expressions read."""
-        return frozenset(self._relation.names)
+    def evaluate(self, batch: pa.RecordBatch, properties: Mapping[str, pa.Array] | None = None) -> Evaluated:
+        """The values for each row of `batch`, which has the columns of EVENT_SCHEMA and the further ones.
 
-    def evaluate(self, batch: pa.RecordBatch) -> Evaluated:
-        """The values for each row of `batch`, which has the columns of EVENT_SCHEMA and the further ones."""
+        It needs to have those of `names` only. `properties` are columns that were read from it already.
+        """
         if not self._fields:
             return Evaluated(pa.RecordBatch.from_pylist([{}] * batch.num_rows, schema=pa.schema([])), {})
-        rows = self._rows(batch)
+        rows = self._rows(batch, properties or {})
+        try:
+            return Evaluated(self._mostly_plain(rows), {})
+        except (UnsureError, duckdb.Error):
+            return self._queried(rows)
+
+    def _mostly_plain(self, rows: pa.Table) -> pa.RecordBatch:
+        """The values, those by Arrow that it can compute. Raises UnsureError, and as `run`."""
+        stored = {name: _whole(column) for name, column in zip(rows.column_names, rows.columns, strict=True)}
+        found = {text: whole(compute(stored), rows.num_rows) for text, compute in self._plain.items()}
+        if self._rest is not None:
+            fields = [field for field in self._fields if field.name not in found]
+            found |= zip([field.name for field in fields], self._run(self._rest, fields, rows), strict=True)
+        return pa.RecordBatch.from_arrays([found[field.name] for field in self._fields], names=[field.name for field in self._fields])
+
+    def _queried(self, rows: pa.Table) -> Evaluated:
         try:
             return Evaluated(self.run(rows), {})
         except duckdb.Error:
@@ -113,22 +136,26 @@ class Expressions:
         places[good] = np.arange(1, len(good) + 1)
         return Evaluated(pa.concat_batches(parts).take(pa.array(places)), failed)
 
-    def _rows(self, batch: pa.RecordBatch) -> pa.Table:
+    def _rows(self, batch: pa.RecordBatch, properties: Mapping[str, pa.Array]) -> pa.Table:
         """The columns that the query reads."""
-        found = self._properties.read(batch.column("properties"))
-        columns = {name: found[name] if name in found else _column(batch, name) for name in sorted(self._relation.names)}
+        found = {name: properties[name] for name, type_ in self.properties.items() if _is(properties.get(name), type_)}
+        if len(found) < len(self.properties):
+            found = self._reader.read(batch.column("properties"))
+        columns = {name: found[name] if name in found else _column(batch, name) for name in sorted(self.names)}
         # A query that reads no column needs rows all the same.
         return pa.table(columns or {"_": pa.nulls(batch.num_rows, pa.bool_())})
 
     def run(self, rows: pa.Table) -> pa.RecordBatch:
         """The values for rows of the columns that the query reads. Raises duckdb.Error if an expression fails on one of them."""
+        return pa.RecordBatch.from_arrays(self._run(self._query, self._fields, rows), names=[field.name for field in self._fields])
+
+    def _run(self, query: str, fields: Sequence[Field], rows: pa.Table) -> list[pa.Array]:
         self._connection.register(BATCH, rows)
         try:
-            table = self._connection.sql(self._query).to_arrow_table()
+            table = self._connection.sql(query).to_arrow_table()
         finally:
             self._connection.unregister(BATCH)
-        columns = [restore(_whole(column), field.type) for column, field in zip(table.columns, self._fields, strict=True)]
-        return pa.RecordBatch.from_arrays(columns, names=[field.name for field in self._fields])
+        return [restore(_whole(column), field.type) for column, field in zip(table.columns, fields, strict=True)]
 
     def _failures(self, rows: pa.Table) -> dict[int, str]:
         """Why, for each row that is found to fail."""
@@ -258,6 +285,14 @@ class _Relation:
     def table_function(self, scan: Any, queries: Sequence[str], emitter: Emitter) -> str:  # noqa: ARG002 - the emitter's protocol
         """There are none in an expression."""
         raise SqlError(f"{scan.tvf.name} is a table function; an expression over one event is wanted")
+
+
+def _is(column: pa.Array | None, type_: Type) -> bool:
+    return column is not None and column.type == to_arrow(type_)
+
+
+def _items(texts: Sequence[str]) -> str:
+    return ", ".join(f"(\n{text}\n)" for text in texts) or "1"
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
