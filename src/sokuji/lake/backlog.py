@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,10 @@ class Backlog:
             rows = rows.append_column(name, pa.array(places, pa.int64()))
         return rows
 
+    def take(self, which: Mask) -> Backlog:
+        """A selection."""
+        return Backlog(self.rows.filter(pa.array(which)), self.partitions[which], self.offsets[which])
+
     def from_offsets(self, committed: Mapping[int, int]) -> Mask:
         """Which rows are not before the committed offsets."""
         if not committed:
@@ -72,7 +76,7 @@ def read_until(log: Log, start: Offsets, end: Offsets) -> dict[str, Backlog]:
         found, start = _read(log, start, end)
         for dataset, rows in found.items():
             parts.setdefault(dataset, []).append(rows)
-    return {dataset: _joined(rows) for dataset, rows in parts.items()}
+    return {dataset: joined(rows) for dataset, rows in parts.items()}
 
 
 def _read(log: Log, start: Offsets, end: Offsets) -> tuple[dict[str, Backlog], Offsets]:
@@ -89,7 +93,7 @@ def _read(log: Log, start: Offsets, end: Offsets) -> tuple[dict[str, Backlog], O
             rows = pa.table(batch if which is None else batch.filter(which))
             chosen = offsets if which is None else offsets[which.to_numpy(zero_copy_only=False)]
             parts.setdefault(dataset, []).append(Backlog(rows, np.full(len(chosen), partition, np.int32), chosen))
-    return {dataset: _joined(rows) for dataset, rows in parts.items()}, following
+    return {dataset: joined(rows) for dataset, rows in parts.items()}, following
 
 
 def _by_dataset(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.BooleanArray | None]]:
@@ -100,7 +104,8 @@ def _by_dataset(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.BooleanArray | 
         yield name, None if len(names) == 1 else pc.equal(column, name)
 
 
-def _joined(parts: list[Backlog]) -> Backlog:
+def joined(parts: Sequence[Backlog]) -> Backlog:
+    """The rows of all parts, one after the other."""
     return Backlog(
         pa.concat_tables([part.rows for part in parts]),
         np.concatenate([part.partitions for part in parts]),

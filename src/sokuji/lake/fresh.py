@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from sokuji.config import LakeSettings
@@ -18,13 +17,13 @@ from sokuji.lake import backlog
 from sokuji.lake.backlog import Backlog, Offsets
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import BAD_EVENTS, BAD_EVENTS_SCHEMA, EVENTS, FIXED_SCHEMA, Shaper, property_columns
-from sokuji.lake.seen import Seen
 from sokuji.lake.sink import Sink
+from sokuji.lake.tail import Tail
 from sokuji.lake.writers import committed_offsets, define, open_seen
 from sokuji.log.base import Log
 from sokuji.meta.base import Catalog, Ref
 
-# A tail is shaped again for each query that finds new rows in it. If no sink runs, one is run here when it gets longer than this.
+# If no sink runs, one is run here when the tail gets longer than this.
 _INLINE_ROWS = 20_000
 # A running sink that is further behind than this is waited for: the tail is held in memory.
 _TAIL_ROWS_MAX = 1_000_000
@@ -68,14 +67,14 @@ class FreshLake(Lake):
         self._place: tuple[Offsets, Offsets] = {}, {}
         self._bad_place: tuple[Offsets, Offsets] = {}, {}
         self._bad_datasets: list[str] = []
-        self._tail: dict[str, Backlog] = {}
-        self._shaped: dict[Ref, tuple[Backlog, Snapshot, Snapshot]] = {}
+        self._tails: dict[str, Tail] = {}  # by dataset; none of them is empty
+        self._snapshots: dict[str, tuple[Snapshot, Snapshot]] = {}  # by dataset, of its tail as it is: without it and with it
 
     def refresh(self) -> None:
         """Let the catalog know all datasets, events tables and columns of the log. To be called before a statement is analysed."""
         with self._lock:
             self._read_tail()
-            for dataset in self._tail:
+            for dataset in self._tails:
                 ref = Ref(dataset, EVENTS)
                 define(self._catalog, ref, self._snapshot(ref, ()).schema)
             for dataset in self._unseen_bad_events():
@@ -113,15 +112,25 @@ class FreshLake(Lake):
         return self._bad_datasets
 
     def _read_tail(self) -> None:
-        """Read what is not committed. What it leaves out is in any snapshot of the tables that is taken after this."""
+        """Read on in what is not committed. What it leaves out is in any snapshot of the tables that is taken after this."""
         place = backlog.positions(self._events), _ends(self._events)
         if place == self._place:
             return
         if _rows(*place) > _INLINE_ROWS:
             self._wait(lambda: _rows(backlog.positions(self._events), _ends(self._events)) <= _TAIL_ROWS_MAX)
             place = backlog.positions(self._events), _ends(self._events)
-        self._shaped.clear()
-        self._tail, self._place = _read_until(self._events, *place)
+        # Taken away meanwhile: after an interrupt all is read again, and no row is there twice.
+        (positions, ends), (known, read) = place, self._place
+        tails, self._tails, self._place = self._tails, {}, ({}, {})
+        if positions != known:
+            self._snapshots.clear()
+            for tail in tails.values():
+                tail.forget(positions)
+        found, (_, ends) = _read_until(self._events, {p: max(offset, read.get(p, 0)) for p, offset in positions.items()}, ends)
+        for dataset, rows in found.items():
+            self._snapshots.pop(dataset, None)
+            tails.setdefault(dataset, Tail(self._shaper)).add(rows)
+        self._tails, self._place = {dataset: tail for dataset, tail in tails.items() if len(tail)}, (positions, ends)
 
     def _wait(self, done: Callable[[], bool]) -> None:
         """Commit the log here, or if a sink is running, wait until it has come as far as `done` wants."""
@@ -142,32 +151,24 @@ class FreshLake(Lake):
                 return
 
     def _snapshot(self, ref: Ref, applications: Sequence[str]) -> Snapshot:
-        rows = self._tail.get(ref.dataset)
+        tail = self._tails.get(ref.dataset)
         # Before the snapshot: the repeats of what was seen after the snapshot's version would be missing in the tail.
-        seen = open_seen(self._folder, ref.dataset, self._settings) if rows is not None else None
+        seen = open_seen(self._folder, ref.dataset, self._settings) if tail is not None else None
         try:
             base = self._lake.snapshot(ref, applications=[*self._applications.values(), *applications])
         except NotFoundError:
-            if rows is None:
+            if tail is None:
                 raise
             base = _NO_TABLE
-        if rows is None or seen is None:
+        if tail is None or seen is None:
             return base
         if not seen.reflects(base.transactions):
             seen.clear()
-        known = self._shaped.get(ref)
-        if known is None or known[0] is not rows or known[1] is not base:
-            known = self._shaped[ref] = rows, base, self._with_tail(base, rows, seen)
-        return known[2]
-
-    def _with_tail(self, base: Snapshot, rows: Backlog, seen: Seen) -> Snapshot:
-        uncommitted = rows.from_offsets(committed_offsets(base, self._applications))
-        # Committed rows first: what repeats them is to be left out of the others, whatever partition they are in.
-        order = np.argsort(uncommitted, kind="stable")
-        fresh = uncommitted.copy()
-        fresh[order] &= seen.is_new(self._shaper.ids(rows.rows).take(order))
-        tail = self._shaper.shape(rows.placed().filter(pa.array(fresh)), property_columns(base.schema)).read_all()
-        return replace(base, schema=tail.schema, tail=tail)
+        known = self._snapshots.get(ref.dataset)
+        if known is None or known[0] is not base:
+            rows = tail.table(property_columns(base.schema), committed_offsets(base, self._applications), seen)
+            known = self._snapshots[ref.dataset] = base, replace(base, schema=rows.schema, tail=rows)
+        return known[1]
 
     def create(self, ref: Ref, schema: pa.Schema, *, day_of: str | None = None) -> None:
         """As `Lake.create`."""
@@ -204,7 +205,7 @@ def _read_until(log: Log, start: Offsets, end: Offsets) -> tuple[dict[str, Backl
         try:
             return backlog.read_until(log, start, end), (start, end)
         except OffsetTrimmedError:
-            start = backlog.positions(log)
+            start = {partition: max(offset, start[partition]) for partition, offset in backlog.positions(log).items()}
             end = {partition: max(offset, start[partition]) for partition, offset in end.items()}
 
 

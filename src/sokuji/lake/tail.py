@@ -1,0 +1,116 @@
+"""One dataset's rows that stand in the log only, shaped: each once, however many queries read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from sokuji.lake.backlog import Backlog, Mask, joined
+from sokuji.lake.events import COLUMNS_MAX, FIXED_SCHEMA, Columns, Shaper
+from sokuji.lake.seen import Ids, Seen
+
+
+@dataclass
+class _Piece:
+    """Rows that were shaped together."""
+
+    rows: Backlog
+    ids: Ids
+    kept: Mask  # which of them are in `shaped`: not those that the table had, or that repeat another
+    shaped: pa.Table  # has the columns that were known at the time
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def wanted(self, mask: Mask, schema: pa.Schema) -> pa.Table:
+        """The rows of the mask, all of which were kept, in all columns."""
+        rows = self.shaped if mask.sum() == self.shaped.num_rows else self.shaped.filter(pa.array(mask[self.kept]))
+        nulls = rows.num_rows
+        columns = (rows.column(field.name) if field.name in rows.schema.names else pa.nulls(nulls, field.type) for field in schema)
+        return pa.table(list(columns), schema=schema)
+
+    def take(self, mask: Mask) -> _Piece:
+        """Some of the rows."""
+        shaped = self.shaped.filter(pa.array(mask[self.kept]))
+        return _Piece(self.rows.take(mask), self.ids.take(mask), self.kept[mask], shaped)
+
+    def joined(self, other: _Piece, schema: pa.Schema) -> _Piece:
+        """These rows, then those of another piece."""
+        rows = joined([self.rows, other.rows])
+        return _Piece(
+            Backlog(rows.rows.combine_chunks(), rows.partitions, rows.offsets),
+            Ids(np.concatenate([self.ids.high, other.ids.high]), np.concatenate([self.ids.low, other.ids.low])),
+            np.concatenate([self.kept, other.kept]),
+            pa.concat_tables([piece.wanted(piece.kept, schema) for piece in (self, other)]).combine_chunks(),
+        )
+
+
+class Tail:
+    """Rows in the order they were read. For one thread."""
+
+    def __init__(self, shaper: Shaper) -> None:
+        self._shaper = shaper
+        self._pieces: list[_Piece] = []
+        self._table_columns: Columns = {}
+        self._columns: Columns = {}  # the table's, then those that only the log has yet
+
+    def __len__(self) -> int:
+        return sum(len(piece) for piece in self._pieces)
+
+    def add(self, rows: Backlog) -> None:
+        """Put rows at the end."""
+        self._pieces.append(_Piece(rows, self._shaper.ids(rows.rows), np.zeros(len(rows.offsets), np.bool_), FIXED_SCHEMA.empty_table()))
+
+    def forget(self, positions: Mapping[int, int]) -> None:
+        """Drop the rows before these offsets."""
+        masks = [piece.rows.from_offsets(positions) for piece in self._pieces]
+        taken = (piece if mask.all() else piece.take(mask) for piece, mask in zip(self._pieces, masks, strict=True))
+        self._pieces = [piece for piece in taken if len(piece)]
+
+    def table(self, table_columns: Columns, committed: Mapping[int, int], seen: Seen) -> pa.Table:
+        """The rows that a table with these property columns, offsets and messages does not have; its columns come first."""
+        self._conform(table_columns)
+        masks = self._new(committed, seen)
+        for piece, mask in zip(self._pieces, masks, strict=True):
+            if (mask & ~piece.kept).any():
+                shaped = self._shaper.shape(piece.rows.placed().filter(pa.array(mask)), self._columns)
+                piece.kept, piece.shaped = mask, shaped.read_all()
+        schema = pa.schema([*FIXED_SCHEMA, *self._columns.items()])
+        tables = [piece.wanted(mask, schema) for piece, mask in zip(self._pieces, masks, strict=True)]
+        self._merge(schema)
+        return pa.concat_tables([schema.empty_table(), *tables])
+
+    def _conform(self, table_columns: Columns) -> None:
+        """Bring the columns in line with the table's; if others were decided on here, all rows are to be shaped again."""
+        spelling = {name.lower(): (name, type_) for name, type_ in self._columns.items()}
+        agree = all(spelling.get(name.lower(), (name, type_)) == (name, type_) for name, type_ in table_columns.items())
+        columns = table_columns | self._columns
+        # Once there was no room for a column, rows may have been shaped without one that the table has now.
+        if agree and self._table_columns.keys() <= table_columns.keys() and len(columns) <= COLUMNS_MAX:
+            self._columns = columns
+        else:
+            for piece in self._pieces:
+                piece.kept, piece.shaped = np.zeros(len(piece), np.bool_), FIXED_SCHEMA.empty_table()
+            self._columns = dict(table_columns)
+        self._table_columns = dict(table_columns)
+
+    def _new(self, committed: Mapping[int, int], seen: Seen) -> list[Mask]:
+        """By piece, which rows the table does not have and no other repeats."""
+        if not self._pieces:
+            return []
+        uncommitted = np.concatenate([piece.rows.from_offsets(committed) for piece in self._pieces])
+        ids = Ids(np.concatenate([piece.ids.high for piece in self._pieces]), np.concatenate([piece.ids.low for piece in self._pieces]))
+        # Committed rows first: what repeats them is to be left out of the others, whatever partition they are in.
+        order = np.argsort(uncommitted, kind="stable")
+        new = uncommitted.copy()
+        new[order] &= seen.is_new(ids.take(order))
+        return np.split(new, np.cumsum([len(piece) for piece in self._pieces])[:-1])
+
+    def _merge(self, schema: pa.Schema) -> None:
+        """Make one of the last two pieces until each is longer than the next: so there are few, and a row is copied a few times only."""
+        while len(self._pieces) > 1 and len(self._pieces[-2]) <= len(self._pieces[-1]):
+            *others, first, second = self._pieces
+            self._pieces = [*others, first.joined(second, schema)]
