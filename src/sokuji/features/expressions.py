@@ -202,11 +202,6 @@ class Expressions:
             [pa.nulls(1, to_arrow(field.type)) for field in self._fields], names=[field.name for field in self._fields]
         )
 
-    @property
-    def names(self) -> frozenset[str]:
-        """The columns and properties that the expressions read. What `still` names is checked by it (`analyze/project.py`)."""
-        return frozenset(self._relation.names)
-
     def close(self) -> None:
         """Release the database."""
         self._guarded.close()
