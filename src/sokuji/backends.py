@@ -134,16 +134,14 @@ class Backends:
         """What asks the worker's state whether decisions still hold, by the declarations of the project in `folder`."""
         from sokuji.act.eligibility import Eligibility
         from sokuji.analyze.project import Declared, compile_for
-        from sokuji.analyze.recheck import Merges, Recheck, reasons
+        from sokuji.analyze.recheck import Merges, Rechecks
         from sokuji.clock import now_us
         from sokuji.features.vocabulary import Vocabulary
 
-        declared, merges = Declared.load(folder), Merges(self.identities_log)
-        rechecks = {
-            dataset: Recheck(dataset, compile_for(dataset, declared, self.catalog, self.models, Vocabulary()), merges, self._analyze_folder)
-            for dataset in self.datasets
-        }
-        return Eligibility(functools.partial(reasons, rechecks), self.events_log, self.progress.read, self.decisions_log, now_us)
+        declared = Declared.load(folder)
+        compiled = {dataset: compile_for(dataset, declared, self.catalog, self.models, Vocabulary()) for dataset in self.datasets}
+        state = Rechecks(compiled, Merges(self.identities_log), self._analyze_folder)
+        return Eligibility(state, self.events_log, self.progress.read, self.decisions_log, now_us)
 
     @property
     def datasets(self) -> list[str]:

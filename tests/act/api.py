@@ -139,6 +139,20 @@ class Stream:
         self._connection.close()
 
 
+class Told:
+    """The state of visitors, as a test tells it."""
+
+    def __init__(self, ineligible: Callable[[Read], str | None]) -> None:
+        self._ineligible, self.times = ineligible, 0
+
+    def reasons(self, decisions: Sequence[Read], now_us: int) -> list[str | None]:
+        self.times += 1
+        return [self._ineligible(decision) for decision in decisions]
+
+    def close(self) -> None:
+        pass
+
+
 @contextmanager
 def acting(
     folder: Path,
@@ -152,12 +166,8 @@ def acting(
     with decisions_log(folder) as log:
         if rows:
             append(log, *rows)
-
-        def reasons(decisions: Sequence[Read], _: int) -> list[str | None]:
-            return [ineligible(decision) for decision in decisions]
-
         # Whatever the log holds is known.
-        eligibility = Eligibility(reasons, log, lambda: {0: log.end(0)}, log, clock)
+        eligibility = Eligibility(Told(ineligible), log, lambda: {0: log.end(0)}, log, clock)
         app = Act(SOURCES, log, MASTER, settings, eligibility=eligibility, clock=clock)
         with serving(app, settings) as port:
             yield Api(port, log, app)

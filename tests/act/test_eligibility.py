@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +14,7 @@ from sokuji.act.eligibility import Eligibility
 from sokuji.clock import now_us
 from sokuji.errors import InvalidRequestError, OnlineStoreError
 from sokuji.log.base import Log
-from tests.act.api import append, decisions_log, row
-
-
-class Asked:
-    """What the state says, and how often it was asked."""
-
-    def __init__(self, **reasons: str) -> None:
-        self.reasons, self.times = reasons, 0
-
-    def __call__(self, decisions: Sequence[Decision], _: int) -> list[str | None]:
-        self.times += 1
-        return [self.reasons.get(decision.id) for decision in decisions]
+from tests.act.api import Told, append, decisions_log, row
 
 
 @pytest.fixture
@@ -39,8 +28,8 @@ def made(log: Log, *names: str) -> list[Decision]:
     return [each for each in decisions(log.read(0, start, len(names)).batch, start) if isinstance(each, Decision)]
 
 
-def eligibility(log: Log, asked: Asked, progress: int | None = None) -> Eligibility:
-    return Eligibility(asked, log, lambda: {0: log.end(0) if progress is None else progress}, log, now_us)
+def eligibility(log: Log, state: Told, progress: int | None = None) -> Eligibility:
+    return Eligibility(state, log, lambda: {0: log.end(0) if progress is None else progress}, log, now_us)
 
 
 def records(log: Log) -> list[tuple[str, str]]:
@@ -56,16 +45,17 @@ def test_what_is_not_shown_is_recorded_once_a_reason_whoever_asks_again(log: Log
     first, second = made(log, "d1", "d2")
 
     async def ask() -> None:
-        asked = Asked(d1="stopped")
-        checks = eligibility(log, asked)
+        told = {"d1": "stopped"}
+        checks = eligibility(log, Told(lambda decision: told.get(decision.id)))
         assert await checks.reasons([first, second, first]) == ["stopped", None, "stopped"]
         assert await checks.eligible([first, second]) == [second]
         assert records(log) == [("d1", "stopped")]
-        asked.reasons = {"d1": "quiet_hours"}
+        told["d1"] = "quiet_hours"
         await checks.reasons([first])
         await checks.record(second, "expired")
         checks.close()
-        again = eligibility(log, Asked(d1="stopped", d2="no_longer_true"))  # after a restart
+        told |= {"d1": "stopped", "d2": "no_longer_true"}
+        again = eligibility(log, Told(lambda decision: told[decision.id]))  # after a restart
         assert await again.reasons([first, second]) == ["stopped", "no_longer_true"]
         again.close()
 
@@ -75,27 +65,27 @@ def test_what_is_not_shown_is_recorded_once_a_reason_whoever_asks_again(log: Log
 
 def test_who_asks_at_the_same_time_shares_a_question(log: Log) -> None:
     found = made(log, *(f"d{number}" for number in range(50)))
-    asked = Asked(d7="stopped")
+    state = Told(lambda decision: "stopped" if decision.id == "d7" else None)
 
     async def ask() -> list[list[str | None]]:
-        checks = eligibility(log, asked)
+        checks = eligibility(log, state)
         answers = await asyncio.gather(*(checks.reasons([decision, found[0]]) for decision in found))
         checks.close()
         return answers
 
     assert asyncio.run(ask()) == [["stopped", None] if number == 7 else [None, None] for number in range(50)]
-    assert asked.times <= 2
+    assert state.times <= 2
 
 
 def test_the_state_is_not_asked_before_it_has_what_is_acknowledged(log: Log) -> None:
     [decision] = made(log, "d1")
-    asked, progress = Asked(), {0: 0}
+    state, progress = Told(lambda _: None), {0: 0}
 
     async def ask() -> None:
-        checks = Eligibility(asked, log, lambda: progress, log, now_us)
+        checks = Eligibility(state, log, lambda: progress, log, now_us)
         question = asyncio.create_task(checks.reasons([decision]))
         await asyncio.sleep(0.1)
-        assert asked.times == 0
+        assert state.times == 0
         progress[0] = log.end(0)
         assert await question == [None]
         checks.close()
@@ -107,11 +97,11 @@ def test_what_cannot_be_told_is_an_error_and_nothing_is_recorded(log: Log, monke
     monkeypatch.setattr("sokuji.act.eligibility._BEHIND_SECONDS", 0.1)
     [decision] = made(log, "d1")
 
-    def gone(_: Sequence[Decision], __: int) -> list[str | None]:
+    def gone(_: Decision) -> str | None:
         raise OnlineStoreError("the writer stopped")
 
     async def ask() -> None:
-        for checks in (eligibility(log, Asked(), progress=0), Eligibility(gone, log, lambda: {0: log.end(0)}, log, now_us)):
+        for checks in (eligibility(log, Told(lambda _: None), progress=0), eligibility(log, Told(gone))):
             assert await checks.reasons([]) == []
             with pytest.raises(InvalidRequestError) as refused:
                 await checks.reasons([decision])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from sokuji.analyze.project import Declared, compile_for
-from sokuji.analyze.recheck import Merges, Recheck, reasons
+from sokuji.analyze.recheck import Merges, Recheck, Rechecks
 from sokuji.errors import OnlineStoreError, RuleError
 from sokuji.features.vocabulary import Vocabulary
 from sokuji.rules.decision import Decision
@@ -52,9 +53,19 @@ def event(name: str, at: int, visitor: str | None = "a", **more: Any) -> dict[st
     }
 
 
-def recheck(shop: Side, declared: Declared) -> Recheck:
-    compiled = compile_for("shop", declared, shop.catalog, shop.models, Vocabulary())
-    return Recheck("shop", compiled, Merges(shop.logs.identities), shop.folder / "analyze")
+Ask = Callable[[Declared], Recheck]
+
+
+@pytest.fixture
+def recheck(shop: Side) -> Iterator[Ask]:
+    """Opens the state beside the worker, for declarations."""
+    with ExitStack() as stack:
+
+        def opened(declared: Declared) -> Recheck:
+            compiled = stack.enter_context(closing(compile_for("shop", declared, shop.catalog, shop.models, Vocabulary())))
+            return Recheck("shop", compiled, Merges(shop.logs.identities), shop.folder / "analyze")
+
+        yield opened
 
 
 def decided(shop: Side) -> list[Decision]:
@@ -68,12 +79,12 @@ def asked(shop: Side, state: Recheck, at: int) -> dict[str, str | None]:
     return {decision.rule: reason for decision, reason in zip(found, state.reasons(found, START_US + at * SECOND), strict=True)}
 
 
-def test_it_is_asked_of_the_state_as_it_is_now(shop: Side, tmp_path: Path) -> None:
+def test_it_is_asked_of_the_state_as_it_is_now(shop: Side, recheck: Ask, tmp_path: Path) -> None:
     declared = declare(tmp_path, FEATURES, ACTIONS)
     shop.track(event("view", 0), event("view", 1), event("cart", 2))
     with shop.worker(declared) as worker:
         drain(worker)
-        state = recheck(shop, declared)
+        state = recheck(declared)
         assert asked(shop, state, 3) == {"busy": None, "cart": None, "tea": None}
         # Time goes by without any event, and windows end.
         assert asked(shop, state, 4000) == {"busy": "no_longer_true", "cart": None, "tea": None}
@@ -86,44 +97,47 @@ def test_it_is_asked_of_the_state_as_it_is_now(shop: Side, tmp_path: Path) -> No
         assert asked(shop, state, 2 * 3600 + 2) == dict.fromkeys(("busy", "cart", "tea"), "expired")
 
 
-def test_what_a_visitor_buys_as_a_user_counts(shop: Side, tmp_path: Path) -> None:
+def test_what_a_visitor_buys_as_a_user_counts(shop: Side, recheck: Ask, tmp_path: Path) -> None:
     declared = declare(tmp_path, FEATURES, ACTIONS)
     shop.track(event("view", 0), event("view", 1), event("cart", 2))
     with shop.worker(declared) as worker:
         drain(worker)
-        state = recheck(shop, declared)
+        state = recheck(declared)
         shop.track(event("identify", 3, user_id="u", type="identify"))
         drain(worker)
         assert asked(shop, state, 4) == {"busy": None, "cart": None, "tea": None}
         shop.track(event("buy", 5, visitor=None, user_id="u"), partition=1)
         drain(worker)
         expected = {"busy": "no_longer_true", "cart": "stopped", "tea": None}
-        assert asked(shop, state, 6) == asked(shop, recheck(shop, declared), 6) == expected
+        assert asked(shop, state, 6) == asked(shop, recheck(declared), 6) == expected
 
 
-def test_a_rule_that_is_gone_is_off(shop: Side, tmp_path: Path) -> None:
+def test_a_rule_that_is_gone_is_off(shop: Side, recheck: Ask, tmp_path: Path) -> None:
     declared = declare(tmp_path, FEATURES, ACTIONS)
     shop.track(event("cart", 2))
     with shop.worker(declared) as worker:
         drain(worker)
-        state = recheck(shop, declared)
+        state = recheck(declared)
         [made, *_] = decided(shop)
         renamed = msgspec.structs.replace(made, rule="gone")
         assert state.reasons([renamed], START_US + 3 * SECOND) == ["off"]
         elsewhere = msgspec.structs.replace(made, dataset="gone")
-        assert reasons({"shop": state}, [elsewhere, renamed, elsewhere], START_US + 3 * SECOND) == ["off"] * 3
+        compiled = compile_for("shop", declared, shop.catalog, shop.models, Vocabulary())
+        states = Rechecks({"shop": compiled}, Merges(shop.logs.identities), shop.folder / "analyze")
+        assert states.reasons([elsewhere, made, renamed], START_US + 3 * SECOND) == ["off", "no_longer_true", "off"]
+        states.close()
 
 
-def test_without_the_workers_state_it_cannot_be_told(shop: Side, tmp_path: Path) -> None:
+def test_without_the_workers_state_it_cannot_be_told(shop: Side, recheck: Ask, tmp_path: Path) -> None:
     declared = declare(tmp_path, FEATURES, ACTIONS)
     shop.track(event("cart", 2))
     with shop.worker(declared) as worker:
         drain(worker)
     others = declare(tmp_path, FEATURES, ACTIONS + '\nrule("more", on="cart", unless="buy", do=hook)\n')
     with pytest.raises(OnlineStoreError, match="is not running"):
-        recheck(shop, others).reasons(decided(shop), START_US)
+        recheck(others).reasons(decided(shop), START_US)
     with shop.worker(declared):
-        state = recheck(shop, declared)
+        state = recheck(declared)
         state.reasons(decided(shop), START_US)
         with shop.worker(others), pytest.raises(OnlineStoreError, match="other declarations"):
             state.reasons(decided(shop), START_US)

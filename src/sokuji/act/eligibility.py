@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 from sokuji.act.decision import Decision
 from sokuji.act.fate import INELIGIBLE, Fate, recorded, to_events
@@ -15,9 +16,16 @@ from sokuji.log.base import Log
 
 logger = logging.getLogger(__name__)
 
-Reasons = Callable[[Sequence[Decision], int], Sequence[str | None]]
-"""Why each decision must not be shown at a time (microseconds), None where it may be. Called on a thread; raises SokujiError if it cannot
-tell."""
+
+class State(Protocol):
+    """What is known of visitors. Asked on one thread."""
+
+    def reasons(self, decisions: Sequence[Decision], now_us: int) -> Sequence[str | None]:
+        """Why each decision must not be shown at `now_us`, None where it may be. Raises SokujiError if it cannot be told."""
+
+    def close(self) -> None:
+        """Release what is held."""
+
 
 # How far behind the worker may be; a page that asks meanwhile asks again later.
 _BEHIND_SECONDS = 2.0
@@ -30,11 +38,9 @@ _RECORDED_MAX = 200_000
 class Eligibility:
     """Answers for the event loop of one process, many questions at once. What is not to be shown is recorded, once a reason."""
 
-    def __init__(
-        self, reasons: Reasons, events_log: Log, progress: Callable[[], Mapping[int, int]], decisions_log: Log, clock: Clock
-    ) -> None:
-        """`progress` gives, by partition of the events log, the offset before which `reasons` knows all events."""
-        self._reasons, self._events_log, self._progress = reasons, events_log, progress
+    def __init__(self, state: State, events_log: Log, progress: Callable[[], Mapping[int, int]], decisions_log: Log, clock: Clock) -> None:
+        """`progress` gives, by partition of the events log, the offset before which `state` has all events."""
+        self._state, self._events_log, self._progress = state, events_log, progress
         self._log, self._clock = decisions_log, clock
         self._recorded = dict.fromkeys(recorded(decisions_log, decisions_log.end(0) - _BACK_ROWS))  # in the order they came
         self._asked: list[Decision] = []
@@ -66,8 +72,9 @@ class Eligibility:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._record, [(decision, reason)])
 
     def close(self) -> None:
-        """End its thread."""
+        """End its thread, and close the state."""
         self._thread.shutdown()
+        self._state.close()
 
     async def _answer(self) -> list[str | None]:
         """Answer all that is asked until its turn comes."""
@@ -90,7 +97,7 @@ class Eligibility:
             await asyncio.sleep(_POLL_SECONDS)
 
     def _ask(self, decisions: Sequence[Decision]) -> list[str | None]:
-        answers = list(self._reasons(decisions, self._clock()))
+        answers = list(self._state.reasons(decisions, self._clock()))
         self._record([(decision, reason) for decision, reason in zip(decisions, answers, strict=True) if reason is not None])
         return answers
 

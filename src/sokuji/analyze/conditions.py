@@ -57,6 +57,10 @@ class Conditions:
         places = pa.array(at, mask=at < 0)
         return Judged(_joined(events, there.take(places), scores.take(places)), truth, failed)
 
+    def close(self) -> None:
+        """Release the database."""
+        self._expressions.close()
+
     def _wanted(self, events: pa.RecordBatch) -> Mask:
         if self._triggers is None:
             return np.ones(events.num_rows, np.bool_)

@@ -70,6 +70,7 @@ class Pipeline:
     ) -> None:
         self.kernels, self.rules, self.conditions = compiled.kernels, compiled.rules, compiled.conditions
         self.scores, self.layout, self._expressions = compiled.scores, layout, compiled.expressions
+        self._compiled = compiled
         self.store, self.identity, self.deduplicator, self.timers = store, identity, deduplicator, timers
 
     def work(self, rows: pa.RecordBatch, now_us: int) -> Outcome:
@@ -89,6 +90,11 @@ class Pipeline:
         """Put the rows that `work` made. What came of the batch has been published."""
         if outcome.rows is not None:
             self.store.put_many(outcome.keys, outcome.rows, now_us)
+
+    def close(self) -> None:
+        """Release everything."""
+        for each in (self.store, self.deduplicator, self.identity, self._compiled):
+            each.close()
 
     def _without_duplicates(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, int]:
         first = self.deduplicator.first(hash_pairs(rows.column("source"), rows.column("message_id")))

@@ -62,6 +62,11 @@ class Compiled:
     rechecks: Expressions  # what must still hold when something is shown
     recheck_scores: Scores
 
+    def close(self) -> None:
+        """Release the databases."""
+        for each in (self.expressions, self.conditions, self.rechecks):
+            each.close()
+
 
 def compile_for(dataset: str, declared: Declared, catalog: Catalog, models: ModelStore, vocabulary: Vocabulary) -> Compiled:
     """Compile all that is declared for one dataset.

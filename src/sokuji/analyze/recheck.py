@@ -116,17 +116,28 @@ class Recheck:
         return {name: [value is True for value in values.column(name).to_pylist()] for name in values.schema.names}
 
 
-def reasons(rechecks: Mapping[str, Recheck], decisions: Sequence[Decision], now_us: int) -> list[Ineligible | None]:
-    """As `Recheck.reasons` for decisions of several datasets. A dataset that the project has no more has no rules on.
+class Rechecks:
+    """Asks the state of all datasets. For one thread at a time."""
 
-    Raises:
-        OnlineStoreError: as `Recheck.reasons`.
-    """
-    found: dict[int, Ineligible | None] = {}
-    for dataset in {decision.dataset for decision in decisions}:
-        places = [place for place, decision in enumerate(decisions) if decision.dataset == dataset]
-        own = [decisions[place] for place in places]
-        off: list[Ineligible | None] = ["off" for _ in own]
-        answers = rechecks[dataset].reasons(own, now_us) if dataset in rechecks else off
-        found |= zip(places, answers, strict=True)
-    return [found[place] for place in range(len(decisions))]
+    def __init__(self, compiled: Mapping[str, Compiled], merges: Merges, folder: Path) -> None:
+        """By dataset what it is compiled to; `folder` is the worker's."""
+        self._compiled = compiled
+        self._of = {dataset: Recheck(dataset, each, merges, folder) for dataset, each in compiled.items()}
+
+    def reasons(self, decisions: Sequence[Decision], now_us: int) -> list[Ineligible | None]:
+        """As `Recheck.reasons` for decisions of several datasets. A dataset that the project has no more has no rules on.
+
+        Raises:
+            OnlineStoreError: as `Recheck.reasons`.
+        """
+        found: list[Ineligible | None] = ["off" for _ in decisions]
+        for dataset in {decision.dataset for decision in decisions} & self._of.keys():
+            places = [place for place, decision in enumerate(decisions) if decision.dataset == dataset]
+            for place, reason in zip(places, self._of[dataset].reasons([decisions[place] for place in places], now_us), strict=True):
+                found[place] = reason
+        return found
+
+    def close(self) -> None:
+        """Release what is held."""
+        for each in self._compiled.values():
+            each.close()

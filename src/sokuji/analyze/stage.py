@@ -77,9 +77,7 @@ class Stage:
 
     def close(self) -> None:
         """Release everything."""
-        self.pipeline.store.close()
-        self.pipeline.deduplicator.close()
-        self.pipeline.identity.close()
+        self.pipeline.close()
         self._vocabulary.close()
 
 
