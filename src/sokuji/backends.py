@@ -19,6 +19,7 @@ from sokuji.log.local import LocalLog
 if TYPE_CHECKING:
     from sokuji.act.eligibility import Eligibility
     from sokuji.analyze.progress import Progress
+    from sokuji.analyze.verifier import Verifier
     from sokuji.analyze.worker import Worker
     from sokuji.lake.delta import DeltaLake
     from sokuji.lake.fresh import FreshLake
@@ -151,6 +152,15 @@ class Backends:
     @property
     def _analyze_folder(self) -> Path:
         return self.config.data / "analyze"
+
+    def make_verifier(self, folder: Path) -> Verifier:
+        """What compares what the worker of the project in `folder` served with the lake."""
+        from sokuji.analyze.project import Declared
+        from sokuji.analyze.verifier import Verifier
+
+        return Verifier(
+            Declared.load(folder), self.identities_log, self.lake, self.catalog, self.models, folder=self.config.data / "analyze"
+        )
 
     @functools.cached_property
     def progress(self) -> Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -171,6 +172,27 @@ def describe(project: Path) -> None:
     console.print(shown)
     for view in views:
         console.print(f"{view.name}: {layout(view).width} bytes a {view.entity}")
+
+
+@features.command()
+@click.option("--sample", type=click.FloatRange(0, 1), help="The share of the profiles; analyze.served_sample if not given.")
+@click.option("--json", "json_", is_flag=True, help="Print the counts as one line of JSON.")
+@PROJECT
+def verify(*, sample: float | None, json_: bool, project: Path) -> None:
+    """Compare what was served with what the events in the lake say; exit with 1 if they differ."""
+    from sokuji.platform import Platform
+
+    with Platform.open(project) as platform:
+        found = platform.verify_features(sample)
+    if json_:
+        click.echo(json.dumps(found.json()))
+    else:
+        click.echo(f"{found.rows:,} rows of {found.features} features: {found.mismatches:,} mismatches, ", nl=False)
+        click.echo(f"{found.missing:,} events that were not served, {found.extra:,} served that the lake does not have")
+        for example in found.examples:
+            click.echo(f"  {example}")
+    if found.mismatches or found.missing or found.extra:
+        sys.exit(1)
 
 
 @main.command()

@@ -18,6 +18,7 @@ FILE_NAME = "sokuji.toml"
 Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: any free port
 Count = Annotated[int, Meta(ge=1)]
 Seconds = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Section = TypeVar("Section", bound="Settings")
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
 
@@ -74,6 +75,8 @@ class AnalyzeSettings(Settings, frozen=True):
     deduplication_ids: Count = 20_000_000  # a repeat is recognised among at least half as many newest messages of its dataset
     profiles_max: Count = 2_000_000  # kept in memory; those not seen for longest go to disk
     profile_days: Seconds = 400.0  # a profile not seen for as long is forgotten
+    served_sample: Share = 0.01  # of the profiles: what is served to them is kept for `sokuji features verify`; 0: of none
+    served_bytes: Count = 256 * 1024 * 1024  # of that, the newest, for each dataset
     health_port: Port = 8083
 
 

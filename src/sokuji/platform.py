@@ -28,6 +28,7 @@ from sokuji.track.request import Source
 
 if TYPE_CHECKING:
     from sokuji.features.offline import OfflineFeatures
+    from sokuji.features.verify import Verification
 
 
 class Platform:
@@ -58,6 +59,20 @@ class Platform:
         from sokuji.features.offline import OfflineFeatures
 
         return OfflineFeatures(self._folder, self.sql)
+
+    def verify_features(self, sample: float | None = None) -> Verification:
+        """Compare the features that were served with the same computed from the lake, for a share of the profiles of every dataset.
+
+        `sample` is at most `analyze.served_sample`, and that if None. Needs the extra `realtime`.
+
+        Raises:
+            FeatureError: nothing that was served is kept, or less than `sample`.
+        """
+        from sokuji.features.verify import Verification
+
+        verifier = self._backends.make_verifier(self._folder)
+        datasets = sorted({source.dataset for source in self._backends.config.sources.values()})
+        return Verification.total(verifier.verify(dataset, sample) for dataset in datasets)
 
     @functools.cached_property
     def engine(self) -> Engine:

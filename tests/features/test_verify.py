@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sokuji.features.verify import Verification, verify
+from sokuji.features.verify import Merge, Verification, verify
 from tests.features.everything import BIG, BUY, columns, everything, histories, kernel, rows_of
 from tests.features.oracle import Event
 
 MADE = kernel(everything(("1h", "session", "all")))
+MADE_SCHEMA = MADE.decode(np.empty((0, MADE.columns_count))).schema
 PROFILES = ("v:a", "v:b")
 
 
@@ -24,10 +25,12 @@ def serve(happened: list[Event]) -> tuple[pa.Table, pa.Table]:
     segment = rows_of(MADE, 2)
     times = np.array([event.time for event in happened], np.int64)
     batch = MADE.update(segment, of, times, columns(MADE, happened)).batch()
-    place = {"key": [PROFILES[each] for each in of], "offset": list(range(100, 100 + len(happened)))}
+    place = {"id": [f"m{n}" for n in range(len(happened))], "key": [PROFILES[each] for each in of]}
     schema = pa.schema([(BUY, pa.bool_()), (BIG, pa.bool_()), ("amount", pa.float64()), ("page", pa.string()), ("shelf", pa.string())])
     said = pa.Table.from_pylist([event.says for event in happened], schema=schema)
-    events = pa.table({**place, "time": times, **dict(zip(said.schema.names, said.columns, strict=True))})
+    always = pa.array([True] * len(happened), pa.bool_())
+    more = {"offset": list(range(100, 100 + len(happened))), "time": times, "counted": always, "expected": always}
+    events = pa.table({**place, **more, **dict(zip(said.schema.names, said.columns, strict=True))})
     return events, pa.table({**place, **dict(zip(batch.schema.names, batch.columns, strict=True))})
 
 
@@ -58,12 +61,12 @@ def test_a_wrong_value_is_a_mismatch_of_its_feature(served: tuple[pa.Table, pa.T
     wrong = change(change(rows, "sum_1h", 4, 11.0), "pages", 9, ["/", "/x"])
     found = verify(MADE, events, wrong)
     assert (found.rows, found.mismatches, found.by_feature) == (10, 2, {"sum_1h": 1, "pages": 1})
-    assert found.examples[0] == "sum_1h of v:a at 104: served 11.0, computed again 6.0"
+    assert found.examples[0] == "sum_1h of v:a at m4: served 11.0, computed again 6.0"
 
 
 def test_rows_not_served_are_missing_and_rows_of_no_event_are_extra(served: tuple[pa.Table, pa.Table]) -> None:
     events, rows = served
-    found = verify(MADE, events, pa.concat_tables([rows.slice(2), change(rows.slice(0, 1), "offset", 0, 999)]))
+    found = verify(MADE, events, pa.concat_tables([rows.slice(2), change(rows.slice(0, 1), "id", 0, "m999")]))
     assert (found.rows, found.mismatches, found.missing, found.extra) == (8, 0, 2, 1)
 
 
@@ -75,3 +78,43 @@ def test_an_event_that_history_lost_shows_in_what_came_after_it(lost: int) -> No
     kept = pa.array([n for n in range(10) if n != lost])
     found = verify(MADE, events.take(kept), rows)
     assert (found.extra, found.by_feature.get("n", 0)) == (1, len([n for n in range(lost + 1, 10) if n % 2 == lost % 2]))
+
+
+def test_an_event_that_need_not_have_been_served_is_not_missing(served: tuple[pa.Table, pa.Table]) -> None:
+    events, rows = served
+    found = verify(MADE, change(events, "expected", 1, False), rows.slice(2))
+    assert (found.rows, found.mismatches, found.missing, found.extra) == (8, 0, 1, 0)
+
+
+def test_an_event_that_was_not_counted_was_served_nothing(served: tuple[pa.Table, pa.Table]) -> None:
+    events, rows = served
+    found = verify(MADE, change(events, "counted", 8, False), rows)
+    assert found.by_feature["n"] == 1  # nothing comes after it
+    assert "n of v:a at m8: served 5, computed again None" in found.examples
+
+
+@settings(max_examples=20, deadline=None)
+@given(histories(), st.data())
+def test_a_profile_that_took_in_another_has_its_past(happened: list[Event], data: st.DataObject) -> None:
+    """Event by event, as the stream does it: up to some event the others are of a profile of their own."""
+    at = data.draw(st.integers(0, len(happened)))
+    is_own = [data.draw(st.booleans()) for _ in range(at)] + [True] * (len(happened) - at)
+    segment = rows_of(MADE, 2)
+    batches = []
+    for place, (event, own) in enumerate(zip(happened, is_own, strict=True)):
+        if place == at:
+            MADE.merge(segment[:1], segment[1:])
+        of, time = np.array([0 if own else 1], np.int32), np.array([event.time], np.int64)
+        batches.append(MADE.update(segment, of, time, columns(MADE, [event])).batch())
+    events, _ = serve(happened)
+    keys = pa.array([PROFILES[0] if own else PROFILES[1] for own in is_own], pa.string())
+    events = events.set_column(events.schema.get_field_index("key"), "key", keys)
+    values = pa.Table.from_batches(batches, MADE_SCHEMA)
+    rows = pa.table({"id": events.column("id"), "key": keys, **dict(zip(values.schema.names, values.columns, strict=True))})
+    merges = [Merge(100 + at, PROFILES[1], PROFILES[0])] if at < len(happened) else []
+    assert verify(MADE, events, rows, merges).json() == Verification(len(happened), len(MADE.fields), 0, 0, 0).json()
+
+
+def test_two_verifications_are_one() -> None:
+    one, other = Verification(2, 1, 1, 0, 0, {"a": 1}, ("x",)), Verification(3, 2, 1, 1, 1, {"b": 1}, ("y",))
+    assert Verification.total([one, other]) == Verification(5, 3, 2, 1, 1, {"a": 1, "b": 1}, ("x", "y"))

@@ -13,6 +13,9 @@ from sokuji.clock import now_us
 from sokuji.errors import LogError
 from sokuji.log.base import Log
 
+CONSUMER = "analyze"
+"""Of the logs that the worker reads."""
+
 BATCHES_LOG = "batches"
 BATCH_SCHEMA = pa.schema(
     [

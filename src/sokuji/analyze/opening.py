@@ -13,28 +13,33 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.analyze.batches import Logs
+from sokuji.analyze.batches import CONSUMER, Logs
 from sokuji.analyze.deduplicator import Deduplicator
 from sokuji.analyze.identity import Identity
+from sokuji.analyze.outbox import Outbox
 from sokuji.analyze.pipeline import Pipeline
 from sokuji.analyze.project import Declared, compile_for
+from sokuji.analyze.publish import identity_rows
 from sokuji.analyze.rows import RowLayout
+from sokuji.analyze.served import SERVED_LOG, SERVED_SCHEMA, Served
 from sokuji.analyze.stage import MARKS, Marks, Position, Stage, position
 from sokuji.analyze.timers import Timers
 from sokuji.config import AnalyzeSettings
 from sokuji.errors import NotFoundError
-from sokuji.events import EVENT_SCHEMA
+from sokuji.events import EVENT_SCHEMA, OWN_SOURCE
 from sokuji.features.vocabulary import Vocabulary
 from sokuji.lake.backlog import applications
 from sokuji.lake.base import Lake, Snapshot
-from sokuji.lake.events import EVENTS, TIME_COLUMN
+from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS, TIME_COLUMN
 from sokuji.lake.writers import committed_offsets
+from sokuji.log.local import LocalLog
 from sokuji.meta.base import Catalog, Ref
 from sokuji.models.base import ModelStore
 from sokuji.online.shared import SharedStore
 
 _LOG = logging.getLogger(__name__)
 _HISTORY_ROWS = 50_000
+_SERVED_SEGMENTS = 16  # retention frees whole segments
 
 
 class Opener:
@@ -82,7 +87,11 @@ class Opener:
             deduplicator=Deduplicator(state / "ids", marks.deduplicator, ids_max=self._settings.deduplication_ids),
             timers=Timers(marks.timers),
         )
-        stage = Stage(pipeline, vocabulary, position(store.offsets()))
+        offsets = store.offsets()
+        served = self._served(state, offsets.get(SERVED_LOG, 0))
+        stage = Stage(pipeline, vocabulary, position(offsets), served)
+        if MARKS in blobs and served is not None:
+            served.mark(stage.position.ends, offsets.get(SERVED_LOG, 0))  # the sample may be another one from here on
         if MARKS not in blobs:
             stage.position = self._begin(dataset, pipeline)
             # Before the first batch: a crash after it must replay it, not take it for history.
@@ -92,9 +101,18 @@ class Opener:
                 shutil.rmtree(other)
         return stage
 
+    def _served(self, state: Path, since: int) -> Served | None:
+        settings = self._settings
+        if not settings.served_sample:
+            shutil.rmtree(state / SERVED_LOG, ignore_errors=True)
+            return None
+        log = LocalLog(state, SERVED_SCHEMA, name=SERVED_LOG, partitions=1, segment_bytes=settings.served_bytes // _SERVED_SEGMENTS + 1)
+        return Served(log, since, sample=settings.served_sample, bytes_max=settings.served_bytes)
+
     def _begin(self, dataset: str, pipeline: Pipeline) -> Position:
         """Take all of the dataset's history in, and return the place up to where that is."""
         started, rows, events = time.perf_counter(), 0, self._logs.events
+        links: list[pa.RecordBatch] = []
         ends = {partition: events.start(partition) for partition in range(events.partitions)}
         names = applications(events)
         try:
@@ -103,45 +121,75 @@ class Opener:
             snapshot = None
         if snapshot is not None:
             ends |= committed_offsets(snapshot, names)
-            rows += sum(_take_in(pipeline, batch) for batch in _history(snapshot))
-        # Batches that other datasets were worked on with end later: this dataset must not miss what lies between.
+            rows += sum(_take_in(pipeline, batch, links) for batch in _history(dataset, snapshot))
+        # What was worked on already, for other datasets or with other declarations, is no news, whether the lake has it or not.
         for partition, end in self._worked_on().items():
             while ends[partition] < end:
                 read = events.read(partition, ends[partition], end - ends[partition])
-                rows += _take_in(pipeline, read.batch.filter(pc.equal(read.batch.column("dataset"), dataset)))
+                rows += _take_in(pipeline, read.batch.filter(pc.equal(read.batch.column("dataset"), dataset)), links)
                 ends[partition] = read.next_offset
+        self._publish(dataset, links)
         seconds = round(time.perf_counter() - started, 1)
         _LOG.info("took the history in", extra={"dataset": dataset, "rows": rows, "seconds": seconds})
         return Position(self._logs.batches.end(0), ends, self._logs.published())
 
+    def _publish(self, dataset: str, links: list[pa.RecordBatch]) -> None:
+        """Publish who was found to be whom in history, unless it was when that was the present, or at an earlier start."""
+        if not links:
+            return
+        found, log = pa.Table.from_batches(links), self._logs.identities
+        try:
+            files = list(self._lake.snapshot(Ref(dataset, IDENTITIES)).files)
+        except NotFoundError:
+            files = []
+        if files:
+            known = "SELECT source, message_id FROM read_parquet($files, union_by_name = true)"
+            with duckdb.connect() as connection:
+                found = connection.sql(
+                    f"SELECT found.* FROM found ANTI JOIN ({known}) USING (source, message_id)", params={"files": files}
+                ).to_arrow_table()
+        outbox = Outbox(log, log.start(0), ("dataset", "source", "message_id"))
+        for batch in found.cast(log.schema).to_batches():
+            outbox.append(batch)
+
     def _worked_on(self) -> dict[int, int]:
+        """Up to where events were worked on, by partition: as the last batch says, or if that is forgotten the last checkpoint."""
         number = self._logs.batches.end(0)
         if number <= self._logs.batches.start(0):
-            return {}
+            return self._logs.events.committed(CONSUMER)
         [last] = self._logs.batches.read(0, number - 1, 1).batch.to_pylist()
         return dict(enumerate(last["ends"]))
 
 
-def _take_in(pipeline: Pipeline, rows: pa.RecordBatch) -> int:
-    """Work on rows as on a history import, which fills features and triggers nothing."""
+def _take_in(pipeline: Pipeline, rows: pa.RecordBatch, links: list[pa.RecordBatch]) -> int:
+    """Work on rows as on a history import, which fills features and triggers nothing. Who was whom is added to `links`."""
     for start in range(0, rows.num_rows, _HISTORY_ROWS):
         part = rows.slice(start, _HISTORY_ROWS)
         now_us = part.column("received_at")[-1].value
         past = part.set_column(part.schema.get_field_index("historical"), part.schema.field("historical"), pa.array([True] * part.num_rows))
-        pipeline.commit(pipeline.work(past, now_us), now_us)
+        outcome = pipeline.work(past, now_us)
+        if outcome.links:
+            links.append(identity_rows(outcome.events, outcome.links))
+        pipeline.commit(outcome, now_us)
     return int(rows.num_rows)
 
 
-def _history(snapshot: Snapshot) -> Iterator[pa.RecordBatch]:
-    """The rows of an events table in the order they were received, as rows of the events log."""
+def _history(dataset: str, snapshot: Snapshot) -> Iterator[pa.RecordBatch]:
+    """What was sent, from an events table, in the order it was received and, within that, arrived, as rows of the events log."""
     if not snapshot.files:
         return
-    keys = {"visitor_id": "keys.visitor_id", "user_id": "keys.user_id", "event_time": TIME_COLUMN, "dataset": "''"}
+    keys = {"visitor_id": "keys.visitor_id", "user_id": "keys.user_id", "event_time": TIME_COLUMN, "dataset": "$dataset"}
     items = ", ".join(f"{keys.get(name, name)} AS {name}" for name in EVENT_SCHEMA.names)
-    query = f"SELECT {items} FROM read_parquet($files, union_by_name = true) ORDER BY received_at, {TIME_COLUMN}"
+    order = ", ".join(name for name in ("received_at", *PLACE_COLUMNS, TIME_COLUMN) if name in snapshot.schema.names)
+    query = f"""
+        SELECT {items} FROM read_parquet($files, union_by_name = true)
+        WHERE source != '{OWN_SOURCE}'  -- on the stream, too, decisions are no events of the visitor
+        ORDER BY {order}
+    """
+    params = {"files": list(snapshot.files), "dataset": dataset}
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        for batch in connection.sql(query, params={"files": list(snapshot.files)}).to_arrow_reader(_HISTORY_ROWS):
+        for batch in connection.sql(query, params=params).to_arrow_reader(_HISTORY_ROWS):
             yield pa.RecordBatch.from_arrays(
                 [column.cast(field.type) for column, field in zip(batch.columns, EVENT_SCHEMA, strict=True)], schema=EVENT_SCHEMA
             )

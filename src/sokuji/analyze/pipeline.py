@@ -52,6 +52,8 @@ class Outcome:
     poison: list[Poison] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     keys: pa.StringArray = field(default_factory=lambda: pa.array([], pa.string()))  # the profiles touched
+    profiles: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))  # by event, an index into `keys`
+    numbers: list[Floats] = field(default_factory=list)  # by view, the features at each event as its kernel gives them
     rows: Rows | None = None  # and what becomes of them
 
 
@@ -119,7 +121,8 @@ class Pipeline:
         counted = ~bots
         counted[list(failed)] = False
         due_us = self.rules.next_due(segment)
-        numbers = self._update(rows, resolution, events, evaluated, counted)
+        outcome.profiles = resolution.profiles
+        outcome.numbers = numbers = self._update(rows, resolution, events, evaluated, counted)
         silent = ~counted | events.column("historical").to_numpy(zero_copy_only=False)
         judged = self.conditions.evaluate(events, lambda which: self._features(numbers, which), ~silent)
         outcome.poison += [Poison(row, reason) for row, reason in sorted(judged.failed.items())]

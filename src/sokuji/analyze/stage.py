@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from sokuji.analyze.batches import Batch, Offsets
 from sokuji.analyze.pipeline import Outcome, Pipeline
+from sokuji.analyze.served import SERVED_LOG, Served
 from sokuji.events import BAD_EVENTS_LOG, DECISIONS_LOG, IDENTITIES_LOG
 from sokuji.features.vocabulary import Vocabulary
 from sokuji.rules.engine import TIMER_SLACK_US
@@ -41,9 +42,9 @@ class Marks(msgspec.Struct):
 class Stage:
     """One dataset."""
 
-    def __init__(self, pipeline: Pipeline, vocabulary: Vocabulary, position: Position) -> None:
+    def __init__(self, pipeline: Pipeline, vocabulary: Vocabulary, position: Position, served: Served | None) -> None:
         self.pipeline, self.position = pipeline, position
-        self._vocabulary = vocabulary
+        self._vocabulary, self._served = vocabulary, served
 
     def has_taken_in(self, batch: Batch) -> npt.NDArray[np.bool_]:
         """Which rows of a batch the state had before the first batch it was given."""
@@ -61,6 +62,13 @@ class Stage:
     def commit(self, outcome: Outcome, batch: Batch) -> None:
         """Make the state after the batch count."""
         self.pipeline.commit(outcome, batch.now_us)
+        if self._served is not None:
+            self._served.add(outcome, batch.number)
+
+    def caught_up(self) -> None:
+        """The replay is over."""
+        if self._served is not None:
+            self._served.caught_up()
 
     def checkpoint(self, here: Position, *, wait: bool) -> None:
         """Save the state, which is that of the place `here`, in the background unless `wait`."""
@@ -68,8 +76,11 @@ class Stage:
         pipeline = self.pipeline
         pipeline.scores.refresh()
         marks = Marks(pipeline.deduplicator.mark(), pipeline.identity.mark(), pipeline.scores.versions, pipeline.timers.save())
-        ends = {f"{_EVENTS}{partition}": max(end, self.position.ends.get(partition, 0)) for partition, end in here.ends.items()}
-        pipeline.store.checkpoint({_NUMBER: here.number, **here.published, **ends}, {MARKS: msgspec.msgpack.encode(marks)}, wait=wait)
+        ends = {partition: max(end, self.position.ends.get(partition, 0)) for partition, end in here.ends.items()}
+        offsets = {_NUMBER: here.number, **here.published, **{f"{_EVENTS}{partition}": end for partition, end in ends.items()}}
+        if self._served is not None:
+            offsets[SERVED_LOG] = self._served.mark(ends, pipeline.store.offsets().get(SERVED_LOG, 0))
+        pipeline.store.checkpoint(offsets, {MARKS: msgspec.msgpack.encode(marks)}, wait=wait)
 
     def durable_position(self) -> Position:
         """The place that a start after a crash would begin from."""
@@ -79,6 +90,8 @@ class Stage:
         """Release everything."""
         self.pipeline.close()
         self._vocabulary.close()
+        if self._served is not None:
+            self._served.close()
 
 
 def oldest(positions: Sequence[Position]) -> Position:

@@ -12,7 +12,7 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.analyze.batches import Batch, Batches, Logs
+from sokuji.analyze.batches import CONSUMER, Batch, Batches, Logs
 from sokuji.analyze.outbox import Outbox
 from sokuji.analyze.pipeline import Outcome
 from sokuji.analyze.progress import Progress
@@ -22,7 +22,6 @@ from sokuji.config import AnalyzeSettings
 from sokuji.metrics import CounterValue, GaugeValue, HistogramValue, Metric, counter, gauge, histogram
 from sokuji.rules.decision import to_events
 
-CONSUMER = "analyze"
 _WAIT_SECONDS = 0.05
 _DAY_US = 86_400_000_000
 _BATCH_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -90,6 +89,8 @@ class Worker:
         if was_replaying and not self._batches.is_replaying:
             for outbox in (self._decisions, self._identities, self._bad_events):
                 outbox.caught_up()
+            for stage in self.stages.values():
+                stage.caught_up()
             _LOG.info("replayed the log", extra={"batch": batch.number})
         self._seconds.labels().observe(time.perf_counter() - started)
         return len(batch.offsets)

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.features.kernel import Kernel
-from sokuji.features.point_in_time import Events, Labels, numbers_at
+from sokuji.features.kernel_rows import Floats
 
-KEY, OFFSET, TIME = "key", "offset", "time"
-"""Columns of events and of served rows: the profile, the event's place in the order of arrival, and the event's time in us."""
+ID, KEY, OFFSET, TIME = "id", "key", "offset", "time"
+COUNTED, EXPECTED = "counted", "expected"
 
 _TOLERANCE = 1e-9  # a sum over tiles is the same in any run, but one that came through SQL or JSON may differ in the last digit
+
+
+class Merge(NamedTuple):
+    """The profile `source` went into `target` just before the event of `target` at `offset`."""
+
+    offset: int
+    source: str
+    target: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,36 +46,80 @@ class Verification:
         """The counts alone."""
         return {name: getattr(self, name) for name in ("rows", "features", "mismatches", "missing", "extra")}
 
+    @classmethod
+    def total(cls, found: Iterable[Verification]) -> Verification:
+        """All of them as one."""
+        result = cls(0, 0, 0, 0, 0)
+        for each in found:
+            counts = {name: count + getattr(each, name) for name, count in result.json().items()}
+            result = cls(**counts, by_feature=result.by_feature | each.by_feature, examples=result.examples + each.examples)
+        return result
 
-def verify(kernel: Kernel, events: pa.Table, served: pa.Table, *, examples: int = 10) -> Verification:
+
+def verify(kernel: Kernel, events: pa.Table, served: pa.Table, merges: Sequence[Merge] = (), *, examples: int = 10) -> Verification:
     """Compare.
 
     Args:
         kernel: of the view that was served, with the stream's vocabulary.
-        events: all events of the profiles looked at that the stream counted: `key`, `offset`, `time`, and a column for each of
-            `kernel.view.expressions`.
-        served: rows as they were served at an event: `key`, `offset`, and a column for each feature.
+        events: all events of the profiles looked at, and of those merged into them: `id`; `key`, the profile; `offset`, its place in the
+            order of arrival among the profile's; `time` in us; `counted`, whether the stream took it in; `expected`, whether it must have
+            been served; and a column for each of `kernel.view.expressions`.
+        served: rows as they were served at an event: `id`, `key`, and a column for each feature.
+        merges: in any order; those into one profile have offsets of their own.
     """
-    keys = pc.unique(events.column(KEY))
-    codes = pc.index_in(events.column(KEY), value_set=keys).to_numpy().astype(np.int32)
-    offsets = events.column(OFFSET).to_numpy().astype(np.int64)
-    times = events.column(TIME).to_numpy().astype(np.int64)
-    said = events.select(list(kernel.view.expressions))
-    happened = Events(codes, times, offsets, kernel.columns(said))
-    numbers = numbers_at(kernel, happened, Labels(codes, offsets, times), profiles=len(keys))
-    wanted = kernel.decode(numbers)
-
-    places = {place: row for row, place in enumerate(zip(events.column(KEY).to_pylist(), offsets.tolist(), strict=True))}
+    wanted = kernel.decode(_compute(kernel, events, merges))
+    places = {place: row for row, place in enumerate(zip(events.column(ID).to_pylist(), events.column(KEY).to_pylist(), strict=True))}
     pairs: list[tuple[int, int]] = []
     extra = 0
-    for row, place in enumerate(zip(served.column(KEY).to_pylist(), served.column(OFFSET).to_pylist(), strict=True)):
+    for row, place in enumerate(zip(served.column(ID).to_pylist(), served.column(KEY).to_pylist(), strict=True)):
         found = places.pop(place, None)
         if found is None:
             extra += 1
         else:
             pairs.append((found, row))
+    left = pa.array(list(places.values()), pa.int64())
+    missing = pc.sum(events.column(EXPECTED).take(left)).as_py() or 0
     by_feature, shown = _compare(wanted, served, pairs, examples)
-    return Verification(len(pairs), len(kernel.fields), sum(by_feature.values()), len(places), extra, by_feature, tuple(shown))
+    return Verification(len(pairs), len(kernel.fields), sum(by_feature.values()), missing, extra, by_feature, tuple(shown))
+
+
+def _compute(kernel: Kernel, events: pa.Table, merges: Sequence[Merge]) -> Floats:
+    """The kernel's numbers at each event; NaN at those not counted."""
+    order = np.argsort(events.column(OFFSET).to_numpy(), kind="stable")
+    keys, counted = events.column(KEY), events.column(COUNTED).to_numpy()
+    merged = [name for merge in merges for name in (merge.source, merge.target)]
+    names = pc.unique(pa.chunked_array([*keys.chunks, pa.array(merged, pa.string())]))
+    codes = pc.index_in(keys, value_set=names).to_numpy().astype(np.int32)
+    row_of = {name: row for row, name in enumerate(names.to_pylist())}
+    times = events.column(TIME).to_numpy().astype(np.int64)
+    columns = kernel.columns(events.select(list(kernel.view.expressions)))
+    segment = np.zeros((len(names), kernel.width), np.uint8)
+    numbers = np.full((events.num_rows, kernel.columns_count), np.nan)
+    rounds, by_round = _rounds(events, merges)
+    for number in range(int(rounds.max(initial=0)) + 1):
+        for merge in by_round.get(number, ()):
+            source, target = row_of[merge.source], row_of[merge.target]
+            kernel.merge(segment[target : target + 1], segment[source : source + 1])
+        part = order[(rounds[order] == number) & counted[order]]
+        numbers[part] = kernel.update(segment, codes[part], times[part], columns.take(part)).numbers
+    return numbers
+
+
+def _rounds(events: pa.Table, merges: Sequence[Merge]) -> tuple[npt.NDArray[np.int64], dict[int, list[Merge]]]:
+    """By event, how many merges into its profile come before it; and the merges by how many there are with them."""
+    into: dict[str, list[Merge]] = {}
+    for merge in sorted(merges):
+        into.setdefault(merge.target, []).append(merge)
+    offsets = {key: [merge.offset for merge in found] for key, found in into.items()}
+    rounds = np.zeros(events.num_rows, np.int64)
+    touched = np.flatnonzero(pc.is_in(events.column(KEY), pa.array(list(into), pa.string())).to_numpy())
+    places = events.select([KEY, OFFSET]).take(pa.array(touched)).to_pylist()
+    rounds[touched] = [bisect_right(offsets[place[KEY]], place[OFFSET]) for place in places]
+    by_round: dict[int, list[Merge]] = {}
+    for found in into.values():
+        for number, merge in enumerate(found, 1):
+            by_round.setdefault(number, []).append(merge)
+    return rounds, by_round
 
 
 def _compare(wanted: pa.RecordBatch, served: pa.Table, pairs: list[tuple[int, int]], examples: int) -> tuple[dict[str, int], list[str]]:
@@ -77,7 +132,7 @@ def _compare(wanted: pa.RecordBatch, served: pa.Table, pairs: list[tuple[int, in
                 continue
             by_feature[name] = by_feature.get(name, 0) + 1
             if len(shown) < examples:
-                place = f"{served.column(KEY)[row]} at {served.column(OFFSET)[row]}"
+                place = f"{served.column(KEY)[row]} at {served.column(ID)[row]}"
                 shown.append(f"{name} of {place}: served {found[row]!r}, computed again {expected[event]!r}")
     return by_feature, shown
 
