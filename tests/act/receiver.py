@@ -105,6 +105,17 @@ class Delivering:
         """What was given up."""
         return rows(self._bad_events_log)
 
+    def outcomes(self) -> list[dict[str, Any]]:
+        """The events about what came of deliveries, with the properties decoded."""
+        events = [event for event in rows(self.log) if event["event_name"] in {"action_delivered", "action_failed"}]
+        return [event | {"properties": json.loads(event["properties"])} for event in events]
+
+    def wait_for_outcomes(self, count: int, seconds: float = 10) -> list[dict[str, Any]]:
+        deadline = time.monotonic() + seconds
+        while len(self.outcomes()) < count and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return self.outcomes()
+
     def wait_for_dead(self, count: int, seconds: float = 10) -> list[dict[str, Any]]:
         deadline = time.monotonic() + seconds
         while len(self.dead()) < count and time.monotonic() < deadline:

@@ -20,8 +20,10 @@ from typing import Any
 import pytest
 
 from sokuji.act.deliver import CONSUMER
+from sokuji.act.fate import DELIVERED, Fate, to_events
 from sokuji.act.functions import Perform
 from sokuji.act.outcome import Breaker, pause_seconds
+from sokuji.clock import now_us
 from sokuji.config import WebhookSettings
 from sokuji.rules.perform import performer
 from tests.act.api import MASTER, VISITOR, append, decisions_log, row
@@ -155,6 +157,69 @@ class TestRetries:
             assert len(set(pauses)) > 1
         assert pause_seconds(1, 77, settings) == 77
         assert pause_seconds(1, 1e12, settings) == 24 * 3600
+
+
+class TestOutcomes:
+    def test_what_is_delivered_is_an_event_of_whom_it_was_about(self, tmp_path: Path, receiver: Receiver) -> None:
+        receiver.answer = lambda _: 500 if len(receiver.received) < 3 else 200
+        with delivering(tmp_path, quick(receiver.host)) as role:
+            append(role.log, receiver.webhook(name="d1", user="u1"))
+            [event] = role.wait_for_outcomes(1)
+        assert (event["event_name"], event["source"], event["type"], event["dataset"]) == ("action_delivered", "sokuji", "track", "main")
+        assert (event["visitor_id"], event["user_id"]) == (VISITOR, "u1")
+        assert event["properties"] == {
+            "decision_id": "d1",
+            "rule": "three_items",
+            "arm": "a",
+            "reason": None,
+            "message": None,
+            "attempts": 3,
+            "endpoint": f"http://{receiver.host}",
+        }
+
+    @pytest.mark.parametrize(
+        ("status", "fields", "reason", "attempts"),
+        [(503, {}, "error_status", 2), (410, {}, "rejected", 1), (200, {"expires_us": 1}, "expired", 1)],
+    )
+    def test_so_is_what_fails_for_good_with_the_reason(
+        self, tmp_path: Path, receiver: Receiver, status: int, fields: dict[str, Any], reason: str, attempts: int
+    ) -> None:
+        receiver.answer = lambda _: status
+        with delivering(tmp_path, quick(receiver.host, attempts=2)) as role:
+            append(role.log, receiver.webhook(name="d1", **fields))
+            [event] = role.wait_for_outcomes(1)
+            eventually_empty(role)
+            assert [dead["code"] for dead in role.dead()] == [f"delivery_{reason}"]
+        assert event["event_name"] == "action_failed"
+        assert (event["properties"]["reason"], event["properties"]["attempts"]) == (reason, attempts)
+        assert event["properties"]["message"]
+
+    def test_what_there_is_no_room_for_has_failed(self, tmp_path: Path, receiver: Receiver) -> None:
+        receiver.answer = lambda _: 500
+        with delivering(tmp_path, quick(receiver.host, endpoint_queue=2, first_retry_seconds=60.0)) as role:
+            append(role.log, *(receiver.webhook(name=f"d{number}") for number in range(5)))
+            found = role.wait_for_outcomes(3)
+        assert [(event["properties"]["decision_id"], event["properties"]["reason"]) for event in found] == [
+            (f"d{number}", "backlog") for number in (2, 3, 4)
+        ]
+
+    def test_one_that_was_put_down_before_a_crash_is_neither_told_nor_delivered_again(self, tmp_path: Path, receiver: Receiver) -> None:
+        receiver.answer = lambda _: 500
+        settings = quick(receiver.host, first_retry_seconds=60.0)
+        with delivering(tmp_path, settings) as role:
+            append(role.log, receiver.webhook(name="d1"))
+            receiver.wait_for(1)
+            while '{result="error_status"} 1\n' not in role.deliverer.render_metrics():
+                time.sleep(0.01)
+        with decisions_log(tmp_path) as log:  # as if it had died between the log and the queue
+            done = [Fate(DELIVERED, name, "main", VISITOR, None, "three_items", "a", None, {}) for name in ("d1", "d2")]
+            log.append(0, to_events(done, now_us()))
+            append(log, receiver.webhook(name="d2"), receiver.webhook(name="d3"))
+        receiver.answer = lambda _: 200
+        with delivering(tmp_path, settings) as role:
+            assert receiver.wait_for(2) == ["d1", "d3"]
+            assert [event["properties"]["decision_id"] for event in role.wait_for_outcomes(3)] == ["d1", "d2", "d3"]
+            eventually_empty(role)
 
 
 class TestIsolation:
@@ -375,6 +440,8 @@ def test_killed_at_any_moment_it_loses_nothing(tmp_path: Path, receiver: Receive
             time.sleep(0.01)
         eventually_empty(role, 30)
         assert role.dead() == []
+        # What came of each is told once.
+        assert sorted(event["properties"]["decision_id"] for event in role.outcomes()) == sorted(sent)
     assert set(accepted) == set(sent)
     # What comes again was under way when the process died: eight times at most what may be under way at one endpoint.
     assert len(accepted) - len(sent) <= 8 * quick().endpoint_concurrency

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +18,7 @@ import pyarrow as pa
 from sokuji import metrics
 from sokuji.act.address import RefusedAddressError, parse
 from sokuji.act.decision import CALL, WEBHOOK, Decision, MalformedDecisionError, decisions, iso
+from sokuji.act.fate import DELIVERED, FAILED, Fate, recorded, to_events
 from sokuji.act.functions import Functions, Perform
 from sokuji.act.outcome import Breaker, Outcome, pause_seconds
 from sokuji.act.queue import Delivery, Queue
@@ -48,7 +49,8 @@ class Deliverer:
     """Reads the decisions log, keeps what is to be delivered in a queue on disk, and delivers from there with retries.
 
     At least once: a process that dies delivers again what it had not yet put down as delivered; the receiver sees the same id. What
-    cannot be delivered becomes a row of the `bad_events` log with the reason and the message. For one thread at a time.
+    came of each is an event, once, in the decisions log; what cannot be delivered is also a row of the `bad_events` log, with the message.
+    For one thread at a time.
     """
 
     def __init__(
@@ -70,6 +72,10 @@ class Deliverer:
         self._function_thread = ThreadPoolExecutor(1, thread_name_prefix="deliver-function")
         self._log_thread = ThreadPoolExecutor(1, thread_name_prefix="deliver-log")
         self._offset = max(self._queue.position(), self._log.committed(CONSUMER).get(PARTITION, 0))
+        # Those of which the process before could still say what came of them, but not take them off the queue.
+        outcomes = recorded(self._log, self._queue.outcomes_position())
+        self._ended = {decision_id for event, decision_id, _ in outcomes if event in {DELIVERED, FAILED}}
+        self._queue.settle(self._ended, [], self._log.end(PARTITION))
         self._wake = asyncio.Event()
         self._breakers: dict[str, Breaker] = {}
         self._attempts: dict[str, tuple[Delivery, asyncio.Task[Outcome]]] = {}  # under way, by id
@@ -129,19 +135,21 @@ class Deliverer:
             self._offset = error.start
             return
         deliveries: list[Delivery] = []
+        fates: list[Fate] = []
         room = Counter({endpoint: self._settings.endpoint_queue - count for endpoint, count in self._queue.counts.items()})
         for decision in decisions(batch, self._offset):
             if isinstance(decision, MalformedDecisionError):
                 row = decision.row
                 self._record(row["dataset"], row["id"], row["properties"] or "", Outcome.final("malformed", str(decision)))
-            elif decision.kind in {WEBHOOK, CALL}:
+            elif decision.kind in {WEBHOOK, CALL} and decision.id not in self._ended:
                 delivery = self._delivery(decision)
                 if room.setdefault(delivery.endpoint, self._settings.endpoint_queue) > 0:
                     room[delivery.endpoint] -= 1
                     deliveries.append(delivery)
                 else:
                     reason = f"{self._settings.endpoint_queue} deliveries wait for {delivery.endpoint} already"
-                    self._fail(delivery, Outcome.final("backlog", reason))
+                    fates.append(self._fate(delivery, Outcome.final("backlog", reason)))
+        self._tell(fates)
         self._queue.take_in(deliveries, next_offset)
         self._log.commit(CONSUMER, {PARTITION: next_offset})
         self._offset = next_offset
@@ -165,6 +173,10 @@ class Deliverer:
             attempts=0,
             expires_us=decision.expires_us,
             dataset=decision.dataset,
+            visitor_id=decision.visitor_id,
+            user_id=decision.user_id,
+            rule=decision.rule,
+            arm=decision.arm,
             address=url,
             body=msgspec.json.encode(content),
         )
@@ -206,7 +218,8 @@ class Deliverer:
 
     def _settle(self) -> None:
         """Put down what came of the attempts that ended."""
-        ended, again = [], []
+        fates: list[Fate] = []
+        again: list[Delivery] = []
         for delivery, task in list(self._attempts.values()):
             if not task.done():
                 continue
@@ -214,21 +227,38 @@ class Deliverer:
             outcome = task.result()
             self._results.labels(outcome.code or "delivered").inc()
             self._breaker(delivery.endpoint).record(is_up=outcome.is_final, now=time.monotonic())
-            attempts = delivery.attempts + 1
-            if outcome.is_final or attempts >= self._settings.attempts:
-                if outcome.code:
-                    self._fail(delivery, outcome)
-                ended.append(delivery)
+            tried = delivery._replace(attempts=delivery.attempts + 1)
+            if outcome.is_final or tried.attempts >= self._settings.attempts:
+                fates.append(self._fate(tried, outcome))
             else:
-                pause = pause_seconds(attempts, outcome.after_seconds, self._settings)
-                again.append(delivery._replace(attempts=attempts, due_us=self._clock() + int(pause * 1_000_000)))
-        if ended or again:
-            self._queue.settle(ended, again)
+                pause = pause_seconds(tried.attempts, outcome.after_seconds, self._settings)
+                again.append(tried._replace(due_us=self._clock() + int(pause * 1_000_000)))
+        if fates or again:
+            self._tell(fates)
+            self._queue.settle([fate.decision_id for fate in fates], again, self._log.end(PARTITION))
 
-    # -- what cannot be delivered
+    # -- what came of it
 
-    def _fail(self, delivery: Delivery, outcome: Outcome) -> None:
-        self._record(delivery.dataset, delivery.id, delivery.body.decode(), outcome)
+    def _fate(self, delivery: Delivery, outcome: Outcome) -> Fate:
+        """The event about a delivery that has ended; what failed becomes a bad event, too."""
+        if outcome.code:
+            self._record(delivery.dataset, delivery.id, delivery.body.decode(), outcome)
+        return Fate(
+            FAILED if outcome.code else DELIVERED,
+            delivery.id,
+            delivery.dataset,
+            delivery.visitor_id,
+            delivery.user_id,
+            delivery.rule,
+            delivery.arm,
+            outcome.code or None,
+            {"message": outcome.reason or None, "attempts": delivery.attempts, "endpoint": delivery.endpoint},
+        )
+
+    def _tell(self, fates: Sequence[Fate]) -> None:
+        """Put the events into the decisions log; durable on return."""
+        if fates:
+            self._log.append(PARTITION, to_events(fates, self._clock()))
 
     def _record(self, dataset: str, decision_id: str, payload: str, outcome: Outcome) -> None:
         """Make it a bad event; durable on return."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sokuji.log.base import Log
 from sokuji.rules.decision import own_events
@@ -17,6 +18,7 @@ FAILED: Final = "action_failed"
 INELIGIBLE: Final = "action_ineligible"
 
 _READ_ROWS = 10_000
+_READ_COLUMNS = ("event_name", "message_id", "properties")
 
 
 class Fate(NamedTuple):
@@ -61,14 +63,11 @@ def to_events(fates: Sequence[Fate], now_us: int) -> pa.RecordBatch:
     )
 
 
-def recorded(log: Log, since: int) -> set[str]:
-    """The message ids of the events about decisions from offset `since` on; from the log's start if retention took some of them."""
-    ids: set[str] = set()
+def recorded(log: Log, since: int) -> Iterator[tuple[str, str, str]]:
+    """(event, decision id, message id) of each event about a decision from offset `since` on, as far as retention kept them."""
     offset = max(since, log.start(0))
     while offset < log.end(0):
         batch, offset = log.read(0, offset, _READ_ROWS)
-        names = batch.column("event_name").to_pylist()
-        ids.update(
-            id_ for id_, name in zip(batch.column("message_id").to_pylist(), names, strict=True) if name in {DELIVERED, FAILED, INELIGIBLE}
-        )
-    return ids
+        about = batch.filter(pc.is_in(batch.column("event_name"), pa.array([DELIVERED, FAILED, INELIGIBLE])))
+        for event, id_, properties in zip(*(about.column(name).to_pylist() for name in _READ_COLUMNS), strict=True):
+            yield event, msgspec.json.decode(properties)["decision_id"], id_
