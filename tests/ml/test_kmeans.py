@@ -50,7 +50,8 @@ def euclidean_space(rows: pa.Table) -> Array:
 def test_from_the_same_start_every_iteration_is_scikit_learns(iterations: int) -> None:
     rows = blobs()
     space = euclidean_space(rows)
-    oracle = SklearnKMeans(5, init=space[:5], n_init=1, max_iter=iterations, tol=0, algorithm="lloyd").fit(space)
+    first = space[:5][np.lexsort(space[:5].T[::-1])]  # centroids are numbered in the order of the values of these rows
+    oracle = SklearnKMeans(5, init=first, n_init=1, max_iter=iterations, tol=0, algorithm="lloyd").fit(space)
 
     trained = trained_on("KMEANS", rows, kmeans_init_method="CUSTOM", kmeans_init_col="first", max_iterations=iterations, early_stop=False)
 
@@ -115,8 +116,10 @@ def test_random_starts_are_different_rows_when_there_are_enough() -> None:
 
 
 def test_cosine_distance_is_the_root_of_one_minus_the_cosine(tmp_path: Path) -> None:
-    rows = pa.table({"x": [1.0, 10.0, 0.0, 0.0, 0.0], "y": [0.0, 0.0, 1.0, 3.0, 0.0]})
-    trained = trained_on("KMEANS", rows, num_clusters=2, distance_type="COSINE", standardize_features=False, kmeans_init_method="KMEANS++")
+    first = [False, True, False, True, False]
+    rows = pa.table({"x": [1.0, 10.0, 0.0, 0.0, 0.0], "y": [0.0, 0.0, 1.0, 3.0, 0.0], "first": first})
+    options = {"distance_type": "COSINE", "standardize_features": False, "kmeans_init_method": "CUSTOM", "kmeans_init_col": "first"}
+    trained = trained_on("KMEANS", rows, **options)
 
     distances = native(trained, rows)
 
@@ -163,7 +166,8 @@ def test_distances_between_centroids(tmp_path: Path) -> None:
 def test_a_feature_of_a_hundred_thousand_categories_is_clustered() -> None:
     """Its matrix of zeros and ones would have 10^10 numbers."""
     names = [f"id {number}" for number in range(100_000)]
-    model = trained_on("KMEANS", pa.table({"name": names, "x": np.repeat([0.0, 9.0], 50_000)}), num_clusters=2, max_iterations=2)
+    rows = pa.table({"name": names, "x": np.repeat([0.0, 9.0], 50_000), "first": [True] + [False] * 99_998 + [True]})
+    model = trained_on("KMEANS", rows, kmeans_init_method="CUSTOM", kmeans_init_col="first", max_iterations=2)
     assert isinstance(model.estimator, KMeans)
     assert sorted(model.estimator.sizes) == [50_000, 50_000]
 

@@ -189,7 +189,8 @@ def test_segments_of_real_customers_are_scikit_learns(customers: Workbench) -> N
     rows = columns(customers, "SELECT last, count, money FROM d.customers")
     values = np.column_stack(list(rows.values())).astype(float)
     scaled = (values - values.mean(axis=0)) / values.std(axis=0, ddof=1)
-    oracle = sklearn.cluster.KMeans(5, init=scaled[:5], n_init=1, tol=0, max_iter=100).fit(scaled)
+    first = scaled[:5][np.lexsort(scaled[:5].T[::-1])]  # centroids are numbered in the order of the values of these rows
+    oracle = sklearn.cluster.KMeans(5, init=first, n_init=1, tol=0, max_iter=100).fit(scaled)
 
     centroids = customers.sql("SELECT numerical_value FROM ML.CENTROIDS(MODEL d.segments) ORDER BY centroid_id").rows()
     expected = oracle.cluster_centers_ * values.std(axis=0, ddof=1) + values.mean(axis=0)

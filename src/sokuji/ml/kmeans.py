@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from sokuji.errors import ModelError
 from sokuji.ml.base import DISTANCES, CategoryValue, Cluster, Estimator, FeatureValue, Floats, Iteration, Progress, Trained, stalled
@@ -23,7 +22,6 @@ from sokuji.ml.distances import distances, squares_by_code
 from sokuji.ml.graph import Encoded, Graph, Tensor, total
 from sokuji.ml.lloyd import Assignment, Sums
 
-_SEED = 0  # the same rows and options give the same model
 _FILE = "kmeans.json"
 
 
@@ -121,42 +119,6 @@ def _loss(sums: Sums, *, cosine: bool) -> tuple[float, tuple[Cluster, ...]]:
 def default_clusters(rows: int) -> int:
     """BigQuery's NUM_CLUSTERS when it is not given: log10 of the rows, from 2 to 100."""
     return min(max(round(math.log10(max(rows, 1))), 2), 100)
-
-
-def first_centroids(design: Design, count: int, method: str, chosen: npt.NDArray[np.bool_] | None) -> Floats:
-    """[K, width] by KMEANS_INIT_METHOD. `chosen` marks the rows of 'CUSTOM'.
-
-    Raises:
-        ModelError: fewer rows than clusters, or `chosen` marks another number of rows than there are clusters.
-    """
-    if len(design) < count:
-        raise ModelError(f"num_clusters is {count}, and there are only {len(design)} rows; lower num_clusters or give more rows")
-    if chosen is not None:
-        if chosen.sum() != count:
-            raise ModelError(f"kmeans_init_col is TRUE in {chosen.sum()} rows, and must be in exactly num_clusters ({count})")
-        return design.take(np.flatnonzero(chosen)).dense()
-    random = np.random.default_rng(_SEED)
-    if method == "KMEANS++":
-        return _spread(design, count, random)
-    # More rows than needed: equal ones would make clusters that stay empty.
-    candidates = design.take(random.choice(len(design), size=min(len(design), 20 * count), replace=False))
-    _, first = np.unique(np.column_stack([candidates.numbers, *candidates.codes]), axis=0, return_index=True)
-    if len(first) < count:
-        return _spread(design, count, random)
-    return candidates.take(np.sort(first)[:count]).dense()
-
-
-def _spread(design: Design, count: int, random: np.random.Generator) -> Floats:
-    """k-means++: each further row is drawn with a chance in proportion to its squared distance to the nearest one so far."""
-    centroids = design.take(random.integers(len(design), size=1)).dense()
-    nearest = np.full(len(design), np.inf)
-    while len(centroids) < count:
-        distances = KMeans(centroids[-1:], False, (), ()).predict(design)[DISTANCES][:, 0]
-        nearest = np.minimum(nearest, distances**2)
-        cumulated = nearest.cumsum()
-        row = min(int(np.searchsorted(cumulated, random.random() * cumulated[-1], side="right")), len(design) - 1)
-        centroids = np.vstack([centroids, design.take(np.array([row])).dense()])
-    return centroids
 
 
 def centroids(trained: Trained, *, standardize: bool = False) -> list[tuple[int, FeatureValue]]:

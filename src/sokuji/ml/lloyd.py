@@ -31,6 +31,8 @@ _SUMMED_ROWS = 65_536  # by one thread at once
 _SHRUNK = 1e4
 _ROUNDING = 2.0**-24  # float32's, relative
 _TINY = 2.0**-126  # smaller products lose their digits
+_FAR = 1e12  # times the length of the longest row: a centroid farther out, which other rows brought about, is not for float32
+_ALL = 1e38  # leaves every row in doubt
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,14 +235,14 @@ class _Scorer:
     @classmethod
     def of(cls, centroids: Floats, center: Floats, unit: float, rows: _Rows, *, cosine: bool) -> _Scorer:
         dimensions = rows.numbers.shape[1]
-        placed = (centroids - center) * unit
+        placed = np.clip((centroids - center) * unit, -_FAR, _FAR)
         squares = (placed**2).sum(axis=1)
         weights = np.column_stack([placed[:, :dimensions], squares * (0 if cosine else -0.5)])
         ends = itertools.accumulate(rows.sizes, initial=dimensions)
         tables = [with_unseen(unit * placed[:, low:high].T).T.astype(np.float32, order="C") for low, high in itertools.pairwise(ends)]
         terms = dimensions + len(tables) + 8  # 8: what is rounded before and after the sum
         longest = math.sqrt(squares.max())
-        constant = 2 * terms * (_ROUNDING * longest**2 / 2 + _TINY)
+        constant = 2 * terms * (_ROUNDING * longest**2 / 2 + _TINY) if longest < _FAR else _ALL
         return cls(weights.astype(np.float32), tables, np.float32(2 * terms * _ROUNDING * longest), np.float32(constant))
 
     def doubt(self, lengths: Singles) -> Singles:

@@ -19,6 +19,7 @@ from sokuji.ml.kmeans import KMeans
 from sokuji.ml.linear import Labelled, Linear
 from sokuji.ml.options import MAX_WEIGHT
 from sokuji.ml.preprocessing import Preprocessing
+from sokuji.ml.start import first_centroids
 from sokuji.ml.warm import carry_points, carry_weights
 from sokuji.types import Field, Kind
 
@@ -63,7 +64,8 @@ def _train_kmeans(task: TrainingTask, progress: Progress) -> Trained:
     fitted, infos = preprocessing.fit(items, columns, standardize=options["standardize_features"])
     design = fitted.transform(columns)
     if task.start is None:
-        first = kmeans.first_centroids(design, options["num_clusters"], options["kmeans_init_method"], chosen)
+        scores = design if options["standardize_features"] else preprocessing.fit(items, columns)[0].transform(columns)
+        first = first_centroids(design, scores, options, chosen)
     else:
         first = carry_points(task.start.preprocessing, fitted, _estimator(task.start, KMeans).centroids)
     estimator, history = kmeans.fit(design, options, first, progress)
