@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,17 +10,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.analyze.scores import SCORES, Scores
+from sokuji.analyze.scores import SCORES, Scores, models_named
 from sokuji.features.expressions import Expressions
-from sokuji.rules.spec import Actions
+from sokuji.rules.engine import Rules, heads
+from sokuji.rules.spec import Rule
 
 Mask = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.intp]
+Features = Callable[[Indices, Collection[str]], pa.RecordBatch]
+"""The features of these names, as far as there are such, at these events."""
 
 
 class Judged(NamedTuple):
     """What the rules are given."""
 
-    events: pa.RecordBatch  # with the features and scores in columns of their own
+    events: pa.RecordBatch  # with the features and scores that templates name in columns of their own
     truth: Mask  # [events, conditions], in Fortran order
     failed: dict[int, str]  # why, for events that a condition failed on
 
@@ -28,46 +32,85 @@ class Judged(NamedTuple):
 class Conditions:
     """The conditions of a project's rules over one dataset."""
 
-    def __init__(self, actions: Actions, expressions: Expressions, scores: Scores) -> None:
+    def __init__(self, rules: Rules, expressions: Expressions, scores: Scores) -> None:
         """`expressions` are the distinct conditions, which may name features and `scores`."""
         self._expressions, self._scores = expressions, scores
-        self._triggers = (
-            None if any(not rule.on for rule in actions.rules) else sorted({name for rule in actions.rules for name in rule.on})
+        self._told = rules.names
+        declared = rules.actions.rules
+        self._triggers = _triggers(declared)
+        self._scored = _triggers(
+            [rule for rule in declared if models_named([rule.condition or ""]) or any(SCORES in heads(field.name) for field in rule.fields)]
         )
-        """The events that some rule waits for; None: all."""
+        self.properties = expressions.properties
+        """The properties that conditions name, as `PropertyReader` wants them."""
 
-    def evaluate(self, events: pa.RecordBatch, features: Callable[[npt.NDArray[np.intp]], pa.RecordBatch], live: Mask) -> Judged:
-        """Which conditions are true at which event. Only events that a rule waits for are looked at; `features` gives those at some."""
+    def evaluate(self, events: pa.RecordBatch, properties: Mapping[str, pa.Array], features: Features, live: Mask) -> Judged:
+        """Which conditions are true at which event. Only events that a rule waits for are looked at.
+
+        `properties` are columns that were read from the events already; `features` gives some of those at some events.
+        """
+        names = events.column("event_name")
+        wanted = np.flatnonzero(_is_in(names, self._triggers) & live)
+        there = features(wanted, self._expressions.names | self._told | self._scores.inputs)
+        scores = self._score(there, _is_in(names, self._scored)[wanted])
+        truth, failed = self._judge(events, properties, wanted, there, scores)
+        # Templates may name a feature or a score at an event that a condition looked at.
+        told = {name: column for name, column in [*_columns(there), (SCORES, scores)] if name in self._told}
+        if told:
+            at = np.full(events.num_rows, -1)
+            at[wanted] = np.arange(len(wanted))
+            places = pa.array(at, mask=at < 0)
+            told = {name: column.take(places) for name, column in told.items()}
+        return Judged(pa.RecordBatch.from_pydict({**dict(_columns(events)), **told}), truth, failed)
+
+    def _judge(
+        self, events: pa.RecordBatch, properties: Mapping[str, pa.Array], wanted: Indices, there: pa.RecordBatch, scores: pa.Array
+    ) -> tuple[Mask, dict[int, str]]:
+        """The truth matrix, and why conditions failed on events."""
         texts = list(self._expressions.types)
         truth = np.zeros((events.num_rows, len(texts)), np.bool_, order="F")
-        wanted = np.flatnonzero(self._wanted(events) & live)
-        there = features(wanted)
-        scores = self._scores.score(there)
         failed: dict[int, str] = {}
         if len(wanted) and texts:
-            batch = _joined(events.take(pa.array(wanted)), there, scores)
-            evaluated, by_row = self._expressions.evaluate(batch)
+            needed = {name: events.column(name) for name in sorted(self._expressions.log_columns)}
+            known = {name: column for name, column in properties.items() if name in self.properties}
+            if self.properties.keys() - known.keys():
+                needed["properties"] = events.column("properties")
+            if len(wanted) < events.num_rows:
+                which = pa.array(wanted)
+                needed, known = ({name: column.take(which) for name, column in each.items()} for each in (needed, known))
+            batch = pa.RecordBatch.from_pydict({**needed, **dict(_columns(there)), SCORES: scores})
+            evaluated, by_row = self._expressions.evaluate(batch, known)
             failed = {int(wanted[row]): reason for row, reason in by_row.items()}
             for place, column in enumerate(evaluated.columns):
                 truth[wanted, place] = pc.fill_null(column, False).to_numpy(zero_copy_only=False)
             truth[list(failed)] = False
-        # Templates may name a feature or a score at an event that a condition looked at.
-        at = np.full(events.num_rows, -1)
-        at[wanted] = np.arange(len(wanted))
-        places = pa.array(at, mask=at < 0)
-        return Judged(_joined(events, there.take(places), scores.take(places)), truth, failed)
+        return truth, failed
+
+    def _score(self, features: pa.RecordBatch, scored: Mask) -> pa.Array:
+        """The scores at events that a rule needs them at, NULL at the others."""
+        if not self._scores.names or scored.all():
+            return self._scores.score(features)
+        found = self._scores.score(features.filter(pa.array(scored)))
+        return found.take(pa.array(np.cumsum(scored) - 1, mask=~scored))
 
     def close(self) -> None:
         """Release the database."""
         self._expressions.close()
 
-    def _wanted(self, events: pa.RecordBatch) -> Mask:
-        if self._triggers is None:
-            return np.ones(events.num_rows, np.bool_)
-        mask: Mask = pc.is_in(events.column("event_name"), pa.array(self._triggers, pa.string())).to_numpy(zero_copy_only=False)
-        return mask
+
+def _triggers(rules: Sequence[Rule]) -> pa.Array | None:
+    """The events that some of the rules wait for; None: all."""
+    if any(not rule.on for rule in rules):
+        return None
+    return pa.array(sorted({name for rule in rules for name in rule.on}), pa.string())
 
 
-def _joined(events: pa.RecordBatch, features: pa.RecordBatch, scores: pa.Array) -> pa.RecordBatch:
-    columns = [*events.columns, *features.columns, scores]
-    return pa.RecordBatch.from_arrays(columns, names=[*events.schema.names, *features.schema.names, SCORES])
+def _is_in(names: pa.Array, triggers: pa.Array | None) -> Mask:
+    if triggers is None:
+        return np.ones(len(names), np.bool_)
+    mask: Mask = pc.is_in(names, triggers).to_numpy(zero_copy_only=False)
+    return mask
+
+
+def _columns(batch: pa.RecordBatch) -> list[tuple[str, pa.Array]]:
+    return list(zip(batch.schema.names, batch.columns, strict=True))

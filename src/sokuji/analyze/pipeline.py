@@ -6,8 +6,9 @@ gives the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -24,6 +25,7 @@ from sokuji.analyze.rows import RowLayout, Rows
 from sokuji.analyze.timers import Timers
 from sokuji.bots import is_bot
 from sokuji.events import EventType
+from sokuji.features.properties import PropertyReader
 from sokuji.features.spec import Entity
 from sokuji.online.base import OnlineStore
 from sokuji.rules.decision import Decision
@@ -74,6 +76,8 @@ class Pipeline:
         self.scores, self.layout, self._expressions = compiled.scores, layout, compiled.expressions
         self._compiled = compiled
         self.store, self.identity, self.deduplicator, self.timers = store, identity, deduplicator, timers
+        # Once for both; where filters and conditions take a property for different types, conditions read theirs themselves.
+        self._properties = PropertyReader({**compiled.conditions.properties, **compiled.expressions.properties})
 
     def work(self, rows: pa.RecordBatch, now_us: int) -> Outcome:
         """Take the events of a batch in: everything but `commit`, which makes the new rows visible."""
@@ -115,7 +119,8 @@ class Pipeline:
 
     def _take_in(self, outcome: Outcome, rows: Rows, resolution: Resolution, now_us: int) -> None:
         events, keys, segment = outcome.events, Keys(outcome.keys), rows[:, self.layout.rules]
-        evaluated, failed = self._expressions.evaluate(events)
+        properties = self._properties.read(events.column("properties"))
+        evaluated, failed = self._expressions.evaluate(events, properties)
         outcome.poison = [Poison(row, reason) for row, reason in sorted(failed.items())]
         bots = is_bot(events.column("context")).to_numpy(zero_copy_only=False)
         counted = ~bots
@@ -124,7 +129,7 @@ class Pipeline:
         outcome.profiles = resolution.profiles
         outcome.numbers = numbers = self._update(rows, resolution, events, evaluated, counted)
         silent = ~counted | events.column("historical").to_numpy(zero_copy_only=False)
-        judged = self.conditions.evaluate(events, lambda which: self._features(numbers, which), ~silent)
+        judged = self.conditions.evaluate(events, properties, partial(self._features, numbers), ~silent)
         outcome.poison += [Poison(row, reason) for row, reason in sorted(judged.failed.items())]
         outcome.decisions = self._decide(rows, keys, resolution, judged, silent)
         outcome.decisions += self.rules.due(segment, keys, now_us)
@@ -140,17 +145,21 @@ class Pipeline:
         for kernel, where in zip(self.kernels, self.layout.views, strict=True):
             segment, columns = rows[:, where], kernel.columns(evaluated)
             chosen = counted & resolution.is_user[profiles] if kernel.view.entity is Entity.USER else counted
-            numbers = np.full((len(times), kernel.columns_count), np.nan)
+            numbers = np.empty((len(times), kernel.columns_count))
+            numbers[~chosen] = np.nan
             for sources, targets, which in _rounds(resolution):
                 _merge(kernel.merge, segment, sources, targets)
                 part = np.flatnonzero(which & chosen)
-                numbers[part] = kernel.update(segment, profiles[part], times[part], columns.take(part)).numbers
+                if len(part) == len(times):
+                    numbers = kernel.update(segment, profiles, times, columns).numbers
+                else:
+                    numbers[part] = kernel.update(segment, profiles[part], times[part], columns.take(part)).numbers
             found.append(numbers)
         return found
 
-    def _features(self, numbers: Sequence[Floats], which: npt.NDArray[np.intp]) -> pa.RecordBatch:
-        """The features of all views at some events, side by side."""
-        batches = [kernel.decode(each[which]) for kernel, each in zip(self.kernels, numbers, strict=True)]
+    def _features(self, numbers: Sequence[Floats], which: Indices, names: Collection[str]) -> pa.RecordBatch:
+        """The features of these names, of all views, at some events, side by side."""
+        batches = [kernel.decode(each[which], names=names) for kernel, each in zip(self.kernels, numbers, strict=True)]
         columns = [column for batch in batches for column in batch.columns]
         names = [name for batch in batches for name in batch.schema.names]
         # A batch without columns would have no rows.

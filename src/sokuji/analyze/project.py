@@ -96,7 +96,7 @@ def compile_for(dataset: str, declared: Declared, catalog: Catalog, models: Mode
     rechecks = _conditions(rules.rechecks, features, recheck_scores, {})
     if others := sorted(rechecks.names - features.keys() - {SCORES}):
         raise RuleError(f"still=... names {', '.join(others)}, no feature or score: there is no event when something is shown")
-    return Compiled(kernels, expressions, rules, Conditions(declared.actions, conditions, scores), scores, rechecks, recheck_scores)
+    return Compiled(kernels, expressions, rules, Conditions(rules, conditions, scores), scores, rechecks, recheck_scores)
 
 
 def _conditions(texts: tuple[str, ...], features: Mapping[str, pa.DataType], scores: Scores, properties: Mapping[str, Type]) -> Expressions:

@@ -47,6 +47,11 @@ class Scorer:
         self._schema = pa.schema([pa.field(field.name, to_arrow(field.type)) for field in found.signature.inputs])
         self._predictor = Predictor(found.folder)
 
+    @property
+    def inputs(self) -> list[str]:
+        """The features it needs."""
+        return list(self._schema.names)
+
     def score(self, features: pa.RecordBatch) -> Floats:
         """A number for each row."""
         columns = [features.column(field.name).cast(field.type) for field in self._schema]
@@ -69,6 +74,11 @@ class Scores:
         self._models, self._dataset, self._features = models, dataset, dict(features)
         self.names = tuple(names)
         self._scorers: dict[str, Scorer | None] = {name: self._load(name, None) for name in self.names}
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The features that the models in use need."""
+        return frozenset(name for scorer in self._scorers.values() if scorer is not None for name in scorer.inputs)
 
     @property
     def type(self) -> pa.StructType:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from sokuji.bots import is_bot
 from sokuji.config import SqlSettings
 from sokuji.errors import SqlError
+from sokuji.events import EVENT_SCHEMA
 from sokuji.features.guarded import BATCH, ROW, Guarded
 from sokuji.features.plain import UnsureError, compile_plain, whole
 from sokuji.features.properties import PropertyReader
@@ -98,6 +99,12 @@ class Expressions:
         self._connection = _connect()
         self._functions = register(self._connection, self._query)
         self._guarded = Guarded(analysis, _Relation(ROW), _connect())
+
+    @property
+    def log_columns(self) -> frozenset[str]:
+        """The columns of EVENT_SCHEMA that `evaluate` needs, beside those that properties are read from."""
+        sources = (_SOURCES.get(name, (name,)) for name in self.names - self.properties.keys())
+        return frozenset(source for each in sources for source in each if source in EVENT_SCHEMA.names)
 
     def evaluate(self, batch: pa.RecordBatch, properties: Mapping[str, pa.Array] | None = None) -> Evaluated:
         """The values for each row of `batch`, which has the columns of EVENT_SCHEMA and the further ones.
@@ -306,15 +313,16 @@ def _reason(error: duckdb.Error) -> str:
     return translate(error, SqlSettings()).message
 
 
+_SOURCES = {TIME_COLUMN: ("event_time",), "is_bot": ("context",), "keys": ("visitor_id", "user_id")}
+"""What the log calls the columns that are called otherwise, or made of others, in the events table."""
+
+
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    if name == TIME_COLUMN:
-        return batch.column("event_time")
+    sources = _SOURCES.get(name, (name,))
+    columns = [batch.column(source) for source in sources]
     if name == "is_bot":
-        return is_bot(batch.column("context"))
-    if name == "keys":
-        keys = ("visitor_id", "user_id")
-        return pa.StructArray.from_arrays([batch.column(key) for key in keys], names=list(keys))
-    return batch.column(name)
+        return is_bot(*columns)
+    return columns[0] if len(columns) == 1 else pa.StructArray.from_arrays(columns, names=list(sources))
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

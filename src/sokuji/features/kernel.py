@@ -14,7 +14,7 @@ Needs the extra `realtime`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,10 +110,11 @@ class Kernel:
             made, _ = self.state(np.zeros((1, self.width), np.uint8))
             merge_all(self.layout.program, state, stride, others, other_stride, made, len(into))
 
-    def decode(self, numbers: Floats, strings: Strings | None = None) -> pa.RecordBatch:
-        """Columns in the types of `fields` from the kernel's numbers."""
+    def decode(self, numbers: Floats, strings: Strings | None = None, names: Collection[str] | None = None) -> pa.RecordBatch:
+        """Columns in the types of `fields` from the kernel's numbers: of all features, or of `names`."""
         texts = self._vocabulary if strings is None else strings
-        return values.decode(self.view, self.layout.outputs, self._types, numbers, texts)
+        features = [feature for feature in self.view.features if names is None or feature.name in names]
+        return values.decode(features, self.layout.outputs, self._types, numbers, texts)
 
     @property
     def _settings(self) -> Any:

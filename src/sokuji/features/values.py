@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,12 +67,12 @@ def _carried(type_: Type) -> Type:
 
 
 def decode(
-    view: ViewSpec, outputs: Mapping[Aggregate, Output], types: Mapping[str, Type], numbers: Floats, strings: Strings
+    features: Sequence[Feature], outputs: Mapping[Aggregate, Output], types: Mapping[str, Type], numbers: Floats, strings: Strings
 ) -> pa.RecordBatch:
     """A column a feature from the kernel's numbers."""
-    fields = [pa.field(feature.name, to_arrow(result_type(feature.expression, types))) for feature in view.features]
+    fields = [pa.field(feature.name, to_arrow(result_type(feature.expression, types))) for feature in features]
     columns = []
-    for feature, field in zip(view.features, fields, strict=True):
+    for feature, field in zip(features, fields, strict=True):
         expression = feature.expression
         if isinstance(expression, Aggregate):
             output = outputs[expression]

@@ -34,6 +34,8 @@ class Rules:
         self.rechecks: tuple[str, ...] = tuple(dict.fromkeys(rule.still for rule in actions.rules if rule.still is not None))
         """The distinct GoogleSQL conditions over features alone that `eligibility.ineligible` asks about when something is shown."""
         self.by_name = {rule.name: rule for rule in actions.rules}
+        self.names: frozenset[str] = frozenset(name for rule in actions.rules for field in rule.fields for name in heads(field.name))
+        """The columns that templates may ask for, as far as there are such columns."""
         self._dtype = dtype_of(actions)
         self._plans = plan(actions, self.conditions)
         self.width: int = self._dtype.itemsize
@@ -103,3 +105,8 @@ class Rules:
     def carry(self, segment: Segment, layout: str) -> Segment:
         """The state of rows stored under `layout` in today's: of rules that are still there, what still means the same."""
         return carry(np.ascontiguousarray(segment), dtype_from(layout), self._dtype)
+
+
+def heads(field: str) -> tuple[str, str]:
+    """The column of that name, and the one it may be a member of."""
+    return field, field.partition(".")[0]
