@@ -58,7 +58,7 @@ class Platform:
         """What the project's `features.py` declares, over the lake. Needs the extra `realtime`."""
         from sokuji.features.offline import OfflineFeatures
 
-        return OfflineFeatures(self._folder, self.sql)
+        return OfflineFeatures(self._folder, self.sql, self._backends.config.data / "analyze")
 
     def verify_features(self, sample: float | None = None) -> Verification:
         """Compare the features that were served with the same computed from the lake, for a share of the profiles of every dataset.

@@ -27,7 +27,7 @@ from sokuji.analyze.timers import Timers
 from sokuji.config import AnalyzeSettings
 from sokuji.errors import NotFoundError
 from sokuji.events import EVENT_SCHEMA, OWN_SOURCE
-from sokuji.features.vocabulary import Vocabulary
+from sokuji.features.vocabulary import STRINGS_FILE, Vocabulary
 from sokuji.lake.backlog import applications
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS, TIME_COLUMN
@@ -71,7 +71,7 @@ class Opener:
             FeatureError, RuleError, SqlError, ModelError: as `compile_for`.
         """
         folder = self._folder / dataset
-        vocabulary = Vocabulary(folder / "strings.jsonl")
+        vocabulary = Vocabulary(folder / STRINGS_FILE)
         compiled = compile_for(dataset, self._declared, self._catalog, self._models, vocabulary)
         layout = RowLayout.of(compiled.kernels, compiled.rules)
         state = folder / layout.fingerprint

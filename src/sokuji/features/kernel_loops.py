@@ -15,13 +15,13 @@ from sokuji.features.program import Ints, Program
 
 
 @compiled
-def _spans(program: Program) -> Spans:
+def spans_of(program: Program) -> Spans:
     ranges = program.ranges.size
     return Spans(np.zeros(ranges, np.int64), np.zeros(ranges, np.int64), np.zeros(ranges, np.int64))
 
 
 @compiled
-def _ranking(program: Program) -> Ranking:
+def ranking_of(program: Program) -> Ranking:
     slots = 1
     for part in program.parts:
         slots = max(slots, part.n)
@@ -44,7 +44,7 @@ def update_all(
     Rows of `stride` words; without rows in `out`, nothing is computed.
     """
     places = np.zeros(program.windows.size, np.int64)
-    spans, ranking = _spans(program), _ranking(program)
+    spans, ranking = spans_of(program), ranking_of(program)
     for event in range(rows.size):
         b = rows[event] * stride
         update(program, state, b, times[event], event, filters, columns, places)
@@ -56,7 +56,7 @@ def update_all(
 @compiled
 def evaluate_all(program: Program, state: State, stride: int, at: Ints, out: Floats) -> None:
     """The features of each row for a reader at its `at`, or at the row's clock if that is later."""
-    spans, ranking = _spans(program), _ranking(program)
+    spans, ranking = spans_of(program), ranking_of(program)
     for row in range(at.size):
         b = row * stride
         time = look(program, state, b, at[row], spans)
@@ -112,7 +112,7 @@ def sweep(
     `out`, in such an order too. A label sees the events that are visible by its `label_visible`, as a reader at its `label_times`.
     """
     places = np.zeros(program.windows.size, np.int64)
-    spans, ranking = _spans(program), _ranking(program)
+    spans, ranking = spans_of(program), ranking_of(program)
     for g in range(event_starts.size - 1):
         if label_starts[g] == label_starts[g + 1]:
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,16 +11,16 @@ from sokuji.errors import FeatureError
 from sokuji.features.load import FILE_NAME, load
 from sokuji.features.spec import ViewSpec
 from sokuji.features.training import training
-from sokuji.features.vocabulary import Vocabulary
+from sokuji.features.vocabulary import STRINGS_FILE, Vocabulary
 from sokuji.sql.result import Result
 
 
 class OfflineFeatures:
     """The views that `features.py` declares, computed from the events in the lake by the kernel of the stream."""
 
-    def __init__(self, folder: Path, sql: Callable[[str], Result]) -> None:
-        """Of the project in `folder`; `sql` runs a query."""
-        self._folder, self._sql = folder, sql
+    def __init__(self, folder: Path, sql: Callable[[str], Result], state: Path) -> None:
+        """Of the project in `folder`; `sql` runs a query, and `state` is where the worker keeps its own, if there is one."""
+        self._folder, self._sql, self._state = folder, sql, state
 
     @property
     def views(self) -> tuple[ViewSpec, ...]:
@@ -30,6 +30,9 @@ class OfflineFeatures:
     def training(self, labels: pa.Table, *, view: str | None = None, dataset: str = "main") -> pa.Table:
         """A training set: the labels with the features of each entity as they were at the label's time.
 
+        Events that an expression fails on are left out, as on the stream; their number is in the metadata of the table's schema, as
+        `left_out`, and is logged with the first reason.
+
         Args:
             labels: `entity_id` (STRING), `time` (TIMESTAMP), and whatever else is to be kept.
             view: its name; needs not be said if there is one view.
@@ -37,12 +40,13 @@ class OfflineFeatures:
 
         Raises:
             FeatureError: there is no such view, or the labels lack a column.
-            SqlError: an expression fails on one of the events.
+            SqlError: an expression is not valid over the dataset's events.
         """
-        return training(self._view(view), labels, self._sql, vocabulary=Vocabulary(), dataset=dataset)
-
-    def _view(self, name: str | None) -> ViewSpec:
         views = self.views
+        vocabulary = Vocabulary.beside(self._state / dataset / STRINGS_FILE)
+        return training(self._named(view, views), labels, self._sql, vocabulary=vocabulary, views=views, dataset=dataset)
+
+    def _named(self, name: str | None, views: Sequence[ViewSpec]) -> ViewSpec:
         found = [each for each in views if name in {None, each.name}]
         if len(found) != 1:
             names = ", ".join(each.name for each in views) or "none"

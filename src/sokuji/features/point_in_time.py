@@ -16,55 +16,92 @@ import numpy.typing as npt
 
 from sokuji.features.kernel import Kernel
 from sokuji.features.kernel_columns import EventColumns
+from sokuji.features.kernel_linked import sweep_linked
 from sokuji.features.kernel_loops import group, sweep
 from sokuji.features.kernel_rows import Floats
 from sokuji.features.program import Ints
 
 _PARTS_A_THREAD = 8  # so that a part with busy profiles does not leave the other threads without work
 
+Places = npt.NDArray[np.int32]
+
 
 class Events(NamedTuple):
-    """What happened: whose it was (a number below `profiles`), when, from when on it was visible, and what it says."""
+    """What happened: whose it was (a number below `profiles`), when, from when on it was visible, and what it says.
 
-    profiles: npt.NDArray[np.int32]
+    Events that become visible at the same moment are taken in by `arrived`, by their time if that is None, then as they are given.
+    """
+
+    profiles: Places
     times: Ints  # us
     visible: Ints
     columns: EventColumns
+    arrived: Ints | None = None
 
 
 class Labels(NamedTuple):
     """What is asked: whose features, seeing what was visible by then, as a reader at `times` (us; 0: at the profile's own clock)."""
 
-    profiles: npt.NDArray[np.int32]
+    profiles: Places
     visible: Ints
     times: Ints
 
 
-def numbers_at(kernel: Kernel, events: Events, labels: Labels, *, profiles: int, threads: int | None = None) -> Floats:
-    """The kernel's numbers for each label; `kernel.decode` makes columns of them.
+class Links(NamedTuple):
+    """That some profiles have several rows: row 0, and rows 1, 2, ... which merge into it.
 
-    Events that become visible at the same moment are taken in by their time, then in the order they are given in.
+    The n-th merge of a profile, in the order of `merged`, is that of its row n. `merged` is in the terms of `visible`, and none of the
+    profile's events becomes visible at the same point.
     """
+
+    event_rows: Places
+    label_rows: Places
+    profiles: Places  # of each merge
+    merged: Ints
+
+
+def numbers_at(
+    kernel: Kernel, events: Events, labels: Labels, *, profiles: int, links: Links | None = None, threads: int | None = None
+) -> Floats:
+    """The kernel's numbers for each label; `kernel.decode` makes columns of them. `links` if profiles have several rows."""
     workers = threads or os.cpu_count() or 1
     out = np.empty((len(labels.profiles), kernel.columns_count))
-    event_order, event_starts = group(events.profiles, events.visible, events.times, profiles)
+    event_order, event_starts = group(events.profiles, events.visible, events.times if events.arrived is None else events.arrived, profiles)
     label_order, label_starts = group(labels.profiles, labels.visible, labels.times, profiles)
     program = kernel.layout.program
+    merges, merge_starts, rows = _merges(links, profiles)
     # Parts of about as many events each, not of as many profiles.
     wanted = np.linspace(0, len(events.profiles), workers * _PARTS_A_THREAD + 1)
     bounds = np.unique([0, *np.searchsorted(event_starts[:-1], wanted[1:-1]), profiles]).tolist()
 
     def run(first: int, last: int) -> None:
-        state, _ = kernel.state(np.zeros((1, kernel.width), np.uint8))
+        state, _ = kernel.state(np.zeros((rows, kernel.width), np.uint8))
         # Brought together before, part by part: the sweep would wait for memory at every number of an event.
         own = event_order[event_starts[first] : event_starts[last]]
-        said = events.columns.take(own)
-        sweep(
-            program, state, event_starts[first : last + 1] - event_starts[first], events.visible[own], events.times[own], said.filters,
-            said.values, label_starts[first : last + 1], label_order, labels.visible, labels.times, out,
+        said, starts = events.columns.take(own), event_starts[first : last + 1] - event_starts[first]
+        asked = label_starts[first : last + 1]
+        if links is None:
+            sweep(
+                program, state, starts, events.visible[own], events.times[own], said.filters, said.values, asked, label_order,
+                labels.visible, labels.times, out,
+            )  # fmt: skip
+            return
+        made, _ = kernel.state(np.zeros((1, kernel.width), np.uint8))
+        sweep_linked(
+            program, state, made, starts, events.visible[own], events.times[own], links.event_rows[own], said.filters, said.values,
+            merge_starts[first : last + 1], merges, asked, label_order, labels.visible, labels.times, links.label_rows, out,
         )  # fmt: skip
 
     with ThreadPoolExecutor(workers) as pool:
         for done in [pool.submit(run, first, last) for first, last in itertools.pairwise(bounds)]:
             done.result()
     return out
+
+
+def _merges(links: Links | None, profiles: int) -> tuple[Ints, Ints, int]:
+    """When rows merge, profile by profile; where each profile's begin; how many rows a profile has at most."""
+    if links is None:
+        return np.zeros(0, np.int64), np.zeros(profiles + 1, np.int64), 1
+    counts = np.bincount(links.profiles, minlength=profiles)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    return links.merged[np.lexsort((links.merged, links.profiles))], starts, 1 + int(counts.max(initial=0))

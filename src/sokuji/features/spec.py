@@ -178,3 +178,9 @@ class ViewSpec:
         aggregates = (aggregate for feature in self.features for aggregate in feature.expression.aggregates())
         texts = (text for aggregate in aggregates for text in (aggregate.filter, aggregate.value, aggregate.by))
         return tuple(dict.fromkeys(text for text in texts if text is not None))
+
+    @property
+    def numbers(self) -> frozenset[str]:
+        """Those of them that must be numbers, by the functions they are values of."""
+        aggregates = (aggregate for feature in self.features for aggregate in feature.expression.aggregates())
+        return frozenset(each.value for each in aggregates if each.value is not None and each.function in NUMERIC)

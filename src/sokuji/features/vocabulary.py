@@ -19,6 +19,9 @@ import pyarrow.compute as pc
 
 from sokuji.errors import FeatureError
 
+STRINGS_FILE = "strings.jsonl"
+"""What the file is called in the folder of a dataset's state."""
+
 LENGTH_MAX = 1024
 """Characters that are kept of a string; two that differ only later are one."""
 

@@ -1,0 +1,237 @@
+"""A dataset's events as the kernel takes them, read from the lake and evaluated on all cores."""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sokuji.bots import is_bot
+from sokuji.events import OWN_SOURCE
+from sokuji.features.expressions import Evaluated, Expressions
+from sokuji.features.kernel import Kernel
+from sokuji.features.kernel_columns import EventColumns
+from sokuji.features.merge_log import MergeLog
+from sokuji.features.point_in_time import Events, Places
+from sokuji.features.program import Ints
+from sokuji.features.spec import ViewSpec
+from sokuji.features.vocabulary import Vocabulary
+from sokuji.lake.events import FIXED_SCHEMA, IDENTITIES, TIME_COLUMN
+from sokuji.sql.result import Result
+from sokuji.types import BOOL, FLOAT64, STRING, Type, to_arrow
+
+Sql = Callable[[str], Result]
+"""Runs a query, as `Platform.sql` does."""
+
+_CHUNK_ROWS = 1 << 19  # large enough for what is done once a piece, such as hashing the profiles
+_AHEAD = 2  # pieces a thread that wait or are worked on
+_OWN = ("visitor_id", "user_id", "event_time", "received_at", "log_offset")
+_ITEMS = {"visitor_id": "keys.visitor_id", "user_id": "keys.user_id", "event_time": TIME_COLUMN}
+_MADE_OF = {TIME_COLUMN: ("event_time",), "keys": ("visitor_id", "user_id"), "is_bot": ("context",)}
+"""What `Expressions` makes a column of, where the batch does not have it."""
+_PROPERTY = "property {}"
+
+_USUAL = "NOT is_bot AND type <> 'alias'"
+_OTHERS = "IFNULL(NOT is_bot, TRUE) AND (is_bot IS NULL OR type = 'alias')"
+# An alias says that the one with the previous id is this user.
+_ALIASED = """COALESCE(
+  IF(type = 'alias' AND JSON_TYPE(properties.previous_id) = 'string', NULLIF(JSON_VALUE(properties, '$.previous_id'), ''), NULL),
+  keys.visitor_id
+)"""
+_MERGE_LOG = """
+SELECT i.kind, i.visitor_id, i.user_id, UNIX_MICROS(i.known_at) AS known_at, e.log_offset
+FROM `{dataset}`.identities AS i
+LEFT JOIN `{dataset}`.events AS e ON e.message_id = i.message_id AND e.source = i.source AND e.received_at = i.known_at
+ORDER BY i.known_at, e.log_offset
+"""
+NO_MERGES = pa.schema(
+    [("kind", pa.string()), ("visitor_id", pa.string()), ("user_id", pa.string()), ("known_at", pa.int64()), ("log_offset", pa.int64())]
+).empty_table()
+
+
+class Taken(NamedTuple):
+    """The events, and the row of its profile that each belongs to; how many an expression failed on, and why the first of them."""
+
+    events: Events
+    rows: Places
+    failed: int
+    reason: str
+
+
+class _Part(NamedTuple):
+    """What a piece has of the profiles that matter."""
+
+    profiles: Places
+    rows: Places
+    times: Ints
+    points: Ints
+    arrived: Ints
+    said: pa.RecordBatch  # a column an expression; texts that get ids as dictionaries
+    reasons: list[str]  # why each event failed that an expression failed on
+
+
+class History:
+    """The events of one dataset, as the expressions of some views see them."""
+
+    def __init__(self, sql: Sql, dataset: str, views: Sequence[ViewSpec]) -> None:
+        """Compile the expressions.
+
+        Raises:
+            SqlError: there is no such dataset, or an expression is not valid; the message shows it with the place.
+        """
+        self._sql, self._dataset, self._views = sql, dataset, views
+        columns = {field.name: field.type for field in sql(f"SELECT * FROM `{dataset}`.events LIMIT 0").schema}
+        self._known = {
+            name: type_ for name, type_ in columns.items() if name not in FIXED_SCHEMA.names and type_ in {STRING, FLOAT64, BOOL}
+        }
+        self._free: queue.SimpleQueue[Expressions] = queue.SimpleQueue()
+        first = self._compile()
+        self._free.put(first)
+        self.types: dict[str, Type] = first.types
+        """Of the expressions, by text."""
+        self._properties = first.properties
+        made_of = [part for name in sorted(first.names - first.properties.keys()) for part in _MADE_OF.get(name, (name,))]
+        self._fixed = tuple(dict.fromkeys([*_OWN, *made_of]))
+
+    def merge_log(self) -> pa.Table:
+        """What `MergeLog` takes."""
+        tables = f"SELECT 1 FROM `{self._dataset}`.INFORMATION_SCHEMA.TABLES WHERE table_name = '{IDENTITIES}'"
+        if not self._sql(tables).rows():
+            return NO_MERGES  # nobody became known yet, or no worker has run
+        return self._sql(_MERGE_LOG.format(dataset=self._dataset)).arrow()
+
+    def events(self, kernel: Kernel, vocabulary: Vocabulary, merges: MergeLog, until: int, *, threads: int | None = None) -> Taken:
+        """The events before `until` (us) that had been received by then, of the profiles that matter. `vocabulary` is the kernel's."""
+        named = [column.sql for column in kernel.layout.columns if not column.hashed and self.types[column.sql] == STRING]
+        texts = list(dict.fromkeys(named))
+        parts: list[tuple[_Part, Future[EventColumns]]] = []
+        workers = threads or os.cpu_count() or 1
+        with ThreadPoolExecutor(workers) as pool:
+            for part in _ahead(pool, lambda rows: self._read(rows, merges, kernel.view, texts), self._pieces(until), workers * _AHEAD):
+                for text in texts:  # in the order of the pieces, so that strings get the same ids each time
+                    vocabulary.encode(part.said.column(text).dictionary)
+                parts.append((part._replace(said=None), pool.submit(kernel.columns, part.said)))
+            reasons = [reason for part, _ in parts for reason in part.reasons]
+            return Taken(*_joined(kernel, parts), len(reasons), next(iter(reasons), ""))
+
+    def close(self) -> None:
+        """Release the expressions."""
+        while not self._free.empty():
+            self._free.get().close()
+
+    def _compile(self) -> Expressions:
+        texts = dict.fromkeys(text for view in self._views for text in view.expressions)
+        numbers = frozenset().union(*(view.numbers for view in self._views))
+        return Expressions(tuple(texts), properties=self._known, numbers=numbers)
+
+    def _pieces(self, until: int) -> Iterator[pa.Table]:
+        """The events with the columns `_fixed` and those of the properties that there are."""
+        there = [name for name in self._properties if name in self._known]
+        seen = f"source <> '{OWN_SOURCE}' AND {TIME_COLUMN} < TIMESTAMP_MICROS({until}) AND received_at <= TIMESTAMP_MICROS({until})"
+        others = tuple(dict.fromkeys([*self._fixed, "context"]))
+        for where, fixed, visitor in ((_USUAL, self._fixed, "keys.visitor_id"), (_OTHERS, others, _ALIASED)):
+            items = [visitor if name == "visitor_id" else _ITEMS.get(name, name) for name in fixed]
+            items += [f"`{name}`" for name in there]
+            names = [*fixed, *map(_PROPERTY.format, there)]
+            result = self._sql(f"SELECT {', '.join(items)} FROM `{self._dataset}`.events WHERE {seen} AND {where}")
+            for batches in _gathered(result.batches()):
+                piece = pa.Table.from_batches(batches).rename_columns(names)
+                yield piece if where == _USUAL else piece.filter(pc.invert(is_bot(piece.column("context"))))
+
+    def _read(self, rows: pa.Table, merges: MergeLog, view: ViewSpec, texts: Sequence[str]) -> _Part:
+        times, received = us(rows.column("event_time")), us(rows.column("received_at"))
+        places = rows.column("log_offset")
+        offsets = pc.fill_null(places, np.iinfo(np.int64).max).to_numpy()
+        # What came before places were kept is in the order of its time; it is older than what has one.
+        arrived = np.where(places.is_null().to_numpy(), times, offsets) if places.null_count else offsets
+        visible = np.maximum(times + 1, received)
+        whose = merges.whose_events(rows.column("visitor_id"), rows.column("user_id"), received, offsets, visible)
+        wanted = np.flatnonzero(whose.profiles >= 0)
+        evaluated = self._evaluate(rows if len(wanted) == len(times) else rows.take(pa.array(wanted)))
+        values = evaluated.values
+        if evaluated.failed:
+            good = np.setdiff1d(np.arange(len(wanted)), list(evaluated.failed))
+            wanted, values = wanted[good], values.take(pa.array(good))
+        said = [values.column(text).dictionary_encode() if text in texts else values.column(text) for text in view.expressions]
+        return _Part(
+            whose.profiles[wanted],
+            whose.rows[wanted],
+            times[wanted],
+            whose.points[wanted],
+            arrived[wanted],
+            pa.RecordBatch.from_arrays(said, names=list(view.expressions)),
+            list(evaluated.failed.values()),
+        )
+
+    def _evaluate(self, rows: pa.Table) -> Evaluated:
+        expressions = self._compile() if self._free.empty() else self._free.get()
+        try:
+            properties = {
+                name: _whole(rows.column(_PROPERTY.format(name))) if name in self._known else pa.nulls(rows.num_rows, to_arrow(type_))
+                for name, type_ in self._properties.items()
+            }
+            fixed = [_whole(rows.column(name)) for name in self._fixed]
+            return expressions.evaluate(pa.RecordBatch.from_arrays(fixed, names=list(self._fixed)), properties)
+        finally:
+            self._free.put(expressions)
+
+
+def us(times: pa.ChunkedArray | pa.Array) -> Ints:
+    """Timestamps as microseconds."""
+    found: Ints = times.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
+    return found
+
+
+def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
+    rest, rows = [], 0
+    for batch in batches:
+        rest.append(batch)
+        rows += batch.num_rows
+        if rows >= _CHUNK_ROWS:
+            yield rest
+            rest, rows = [], 0
+    if rest:
+        yield rest
+
+
+def _ahead(pool: ThreadPoolExecutor, work: Callable[[pa.Table], _Part], pieces: Iterable[pa.Table], waiting_max: int) -> Iterator[_Part]:
+    """What `work` gives of each piece, in their order."""
+    waiting: deque[Future[_Part]] = deque()
+    for piece in pieces:
+        waiting.append(pool.submit(work, piece))
+        if len(waiting) == waiting_max:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _joined(kernel: Kernel, parts: list[tuple[_Part, Future[EventColumns]]]) -> tuple[Events, Places]:
+    """All parts as one. A part is let go once it is in: all of it twice might not fit into memory."""
+    filters, values = len(kernel.layout.filters), len(kernel.layout.columns)
+    size = sum(len(part.profiles) for part, _ in parts)
+    columns = EventColumns(np.empty((filters, size), np.uint8), np.empty((values, size)))
+    events = Events(
+        np.empty(size, np.int32), np.empty(size, np.int64), np.empty(size, np.int64), columns, arrived := np.empty(size, np.int64)
+    )
+    rows, at = np.empty(size, np.int32), 0
+    parts.reverse()
+    while parts:
+        part, said = parts.pop()
+        place = slice(at, at + len(part.profiles))
+        events.profiles[place], events.times[place], events.visible[place] = part.profiles, part.times, part.points
+        arrived[place], rows[place] = part.arrived, part.rows
+        columns.filters[:, place], columns.values[:, place] = said.result()
+        at = place.stop
+    return events, rows
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    array = column.combine_chunks()
+    return array.storage if isinstance(array, pa.ExtensionArray) else array

@@ -1,0 +1,95 @@
+"""Profiles that became known as one: whose events a visitor's were when, and the sweep in which their rows merge."""
+
+# ruff: noqa: PLR0917 compiled functions are handed numbers and arrays, as they make no objects
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from sokuji.features.compiled import compiled
+from sokuji.features.kernel_loops import ranking_of, spans_of
+from sokuji.features.kernel_merge import merge_all
+from sokuji.features.kernel_rows import Floats, State, look
+from sokuji.features.kernel_update import update
+from sokuji.features.kernel_values import evaluate
+from sokuji.features.program import Ints, Program
+
+
+@compiled
+def last_links(
+    visitors: npt.NDArray[np.int32], received: Ints, offsets: Ints, starts: Ints, known: Ints, places: Ints, found: Ints
+) -> None:
+    """The newest link that each event's visitor had when it came in, its own included; -1 for none.
+
+    The links of visitor v are those from `starts[v]` to `starts[v + 1]`, the oldest first: `known` when, and found by the event at which of
+    the log's `places`. The same for events: `received`, `offsets`.
+    """
+    for event in range(visitors.size):
+        visitor = visitors[event]
+        found[event] = -1
+        if visitor < 0:
+            continue
+        for link in range(starts[visitor + 1] - 1, starts[visitor] - 1, -1):
+            if known[link] < received[event] or (known[link] == received[event] and places[link] <= offsets[event]):
+                found[event] = link
+                break
+
+
+@compiled
+def _row(state: State, word: int) -> State:
+    """The memory from a row's first word on."""
+    return State(state.words[word:], state.floats[word:], state.counts[2 * word :], state.bytes[8 * word :])
+
+
+@compiled
+def sweep_linked(
+    program: Program,
+    state: State,
+    made: State,
+    event_starts: Ints,
+    visible: Ints,
+    times: Ints,
+    rows: npt.NDArray[np.int32],
+    filters: npt.NDArray[np.uint8],
+    columns: Floats,
+    merge_starts: Ints,
+    merges: Ints,
+    label_starts: Ints,
+    labels: Ints,
+    label_visible: Ints,
+    label_times: Ints,
+    label_rows: npt.NDArray[np.int32],
+    out: Floats,
+) -> None:
+    """As `sweep`, of groups of profiles that become one: the user's in the group's row 0, and those that merge into it in rows 1, 2, ...
+
+    `merges`, from `merge_starts[g]` on, says at which point of `visible` the group's next row merges. Events become visible before or
+    after one, never at the same point. A group has no more rows than `state`.
+    """
+    places = np.zeros(program.windows.size, np.int64)
+    spans, ranking = spans_of(program), ranking_of(program)
+    width = program.settings[0].width
+    for g in range(event_starts.size - 1):
+        if label_starts[g] == label_starts[g + 1]:
+            continue
+        first_merge, last_merge = merge_starts[g], merge_starts[g + 1]
+        state.words[: (1 + last_merge - first_merge) * width] = 0
+        event, end, merge = event_starts[g], event_starts[g + 1], first_merge
+        for label in labels[label_starts[g] : label_starts[g + 1]]:
+            until = label_visible[label]
+            while True:
+                merges_next = merge < last_merge and merges[merge] <= until and (event == end or merges[merge] < visible[event])
+                if merges_next:
+                    b = (1 + merge - first_merge) * width
+                    merge_all(program, state, width, _row(state, b), width, made, 1)
+                    state.words[b : b + width] = 0
+                    merge += 1
+                elif event < end and visible[event] <= until:
+                    update(program, state, rows[event] * width, times[event], event, filters, columns, places)
+                    event += 1
+                else:
+                    break
+            b = label_rows[label] * width
+            at = look(program, state, b, label_times[label], spans)
+            evaluate(program, state, b, at, spans, ranking, out[label])
