@@ -31,9 +31,9 @@ from sokuji.log.local import LocalLog
 from sokuji.track.app import Track
 from sokuji.track.check import Limits
 from sokuji.track.columns import to_arrow
+from sokuji.track.listener import serve
 from sokuji.track.parse import parse_batch
 from sokuji.track.request import Source
-from sokuji.track.server import serve
 from sokuji.track.skew import ClockOffsets
 
 PARTITIONS = 4

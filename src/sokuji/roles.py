@@ -25,6 +25,7 @@ from sokuji.service import logs
 from sokuji.service.health import HealthServer
 from sokuji.service.stop import SUPERVISED, end_with_supervisor, until_stopped
 from sokuji.service.supervisor import Role, Supervisor
+from sokuji.track import listener
 from sokuji.track.app import Decided, Track
 from sokuji.track.request import Source
 from sokuji.track.server import serve
@@ -48,7 +49,7 @@ def run_track(folder: Path) -> None:
         raise SokujiError(f"{folder}/sokuji.toml has no [sources.NAME]: without a write key nobody can send events")
     decided = _decided(backends) if (folder / ACTIONS).exists() else None
     app = Track(sources, backends.events_log, backends.bad_events_log, config.track, decided=decided)
-    serve(app, config.track, lambda port: _LOG.info("listening", extra={"host": config.track.host, "port": port}))
+    listener.serve(app, config.track, lambda port: _LOG.info("listening", extra={"host": config.track.host, "port": port}))
     backends.close()
 
 

@@ -23,6 +23,7 @@ from sokuji.events import EVENT_SCHEMA
 from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
 from sokuji.rules.decision import Decision, to_events
+from sokuji.track.server import run
 from tests.track.collector import SOURCES, Answer, serving
 
 MASTER = Secret(b"a secret for tests, 32 bytes ...")
@@ -169,5 +170,5 @@ def acting(
         # Whatever the log holds is known.
         eligibility = Eligibility(Told(ineligible), log, lambda: {0: log.end(0)}, log, clock)
         app = Act(SOURCES, log, MASTER, settings, eligibility=eligibility, clock=clock)
-        with serving(app, settings) as port:
+        with serving(app, settings, run=run) as port:
             yield Api(port, log, app)

@@ -9,7 +9,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -24,8 +24,8 @@ from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS
 from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
 from sokuji.track.app import Track
+from sokuji.track.listener import Address, run
 from sokuji.track.request import Source
-from sokuji.track.server import Address, Application, run
 
 PARTITIONS = 4
 ANY_PORT = TrackSettings(port=0)
@@ -121,7 +121,7 @@ def logs(folder: Path) -> Iterator[tuple[LocalLog, LocalLog]]:
 
 
 @contextmanager
-def serving(app: Application, address: Address, connections: int = 1024) -> Iterator[int]:
+def serving(app: Any, address: Address, connections: int = 1024, *, run: Callable[..., Coroutine[Any, Any, None]] = run) -> Iterator[int]:
     """Serve `app` in a thread; gives the port."""
     started: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = []
     ready = threading.Event()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -18,10 +19,14 @@ logger = logging.getLogger(__name__)
 _FAILURE_SECONDS = 5.0
 
 
+Done = Callable[[InvalidRequestError | None], None]
+"""Called once a request is durable, or with the reason why it is not."""
+
+
 class _Waiting(NamedTuple):
     request: Request
     events: int
-    done: asyncio.Future[BaseException | None]
+    done: Done
 
 
 class GroupCommit:
@@ -57,29 +62,28 @@ class GroupCommit:
         """Whether a flush failed a moment ago. It wears off: a collector that gets no requests could not prove itself well."""
         return time.monotonic() - self._failed_at < _FAILURE_SECONDS
 
-    async def commit(self, request: Request) -> None:
-        """Return when the request is durable.
+    def commit(self, request: Request, done: Done) -> None:
+        """Make `request` durable, and call `done` then. A 503 says that the log could not be written: some of the events may have been.
 
         Raises:
-            InvalidRequestError: 503, the log cannot be written; some of the events may have been. 429, too many events wait.
+            InvalidRequestError: 429, too many events wait.
         """
         events = max(1, len(request.events) + len(request.refused))
         self.check_room(events)
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[BaseException | None] = loop.create_future()
         self._waiting.append(_Waiting(request, events, done))
         self.queued_events += events
         if self._flushes is None:
-            # A task starts in the loop's next round: the requests that are readable in this one share the flush.
-            self._flushes = loop.create_task(self._flush(loop))
-            self._flushes.add_done_callback(self._ended)
-        error = await done
-        if error is not None:
-            raise InvalidRequestError(503, "unavailable", f"the events could not be stored, send them again: {error}") from error
+            self._start()
 
     def close(self) -> None:
         """End the thread. What was accepted must be done."""
         self._thread.shutdown()
+
+    def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        # A task starts in the loop's next round: the requests that are readable in this one share the flush.
+        self._flushes = loop.create_task(self._flush(loop))
+        self._flushes.add_done_callback(self._ended)
 
     async def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting:
@@ -94,13 +98,16 @@ class GroupCommit:
             else:
                 self._metrics.flushed(requests, time.perf_counter() - started)
                 self._answer(self._flushing, None)
+            await asyncio.sleep(0)
 
     def _ended(self, flushes: asyncio.Task[None]) -> None:
         self._flushes = None
         error = flushes.exception()
         if error is not None:  # a defect, but none that may leave a client waiting
-            self._answer(self._flushing + self._waiting, error)
-            self._waiting = []
+            answered, self._waiting = self._flushing + self._waiting, []
+            self._answer(answered, error)
+        if self._waiting and self._flushes is None:  # they came after the last look, or while others were answered
+            self._start()
 
     def _answer(self, answered: list[_Waiting], error: BaseException | None) -> None:
         if error is not None:
@@ -109,5 +116,7 @@ class GroupCommit:
             logger.error("%d requests refused: the log cannot be written", len(answered), exc_info=error)
         for waiting in answered:
             self.queued_events -= waiting.events
-            if not waiting.done.done():  # else its client is gone
-                waiting.done.set_result(error)
+            problem = None
+            if error is not None:
+                problem = InvalidRequestError(503, "unavailable", f"the events could not be stored, send them again: {error}")
+            waiting.done(problem)

@@ -1,4 +1,4 @@
-"""An RSGI application as a process: granian around it, stopped without losing what it was given."""
+"""An RSGI application as a process, granian around it; `listener` is what serves events."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GC_THRESHOLDS = (100_000, 50, 100)
 
 
 class Application(Protocol):
-    """What is served; `Track` is one."""
+    """What is served; `Act` is one."""
 
     async def __rsgi__(self, scope: Scope, proto: HTTPProtocol) -> None:
         """Answer one request."""

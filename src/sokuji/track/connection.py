@@ -1,0 +1,347 @@
+"""One client's connection: its requests one after the other, each read within bounds and answered before the next."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Iterator
+from typing import Protocol, cast
+
+from sokuji.errors import InvalidRequestError
+from sokuji.track import answers, body
+from sokuji.track.body import Bodies
+from sokuji.track.http1 import CONTINUE, HEAD_BYTES_MAX, HEAD_END, Chunks, Head, answer_text, parse_head
+
+IDLE_SECONDS_MAX = 75.0
+"""A connection without a request is closed after this: later than load balancers do (60 s), so that none sends into a closed one."""
+
+HEAD_SECONDS_MAX = 30.0
+"""A head must be there this long after its first byte."""
+
+UNREAD_SECONDS_MAX = 60.0
+"""A client that does not read its answers is cut off after this."""
+
+_LINGER_SECONDS = 2.0
+# So much of a body that nobody wants is read to keep the connection; a longer one is cut off with it.
+_DISCARDED_BYTES_MAX = 1024 * 1024
+_READ_AHEAD_BYTES = 64 * 1024
+
+
+class Application(Protocol):
+    """What answers requests. Its methods are called on the event loop, and must not hold it."""
+
+    @property
+    def bodies(self) -> Bodies:
+        """Bounds the bodies of its requests."""
+
+    def admit(self, head: Head) -> None:
+        """Called with a request's head; raises InvalidRequestError to refuse it before its body is read."""
+
+    def handle(self, exchange: Exchange) -> None:
+        """Called with the whole request; answers it, now or later. InvalidRequestError is answered as such."""
+
+    def refused(self, problem: InvalidRequestError) -> None:
+        """Called when a request is answered with `problem` without `handle`."""
+
+    def drain(self) -> None:
+        """Refuse requests from now on."""
+
+    def close(self) -> None:
+        """Release what is held, once nothing is served any more."""
+
+
+class Exchange:
+    """A request and its answer."""
+
+    __slots__ = ("_connection", "body", "client", "head", "held_bytes", "started")
+
+    def __init__(self, connection: Connection, head: Head, client: str) -> None:
+        self._connection = connection
+        self.head, self.client = head, client  # the client's network address
+        self.body = b""
+        self.held_bytes = 0  # of the body, as `Bodies` counts them
+        self.started = time.perf_counter()
+
+    def hold(self, size: int) -> None:
+        """Count `size` bytes more that are in memory for it until it is answered, as `Bodies.hold`."""
+        self._connection.hold(self, size)
+
+    def answer(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
+        """Answer the request, once. Nothing happens if the client is gone."""
+        self._connection.answer(self, status, headers, body)
+
+
+class Connections:
+    """The open connections of a server."""
+
+    def __init__(self, limit: int) -> None:
+        """Room for `limit` of them."""
+        self._limit = limit
+        self._open: set[Connection] = set()
+        self._left = asyncio.Event()
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(list(self._open))
+
+    def add(self, connection: Connection) -> None:
+        """Count one that is open."""
+        self._open.add(connection)
+
+    def discard(self, connection: Connection) -> None:
+        """Forget one that is closed."""
+        self._open.discard(connection)
+        self._left.set()
+
+    async def room(self) -> None:
+        """Wait until there is room for one more."""
+        while len(self._open) >= self._limit:
+            self._left.clear()
+            await self._left.wait()
+
+    async def close(self, timeout_seconds: float) -> None:
+        """Close all, and wait until what was written is sent, or the time is up."""
+        self._limit = 1
+        for connection in self:
+            connection.close()
+        try:
+            await asyncio.wait_for(self.room(), timeout_seconds)
+        except TimeoutError:
+            for connection in self:
+                connection.abort()
+
+
+class Connection(asyncio.Protocol):
+    """Reads requests and writes answers. While one is under way no more than `_READ_AHEAD_BYTES` and a packet of the next are read."""
+
+    def __init__(self, app: Application, opened: Connections) -> None:
+        """A connection that is in `opened` as long as it is open."""
+        self._app, self._opened = app, opened
+        self._transport: asyncio.Transport | None = None  # None: the connection is lost
+        self._client = ""
+        self._unread = b""
+        self._exchange: Exchange | None = None
+        self._whole = False  # the exchange's body is there
+        self._partial = bytearray()  # what of the body has come, if not all
+        self._missing = 0  # bytes of the body
+        self._chunks: Chunks | None = None
+        self._discarding = 0  # bytes of an answered request's body
+        self._advancing = self._ended = self._closing = self._paused = False
+        self._since = 0.0  # of what is waited for
+        self._unread_answer_since: float | None = None
+
+    # Called by the event loop.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._client = (transport.get_extra_info("peername") or ("",))[0]
+        self._since = time.monotonic()
+        self._opened.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Go on with what has come."""
+        if self._closing:
+            return
+        if self._unread:
+            self._unread += data
+        else:
+            self._unread = data
+            if self._exchange is None:
+                self._since = time.monotonic()
+        self._advance()
+
+    def eof_received(self) -> bool:
+        """The client sends no more; it may still read."""
+        self._ended = True
+        self._advance()
+        return not self._closing
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Nobody is there any more."""
+        self._transport = None
+        self._opened.discard(self)
+        if self._exchange is not None and not self._whole:
+            self._release(self._exchange)
+
+    def pause_writing(self) -> None:
+        """The client does not read its answers: neither are its requests read."""
+        self._unread_answer_since = time.monotonic()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self._unread_answer_since = None
+        self._advance()
+
+    # Called by the server.
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is being read or answered."""
+        return self._exchange is not None
+
+    def cut_off_late(self, now: float) -> None:
+        """End what takes too long at the time `now` (monotonic)."""
+        waited = now - self._since
+        if self._unread_answer_since is not None and now - self._unread_answer_since > UNREAD_SECONDS_MAX:
+            self.abort()
+        elif self._closing:
+            if waited > _LINGER_SECONDS:
+                self.abort()
+        elif self._exchange is not None:
+            if not self._whole and waited > body.BODY_SECONDS_MAX:
+                self._exchange.head.keep_alive = False
+                self._refuse(InvalidRequestError(408, "timeout", f"the body took more than {body.BODY_SECONDS_MAX:g} s; send it again"))
+        elif self._unread and not self._discarding:
+            if waited > HEAD_SECONDS_MAX:
+                self._refuse(InvalidRequestError(408, "timeout", f"the headers took more than {HEAD_SECONDS_MAX:g} s; send it again"))
+        elif waited > IDLE_SECONDS_MAX:
+            self.close()
+
+    def close(self) -> None:
+        """End the connection when what was written is sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # Reading.
+
+    def _advance(self) -> None:
+        """Read as far as it goes: to the end of what has come, or to a request that must be answered first."""
+        self._advancing = True
+        try:
+            while self._step():
+                pass
+        except Exception:  # a defect, but none that may leave a client waiting, or keep what it sent
+            if self._exchange is not None:
+                self._release(self._exchange)
+            self.abort()
+            raise
+        finally:
+            self._advancing = False
+        if self._ended and not self._whole and not self._closing:
+            self._end()
+        self._pause()
+
+    def _pause(self) -> None:
+        """Stop reading while what has come must wait, and enough has come."""
+        waiting = (self._whole or self._unread_answer_since is not None) and len(self._unread) > _READ_AHEAD_BYTES
+        if self._transport is not None and waiting != self._paused:
+            self._paused = waiting
+            if waiting:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def _step(self) -> bool:
+        """Read the next part; False if it is not there yet, or must wait."""
+        if self._whole or self._closing or self._unread_answer_since is not None:
+            return False
+        if self._discarding:
+            length = min(self._discarding, len(self._unread))
+            self._unread, self._discarding = self._unread[length:], self._discarding - length
+            return self._discarding == 0
+        try:
+            return self._read_head() if self._exchange is None else self._read_body(self._exchange)
+        except InvalidRequestError as problem:
+            self._refuse(problem)
+            return True
+
+    def _read_head(self) -> bool:
+        text = self._unread
+        if text.startswith((b"\r", b"\n")):  # some clients send an empty line behind a body
+            text = text.lstrip(b"\r\n")
+        end = text.find(HEAD_END, 0, HEAD_BYTES_MAX)
+        if end < 0:
+            if len(text) >= HEAD_BYTES_MAX:
+                raise InvalidRequestError(431, "headers_too_large", f"the request's headers have more than {HEAD_BYTES_MAX} bytes")
+            return False
+        head = parse_head(text[: end + len(HEAD_END)])
+        self._unread = text[end + len(HEAD_END) :]
+        self._since = time.monotonic()
+        exchange = self._exchange = Exchange(self, head, self._client)
+        self._missing, self._chunks = (0, Chunks()) if head.length is None else (head.length, None)
+        self._app.admit(head)
+        self.hold(exchange, self._missing)
+        if not self._unread and self._transport is not None and head.headers.get("expect", "").lower() == "100-continue":
+            self._transport.write(CONTINUE)
+        return True
+
+    def _read_body(self, exchange: Exchange) -> bool:
+        if self._chunks is not None:
+            pieces, self._unread = self._chunks.take(self._unread)
+            for piece in pieces:
+                self.hold(exchange, len(piece))
+                self._partial += piece
+            if not self._chunks.done:
+                return False
+        elif self._missing > len(self._unread):
+            self._partial += self._unread
+            self._missing -= len(self._unread)
+            self._unread = b""
+            return False
+        last, self._unread = self._unread[: self._missing], self._unread[self._missing :]
+        self._missing = 0
+        exchange.body = bytes(self._partial) + last if self._partial else last
+        self._partial = bytearray()
+        self._whole = True
+        self._app.handle(exchange)
+        return True
+
+    def hold(self, exchange: Exchange, size: int) -> None:
+        """See `Exchange.hold`."""
+        self._app.bodies.hold(size, exchange.held_bytes + size)
+        exchange.held_bytes += size
+
+    def _release(self, exchange: Exchange) -> None:
+        self._app.bodies.release(exchange.held_bytes)
+        exchange.held_bytes = 0
+        self._partial = bytearray()
+
+    # Answering.
+
+    def answer(self, exchange: Exchange, status: int, headers: Iterable[tuple[str, str]], text: bytes) -> None:
+        """See `Exchange.answer`."""
+        self._release(exchange)
+        if self._transport is None:
+            return
+        left = self._missing
+        keep_alive = exchange.head.keep_alive and (self._whole or (self._chunks is None and left <= _DISCARDED_BYTES_MAX))
+        answer = answer_text(status, headers, text, keep_alive=keep_alive)
+        self._transport.write(answer[: len(answer) - len(text)] if exchange.head.method == "HEAD" else answer)
+        self._exchange, self._whole, self._discarding = None, False, left
+        self._since = time.monotonic()
+        if not keep_alive or (self._ended and not self._unread):
+            self._close()
+        elif self._unread and not self._advancing:
+            # Not at once: whoever answers has others to answer, whatever becomes of the next request here.
+            asyncio.get_running_loop().call_soon(self._advance)
+
+    def _refuse(self, problem: InvalidRequestError) -> None:
+        """Answer what is no request, or none that will be handled."""
+        self._app.refused(problem)
+        answer = answers.error(problem)
+        if self._exchange is not None:
+            self.answer(self._exchange, *answer)
+        elif self._transport is not None:
+            self._transport.write(answer_text(*answer, keep_alive=False))
+            self._close()
+
+    def _end(self) -> None:
+        """Nothing more comes."""
+        if self._exchange is not None:
+            self._refuse(InvalidRequestError(400, "incomplete_body", "the connection ended before the body did"))
+        elif self._unread.strip(b"\r\n"):
+            self._refuse(InvalidRequestError(400, "incomplete_headers", "the connection ended before the headers did"))
+        self._close()
+
+    def _close(self) -> None:
+        """End the connection when the client has read what was written: closed at once, what it still sends would destroy that."""
+        self._closing, self._unread, self._since = True, b"", time.monotonic()
+        if self._ended:
+            self.close()
+        elif self._transport is not None:
+            self._transport.write_eof()

@@ -1,0 +1,148 @@
+"""HTTP/1.1 between bytes and messages (RFC 9112), strictly: what two programs could read in two ways is refused."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from email.utils import formatdate
+from functools import lru_cache
+from http import HTTPStatus
+
+from sokuji.errors import InvalidRequestError
+
+HEAD_BYTES_MAX = 64 * 1024
+"""The request line and the headers of a request; browsers send about one kilobyte."""
+
+HEADERS_MAX = 100
+
+HEAD_END = b"\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_HEAD = re.compile(rb"(%b) ([!-~\x80-\xff]+) HTTP/1\.([01])\r\n((?:%b:[^\r\n\0]*\r\n)*)\r\n" % (_TOKEN, _TOKEN))
+_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n\0]*)?")
+_CHUNK_LINE_BYTES_MAX = 8 * 1024
+
+
+@dataclass(slots=True)
+class Head:
+    """What a request says before its body."""
+
+    method: str
+    path: str  # as it was sent, percent-encoded
+    query: str
+    headers: dict[str, str]  # by name in lower case; of a repeated one all values, joined by commas
+    length: int | None  # of the body in bytes; None: it comes in chunks
+    keep_alive: bool  # whether the client may send another request on this connection
+
+
+def parse_head(text: bytes) -> Head:
+    """The head of a request that ends `text`.
+
+    Raises:
+        InvalidRequestError: 400, it is none; 431, it has more than `HEADERS_MAX` headers.
+    """
+    match = _HEAD.fullmatch(text)
+    if match is None:
+        raise InvalidRequestError(400, "invalid_http", "this is not an HTTP/1.1 request")
+    if text.count(b"\r\n") > HEADERS_MAX + 2:
+        raise InvalidRequestError(431, "headers_too_large", f"the request has more than {HEADERS_MAX} headers")
+    method, target, minor, fields = match.groups()
+    headers: dict[str, str] = {}
+    for line in fields.decode("latin-1").split("\r\n")[:-1]:
+        name, _, value = line.partition(":")
+        name, value = name.lower(), value.strip(" \t")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    path, _, query = target.decode("utf-8", "replace").partition("?")
+    if not path.startswith("/") and path != "*":  # as sent to a proxy
+        path = "/" + path.partition("://")[2].partition("/")[2]
+    keep_alive = minor == b"1" and "close" not in headers.get("connection", "").lower()
+    length = _body_length(headers, minor)
+    if length is None and "content-length" in headers:
+        keep_alive = False  # RFC 9112, 6.3: a proxy before us may have read it differently
+    return Head(method.decode(), path, query, headers, length, keep_alive)
+
+
+def _body_length(headers: dict[str, str], minor: bytes) -> int | None:
+    coding = headers.get("transfer-encoding")
+    if coding is not None:
+        if coding.lower() != "chunked" or minor == b"0":
+            raise InvalidRequestError(400, "invalid_http", f"transfer-encoding is {coding[:80]!r}; only 'chunked' is known, in HTTP/1.1")
+        return None
+    length = headers.get("content-length", "0")
+    if not (length.isascii() and length.isdigit() and len(length) < 16):
+        raise InvalidRequestError(400, "invalid_http", f"content-length is {length[:80]!r}; expected one number")
+    return int(length)
+
+
+class Chunks:
+    """Takes a chunked body apart."""
+
+    __slots__ = ("_left", "_trailers", "done")
+
+    def __init__(self) -> None:
+        self._left = 0  # bytes of the chunk that are to come, with the line's end behind it
+        self._trailers = False
+        self.done = False
+
+    def take(self, text: bytes) -> tuple[list[bytes], bytes]:
+        """The pieces of the body in `text`, and what of it cannot be read yet or, when it is `done`, follows the body.
+
+        Raises:
+            InvalidRequestError: 400, it is not in chunks.
+        """
+        pieces: list[bytes] = []
+        at = 0
+        while not self.done and at < len(text):
+            if self._left > 2:
+                piece = text[at : at + self._left - 2]
+                pieces.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                continue
+            end = text.find(b"\r\n", at, at + _CHUNK_LINE_BYTES_MAX)
+            if end < 0 and len(text) - at < _CHUNK_LINE_BYTES_MAX:
+                break
+            self._line(text[at:end] if end >= 0 else None)
+            at = end + 2
+        return pieces, text[at:]
+
+    def _line(self, line: bytes | None) -> None:
+        if self._trailers and line is not None:
+            self.done = not line
+            return
+        if self._left == 2 and line == b"":
+            self._left = 0
+            return
+        size = _CHUNK_SIZE.fullmatch(line) if line is not None and not self._left else None
+        if size is None:
+            raise InvalidRequestError(400, "invalid_http", "the body is not in chunks as HTTP/1.1 has them")
+        self._left = int(size.group(1), 16) + 2
+        if self._left == 2:
+            self._left, self._trailers = 0, True
+
+
+def answer_text(status: int, headers: Iterable[tuple[str, str]], body: bytes, *, keep_alive: bool) -> bytes:
+    """An answer whose whole body is there."""
+    head = _head(status, tuple(headers), keep_alive)
+    if status == HTTPStatus.NO_CONTENT:
+        return b"%b%b\r\n" % (head, _date(int(time.time())))
+    return b"%b%bcontent-length: %d\r\n\r\n%b" % (head, _date(int(time.time())), len(body), body)
+
+
+def stream_head(headers: Iterable[tuple[str, str]]) -> bytes:
+    """The head of an answer whose body comes in chunks; the connection ends with it."""
+    return b"%b%btransfer-encoding: chunked\r\n\r\n" % (_head(200, tuple(headers), False), _date(int(time.time())))
+
+
+@lru_cache(maxsize=256)
+def _head(status: int, headers: tuple[tuple[str, str], ...], keep_alive: bool) -> bytes:
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers)]
+    return "\r\n".join([*lines, *(() if keep_alive else ("connection: close",)), ""]).encode("latin-1")
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    return f"date: {formatdate(second, usegmt=True)}\r\n".encode()

@@ -1,0 +1,112 @@
+"""A server as a process: connections up to a bound, stopped without losing what it was given."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import uvloop
+
+from sokuji.track.connection import Application, Connection, Connections
+
+logger = logging.getLogger(__name__)
+
+_BACKLOG = 1024
+_DRAIN_SECONDS = 10.0
+_CLOSE_SECONDS = 1.0
+_SWEEP_SECONDS = 1.0
+# A collection of the whole heap stops the loop; the hot path makes no cycles, so the young generation may grow large.
+_GC_THRESHOLDS = (100_000, 50, 100)
+
+
+class Address(Protocol):
+    """Where it listens; the settings of a role say so."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+
+
+def serve(app: Application, settings: Address, listening: Callable[[int], None] = lambda _: None, *, connections: int = _BACKLOG) -> None:
+    """Serve `app` until SIGTERM or SIGINT, then drain: requests under way are answered, later ones get 503. For a process's main thread.
+
+    `listening` is called with the port once connections are taken (`settings.port` 0 takes any free one).
+    At most `connections` are open at a time; more wait until one ends.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+    uvloop.run(_serve_until_signal(app, settings, listening, connections))
+
+
+async def _serve_until_signal(app: Application, settings: Address, listening: Callable[[int], None], connections: int) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run(app, settings, stop, listening, connections=connections)
+
+
+async def run(
+    app: Application,
+    settings: Address,
+    stop: asyncio.Event,
+    listening: Callable[[int], None] = lambda _: None,
+    *,
+    connections: int = _BACKLOG,
+) -> None:
+    """As `serve`, on the running event loop, until `stop` is set."""
+    family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+    with socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG) as listener:
+        listener.setblocking(False)
+        opened = Connections(connections)
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(_accept(app, listener, opened)), tasks.create_task(_cut_off_late(opened))]
+            listening(listener.getsockname()[1])
+            await stop.wait()
+            app.drain()
+            await _drained(opened)
+            for task in running:
+                task.cancel()
+        await opened.close(_CLOSE_SECONDS)
+    app.close()
+
+
+async def _accept(app: Application, listener: socket.socket, opened: Connections) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        await opened.room()
+        try:
+            client, _ = await loop.sock_accept(listener)
+            await loop.connect_accepted_socket(lambda: Connection(app, opened), client)
+        except OSError as error:
+            logger.warning("a connection could not be accepted: %s", error)
+            await asyncio.sleep(0.1)  # out of descriptors or memory, most likely
+
+
+async def _cut_off_late(opened: Connections) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP_SECONDS)
+        now = time.monotonic()
+        for connection in opened:
+            connection.cut_off_late(now)
+
+
+async def _drained(opened: Connections) -> None:
+    """Wait for the requests under way."""
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    while busy := sum(connection.is_busy for connection in opened):
+        if time.monotonic() > deadline:
+            logger.warning("%d requests are cut off: their clients did not finish in %g s", busy, _DRAIN_SECONDS)
+            return
+        await asyncio.sleep(0.005)
