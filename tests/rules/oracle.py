@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from sokuji.rules.spec import Actions, Rule, TimeCap, TotalCap, ViewCap
+from sokuji.rules.spec import Actions, Rule, SessionCap, TimeCap, TotalCap, ViewCap
 from tests.rules.stream import Event
 
 HOUR_US = 3_600_000_000
@@ -38,6 +38,7 @@ class RuleMemory:
 class Memory:
     views: int = 0
     acted: tuple[int, int] | None = None  # (time, views)
+    session: tuple[int, int] | None = None  # (began, last seen)
     rules: dict[str, RuleMemory] = field(default_factory=dict)
 
 
@@ -54,6 +55,7 @@ class Oracle:
             return
         memory = self._memory(event.profile)
         self.wake(event.profile, event.at_us)
+        memory.session = (self._begun(memory, event.at_us), max(event.at_us, memory.session[1] if memory.session else 0))
         memory.views += event.name in ("page", "screen")
         for rule in self.actions.rules:
             if event.name in rule.unless:
@@ -111,6 +113,8 @@ class Oracle:
                     within = sum(at_us - time < window_us for time, _ in decided)
                 case ViewCap(count, views):
                     within = sum(memory.views - then < views for _, then in decided)
+                case SessionCap(count):
+                    within = sum(time >= self._begun(memory, at_us) for time, _ in decided)
                 case TotalCap(count):
                     within = len(decided)
             if within >= count:
@@ -128,6 +132,12 @@ class Oracle:
             if _is_between(at, rule.quiet.hours.start, rule.quiet.hours.end):
                 return "quiet_hours"
         return None
+
+    def _begun(self, memory: Memory, at_us: int) -> int:
+        """When the session began that this moment is in."""
+        if memory.session is None or at_us - memory.session[1] > HOUR_US // 2:
+            return at_us
+        return memory.session[0]
 
     def _memory(self, profile: str) -> Memory:
         fresh = Memory(rules={rule.name: RuleMemory() for rule in self.actions.rules})

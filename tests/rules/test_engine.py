@@ -22,8 +22,9 @@ NAMES = ("page", "cart", "buy", "search")
 CONDITIONS = ("rich", "new", "near")
 POPUP = popup(title="Hello")
 ACTIONS: tuple[Action, ...] = (POPUP, banner(title="Look"), webhook("https://shop.example/hook"))
-CAPS = ("1 per 10s", "2 per 30s", "3 per 1m", "1 per 2 views", "2 per 3 views", "1 ever", "3 ever")
-STEPS_US = (0, 1, SECOND_US, 5 * SECOND_US, 10 * SECOND_US - 1, 10 * SECOND_US, 30 * SECOND_US, 20 * MINUTE_US, 60 * MINUTE_US)
+CAPS = ("1 per 10s", "2 per 30s", "3 per 1m", "1 per 2 views", "2 per 3 views", "1 per session", "2 per session", "1 ever", "3 ever")
+SECONDS_US = (0, 1, SECOND_US, 5 * SECOND_US, 10 * SECOND_US - 1, 10 * SECOND_US, 30 * SECOND_US)
+STEPS_US = (*SECONDS_US, 20 * MINUTE_US, 30 * MINUTE_US, 30 * MINUTE_US + 1, 60 * MINUTE_US)
 
 
 @st.composite
@@ -107,7 +108,14 @@ def test_long_streams_of_visitors_who_come_again_and_again(seed: int) -> None:
     dice = random.Random(seed)
     made = [
         rule(f"views{seed % 2}", when="rich", do=POPUP, at_most=f"1 per {dice.choice((2, 9))} views"),
-        rule("time", on=["page", "cart"], when="near", do=POPUP, at_most=["2 per 30s", "4 per 5m"], priority=1),
+        rule(
+            "time",
+            on=["page", "cart"],
+            when="near",
+            do=POPUP,
+            at_most=["2 per 30s", dice.choice(("4 per 5m", "3 per session"))],
+            priority=1,
+        ),
         rule("edge", on="page", when_becomes="new", do=banner(title="x"), at_most=dice.choice(("1 per 10s", "5 ever"))),
         rule("hook", on="search", when="near", do=webhook("https://shop.example/hook"), at_most="9 ever"),
         rule("timer", on="cart", when="rich", after="10s", unless="buy", do=POPUP, priority=dice.choice((-1, 2))),

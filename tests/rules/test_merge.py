@@ -80,6 +80,16 @@ def test_view_caps_and_gaps_go_on_from_whoever_was_shown_something_last() -> Non
     assert reasons(side.decide([*ann(5, name="cart"), *ann(6), *ann(7, name="cart")])) == ["gap", "event"]
 
 
+@pytest.mark.parametrize(("apart_us", "found"), [(30 * MINUTE_US, ["cap"]), (30 * MINUTE_US + 1, ["event"])])
+@pytest.mark.parametrize("turned", [False, True])
+def test_sessions_no_further_apart_than_the_gap_are_one(apart_us: int, found: list[str], turned: bool) -> None:
+    first, second = (visitor, ann) if turned else (ann, visitor)
+    side = worker(rule("a", on="cart", do=POPUP, at_most="1 per session"))
+    side.decide([*first(0, name="cart"), *second(apart_us)])
+    side.merge("ann", "visitor")
+    assert reasons(side.decide(ann(apart_us + 1, name="cart"))) == found
+
+
 def test_a_total_cap_counts_both_and_an_edge_used_by_either_is_used() -> None:
     total, edge = rule("t", on="cart", do=POPUP, at_most="3 ever"), rule("e", on="page", when_becomes="c", do=webhook("https://a.b/c"))
     side = worker(total, edge)
@@ -115,7 +125,7 @@ def test_suppressions_of_both_are_reported_together() -> None:
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(("page", "cart", "buy")), st.integers(0, 3)), max_size=30))
 def test_many_rows_merge_as_each_alone(steps: list[tuple[bool, str, int]]) -> None:
     rules = (
-        rule("a", on="page", do=POPUP, at_most=["2 per 2s", "3 per 4 views"]),
+        rule("a", on="page", do=POPUP, at_most=["2 per 2s", "3 per 4 views", "4 per session"]),
         rule("t", on="cart", after="3s", unless="buy", do=popup(title="{x|x}")),
         rule("e", on="buy", when_becomes="c", do=webhook("https://a.b/c"), at_most="2 ever"),
     )

@@ -9,7 +9,7 @@ import pytest
 
 from sokuji.errors import RuleError
 from sokuji.rules import arm, banner, call, goal, popup, project, quiet_hours, rule, schedule, webhook
-from sokuji.rules.spec import Call, Goal, Message, TimeCap, Timer, TotalCap, ViewCap, Webhook
+from sokuji.rules.spec import Call, Goal, Message, SessionCap, TimeCap, Timer, TotalCap, ViewCap, Webhook
 
 POPUP = popup(title="Hello")
 
@@ -27,14 +27,14 @@ def test_a_rule_is_what_it_says() -> None:
         when_becomes=" spend_7d < 100 ",
         do=[arm("warm", POPUP, weight=3), arm("cool", banner(title="Hi"), weight=1)],
         control=0.2,
-        at_most=["2 per 7d", "1 per 10 views", "5 ever"],
+        at_most=["2 per 7d", "1 per 10 views", "1 per session", "5 ever"],
         priority=7,
         expires="5m",
         goal=goal("buy", within="24h"),
     )
     assert (made.on, made.unless, made.timer) == (("cart", "wishlist"), ("buy",), Timer(1_800_000_000))
     assert (made.condition, made.edge) == ("spend_7d < 100", True)
-    assert made.caps == (TimeCap(2, 604_800_000_000), ViewCap(1, 10), TotalCap(5))
+    assert made.caps == (TimeCap(2, 604_800_000_000), ViewCap(1, 10), SessionCap(1), TotalCap(5))
     assert [(each.name, each.weight) for each in made.arms] == [
         ("warm", pytest.approx(0.6)),
         ("cool", pytest.approx(0.2)),
@@ -77,7 +77,7 @@ MISUSES: dict[str, tuple[Callable[[], object], str]] = {
     "control arm": (lambda: arm("control", POPUP), "rule(..., control=0.1)"),
     "arm's action": (lambda: arm("x", "popup"), "expected popup(...)"),  # type: ignore[arg-type]
     "control in %": (lambda: rule("a", do=POPUP, control=10), "control=10: expected a share from 0 to below 1; 10 % is 0.1"),
-    "cap": (lambda: rule("a", do=POPUP, at_most="once a day"), "at_most='once a day'; expected '1 per 24h', '2 per 10 views' or '3 ever'"),
+    "cap": (lambda: rule("a", do=POPUP, at_most="once a day"), "at_most='once a day'; expected '1 per 24h' (units s, m, h, d, w)"),
     "cap of 0": (lambda: rule("a", do=POPUP, at_most="0 per 24h"), "expected '1 per 24h'"),
     "cap's window": (lambda: rule("a", do=POPUP, at_most="1 per day"), "units s, m, h, d, w"),
     "large cap": (lambda: rule("a", do=POPUP, at_most="33 per 7d"), "counts up to 32; use a shorter window or '33 ever'"),

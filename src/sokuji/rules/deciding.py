@@ -13,6 +13,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from sokuji.rules import sessions
 from sokuji.rules.bucket import bucket_id, choose, is_held_out
 from sokuji.rules.content import content
 from sokuji.rules.decision import Decision, Reason, decision_id
@@ -107,6 +108,10 @@ class Deciding:
             before = int(state.decided_us[row, cap.count - 1])
             if before and step.at_us - before < cap.window_us:
                 return "cap"
+        if plan.session_cap is not None and self._state.sessions is not None:
+            begun_us, seen_us = (int(each[row]) for each in self._state.sessions)
+            if int(state.decided_us[row, plan.session_cap - 1]) >= sessions.begun_at(step.at_us, begun_us, seen_us):
+                return "cap"
         views = int(self._state.views[row])
         for view_cap in plan.view_caps:
             if state.decided_us[row, view_cap.count - 1] and views - int(state.decided_views[row, view_cap.count - 1]) < view_cap.views:
@@ -136,7 +141,7 @@ class Deciding:
         state, row = self._state.rules[plan.index], step.profile
         if plan.total_cap is not None:
             state.total[row] += 1
-        if plan.time_caps or plan.view_caps:
+        if plan.counts_decisions:
             # Newest first by time, whatever the order of arrival, so that each place only ever becomes later.
             _insert(state.decided_us[row], int(np.count_nonzero(state.decided_us[row] > step.at_us)), step.at_us)
             if plan.view_caps:

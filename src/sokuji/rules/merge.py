@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sokuji.rules import sessions
 from sokuji.rules.plan import Plan
 from sokuji.rules.state import RuleState, Segment, State
 
@@ -25,6 +26,8 @@ def merge(plans: Sequence[Plan], into: State, from_: State) -> None:
     later = from_.acted_us > into.acted_us
     into.acted_views[:] = np.where(later, from_.acted_views + shift, into.acted_views)
     into.acted_us[:] = np.maximum(into.acted_us, from_.acted_us)
+    if into.sessions is not None and from_.sessions is not None:
+        sessions.merge(*into.sessions, *from_.sessions)
     for plan in plans:
         _merge_rule(plan, into.rules[plan.index], from_.rules[plan.index], shift)
 
@@ -36,7 +39,7 @@ def _merge_rule(plan: Plan, into: RuleState, from_: RuleState, shift: NDArray[np
         into.total += from_.total
     if plan.view_caps:
         _merge_views(into, from_, shift)
-    if plan.time_caps or plan.view_caps:
+    if plan.counts_decisions:
         ring = into.decided_us.shape[1]
         into.decided_us[:] = -np.sort(-np.concatenate([into.decided_us, from_.decided_us], axis=1), axis=1)[:, :ring]
     if plan.rule.edge:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from sokuji.rules.spec import Actions, Project, Rule, TimeCap, TotalCap, ViewCap
+from sokuji.rules.spec import Actions, Project, Rule, SessionCap, TimeCap, TotalCap, ViewCap
 from sokuji.rules.template import Field
 
 ALWAYS = -1  # the condition of rules that have none
@@ -24,7 +24,13 @@ class Plan(Struct, frozen=True, kw_only=True):
     names: tuple[str, ...]  # of the fields, each once
     time_caps: tuple[TimeCap, ...]
     view_caps: tuple[ViewCap, ...]
+    session_cap: int | None
     total_cap: int | None
+
+    @property
+    def counts_decisions(self) -> bool:
+        """Whether the state has when the last decisions were."""
+        return bool(self.time_caps or self.view_caps or self.session_cap)
 
 
 def plan(actions: Actions, conditions: tuple[str, ...]) -> tuple[Plan, ...]:
@@ -41,6 +47,7 @@ def plan(actions: Actions, conditions: tuple[str, ...]) -> tuple[Plan, ...]:
             names=tuple(dict.fromkeys(field.name for field in rule.fields)),
             time_caps=tuple(cap for cap in rule.caps if isinstance(cap, TimeCap)),
             view_caps=tuple(cap for cap in rule.caps if isinstance(cap, ViewCap)),
+            session_cap=min((cap.count for cap in rule.caps if isinstance(cap, SessionCap)), default=None),
             total_cap=min((cap.count for cap in rule.caps if isinstance(cap, TotalCap)), default=None),
         )
         for index, rule in enumerate(actions.rules)

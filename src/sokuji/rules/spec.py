@@ -78,13 +78,19 @@ class ViewCap(Struct, frozen=True):
     views: int
 
 
+class SessionCap(Struct, frozen=True):
+    """At most `count` decisions of the rule for one profile in one session."""
+
+    count: int
+
+
 class TotalCap(Struct, frozen=True):
     """At most `count` decisions of the rule for one profile, ever."""
 
     count: int
 
 
-Cap = TimeCap | ViewCap | TotalCap
+Cap = TimeCap | ViewCap | SessionCap | TotalCap
 
 
 class Timer(Struct, frozen=True):

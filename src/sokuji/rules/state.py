@@ -1,6 +1,7 @@
 """What the rules remember of a profile: a fixed-width segment of its row, in which zero bytes are a profile never seen.
 
-Header: by what number arms are dealt, how many pages were viewed, when (and at which view) a message was last decided.
+Header: by what number arms are dealt, how many pages were viewed, when (and at which view) a message was last decided; if a cap counts
+by sessions, when the latest one began and the profile was last seen.
 A rule has only the fields it needs: whether its edge is used up, its latest decisions for caps, its timer and the trigger that armed it,
 when an event of its `unless` last came, and what was suppressed. Times are microseconds since 1970 and 0 is never.
 """
@@ -8,13 +9,14 @@ when an event of its `unless` last came, and what was suppressed. Times are micr
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.lib.format import descr_to_dtype, dtype_to_descr
 from numpy.typing import NDArray
 
-from sokuji.rules.spec import Actions, Rule, TimeCap, TotalCap, ViewCap
+from sokuji.rules.spec import Actions, Rule, SessionCap, TimeCap, TotalCap, ViewCap
 from sokuji.rules.trigger import HELD_BYTES, HELD_FIELD_BYTES
 
 _RULE_PREFIX = "rule:"
@@ -26,8 +28,15 @@ Segment = NDArray[np.uint8]
 def dtype_of(actions: Actions) -> np.dtype[np.void]:
     """The layout of a profile's state under these rules."""
     header: list[Any] = [("bucket", "<u8"), ("acted_us", "<i8"), ("acted_views", "<i4"), ("views", "<i4")]
+    if counts_sessions(actions.rules):
+        header += [("begun_us", "<i8"), ("seen_us", "<i8")]
     rules = [(field_of(rule.name), _rule_dtype(rule)) for rule in actions.rules]
     return np.dtype(header + rules, align=True)
+
+
+def counts_sessions(rules: Sequence[Rule]) -> bool:
+    """Whether a cap counts by sessions."""
+    return any(isinstance(cap, SessionCap) for rule in rules for cap in rule.caps)
 
 
 def field_of(rule: str) -> str:
@@ -37,7 +46,7 @@ def field_of(rule: str) -> str:
 
 def _rule_dtype(rule: Rule) -> np.dtype[np.void]:
     fields: list[Any] = [("suppressed_us", "<i8"), ("occasions", "<u4")]
-    ring = max((cap.count for cap in rule.caps if isinstance(cap, TimeCap | ViewCap)), default=0)
+    ring = max((cap.count for cap in rule.caps if isinstance(cap, TimeCap | ViewCap | SessionCap)), default=0)
     if ring:
         fields.append(("decided_us", "<i8", (ring,)))
     if any(isinstance(cap, ViewCap) for cap in rule.caps):
@@ -82,6 +91,8 @@ class State:
         self.acted_us: NDArray[np.int64] = rows["acted_us"]
         self.acted_views: NDArray[np.int32] = rows["acted_views"]
         self.views: NDArray[np.int32] = rows["views"]
+        self.sessions = (rows["begun_us"], rows["seen_us"]) if "begun_us" in (dtype.names or ()) else None
+        """When each profile's latest session began, and when it was last seen; None where no cap counts by sessions."""
         self.rules = [RuleState(rows[name]) for name in dtype.names or () if name.startswith(_RULE_PREFIX)]
 
 

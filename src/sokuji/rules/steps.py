@@ -20,8 +20,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from sokuji.events import EventType
+from sokuji.rules import sessions
 from sokuji.rules.deciding import SUPPRESSED_EVERY_US, Deciding, Step
 from sokuji.rules.plan import ALWAYS, Plan, counts_views
+from sokuji.rules.sessions import Sessions
 from sokuji.rules.spec import Project
 from sokuji.rules.state import State
 from sokuji.rules.trigger import Reader
@@ -99,6 +101,7 @@ class Finder:
         self._views = batch.views() if counts_views(project, plans) else np.zeros(0, dtype=np.int64)
         self._views_added = np.bincount(batch.profile[self._views], minlength=self._profiles).astype(np.int32)
         self._due = np.full(self._profiles, _NEVER_US)  # when the profile's first timer may be due
+        self.sessions = self._find_sessions()
         self._steps = Steps()
 
     def find(self) -> list[tuple[int, int, int]]:
@@ -114,6 +117,17 @@ class Finder:
         if self._due.min(initial=_NEVER_US) <= self._last_us:
             self._steps.add(np.flatnonzero(batch.live & (batch.received_us >= self._due[batch.profile])), _FIRE)
         return self._with_views(self._steps.in_order())
+
+    def _find_sessions(self) -> Sessions | None:
+        """Those of the events, if a cap counts by them; silent events are in none."""
+        batch, known = self._batch, self._state.sessions
+        if known is None:
+            return None
+        live = np.flatnonzero(batch.live)
+        made = np.zeros((4, len(batch.received_us)), dtype=np.int64)
+        if len(live):
+            made[:, live] = sessions.find(batch.profile[live], batch.received_us[live], *known)
+        return Sessions(*made)
 
     def _find_triggers(self, plan: Plan) -> None:
         batch, rule = self._batch, plan.rule
@@ -161,6 +175,8 @@ class Finder:
         for view_cap in plan.view_caps:
             decided = state.decided_us[profile, view_cap.count - 1] != 0
             blocked |= decided & (views - state.decided_views[profile, view_cap.count - 1] < view_cap.views)
+        if plan.session_cap is not None and self.sessions is not None:
+            blocked |= state.decided_us[profile, plan.session_cap - 1] >= self.sessions.begun_us[events]
         if plan.competes:
             acted_us = self._state.acted_us[profile]
             near = views - self._state.acted_views[profile] < self._project.gap_views
@@ -196,8 +212,11 @@ def take_steps(batch: Batch, project: Project, plans: Sequence[Plan], state: Sta
     if not batch.events.num_rows:
         return
     reader = Reader(batch.events)
-    for event, what, rule in Finder(batch, project, plans, state).find():
+    finder = Finder(batch, project, plans, state)
+    for event, what, rule in finder.find():
         profile, at_us = int(batch.profile[event]), int(batch.received_us[event])
+        if finder.sessions is not None:
+            _set_session(state, profile, finder.sessions, event, is_before=what == _FIRE)
         if what == _FIRE:
             deciding.fire(profile, at_us)
         elif what == _VIEW:
@@ -208,6 +227,17 @@ def take_steps(batch: Batch, project: Project, plans: Sequence[Plan], state: Sta
             plan = plans[rule]
             holds = plan.condition == ALWAYS or bool(batch.truth[event, plan.condition])
             deciding.observe(plan, Step(profile, at_us, event), holds, partial(reader.read, event, plan.names))
+    if finder.sessions is not None and state.sessions is not None:
+        live = np.flatnonzero(batch.live)
+        for each, times in zip(state.sessions, finder.sessions[2:], strict=True):
+            each[batch.profile[live]] = times[live]  # of several events of a profile the last
+
+
+def _set_session(state: State, profile: int, of_event: Sessions, event: int, *, is_before: bool) -> None:
+    """Put the session as it is before an event, or with it, into the state."""
+    found = of_event[:2] if is_before else of_event[2:]
+    for each, times in zip(state.sessions or (), found, strict=True):
+        each[profile] = times[event]
 
 
 def _column(events: pa.RecordBatch, name: str) -> pa.Array:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sokuji.errors import RuleError
 from sokuji.rules.calendar import Hours, to_us, zone_named
-from sokuji.rules.spec import Cap, TimeCap, TotalCap, ViewCap
+from sokuji.rules.spec import Cap, SessionCap, TimeCap, TotalCap, ViewCap
 
 CAP_COUNT_MAX = 32  # every occasion within a cap's window has its place in the profile's row
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -42,11 +42,14 @@ def condition(text: str | None, where: str) -> str | None:
 
 
 def cap(text: object, where: str) -> Cap:
-    """A cap such as "1 per 24h", "2 per 10 views", "3 ever"."""
+    """A cap such as "1 per 24h", "2 per 10 views", "1 per session", "3 ever"."""
     found = _CAP.fullmatch(text.strip()) if isinstance(text, str) else None
-    window = _parse_us(found[3]) if found and found[3] else None
-    if found is None or not int(found[1]) or (found[2] and not int(found[2])) or (found[3] and window is None):
-        raise RuleError(f"{where}: at_most={text!r}; expected '1 per 24h', '2 per 10 views' or '3 ever' (units s, m, h, d, w)")
+    is_session = found is not None and found[3] == "session"
+    window = _parse_us(found[3]) if found and found[3] and not is_session else None
+    if found is None or not int(found[1]) or (found[2] and not int(found[2])) or (found[3] and window is None and not is_session):
+        raise RuleError(
+            f"{where}: at_most={text!r}; expected '1 per 24h' (units s, m, h, d, w), '2 per 10 views', '1 per session' or '3 ever'"
+        )
     count = int(found[1])
     if found[4]:
         return TotalCap(count)
@@ -54,6 +57,8 @@ def cap(text: object, where: str) -> Cap:
         raise RuleError(
             f"{where}: at_most={text!r}; a cap in a window counts up to {CAP_COUNT_MAX}; use a shorter window or '{count} ever'"
         )
+    if is_session:
+        return SessionCap(count)
     return ViewCap(count, int(found[2])) if window is None else TimeCap(count, window)
 
 

@@ -210,7 +210,7 @@ def rule(
         unless: the events that prevent it: before it fires with `after`, and in any case before it is shown.
         still: a GoogleSQL condition over features and scores alone that must hold when the message is shown.
         during: schedule(...), outside of which the rule is off.
-        at_most: caps for one profile: "1 per 24h" (any 24 hours), "1 per 10 views", "3 ever", or several of them.
+        at_most: caps for one profile: "1 per 24h" (any 24 hours), "1 per 10 views", "1 per session", "3 ever", or several of them.
         quiet: quiet_hours(...); False for none, even if the project has some.
         priority: of the rules that would show something at the same event the one with the highest does; equal ones in the file's order.
         control: the share of profiles that get nothing and are measured.
