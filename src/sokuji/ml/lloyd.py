@@ -166,9 +166,10 @@ class _Screen:
             self._center[:dimensions] = rows.numbers[:: count // 1000 + 1].mean(axis=0)
         self._unit = 1 / (2 * math.sqrt(rows.squares.max()) or 1)
         self._numbers = np.zeros((shape[0], dimensions + 1, width), dtype=np.float32)
-        self._lengths = np.zeros(shape, dtype=np.float32)  # or a little more, with unseen categories
+        self._lengths = np.full(shape, self._unit, dtype=np.float32)  # at most
         self._codes = [_padded(codes, shape) for codes in rows.codes]
-        self._scale = None if rows.scale is None else _padded(rows.scale.astype(np.float32), shape)
+        # No row with a category is shorter than 1, and others may be too short for float32.
+        self._scale = _padded(rows.scale.astype(np.float32), shape) if rows.scale is not None and rows.sizes else None
         shares = parallel.shares(shape[0], 1)
         parallel.each(self._fill, shares)
         # Scores are written to the same memory every time: fresh memory costs more than computing them.
@@ -184,8 +185,9 @@ class _Screen:
             numbers *= self._unit
             single = self._numbers[block, :dimensions, : numbers.shape[1]]
             single[...] = numbers
-            category = self._unit if rows.scale is None else self._unit * rows.scale[chunk]
-            self._lengths[block, : numbers.shape[1]] = np.sqrt((single**2).sum(axis=0) + len(rows.sizes) * category**2)
+            if rows.scale is None:
+                squares = (single**2).sum(axis=0) + len(rows.sizes) * self._unit**2
+                self._lengths[block, : numbers.shape[1]] = np.sqrt(squares)
         self._numbers[blocks.start : blocks.stop, dimensions] = 1
 
     def nearest(self, centroids: Floats) -> Labels:
@@ -206,8 +208,9 @@ class _Screen:
                 doubtful = np.flatnonzero(near.sum(axis=1, dtype=np.uint8) > 1) + start * width
                 labels[group] = len(centroids) - (near * ranks).max(axis=1)
                 doubtful = doubtful[doubtful < count]
-                exact = distances(self._design.take(doubtful), centroids, cosine=cosine)
-                labels.ravel()[doubtful] = exact.argmin(axis=1)
+                if len(doubtful):
+                    exact = distances(self._design.take(doubtful), centroids, cosine=cosine)
+                    labels.ravel()[doubtful] = exact.argmin(axis=1)
 
         parallel.each(search, self._shares)
         return labels.ravel()[:count]
