@@ -54,11 +54,13 @@ def from_type(proto: Any) -> Type:
     """The type a `TypeProto` stands for.
 
     Raises:
-        UnsupportedSqlError: a type this engine has no values of (GEOGRAPHY, RANGE, ...).
+        UnsupportedSqlError: a type this engine has no values of (GEOGRAPHY, RANGE, ...), or a field that DuckDB cannot name.
     """
     if proto.type_kind == type_pb2.TYPE_ARRAY:
         return array(from_type(proto.array_type.element_type))
     if proto.type_kind == type_pb2.TYPE_STRUCT:
+        if any("\0" in field.field_name for field in proto.struct_type.field):
+            raise UnsupportedSqlError("A STRUCT field with a zero byte in its name is not supported")
         return struct(Field(field.field_name, from_type(field.field_type)) for field in proto.struct_type.field)
     if proto.type_kind not in _KINDS:
         name = type_pb2.TypeKind.Name(proto.type_kind).removeprefix("TYPE_")

@@ -21,6 +21,11 @@ class Block:
     options: dict[str, str] = field(default_factory=dict)
 
     @property
+    def time_zone(self) -> str | None:
+        """The default time zone, where a file sets one: its first block does so for all."""
+        return self.options.get("default_time_zone")
+
+    @property
     def prepares(self) -> bool:
         """Whether it makes a table for the blocks after it."""
         return "prepare_database" in self.options
@@ -42,7 +47,7 @@ def _options(text: str, defaults: dict[str, str]) -> tuple[dict[str, str], str]:
     while match := _OPTION.match(text):
         end = _closing(text)
         value = text[match.end() : end] if match.group(3) == "=" else ""
-        (defaults if match.group(1) else options)[match.group(2)] = value.strip()
+        (defaults if match.group(1) or match.group(2) == "default_time_zone" else options)[match.group(2)] = value.strip()
         options[match.group(2)] = value.strip()
         text = text[end + 1 :].lstrip()
     return options, text

@@ -93,6 +93,18 @@ class Engine:
         columns = [values.from_arrow(column, type_) for column, type_ in zip(table.columns, types, strict=True)]
         return Rows(types, list(zip(*columns, strict=True)), value_table=node.is_value_table)
 
+    def agrees(self, statement: str, got: Rows) -> bool:
+        """Whether GoogleSQL's reference implementation gives the same rows, in whatever order, for a query without tables."""
+        request = service.EvaluateQueryRequest(
+            sql=statement.rstrip().removesuffix(";"), options=self._options, registered_catalog_id=self._known()
+        )
+        try:
+            content = shared().call("EvaluateQuery", request, service.EvaluateQueryResponse).content
+        except SqlError:
+            return False
+        rows = [tuple(values.read(cell, type_) for cell, type_ in zip(row.cell, got.types, strict=True)) for row in content.table_data.row]
+        return sorted(rows, key=repr) == sorted(got.rows, key=repr)
+
     def _register(self, text: str) -> None:
         names = set(FUNCTION_NAME.findall(text))
         if not names <= self._functions:

@@ -16,7 +16,7 @@ import duckdb
 
 from sokuji.errors import SokujiError, UnsupportedSqlError
 from sokuji.sql.wasm import AnalyzerCrashError
-from sokuji.types import Type
+from sokuji.types import Kind, Type
 from tests.sql.conformance import expected
 from tests.sql.conformance.blocks import Block, blocks
 from tests.sql.conformance.engine import Engine, NotAQueryError, RefusedError, Rows, parameters, widened
@@ -49,7 +49,9 @@ def run_file(path: Path) -> Iterator[Outcome]:
     engine = Engine("America/Los_Angeles")
     missing: dict[str, str] = {}
     for block in blocks(path):
-        if block.prepares:
+        if block.time_zone is not None:
+            yield Outcome(f"{path.stem}:{block.name}", "skip: BigQuery's default time zone is UTC")
+        elif block.prepares:
             _prepare(engine, block, missing)
         else:
             yield _run(engine, block, f"{path.stem}:{block.name}")
@@ -64,7 +66,12 @@ def _run_case(engine: Engine, case: Case) -> Outcome:
         return got
     if case.rows is not None and same_rows(case.rows, got.rows, got.types, ordered=case.ordered):
         return Outcome(case.name, "pass")
-    return Outcome(case.name, "wrong", f"expected {case.rows}\ngot {got.rows[:20]}")
+    kind = "wrong"
+    if "HLL_COUNT" in case.sql and any(type_.kind is Kind.BYTES for type_ in got.types):
+        kind = "skip: the bytes of a sketch are each implementation's own"
+    elif engine.agrees(case.sql, got):
+        kind = "skip: GoogleSQL's own implementation says otherwise than the specification"
+    return Outcome(case.name, kind, f"expected {case.rows}\ngot {got.rows[:20]}")
 
 
 def _prepare(engine: Engine, block: Block, missing: dict[str, str]) -> None:
@@ -77,8 +84,6 @@ def _prepare(engine: Engine, block: Block, missing: dict[str, str]) -> None:
 def _run(engine: Engine, block: Block, case: str) -> Outcome:
     if block.options.get("forbidden_features"):
         return Outcome(case, "skip: needs a feature of the language off")
-    if "default_time_zone" in block.options:
-        return Outcome(case, "skip: BigQuery's default time zone is UTC")
     wanted_error = all(result.startswith("ERROR") for result in block.results)
     known = parameters(widened(block.options.get("parameters", "")))
     got = _rows(engine, widened(block.statement), known, case, wanted_error=wanted_error)
