@@ -247,7 +247,8 @@ def doctor(project: Path) -> None:
 def bench(name: str | None, arguments: tuple[str, ...]) -> None:
     """Run a benchmark of the source checkout: sokuji bench NAME [OPTIONS]."""
     folder = Path(__file__).parents[2] / "bench"
-    names = sorted(path.stem for path in folder.glob("*.py") if not path.stem.startswith("_"))
+    modules = [*folder.glob("*.py"), *(path.parent for path in folder.glob("*/__init__.py"))]
+    names = sorted(path.stem for path in modules if not path.stem.startswith("_"))
     if not names:
         raise click.ClickException("benchmarks come with the source checkout: clone it and run `sokuji bench` there")
     if name not in names:
