@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.analyze.batches import CONSUMER, Logs
+from sokuji.analyze.carrying import Carrier, carrying, describe
 from sokuji.analyze.deduplicator import Deduplicator
 from sokuji.analyze.identity import Identity
 from sokuji.analyze.outbox import Outbox
@@ -24,6 +25,7 @@ from sokuji.analyze.rows import RowLayout
 from sokuji.analyze.served import SERVED_LOG, SERVED_SCHEMA, Served
 from sokuji.analyze.stage import MARKS, Marks, Position, Stage, position
 from sokuji.analyze.timers import Timers
+from sokuji.clock import now_us
 from sokuji.config import AnalyzeSettings
 from sokuji.errors import NotFoundError
 from sokuji.events import EVENT_SCHEMA, OWN_SOURCE
@@ -46,7 +48,7 @@ class Opener:
     """Opens stages of one project. A stage's state is in a folder that is named after the layout of its rows.
 
     When the declarations change so that rows mean something else, the state is made anew: features from all events in the lake, by the
-    pipeline itself, and identities from them too. Rules begin with nothing decided.
+    pipeline itself, and identities from them too. What rules remember is brought along (`carrying.py`).
     """
 
     def __init__(
@@ -93,7 +95,9 @@ class Opener:
         if MARKS in blobs and served is not None:
             served.mark(stage.position.ends, offsets.get(SERVED_LOG, 0))  # the sample may be another one from here on
         if MARKS not in blobs:
-            stage.position = self._begin(dataset, pipeline)
+            describe(state, layout, compiled.rules)
+            with carrying(folder, state, compiled.rules) as carrier:
+                stage.position = self._begin(dataset, pipeline, carrier)
             # Before the first batch: a crash after it must replay it, not take it for history.
             stage.checkpoint(stage.position, wait=True)
         for other in folder.iterdir():
@@ -109,7 +113,7 @@ class Opener:
         log = LocalLog(state, SERVED_SCHEMA, name=SERVED_LOG, partitions=1, segment_bytes=settings.served_bytes // _SERVED_SEGMENTS + 1)
         return Served(log, since, sample=settings.served_sample, bytes_max=settings.served_bytes)
 
-    def _begin(self, dataset: str, pipeline: Pipeline) -> Position:
+    def _begin(self, dataset: str, pipeline: Pipeline, carrier: Carrier | None) -> Position:
         """Take all of the dataset's history in, and return the place up to where that is."""
         started, rows, events = time.perf_counter(), 0, self._logs.events
         links: list[pa.RecordBatch] = []
@@ -121,17 +125,22 @@ class Opener:
             snapshot = None
         if snapshot is not None:
             ends |= committed_offsets(snapshot, names)
-            rows += sum(_take_in(pipeline, batch, links) for batch in _history(dataset, snapshot))
+            rows += sum(_take_in(pipeline, batch, links, carrier) for batch in _history(dataset, snapshot))
         # What was worked on already, for other datasets or with other declarations, is no news, whether the lake has it or not.
-        for partition, end in self._worked_on().items():
+        worked_on = self._worked_on()
+        for partition, end in worked_on.items():
             while ends[partition] < end:
                 read = events.read(partition, ends[partition], end - ends[partition])
-                rows += _take_in(pipeline, read.batch.filter(pc.equal(read.batch.column("dataset"), dataset)), links)
+                rows += _take_in(pipeline, read.batch.filter(pc.equal(read.batch.column("dataset"), dataset)), links, carrier)
                 ends[partition] = read.next_offset
+        number = self._logs.batches.end(0)
+        # Timers of a worker that was killed may have fired since, and events that no worker saw may have stopped them.
+        if carrier is not None and carrier.position.number == number and all(ends[each] <= end for each, end in worked_on.items()):
+            carrier.bring_timers(pipeline, now_us())
         self._publish(dataset, links)
         seconds = round(time.perf_counter() - started, 1)
         _LOG.info("took the history in", extra={"dataset": dataset, "rows": rows, "seconds": seconds})
-        return Position(self._logs.batches.end(0), ends, self._logs.published())
+        return Position(number, ends, self._logs.published())
 
     def _publish(self, dataset: str, links: list[pa.RecordBatch]) -> None:
         """Publish who was found to be whom in history, unless it was when that was the present, or at an earlier start."""
@@ -161,7 +170,7 @@ class Opener:
         return dict(enumerate(last["ends"]))
 
 
-def _take_in(pipeline: Pipeline, rows: pa.RecordBatch, links: list[pa.RecordBatch]) -> int:
+def _take_in(pipeline: Pipeline, rows: pa.RecordBatch, links: list[pa.RecordBatch], carrier: Carrier | None) -> int:
     """Work on rows as on a history import, which fills features and triggers nothing. Who was whom is added to `links`."""
     for start in range(0, rows.num_rows, _HISTORY_ROWS):
         part = rows.slice(start, _HISTORY_ROWS)
@@ -170,6 +179,8 @@ def _take_in(pipeline: Pipeline, rows: pa.RecordBatch, links: list[pa.RecordBatc
         outcome = pipeline.work(past, now_us)
         if outcome.links:
             links.append(identity_rows(outcome.events, outcome.links))
+        if carrier is not None and outcome.rows is not None:
+            carrier.bring(outcome.keys, outcome.rows[:, pipeline.layout.rules])
         pipeline.commit(outcome, now_us)
     return int(rows.num_rows)
 

@@ -27,6 +27,10 @@ class Timers:
         else:
             del self._next[key]
 
+    def keys(self) -> list[str]:
+        """The profiles that have a timer."""
+        return list(self._next)
+
     def due(self, until_us: int) -> list[str]:
         """The profiles with a timer due at or before this time, in the order in which they are due."""
         found = []

@@ -102,9 +102,9 @@ class Rules:
         """Merge the profiles of `from_` into those of `into`, row by row, in place. See `merge.merge`."""
         merge(self._plans, State(into, self._dtype), State(from_, self._dtype))
 
-    def carry(self, segment: Segment, layout: str) -> Segment:
+    def carry(self, segment: Segment, layout: str, *, with_timers: bool = True) -> Segment:
         """The state of rows stored under `layout` in today's: of rules that are still there, what still means the same."""
-        return carry(np.ascontiguousarray(segment), dtype_from(layout), self._dtype)
+        return carry(np.ascontiguousarray(segment), dtype_from(layout), self._dtype, with_timers=with_timers)
 
 
 def heads(field: str) -> tuple[str, str]:

@@ -71,7 +71,7 @@ def _disarm(state: RuleState, which: NDArray[np.bool_]) -> None:
     state.due_us[which], state.held_bytes[which], state.held[which] = 0, 0, 0
 
 
-def carry(segment: Segment, old: np.dtype[np.void], new: np.dtype[np.void]) -> Segment:
+def carry(segment: Segment, old: np.dtype[np.void], new: np.dtype[np.void], *, with_timers: bool) -> Segment:
     """Rows of layout `old` as rows of `new`: fields of the same name and type, rule by rule; a ring of decisions that is longer or shorter
     now keeps the newest. What is new is as of a profile never seen. A timer whose trigger needs more room than there is now is gone."""
     carried = np.zeros(len(segment), dtype=new)
@@ -79,7 +79,7 @@ def carry(segment: Segment, old: np.dtype[np.void], new: np.dtype[np.void]) -> S
     for name in new.names or ():
         rule = carried[name]
         if "held" in (rule.dtype.names or ()):
-            _disarm(RuleState(rule), rule["held_bytes"] > rule["held"].shape[1])
+            _disarm(RuleState(rule), (rule["held_bytes"] > rule["held"].shape[1]) | (not with_timers))
     return carried.view(np.uint8).reshape(len(segment), new.itemsize)
 
 
