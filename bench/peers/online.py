@@ -21,7 +21,8 @@ from bench._shopper import BUY, PAGE, TYPES, shopper
 from bench.peers.contract import measure_reads
 from bench.peers.events import make
 from sokuji.features.kernel import Kernel
-from sokuji.features.vocabulary import Vocabulary
+from sokuji.features.reader import FeatureReader
+from sokuji.features.vocabulary import Strings, Vocabulary
 from sokuji.online.reader import SharedReader
 
 _EVENTS, _VISITORS = 40_000, 4_000
@@ -61,7 +62,7 @@ def _evaluated(happened: pa.Table) -> pa.RecordBatch:
 
 def read(values: Path, folder: Path, at_us: int) -> None:
     """Read: the row alone, and the features."""
-    kernel = Kernel(shopper(), TYPES, Vocabulary.beside(folder / _STRINGS))
+    decoder = FeatureReader(Kernel(shopper(), TYPES, Vocabulary()), Strings(folder / _STRINGS))
     with SharedReader(folder / _ROWS) as reader:
 
         def row(visitor: str) -> bytes:
@@ -71,9 +72,7 @@ def read(values: Path, folder: Path, at_us: int) -> None:
             return found
 
         def features(visitor: str) -> dict[str, Any]:
-            segment = np.frombuffer(bytearray(row(visitor)), np.uint8).reshape(1, -1)
-            [found] = kernel.finalize(segment, at_us).to_pylist()
-            return dict(found)
+            return decoder.read(row(visitor), at_us)
 
         decoded = measure_reads(features, values)
         alone = measure_reads(lambda visitor: {"row": row(visitor)}, values)
