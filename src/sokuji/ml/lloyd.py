@@ -26,7 +26,7 @@ Singles = npt.NDArray[np.float32]
 _MULTIPLICATIONS = 2**18
 _LEAST_ROWS = 64  # of a product, or calls cost more than multiplications
 _SCORES = 2**19  # made at once: they stay in the processor's cache
-_SUMMED_ROWS = 65_536  # by one thread at once
+_SUMMED_ROWS = 16_384  # by one thread at once
 # Of float64's 16 digits 12 are left when rows have gone away that made a cluster's squares this many times larger.
 _SHRUNK = 1e4
 _ROUNDING = 2.0**-24  # float32's, relative

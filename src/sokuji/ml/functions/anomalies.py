@@ -32,7 +32,7 @@ def normalized_distances(predictor: Predictor, rows: pa.RecordBatch) -> tuple[Fl
         raise ModelError(f"{predictor.trained.model_type} models have no clusters")
     distances = predictor.predict(rows)[DISTANCES]
     clusters = distances.argmin(axis=1)
-    nearest, radii = distances.min(axis=1), np.array(estimator.radii)[clusters]
+    nearest, radii = distances[np.arange(len(clusters)), clusters], np.array(estimator.radii)[clusters]
     far = np.where(nearest > 0, np.inf, 0.0)  # of a cluster whose rows all were the same
     return np.divide(nearest, radii, out=far, where=radii > 0), clusters
 
