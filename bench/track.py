@@ -31,9 +31,9 @@ from sokuji.log.local import LocalLog
 from sokuji.track.app import Track
 from sokuji.track.check import Limits
 from sokuji.track.columns import to_arrow
-from sokuji.track.listener import serve
 from sokuji.track.parse import parse_batch
 from sokuji.track.request import Source
+from sokuji.track.server import serve
 from sokuji.track.skew import ClockOffsets
 
 PARTITIONS = 4
@@ -207,7 +207,7 @@ def main(argv: Sequence[str]) -> None:
         events_per_second,
         "events/s",
         as_json=options.json,
-        packages=("granian", "msgspec", "pyarrow", "uvloop"),
+        packages=("msgspec", "pyarrow", "uvloop"),
         ack_p50_ms=round(loads[0].p50_ms, 2),
         ack_p99_ms=round(loads[0].p99_ms, 2),
         ack_p50_ms_half_rate=round(loads[-1].p50_ms, 2),

@@ -25,7 +25,6 @@ from sokuji.service import logs
 from sokuji.service.health import HealthServer
 from sokuji.service.stop import SUPERVISED, end_with_supervisor, until_stopped
 from sokuji.service.supervisor import Role, Supervisor
-from sokuji.track import listener
 from sokuji.track.app import Decided, Track
 from sokuji.track.request import Source
 from sokuji.track.server import serve
@@ -49,7 +48,7 @@ def run_track(folder: Path) -> None:
         raise SokujiError(f"{folder}/sokuji.toml has no [sources.NAME]: without a write key nobody can send events")
     decided = _decided(backends) if (folder / ACTIONS).exists() else None
     app = Track(sources, backends.events_log, backends.bad_events_log, config.track, decided=decided)
-    listener.serve(app, config.track, lambda port: _LOG.info("listening", extra={"host": config.track.host, "port": port}))
+    serve(app, config.track, lambda port: _LOG.info("listening", extra={"host": config.track.host, "port": port}))
     backends.close()
 
 
@@ -108,6 +107,7 @@ def run_analyze(folder: Path) -> None:
 
 def run_api(folder: Path) -> None:
     """The server of actions for pages of the project in `folder`, until it is asked to end."""
+    from sokuji.act import server
     from sokuji.act.app import Act
     from sokuji.act.secret import Secret
 
@@ -119,7 +119,7 @@ def run_api(folder: Path) -> None:
     eligibility = backends.make_eligibility(folder)
     app = Act(sources, backends.decisions_log, Secret.open(config.data / "secret"), config.act, eligibility=eligibility)
     listening = partial(_LOG.info, "listening, port %d")
-    serve(app, config.act, listening, connections=config.act.streams + _SPARE_CONNECTIONS)
+    server.serve(app, config.act, listening, connections=config.act.streams + _SPARE_CONNECTIONS)
     backends.close()
 
 

@@ -16,6 +16,7 @@ from sokuji.act.app import Act
 from sokuji.act.decision import Decision as Read
 from sokuji.act.eligibility import Eligibility
 from sokuji.act.secret import Secret
+from sokuji.act.server import run
 from sokuji.act.token import visitor_id_of
 from sokuji.clock import Clock, now_us
 from sokuji.config import ActSettings
@@ -23,7 +24,6 @@ from sokuji.events import EVENT_SCHEMA
 from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
 from sokuji.rules.decision import Decision, to_events
-from sokuji.track.server import run
 from tests.track.collector import SOURCES, Answer, serving
 
 MASTER = Secret(b"a secret for tests, 32 bytes ...")

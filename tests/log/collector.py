@@ -9,8 +9,8 @@ from sokuji.config import TrackSettings
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
 from sokuji.log.local import LocalLog
 from sokuji.track.app import Track
-from sokuji.track.listener import serve
 from sokuji.track.request import Source
+from sokuji.track.server import serve
 
 WRITE_KEY = "key"
 PARTITIONS = 3

@@ -24,8 +24,8 @@ from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS
 from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
 from sokuji.track.app import Track
-from sokuji.track.listener import Address, run
 from sokuji.track.request import Source
+from sokuji.track.server import Address, run
 
 PARTITIONS = 4
 ANY_PORT = TrackSettings(port=0)

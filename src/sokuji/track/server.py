@@ -1,36 +1,28 @@
-"""An RSGI application as a process, granian around it; `listener` is what serves events."""
+"""An application as a process: connections up to a bound, and an end that loses nothing of what was given."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import Protocol
 
 import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.rsgi import HTTPProtocol, Scope  # type: ignore[attr-defined]
-from granian.server.embed import Server
+
+from sokuji.track.connection import Application, Connection, Connections
+
+logger = logging.getLogger(__name__)
 
 _BACKLOG = 1024
 _DRAIN_SECONDS = 10.0
+_CLOSE_SECONDS = 1.0
+_SWEEP_SECONDS = 1.0
 # A collection of the whole heap stops the loop; the hot path makes no cycles, so the young generation may grow large.
 _GC_THRESHOLDS = (100_000, 50, 100)
-
-
-class Application(Protocol):
-    """What is served; `Act` is one."""
-
-    async def __rsgi__(self, scope: Scope, proto: HTTPProtocol) -> None:
-        """Answer one request."""
-
-    async def drain(self, timeout_seconds: float) -> None:
-        """Refuse what comes from now on, and return when all that came before is answered, or the time is up."""
-
-    def close(self) -> None:
-        """Release what is held, once nothing is served any more."""
 
 
 class Address(Protocol):
@@ -55,7 +47,6 @@ def serve(app: Application, settings: Address, listening: Callable[[int], None] 
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     uvloop.run(_serve_until_signal(app, settings, listening, connections))
-    gc.unfreeze()  # what stays frozen is not freed at exit, and native libraries complain
 
 
 async def _serve_until_signal(app: Application, settings: Address, listening: Callable[[int], None], connections: int) -> None:
@@ -75,53 +66,47 @@ async def run(
     connections: int = _BACKLOG,
 ) -> None:
     """As `serve`, on the running event loop, until `stop` is set."""
-    with _reserve(settings.host, settings.port) as reservation:
-        port = reservation.getsockname()[1]
-        server = Server(
-            app,
-            address=settings.host,
-            port=port,
-            interface=Interfaces.RSGI,
-            http=HTTPModes.http1,
-            websockets=False,
-            backlog=_BACKLOG,
-            backpressure=connections,
-            log_enabled=False,
-        )
-        serving = asyncio.ensure_future(server.serve())
-        await _until_connectable(settings.host, port, serving)
-        listening(port)
-        await stop.wait()
-        await app.drain(_DRAIN_SECONDS)
-        server.stop()  # type: ignore[no-untyped-call]
-        await serving
-        app.close()
+    family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
+    with socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG) as listener:
+        listener.setblocking(False)
+        opened = Connections(connections)
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(_accept(app, listener, opened)), tasks.create_task(_cut_off_late(opened))]
+            listening(listener.getsockname()[1])
+            await stop.wait()
+            app.drain()
+            await _drained(opened)
+            for task in running:
+                task.cancel()
+        await opened.close(_CLOSE_SECONDS)
+    app.close()
 
 
-def _reserve(host: str, port: int) -> socket.socket:
-    """A socket that holds the port, and never listens on it: granian takes a number, not a socket, and shares it with this one.
-
-    Because it shares, another collector on the same port would go unnoticed, and get half the events; so that is tried first.
-    """
-    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
-        address = probe.getsockname()
-    reservation = socket.socket(family, kind)
-    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    reservation.bind(address)
-    return reservation
-
-
-async def _until_connectable(host: str, port: int, serving: asyncio.Future[None]) -> None:
-    while not serving.done():
+async def _accept(app: Application, listener: socket.socket, opened: Connections) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        await opened.room()
         try:
-            _, writer = await asyncio.open_connection(host, port)
-        except ConnectionRefusedError:
-            await asyncio.sleep(0.01)
-        else:
-            writer.close()
+            client, _ = await loop.sock_accept(listener)
+            await loop.connect_accepted_socket(lambda: Connection(app, opened), client)
+        except OSError as error:
+            logger.warning("a connection could not be accepted: %s", error)
+            await asyncio.sleep(0.1)  # out of descriptors or memory, most likely
+
+
+async def _cut_off_late(opened: Connections) -> None:
+    while True:
+        await asyncio.sleep(_SWEEP_SECONDS)
+        now = time.monotonic()
+        for connection in opened:
+            connection.cut_off_late(now)
+
+
+async def _drained(opened: Connections) -> None:
+    """Wait for the requests under way."""
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    while busy := sum(connection.is_busy for connection in opened):
+        if time.monotonic() > deadline:
+            logger.warning("%d requests are cut off: their clients did not finish in %g s", busy, _DRAIN_SECONDS)
             return
-    await serving
+        await asyncio.sleep(0.005)
