@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -12,13 +13,20 @@ CORES = os.cpu_count() or 1
 _T = TypeVar("_T")
 _R = TypeVar("_R")
 
-_threads = ThreadPoolExecutor(CORES, thread_name_prefix="ml")  # starts them when they are needed
+_here = threading.local()
+
+
+def _mark() -> None:
+    _here.is_worker = True
+
+
+_threads = ThreadPoolExecutor(CORES, thread_name_prefix="ml", initializer=_mark)  # starts them when they are needed
 
 
 def each(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-    """`function` of every item, in their order. It must not call `each` itself: all threads could wait for one another."""
+    """`function` of every item, in their order. Inside of another `each` one after the other, or all threads could wait for one another."""
     items = list(items)
-    if len(items) < 2:
+    if len(items) < 2 or hasattr(_here, "is_worker"):
         return [function(item) for item in items]
     return list(_threads.map(function, items))
 

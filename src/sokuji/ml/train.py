@@ -68,6 +68,7 @@ def _train_kmeans(task: TrainingTask, progress: Progress) -> Trained:
         first = first_centroids(design, scores, options, chosen)
     else:
         first = carry_points(task.start.preprocessing, fitted, _estimator(task.start, KMeans).centroids)
+    del columns  # as large as the design
     estimator, history = kmeans.fit(design, options, first, progress)
     return Trained(task.model_type, options, fitted, estimator, (), history, infos)
 
