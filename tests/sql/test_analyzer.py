@@ -13,10 +13,10 @@ import pytest
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 from zetasql.wasi._pb2.zetasql.public import function_pb2
 
-from sokuji.errors import SqlError, UnsupportedSqlError
+from sokuji.errors import SqlError
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog
-from sokuji.sql.analyzer import Analyzer
+from sokuji.sql.analyzer import Analyzer, ProceduralError
 from sokuji.sql.protos import from_type
 from sokuji.sql.wasm import AnalyzerCrashError, ZetaSql
 from sokuji.types import FLOAT64, INT64, STRING, TIMESTAMP, Field, array, struct
@@ -163,11 +163,19 @@ def test_a_text_without_a_statement_is_an_error(analyzer: Analyzer, text: str) -
 
 
 @pytest.mark.parametrize(
-    "script", ["DECLARE x INT64; SELECT x", "IF TRUE THEN SELECT 1; ELSE SELECT 2; END IF; SELECT 3", "LOOP BREAK; END LOOP"]
+    ("script", "statements"),
+    [
+        ("DECLARE x INT64; SELECT x", 2),
+        ("IF TRUE THEN SELECT 1; ELSE SELECT 2; END IF; SELECT 3", 2),
+        ("LOOP BREAK; END LOOP", 1),
+        ("EXECUTE IMMEDIATE 'x'", 1),
+        ("SELECT 1; SET x = 1", 2),
+    ],
 )
-def test_procedural_scripts_are_refused_whole(analyzer: Analyzer, script: str) -> None:
-    with pytest.raises(UnsupportedSqlError, match="not supported yet"):
+def test_procedural_scripts_are_no_plain_statements(analyzer: Analyzer, script: str, statements: int) -> None:
+    with pytest.raises(ProceduralError, match="cannot stand here") as caught:
         analyzer.split(script)
+    assert len(caught.value.tree.statement_list_node.statement_list) == statements
 
 
 def test_the_create_model_statement_of_the_deck_resolves_verbatim(analyzer: Analyzer) -> None:

@@ -17,7 +17,7 @@ from sokuji.sql.engine import Engine
 OUT_OF_REACH = [
     "SELECT * FROM duckdb_settings()",
     "SELECT * FROM duckdb_tables",
-    "SELECT * FROM information_schema.routines",
+    "SELECT * FROM information_schema.character_sets",
     "SELECT * FROM pg_catalog.pg_class",
     "SELECT * FROM read_csv('/etc/passwd')",
     "SELECT * FROM read_text('/etc/passwd')",

@@ -21,6 +21,7 @@ from sokuji.sql.registration import Registration
 from sokuji.sql.sql_functions import GROUP, LIBRARY, SqlFunction
 from sokuji.sql.statement import Statement
 from sokuji.sql.table_functions import ResolvedCall, resolve_calls
+from sokuji.sql.variables import SYSTEM, Variable
 from sokuji.sql.wasm import ZetaSql, shared
 from sokuji.types import Field, Type
 
@@ -56,7 +57,16 @@ _SQL_FUNCTION = re.compile(f"{GROUP}:", re.IGNORECASE)
 _SPACE = r"(?:\s|--[^\n]*(?:\n|$)|#[^\n]*(?:\n|$)|/\*.*?\*/|;)*"
 _BLANK = re.compile(_SPACE, re.DOTALL)
 _ALTER = re.compile(rf"{_SPACE}ALTER\b", re.DOTALL | re.IGNORECASE)
+_PROCEDURAL = re.compile(rf"{_SPACE}(?:EXECUTE|SET)\b", re.DOTALL | re.IGNORECASE)  # those that parse as plain statements too
 _MAY_CALL_STORED = re.compile(rf"\.{_SPACE}`?\w+`?{_SPACE}\(", re.DOTALL)
+
+
+class ProceduralError(UnsupportedSqlError):
+    """A text is a script with procedural statements where plain ones are wanted; `tree` is its `ASTScriptProto`."""
+
+    def __init__(self, message: str, tree: Any, **place: Any) -> None:
+        super().__init__(message, **place)
+        self.tree = tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +129,36 @@ class Analyzer:
         return statements
 
     def _next(self, script: str, data: bytes, position: int) -> tuple[Statement, int]:
+        try:
+            tables, end = self._tables(script, position)
+        except SqlError as error:
+            raise self._refusal(script, Statement(script, script, ((0, 0),)).locate(error)) from None
+        statement = Statement(data[position:end].decode(), script, ((0, len(data[:position].decode())),), tables)
+        if _PROCEDURAL.match(statement.text):
+            refusal = self._refusal(script, statement.error_at("", 0))
+            if isinstance(refusal, ProceduralError):
+                raise refusal
+        return self._complete(statement), end
+
+    def _tables(self, text: str, position: int) -> tuple[tuple[Path, ...], int]:
+        """The tables that the statement at a byte of the text names, and where the next one begins."""
         request = service.ExtractTableNamesFromNextStatementRequest(options=self._language)
-        request.parse_resume_location.input = script
+        request.parse_resume_location.input = text
         request.parse_resume_location.byte_position = position
         request.parse_resume_location.allow_resume = True
-        try:
-            reply = self._zetasql.call("ExtractTableNamesFromNextStatement", request, service.ExtractTableNamesFromNextStatementResponse)
-        except SqlError as error:
-            located = Statement(script, script, ((0, 0),)).locate(error)
-            raise (self._procedural(script, located) or located) from None
-        end = reply.resume_byte_position
-        tables = tuple(tuple(name.table_name_segment) for name in reply.table_name)
-        statement = Statement(data[position:end].decode(), script, ((0, len(data[:position].decode())),), tables)
-        if _ALTER.match(statement.text):
-            statement = replace(statement, tables=(self._altered(statement), *tables))
-        return statement, end
+        reply = self._zetasql.call("ExtractTableNamesFromNextStatement", request, service.ExtractTableNamesFromNextStatementResponse)
+        return tuple(tuple(name.table_name_segment) for name in reply.table_name), reply.resume_byte_position
+
+    def _complete(self, statement: Statement) -> Statement:
+        return replace(statement, tables=(self._altered(statement), *statement.tables)) if _ALTER.match(statement.text) else statement
+
+    def excerpt(self, script: str, start: int, end: int, *, prefix: str = "", suffix: str = "") -> Statement:
+        """A statement made of the bytes from `start` to `end` of a script, which parses as a whole, with text around them."""
+        data = script.encode()
+        offset = len(data[:start].decode())
+        text = f"{prefix}{data[start:end].decode()}{suffix}"
+        pieces = ((0, offset), (len(prefix), offset)) if prefix else ((0, offset),)
+        return self._complete(Statement(text, script, pieces, self._tables(text, 0)[0]))
 
     def _altered(self, statement: Statement) -> Path:
         """The name after ALTER TABLE, which ZetaSQL does not count among the tables a statement names."""
@@ -145,33 +170,39 @@ class Analyzer:
         request = service.ParseRequest(sql_statement=statement.text, options=self._language)
         return self._zetasql.call("Parse", request, service.ParseResponse).parsed_statement
 
-    def _procedural(self, script: str, error: SqlError) -> SqlError | None:
-        """What to say when `script` is right GoogleSQL, only not plain statements."""
+    def _refusal(self, script: str, error: SqlError) -> SqlError:
+        """What to raise for a script of which a statement is not a plain one; `error` says so."""
         request = service.ParseRequest(sql_statement=script, options=self._language, allow_script=True)
         try:
-            self._zetasql.call("Parse", request, service.ParseResponse)
-        except SqlError:
-            return None
-        return UnsupportedSqlError(
-            "Procedural statements (DECLARE, SET, IF, LOOP, BEGIN ... END, ...) are not supported yet; plain statements separated by ; are",
-            line=error.line,
-            column=error.column,
-            sql=script,
-        )
+            tree = self._zetasql.call("Parse", request, service.ParseResponse).parsed_script
+        except SqlError as other:
+            # The one that understood more of it.
+            return max(error, Statement(script, script, ((0, 0),)).locate(other), key=lambda found: (found.line or 0, found.column or 0))
+        message = "Procedural statements (DECLARE, SET, IF, LOOP, BEGIN ... END, EXECUTE IMMEDIATE, ...) cannot stand here"
+        return ProceduralError(message, tree, line=error.line, column=error.column, sql=script)
 
-    def analyze(self, statement: Statement | str, parameters: Parameters | None = None, functions: Sequence[SqlFunction] = ()) -> Analysis:
+    def analyze(
+        self,
+        statement: Statement | str,
+        parameters: Parameters | None = None,
+        functions: Sequence[SqlFunction] = (),
+        variables: Mapping[str, Variable] | None = None,
+    ) -> Analysis:
         """Resolve one statement; `functions` are known to it besides those that all statements know and those of the catalog.
+
+        `variables` are a script's, by lower-case name; the names of system variables begin with `@@`.
 
         Raises:
             SqlError: it is not valid; with ZetaSQL's message and the place.
         """
         if isinstance(statement, str):
             statement = self.split(statement)[0]
+        variables = variables or {}
         called = self._called(statement)
         paths = (*called, *(path for function in functions for path in function.definition.functions))
         functions = (*functions, *find_functions(self._catalog, paths))
-        statement, calls = resolve_calls(statement, self._functions, _Resolver(self, parameters, functions))
-        return replace(self._resolve(statement, calls, parameters, functions), functions=called)
+        statement, calls = resolve_calls(statement, self._functions, _Resolver(self, parameters, functions, variables))
+        return replace(self._resolve(statement, calls, parameters, functions, variables), functions=called)
 
     def _called(self, statement: Statement) -> tuple[Path, ...]:
         if not _MAY_CALL_STORED.search(statement.text):
@@ -180,19 +211,27 @@ class Analyzer:
         return tuple(dict.fromkeys(path for path in paths if "." in ".".join(path)))
 
     def _resolve(
-        self, statement: Statement, calls: Sequence[ResolvedCall], parameters: Parameters | None, functions: Sequence[SqlFunction]
+        self,
+        statement: Statement,
+        calls: Sequence[ResolvedCall],
+        parameters: Parameters | None,
+        functions: Sequence[SqlFunction],
+        variables: Mapping[str, Variable],
     ) -> Analysis:
         """Resolve a statement whose calls of table functions are resolved already."""
         tables = find_tables(self._catalog, (*statement.tables, *(path for function in functions for path in function.definition.tables)))
         request = service.AnalyzeRequest(options=self._with_parameters(parameters), sql_statement=statement.text)
+        constants = {name: variable.type for name, variable in variables.items() if not name.startswith(SYSTEM)}
+        for name in variables.keys() - constants.keys():
+            request.options.system_variables.add(name_path=name.removeprefix(SYSTEM).split("."), type=to_type(variables[name].type))
         try:
             if calls or functions:  # they are this statement's alone, so the catalog is sent along
                 models = {call.model_path: call.call.model for call in calls if call.model_path and call.call.model}
-                names = Names(tables, models, tuple(call.private for call in calls), tuple(functions))
+                names = Names(tables, models, tuple(call.private for call in calls), tuple(functions), constants)
                 request.simple_catalog.CopyFrom(to_catalog(names, self._language))
                 reply = self._zetasql.call("Analyze", request, service.AnalyzeResponse)
             else:
-                with self._registration.use(tables, statement.tables) as request.registered_catalog_id:
+                with self._registration.use(tables, statement.tables, constants) as request.registered_catalog_id:
                     reply = self._zetasql.call("Analyze", request, service.AnalyzeResponse)
         except SqlError as error:
             located = statement.locate(error)
@@ -223,7 +262,9 @@ class Analyzer:
             options.positional_query_parameters.extend(to_type(python_type(value)) for value in parameters)
         return options
 
-    def constant(self, expression: Statement | str, parameters: Mapping[str, Any] | None = None) -> tuple[Any, Type]:
+    def constant(
+        self, expression: Statement | str, parameters: Mapping[str, Any] | None = None, variables: Mapping[str, Variable] | None = None
+    ) -> tuple[Any, Type]:
         """The value and type of an expression without columns, computed by GoogleSQL's reference implementation.
 
         Raises:
@@ -232,6 +273,11 @@ class Analyzer:
         if isinstance(expression, str):
             expression = Statement(expression, expression, ((0, 0),))
         request = service.EvaluateRequest(sql=expression.text, options=self._with_parameters(parameters))
+        for name, variable in (variables or {}).items():
+            if name.startswith(SYSTEM):
+                continue
+            request.options.expression_columns.add(name=name, type=to_type(variable.type))
+            request.columns.add(name=name, value=variable.proto)
         for name, value in (parameters or {}).items():
             request.params.add(name=name.lower(), value=to_value(value, python_type(value)))
         try:
@@ -245,8 +291,10 @@ class Analyzer:
 class _Resolver:
     """What resolving the calls of one statement needs."""
 
-    def __init__(self, analyzer: Analyzer, parameters: Parameters | None, functions: Sequence[SqlFunction]) -> None:
-        self._analyzer, self._functions = analyzer, functions
+    def __init__(
+        self, analyzer: Analyzer, parameters: Parameters | None, functions: Sequence[SqlFunction], variables: Mapping[str, Variable]
+    ) -> None:
+        self._analyzer, self._functions, self._variables = analyzer, functions, variables
         if parameters is None or isinstance(parameters, Mapping):
             self._parameters = parameters
         else:
@@ -256,11 +304,11 @@ class _Resolver:
         return self._analyzer.parse(statement)
 
     def columns(self, statement: Statement, calls: Sequence[ResolvedCall]) -> tuple[Field, ...]:
-        analysis = self._analyzer._resolve(statement, calls, self._parameters, self._functions)  # noqa: SLF001
+        analysis = self._analyzer._resolve(statement, calls, self._parameters, self._functions, self._variables)  # noqa: SLF001
         return tuple(Field(column.name, from_type(column.column.type)) for column in analysis.node.output_column_list)
 
     def constant(self, statement: Statement) -> tuple[Any, Type]:
-        return self._analyzer.constant(statement, self._parameters)
+        return self._analyzer.constant(statement, self._parameters, self._variables)
 
     def model(self, path: Path) -> ModelSignature | None:
         return find_model(self._analyzer._catalog, path)  # noqa: SLF001

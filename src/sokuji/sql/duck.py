@@ -145,6 +145,18 @@ class Run:
             self._disconnect(cursor)
         return name
 
+    def forget(self) -> None:
+        """Drop the tables that were made for a query whose rows are read."""
+        self._registered.clear()
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._tables:
+            with self._database.cursor() as cursor:
+                for name in self._tables:
+                    cursor.execute(f"DROP TABLE IF EXISTS {name}")
+            self._tables.clear()
+
     def stream(self, sql: str, schema: Sequence[Field]) -> pa.RecordBatchReader:
         """Run `sql`; its columns get the names and types of `schema`, by position.
 
@@ -213,10 +225,7 @@ class Run:
                 return
             self._closed = True
         self._timer.cancel()
-        cursor = self._database.cursor()
-        for name in self._tables:
-            cursor.execute(f"DROP TABLE IF EXISTS {name}")
-        cursor.close()
+        self._drop()
         for cursor in self._cursors:
             cursor.close()
 

@@ -19,14 +19,16 @@ from sokuji.errors import AlreadyExistsError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog, Ref
 from sokuji.sql import ddl, dml
-from sokuji.sql.analyzer import Analyzer, Parameters
+from sokuji.sql.analyzer import Analyzer, Parameters, ProceduralError
 from sokuji.sql.duck import Database, Run
 from sokuji.sql.extension import AnyTableFunction, StatementHandler, TableFunction
 from sokuji.sql.features_at_time import FUNCTIONS
 from sokuji.sql.result import Result
+from sokuji.sql.script import Script
 from sokuji.sql.session import Session
 from sokuji.sql.sql_functions import SqlFunction, from_statement
 from sokuji.sql.statement import Statement
+from sokuji.sql.variables import Variable
 
 _STATEMENTS = {**ddl.STATEMENTS, **dml.STATEMENTS}
 
@@ -77,13 +79,20 @@ class Engine:
             QueryCancelledError: by `cancel`, or by the time limit, which is for all statements together.
             NotFoundError, AlreadyExistsError: a statement that defines something names what is not there, or is.
         """
+        last = Result((), message="The script ran")
         for result in self.execute_script(sql, parameters, query_id=query_id):
             last = result
         return last
 
     def execute_script(self, sql: str, parameters: Parameters | None = None, *, query_id: str | None = None) -> Iterator[Result]:
-        """As `execute`, but with every statement's result; each must be read, as far as it is wanted, before the next is asked for."""
-        statements = self.analyzer.split(sql)
+        """As `execute`, but with every statement's result; each must be read, as far as it is wanted, before the next is asked for.
+
+        The results of a script with procedural statements are held in memory.
+        """
+        try:
+            statements, procedure = self.analyzer.split(sql), None
+        except ProceduralError as error:
+            statements, procedure = [], error.tree
         name = query_id or uuid.uuid4().hex
         with self._lock:
             if name in self._running:
@@ -91,6 +100,10 @@ class Engine:
             run = self._running[name] = self._database.run()
         try:
             functions: dict[str, SqlFunction] = {}  # of CREATE TEMP FUNCTION, which live as long as the script
+            if procedure is not None:
+                yield from self._procedural(sql, procedure, parameters, run, functions)
+                self._finish(name)
+                return
             for statement in statements:
                 result = self._execute(statement, parameters, run, functions)
                 if statement is not statements[-1]:
@@ -101,14 +114,40 @@ class Engine:
             raise
         yield result
 
-    def _execute(self, statement: Statement, parameters: Parameters | None, run: Run, functions: dict[str, SqlFunction]) -> Result:
+    def _procedural(
+        self, sql: str, tree: Any, parameters: Parameters | None, run: Run, temporary: dict[str, SqlFunction]
+    ) -> Iterator[Result]:
+        def execute(
+            statement: Statement,
+            parameters: Parameters | None,
+            variables: Mapping[str, Variable],
+            functions: Sequence[SqlFunction] = (),
+        ) -> Result:
+            run.forget()
+            known = temporary | {function.path[0]: function for function in functions} if functions else temporary
+            return self._execute(statement, parameters, run, known, variables)
+
+        yield from Script(sql, self.analyzer, execute, parameters, run.check).run(tree)
+
+    def _execute(
+        self,
+        statement: Statement,
+        parameters: Parameters | None,
+        run: Run,
+        functions: dict[str, SqlFunction],
+        variables: Mapping[str, Variable] | None = None,
+    ) -> Result:
         run.check()
         self.lake.refresh()
-        analysis = self.analyzer.analyze(statement, parameters, tuple(functions.values()))
-        session = Session(self.catalog, self.lake, self.analyzer, run=run, analysis=analysis, parameters=parameters)
+        analysis = self.analyzer.analyze(statement, parameters, tuple(functions.values()), variables)
+        session = Session(self.catalog, self.lake, self.analyzer, run=run, analysis=analysis, parameters=parameters, variables=variables)
         kind, node = analysis.kind, analysis.node
         if kind == "resolved_query_stmt_node":
             return session.run_query(node.output_column_list, node.query)
+        if kind == "resolved_assert_stmt_node":
+            return _assert(node, session)
+        if kind == "resolved_create_view_stmt_node" and variables:
+            self.analyzer.analyze(statement, parameters)  # without them: it will outlive them
         if kind == "resolved_create_function_stmt_node":
             return self._create_function(statement, node, session, functions)
         if kind in self._handlers and getattr(node, "object_type", "MODEL") == "MODEL":
@@ -127,8 +166,7 @@ class Engine:
         if session.analysis.calls:
             raise UnsupportedSqlError(f"Function {name}: a body that calls a table function is not supported")
         if node.parent.create_scope != enums.ResolvedCreateStatementEnums.CREATE_TEMP:
-            if temporary:
-                self.analyzer.analyze(statement)  # without them: it will outlive them
+            self.analyzer.analyze(statement)  # without what the script defines: it will outlive that
             return ddl.create_function(node, session)
         if name in temporary and node.parent.create_mode != enums.ResolvedCreateStatementEnums.CREATE_OR_REPLACE:
             raise AlreadyExistsError(f"Already Exists: Function {name}")
@@ -168,6 +206,12 @@ class Engine:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _assert(node: Any, session: Session) -> Result:
+    if not session.holds(node.expression):
+        raise session.located(node.expression, SqlError(f"Assertion failed{node.description and ': '}{node.description}"))
+    return Result((), message="Assertion holds")
 
 
 def _until_read(result: Result, finish: Callable[[], None]) -> Result:

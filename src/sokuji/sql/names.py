@@ -17,7 +17,7 @@ from sokuji.errors import NotFoundError, SqlError
 from sokuji.meta.base import Catalog, Column, ModelSignature, Ref, Table, TableKind
 from sokuji.sql.protos import to_type
 from sokuji.sql.sql_functions import LIBRARY, SqlFunction
-from sokuji.types import INT64, STRING, TIMESTAMP, Field
+from sokuji.types import INT64, STRING, TIMESTAMP, Field, Type
 
 Path = tuple[str, ...]
 """A name as a statement writes it, one item an identifier: ("karte", "events"), or ("project.karte.events",) in backticks."""
@@ -100,6 +100,7 @@ class Names:
     models: Mapping[Path, ModelSignature] = field(default_factory=dict)
     functions: tuple[PrivateFunction, ...] = ()
     sql_functions: tuple[SqlFunction, ...] = ()
+    constants: Mapping[str, Type] = field(default_factory=dict)  # whose values the analyzer need not know
 
 
 def find_tables(catalog: Catalog, paths: Iterable[Path]) -> dict[Path, Table]:
@@ -204,6 +205,8 @@ def to_catalog(names: Names, language_options: Any) -> Any:
         _add_function(root, function)
     for sql_function in (*LIBRARY, *names.sql_functions):
         _folder(root, sql_function.path[:-1]).custom_function.append(sql_function.proto())
+    for name, type_ in names.constants.items():
+        root.constant.add(name_path=[name], type=to_type(type_))
     return root
 
 

@@ -18,6 +18,7 @@ from sokuji.errors import SqlError
 from sokuji.meta.base import Table
 from sokuji.sql.names import Names, Path, to_catalog
 from sokuji.sql.wasm import ZetaSql
+from sokuji.types import Type
 
 _TABLES_MAX = 256  # then it starts again from the tables of one statement, so that it never grows without bound
 
@@ -29,12 +30,16 @@ class Registration:
         self._zetasql, self._language = zetasql, language
         self._lock = threading.RLock()
         self._tables: dict[Path, tuple[Path, Table]] = {}  # by the path in lower case, as ZetaSQL looks up
+        self._constants: Mapping[str, Type] = {}
         self._id: int | None = None
         self._generation = -1
 
     @contextmanager
-    def use(self, tables: Mapping[Path, Table], mentioned: Sequence[Path]) -> Iterator[int]:
-        """The id of a registered catalog in which each mentioned path is the table given, or unknown; valid inside the block."""
+    def use(self, tables: Mapping[Path, Table], mentioned: Sequence[Path], constants: Mapping[str, Type]) -> Iterator[int]:
+        """The id of a registered catalog in which each mentioned path is the table given, or unknown, with just these constants.
+
+        Valid inside the block.
+        """
         wanted: dict[Path, tuple[Path, Table] | None] = {}
         for path in mentioned:
             key = tuple(name.lower() for name in path)
@@ -42,8 +47,8 @@ class Registration:
             if wanted.setdefault(key, (path, table) if table else None) != ((path, table) if table else None):
                 raise SqlError(f"{'.'.join(path)} differs from another table of this statement in case only, which is not supported")
         with self._lock:
-            if self._stale(wanted):
-                self._renew(wanted)
+            if self._constants != constants or self._stale(wanted):
+                self._renew(wanted, constants)
             assert self._id is not None  # noqa: S101 set by _renew
             yield self._id
 
@@ -52,11 +57,12 @@ class Registration:
             return True
         return any(self._tables.get(key) != entry for key, entry in wanted.items())
 
-    def _renew(self, wanted: dict[Path, tuple[Path, Table] | None]) -> None:
+    def _renew(self, wanted: dict[Path, tuple[Path, Table] | None], constants: Mapping[str, Type]) -> None:
         kept = self._tables if len(self._tables) + len(wanted) <= _TABLES_MAX else {}
         tables = {key: entry for key, entry in {**kept, **wanted}.items() if entry is not None}
-        catalog = to_catalog(Names(dict(tables.values())), self._language)
+        catalog = to_catalog(Names(dict(tables.values()), constants=constants), self._language)
         reply = self._zetasql.call("RegisterCatalog", service.RegisterCatalogRequest(simple_catalog=catalog), service.RegisterResponse)
         if self._id is not None and self._generation == self._zetasql.generation:
             self._zetasql.call("UnregisterCatalog", service.UnregisterRequest(registered_id=self._id), empty_pb2.Empty)
-        self._tables, self._id, self._generation = tables, reply.registered_id, self._zetasql.generation
+        self._tables, self._constants = tables, dict(constants)
+        self._id, self._generation = reply.registered_id, self._zetasql.generation

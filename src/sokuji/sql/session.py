@@ -12,7 +12,8 @@ from sokuji.lake.base import Lake, Snapshot
 from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
 from sokuji.sql.analyzer import Analysis, Analyzer, Parameters
 from sokuji.sql.duck import Run
-from sokuji.sql.emit import Emitter, emit_query
+from sokuji.sql.emit import Emitter, emit_query, emitter
+from sokuji.sql.emit.expressions import variable_name
 from sokuji.sql.emit.literals import Constant, duckdb_type, text
 from sokuji.sql.extension import RelationalFunction
 from sokuji.sql.information_schema import rows
@@ -20,7 +21,8 @@ from sokuji.sql.names import INFORMATION_SCHEMA, TABLE_SUFFIX, members
 from sokuji.sql.protos import from_type, from_value, leaf, python_type, span
 from sokuji.sql.relations import quote, relation
 from sokuji.sql.result import Result
-from sokuji.types import Field
+from sokuji.sql.variables import Variable
+from sokuji.types import BOOL, Field
 
 
 class Session:
@@ -38,6 +40,7 @@ class Session:
         run: Run,
         analysis: Analysis,
         parameters: Parameters | None = None,
+        variables: Mapping[str, Variable] | None = None,
         within: tuple[Ref, ...] = (),
         snapshots: dict[tuple[Ref, dt.datetime | None], Snapshot] | None = None,
     ) -> None:
@@ -47,11 +50,19 @@ class Session:
         named = parameters if isinstance(parameters, Mapping) else dict(zip(itertools.count(1), parameters or (), strict=False))
         # Literals: text that no value can break out of, and that DuckDB can fold.
         self.parameters = {str(name).lower(): Constant(value, python_type(value)) for name, value in named.items()}
+        self._variables = variables or {}
+        self.parameters |= {variable_name(name): Constant(item.value, item.type) for name, item in self._variables.items()}
 
     def run_query(self, output_columns: Sequence[Any], scan: Any) -> Result:
         """Run a resolved query (`ResolvedOutputColumnProto` list and `AnyResolvedScanProto`) with the statement's parameters."""
         schema = output_schema(output_columns)
         return Result(schema, self.run.stream(emit_query(output_columns, scan, self, self.parameters), schema))
+
+    def holds(self, condition: Any) -> bool:
+        """Whether a resolved expression over no columns is TRUE."""
+        value = emitter(self, self.parameters).expression(condition)
+        [row] = self.run.stream(f"SELECT {value}", [Field("holds", BOOL)]).read_all().to_pylist()
+        return row["holds"] is True
 
     def option_values(self, options: Sequence[Any]) -> dict[str, Any]:
         """`OPTIONS(...)` as Python values by lower-cased name; ARRAY as list, STRUCT as dict."""
@@ -71,8 +82,10 @@ class Session:
             return from_value(node.value.value, from_type(node.value.type))
         if kind == "resolved_parameter_node" and node.position and isinstance(self._parameters, Sequence):
             return self._parameters[node.position - 1]
+        if kind == "resolved_constant_node":
+            return self._variables[node.constant.name.lower()].value
         part = self.analysis.source.part(*span(expression))
-        value, _ = self._analyzer.constant(part, self._parameters if isinstance(self._parameters, Mapping) else None)
+        value, _ = self._analyzer.constant(part, self._parameters if isinstance(self._parameters, Mapping) else None, self._variables)
         return value
 
     def snapshot(self, ref: Ref, at: dt.datetime | None = None) -> Snapshot:
@@ -126,16 +139,16 @@ class Session:
         items = (f"CAST({places[column.name]} AS {duckdb_type(column.type)}) AS {quote(column.name)}" for column in columns)
         return f"(SELECT {', '.join(items) or 1} FROM ({query}))"
 
-    def table_function(self, scan: Any, queries: Sequence[str], emitter: Emitter) -> str:
+    def table_function(self, scan: Any, queries: Sequence[str], within: Emitter) -> str:
         """The relation of a call's rows. Those computed in Python are kept in a table, since the query may read them twice."""
         resolved = self.analysis.calls[scan.tvf.name]
         if isinstance(resolved.function, RelationalFunction):
             named = [argument.name for argument in resolved.private.arguments if isinstance(argument, Field)]
-            values = [emitter.independent(argument.expr) for argument in scan.argument_list if argument.HasField("expr")]
+            values = [within.independent(argument.expr) for argument in scan.argument_list if argument.HasField("expr")]
             return f"({resolved.function.emit(resolved.call.inputs, queries, dict(zip(named, values, strict=True)))})"
         rows = None
         if resolved.call.input is not None:
-            rows = self.run.stream(emitter.complete(queries[0]), resolved.call.input)
+            rows = self.run.stream(within.complete(queries[0]), resolved.call.input)
         return self.run.store(resolved.function.run(resolved.call, rows))
 
 

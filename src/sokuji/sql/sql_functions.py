@@ -17,6 +17,7 @@ from zetasql.wasi._pb2.zetasql.public import function_pb2
 from sokuji.errors import UnsupportedSqlError
 from sokuji.meta.base import Argument, Function, Ref
 from sokuji.sql.protos import from_type, to_type
+from sokuji.types import Type
 
 GROUP = "Templated_SQL_Function"
 """The name under which ZetaSQL knows this kind of function; its errors show it in front of the function's."""
@@ -84,6 +85,11 @@ def _argument(name: str, declared: Any) -> Argument:
         raise UnsupportedSqlError(f"Argument {name}: a DEFAULT is not supported; give the value in each call")
     type_ = from_type(declared.type) if declared.HasField("type") else None
     return Argument(name, type_, declared.options.is_not_aggregate)
+
+
+def coercion(name: str, type_: Type) -> SqlFunction:
+    """The function that gives back its argument, coerced to a type."""
+    return SqlFunction((name,), Function(Ref("", name), (Argument("value", type_),), "value"))
 
 
 def _library(name: str, arguments: Sequence[str], body: str, *, aggregate: bool = False) -> SqlFunction:

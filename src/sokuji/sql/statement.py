@@ -35,6 +35,11 @@ class Statement:
         offset = self.pieces[0][1]
         return self.script[offset + start : offset + end]
 
+    def script_offset(self, offset: int) -> int:
+        """Where in the script the character at `offset` of the text is."""
+        start, script_start = max(piece for piece in self.pieces if piece[0] <= max(offset, self.pieces[0][0]))
+        return script_start + offset - start
+
     def locate(self, error: SqlError) -> SqlError:
         """The same error, its place counted in characters of the whole script."""
         if error.line is None or error.column is None or error.sql is not None:
@@ -43,9 +48,7 @@ class Statement:
 
     def error_at(self, message: str, offset: int, kind: type[SqlError] = SqlError) -> SqlError:
         """An error about the character at `offset` of the text."""
-        before = [piece for piece in self.pieces if piece[0] <= offset] or [self.pieces[0]]
-        start, script_start = before[-1]
-        place = script_start + offset - start
+        place = self.script_offset(offset)
         line_start = self.script.rfind("\n", 0, place) + 1
         line = self.script.count("\n", 0, place) + 1
         return kind(message, line=line, column=place - line_start + 1, sql=self.script)

@@ -223,8 +223,7 @@ class _CallResolver:
             yield (start, end)
 
     def script_offset(self, byte: int) -> int:
-        # The statement's own pieces are one: renaming keeps lengths.
-        return self.statement.pieces[0][1] + len(self.data[:byte].decode())
+        return self.statement.script_offset(len(self.data[:byte].decode()))
 
     def error(self, message: str, place: Span, kind: type[SqlError] = SqlError) -> SqlError:
         return self.statement.error_at(message, len(self.data[: place[0]].decode()), kind)

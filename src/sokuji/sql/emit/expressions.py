@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from sokuji.errors import UnsupportedSqlError
@@ -26,6 +25,19 @@ def _literal(_emitter: Emitter, node: Any) -> str:
 
 def _parameter(emitter: Emitter, node: Any) -> str:
     return emitter.parameters[node.name.lower() or str(node.position)]
+
+
+def variable_name(name: str) -> str:
+    """The name among the parameters of a script's variable, or of a system variable with its `@@`."""
+    return name if name.startswith("@@") else f"variable {name}"
+
+
+def _constant(emitter: Emitter, node: Any) -> str:
+    return emitter.parameters[variable_name(node.constant.name.lower())]
+
+
+def _system_variable(emitter: Emitter, node: Any) -> str:
+    return emitter.parameters["@@" + ".".join(node.name_path).lower()]
 
 
 def _expression_column(emitter: Emitter, node: Any) -> str:
@@ -109,13 +121,6 @@ def _assignments(emitter: Emitter, assignments: list[Any], result: Any) -> str:
     return let(emitter.expression(assignments[0].expr), body)
 
 
-def _unsupported(message: str) -> Callable[[Emitter, Any], str]:
-    def emit(_emitter: Emitter, _node: Any) -> str:
-        raise UnsupportedSqlError(message)
-
-    return emit
-
-
 EXPRESSIONS: dict[str, Emit] = {
     "resolved_literal_node": _literal,
     "resolved_parameter_node": _parameter,
@@ -128,5 +133,6 @@ EXPRESSIONS: dict[str, Emit] = {
     "resolved_get_json_field_node": _get_json_field,
     "resolved_with_expr_node": _with,
     "resolved_subquery_expr_node": subquery,
-    "resolved_system_variable_node": _unsupported("System variables are not supported in queries"),
+    "resolved_constant_node": _constant,
+    "resolved_system_variable_node": _system_variable,
 }
