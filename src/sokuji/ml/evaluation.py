@@ -106,7 +106,7 @@ def cluster_scores(predictor: Predictor, rows: Iterable[pa.RecordBatch] | None =
     estimator = predictor.trained.estimator
     if not isinstance(estimator, KMeans):
         raise ModelError(f"{predictor.trained.model_type} models have no clusters")
-    between = _between_centroids(estimator)
+    between = estimator.between_centroids()
     if rows is None:
         sizes = np.array(estimator.sizes, dtype=np.int64)
         return metrics.clustering(np.array(estimator.radii) ** 2 * sizes, sizes, between)
@@ -117,13 +117,3 @@ def cluster_scores(predictor: Predictor, rows: Iterable[pa.RecordBatch] | None =
         squared += np.bincount(nearest, weights=distances.min(axis=1) ** 2, minlength=len(between))
         sizes += np.bincount(nearest, minlength=len(between))
     return metrics.clustering(squared, sizes, between)
-
-
-def _between_centroids(estimator: KMeans) -> Floats:
-    """[K, K]: the distances between centroids, measured as those of rows are."""
-    centroids = estimator.centroids
-    if not estimator.cosine:
-        return np.asarray(np.linalg.norm(centroids[:, None] - centroids, axis=2))
-    lengths = np.linalg.norm(centroids, axis=1)
-    unit = np.divide(centroids, lengths[:, None], out=np.zeros_like(centroids), where=lengths[:, None] > 0)
-    return np.asarray(np.sqrt(np.maximum(1 - unit @ unit.T, 0)))
