@@ -55,6 +55,15 @@ def test_values_of_every_type_are_kept_exactly(engine: Engine, type_: str, value
     assert str(result.schema[0].type) == type_
 
 
+def test_what_is_assigned_is_coerced_and_a_query_runs_once(engine: Engine) -> None:
+    engine.execute("CREATE TABLE shop.t AS SELECT x FROM UNNEST([1, 2]) AS x")
+    script = "DECLARE x FLOAT64 DEFAULT (SELECT MAX(x) FROM shop.t); DECLARE y NUMERIC; SET y = 1; SELECT x / 4 + y"
+    assert results(engine, script) == [1.5]
+    declared = "DECLARE a FLOAT64; DECLARE d DATE; DECLARE l ARRAY<FLOAT64> DEFAULT [1, 2]"
+    script = f"{declared}; SET (a, d) = (1, '2026-01-02'); SELECT a; SELECT d; SELECT l"
+    assert results(engine, script) == [1.0, dt.date(2026, 1, 2), [1.0, 2.0]]
+
+
 def test_columns_hide_variables(engine: Engine) -> None:
     script = "DECLARE x INT64 DEFAULT 5; DECLARE y INT64 DEFAULT 6; SELECT x + y FROM (SELECT 1 AS x)"
     assert results(engine, script) == [7]
@@ -196,6 +205,8 @@ def test_what_outlives_the_script_cannot_use_its_variables(engine: Engine) -> No
         ("SELECT 'é';\nIF 1 THEN SELECT 1; END IF", "Cannot coerce expression of type INT64 to type BOOL", 2, 4),
         ("SELECT 1;\nIF TRUE THEN SELEC 1; END IF", "Syntax error", 2, 14),
         ("IF TRUE THEN\n BREAK; END IF", "are for loops only", 2, 2),
+        ("SELECT 1;\nDECLARE x INT64", "only at the start of a block or script", 2, 1),
+        ("DECLARE x INT64 DEFAULT\n (SELECT 'abc')", "Cannot coerce expression of type STRING to type INT64", 2, 2),
     ],
 )
 def test_an_error_names_its_place_in_the_script(engine: Engine, script: str, message: str, line: int, column: int) -> None:

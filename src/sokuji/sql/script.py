@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar, Protocol
 
 import pyarrow as pa
@@ -24,7 +25,8 @@ from sokuji.sql.statement import Statement
 from sokuji.sql.variables import SYSTEM, Variable
 from sokuji.types import BOOL, INT64, STRING, Field, Kind, Type, struct
 
-_COERCION = "_as_declared"
+_DECLARATION = "ast_variable_declaration_node"
+_COERCION, _COERCED = "_as_declared", "_value"
 _ERROR_MESSAGE, _ROW_COUNT = f"{SYSTEM}error.message", f"{SYSTEM}row_count"
 
 
@@ -72,9 +74,13 @@ class Script:
     def _list(self, statements: Any) -> Iterator[Result]:
         """Run the statements of an `ASTStatementListProto`; the variables they declare are gone after it."""
         before = list(self._variables)
+        started = False
         try:
             for statement in statements.statement_list:
                 kind, node = leaf(statement)
+                if kind == _DECLARATION and started:
+                    raise self._fail(node, "Variable declarations are allowed only at the start of a block or script")
+                started = kind != _DECLARATION
                 if kind in self._ACTIONS:
                     self._ACTIONS[kind](self, node)
                 elif kind in self._FLOWS:
@@ -105,9 +111,12 @@ class Script:
         found = self._only(self._execute(self._excerpt(expression, "SELECT "), self._parameters, self._variables))
         if type_ is None or found.type == type_:
             return found
-        again = self._excerpt(expression, f"SELECT {_COERCION}(", ")")
+        # Literals coerce to more types than other values do; but a query is not run twice.
+        again, known = self._excerpt(expression, f"SELECT {_COERCION}(", ")"), self._variables
+        if any(nodes(expression, "ASTQueryProto")):
+            again, known = replace(again, text=f"SELECT {_COERCION}({_COERCED})", tables=()), {_COERCED: found}
         try:
-            return self._only(self._execute(again, self._parameters, self._variables, (coercion(_COERCION, type_),)))
+            return self._only(self._execute(again, self._parameters, known, (coercion(_COERCION, type_),)))
         except SqlError as error:
             if not error.message.startswith("No matching signature"):
                 raise
@@ -302,7 +311,7 @@ class Script:
         raise self._fail(node, "SET of system variables and parameters is not supported", UnsupportedSqlError)
 
     _ACTIONS: ClassVar[Mapping[str, Callable[[Script, Any], None]]] = {
-        "ast_variable_declaration_node": _declare,
+        _DECLARATION: _declare,
         "ast_single_assignment_node": _set,
         "ast_assignment_from_struct_node": _set_several,
         "ast_break_statement_node": _break,
