@@ -21,19 +21,23 @@ class Logs:
     def __init__(self, folder: Path) -> None:
         self.events = LocalLog(folder, EVENT_SCHEMA, name="events", partitions=PARTITIONS)
         self.batches = LocalLog(folder, BATCH_SCHEMA, name=BATCHES_LOG, partitions=1)
+        self.cutters: list[Batches] = []
 
     def track(self, partition: int, *messages: tuple[str, int]) -> None:
         """Append events: message id, and seconds after the start at which it was received."""
         self.events.append(partition, log_rows([{"message_id": name, "received_at": START_US + 1_000_000 * at} for name, at in messages]))
 
     def cutter(self, *, rows_max: int = 1000, start: dict[int, int] | None = None, number: int = 0) -> Batches:
-        return Batches(self.events, self.batches, start or {}, number, rows_max=rows_max)
+        self.cutters.append(Batches(self.events, self.batches, start or {}, number, rows_max=rows_max))
+        return self.cutters[-1]
 
 
 @pytest.fixture
 def logs(tmp_path: Path) -> Iterator[Logs]:
     opened = Logs(tmp_path)
     yield opened
+    for cutter in opened.cutters:
+        cutter.close()
     opened.events.close()
     opened.batches.close()
 
@@ -74,6 +78,7 @@ def test_after_a_crash_the_same_batches_are_cut_again(logs: Logs) -> None:
     for number in range(4):
         logs.track(number % 2, (f"a{number}", 2 * number), (f"b{number}", 2 * number + 1))
         before.append(cutter.next())
+    cutter.settle()
     logs.track(0, ("late", 100))
     again = logs.cutter(start=before[0].ends, number=1)
     assert again.is_replaying
@@ -86,10 +91,13 @@ def test_after_a_crash_the_same_batches_are_cut_again(logs: Logs) -> None:
 def test_a_second_worker_is_noticed(logs: Logs) -> None:
     first, second = logs.cutter(), logs.cutter()
     first.next()
+    first.settle()
     second.next()  # as a replay
     first.next()
+    first.settle()
     second.number = 1
     second._batches.append(0, pa.RecordBatch.from_pydict({"now_us": [1], "ends": [[0, 0]]}, schema=BATCH_SCHEMA))
     first.number = 2
+    first._record()
     with pytest.raises(LogError, match="another worker"):
-        first._record()
+        first.settle()

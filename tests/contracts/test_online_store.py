@@ -120,6 +120,16 @@ def test_what_was_got_is_the_callers_own(store: OnlineStore) -> None:
     assert stored(store, NAMES) == {"a": 1}
 
 
+def test_rows_are_put_into_room_that_is_given(store: OnlineStore) -> None:
+    store.put_many(keys("ab"), rows([1, 2]), 1)
+    room = rows([7, 7, 7, 7])
+    got = store.get_many(keys("bca"), room)
+    assert np.shares_memory(got.rows, room)
+    np.testing.assert_array_equal(got.rows, [*rows([2]), np.zeros(store.width, np.uint8), *rows([1])])
+    assert got.found.tolist() == [True, False, True]
+    np.testing.assert_array_equal(room[3:], rows([7]))
+
+
 def test_keys_and_rows_of_another_shape_are_refused(store: OnlineStore) -> None:
     for wrong in (pa.array(["a", None]), pa.array([1]), ["a"], pa.chunked_array([["a"]]), pa.array(["a"], pa.large_string())):
         with pytest.raises(OnlineStoreError, match="StringArray without nulls"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ BATCH_SCHEMA = pa.schema(
         pa.field("ends", pa.list_(pa.int64()), nullable=False),  # where the batch ends, by partition of the events log
     ]
 )
-"""A row is a batch, its offset is the batch's number. It is durable before the batch is worked on."""
+"""A row is a batch, its offset is the batch's number. It is durable before anything comes of the batch."""
 
 Offsets = dict[int, int]  # by partition
 
@@ -64,6 +65,8 @@ class Batches:
         self.ends: Offsets = {partition: start.get(partition, events.start(partition)) for partition in range(events.partitions)}
         self.number = number
         """The next batch's."""
+        self._recorder = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._recording: tuple[int, Future[int]] | None = None
 
     @property
     def is_replaying(self) -> bool:
@@ -75,15 +78,32 @@ class Batches:
         return self.is_replaying or self._events.wait(self.ends, timeout_seconds)
 
     def next(self) -> Batch:
-        """The next batch, which has no rows if nothing is there, durably recorded.
+        """The next batch, which has no rows if nothing is there. Nothing may come of it before `settle` has returned.
 
         Raises:
             OffsetTrimmedError: the log has lost rows that were not worked on.
         """
+        self.settle()
         time_us, ends = self._recorded() if self.is_replaying else self._record()
         batch = self._cut(time_us, ends)
         self.ends, self.number = ends, self.number + 1
         return batch
+
+    def settle(self) -> None:
+        """Return once the last batch is recorded durably, which goes on while it is worked on.
+
+        Raises:
+            LogError: it cannot be recorded, or another worker runs on the log.
+        """
+        if self._recording is None:
+            return
+        (number, recording), self._recording = self._recording, None
+        if (found := recording.result()) != number:
+            raise LogError(f"batch {number} was recorded as {found}: another worker runs on log {self._events.name!r}")
+
+    def close(self) -> None:
+        """End the thread that records."""
+        self._recorder.shutdown()
 
     def lag_rows(self) -> int:
         """How many rows of the log are not in any batch yet."""
@@ -93,9 +113,7 @@ class Batches:
         ends = {partition: min(self._events.end(partition), start + self._rows_max) for partition, start in self.ends.items()}
         time_us = now_us()
         row = pa.RecordBatch.from_pydict({"now_us": [time_us], "ends": [list(ends.values())]}, schema=BATCH_SCHEMA)
-        number = self._batches.append(0, row)
-        if number != self.number:
-            raise LogError(f"batch {self.number} was recorded as {number}: another worker runs on log {self._events.name!r}")
+        self._recording = self.number, self._recorder.submit(self._batches.append, 0, row)
         return time_us, ends
 
     def _recorded(self) -> tuple[int, Offsets]:

@@ -31,6 +31,7 @@ from sokuji.online.base import OnlineStore
 from sokuji.rules.decision import Decision
 from sokuji.rules.engine import TIMER_SLACK_US
 
+_TIMERS_MAX = 10_000  # profiles whose timers fire in one batch; after a long pause there may be very many
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
@@ -76,6 +77,7 @@ class Pipeline:
         self.scores, self.layout, self._expressions = compiled.scores, layout, compiled.expressions
         self._compiled = compiled
         self.store, self.identity, self.deduplicator, self.timers = store, identity, deduplicator, timers
+        self._room: Rows = np.empty((0, layout.width), np.uint8)
         # Once for both; where filters and conditions take a property for different types, conditions read theirs themselves.
         self._properties = PropertyReader({**compiled.conditions.properties, **compiled.expressions.properties})
 
@@ -84,11 +86,11 @@ class Pipeline:
         events, duplicates = self._without_duplicates(rows)
         resolution = self._resolve(events)
         outcome = Outcome(events, duplicates, resolution.links)
-        due = pa.array(self.timers.due(now_us - TIMER_SLACK_US), pa.string())
+        due = pa.array(self.timers.due(now_us - TIMER_SLACK_US, _TIMERS_MAX), pa.string())
         others = due.filter(pc.invert(pc.is_in(due, resolution.keys.array)))
         outcome.keys = pa.concat_arrays([resolution.keys.array, others])
         if len(outcome.keys):
-            rows = outcome.rows = self.store.get_many(outcome.keys).rows
+            rows = outcome.rows = self.store.get_many(outcome.keys, self._room_for(len(outcome.keys))).rows
             self._take_in(outcome, rows, resolution, now_us)
         return outcome
 
@@ -96,6 +98,12 @@ class Pipeline:
         """Put the rows that `work` made. What came of the batch has been published."""
         if outcome.rows is not None:
             self.store.put_many(outcome.keys, outcome.rows, now_us)
+
+    def _room_for(self, profiles: int) -> Rows:
+        """Memory for rows, the same for every batch: they are put before those of the next are got."""
+        if len(self._room) < profiles:
+            self._room = np.empty((2 * profiles, self.layout.width), np.uint8)
+        return self._room
 
     def close(self) -> None:
         """Release everything."""

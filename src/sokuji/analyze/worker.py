@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
@@ -48,6 +49,7 @@ class Worker:
         self._decisions = Outbox(logs.decisions, start.published[logs.decisions.name], message)
         self._identities = Outbox(logs.identities, start.published[logs.identities.name], message)
         self._bad_events = Outbox(logs.bad_events, start.published[logs.bad_events.name], (*message, "code"))
+        self._publisher = ThreadPoolExecutor(2, thread_name_prefix="publish")
         self._checkpoint_at = time.monotonic() + settings.checkpoint_seconds
         self._now_us = 0  # of the last batch
         self._events = counter("sokuji_analyze_events_total", "Events worked on, by dataset.", ["dataset"])
@@ -82,6 +84,7 @@ class Worker:
         batch = self._batches.next()
         self._now_us = batch.now_us
         outcomes = {dataset: outcome for dataset in self.stages if (outcome := self._work(dataset, batch)) is not None}
+        self._batches.settle()
         self._publish(batch, outcomes)
         for dataset, outcome in outcomes.items():
             self.stages[dataset].commit(outcome, batch)
@@ -128,16 +131,20 @@ class Worker:
     def _publish(self, batch: Batch, outcomes: Mapping[str, Outcome]) -> None:
         """Everything that others see, before the state that it was made from counts."""
         decisions = [decision for outcome in outcomes.values() for decision in outcome.decisions]
+        links = [identity_rows(outcome.events, outcome.links) for outcome in outcomes.values() if outcome.links]
+        poison = [bad_rows(outcome.events, outcome.poison) for outcome in outcomes.values() if outcome.poison]
+        # Side by side with the decisions, for which someone may wait.
+        others = [self._publisher.submit(self._identities.append, pa.concat_batches(links))] if links else []
+        others += [self._publisher.submit(self._bad_events.append, pa.concat_batches(poison))] if poison else []
         if decisions:
             self._decisions.append(to_events(decisions, batch.now_us))
-        for outcome in outcomes.values():
-            if outcome.links:
-                self._identities.append(identity_rows(outcome.events, outcome.links))
-            if outcome.poison:
-                self._bad_events.append(bad_rows(outcome.events, outcome.poison))
+        for other in others:
+            other.result()
 
     def close(self) -> None:
         """Release the stages; what was not checkpointed is worked on again."""
+        self._batches.close()
+        self._publisher.shutdown()
         for stage in self.stages.values():
             stage.close()
 

@@ -56,9 +56,10 @@ class Hasher:
         parameters[[0, 2, 3]] = 16, 1, 1
         parameters[32 : 32 + SALT_BYTES] = np.frombuffer(salt, np.uint8)
         self._start = _IV ^ parameters.view(np.uint64)
+        self._last: tuple[Keys, Digests] | None = None
 
     def digests(self, keys: Keys) -> Digests:
-        """One digest a key.
+        """One digest a key. Those of the last array are remembered: rows that were got are put under the same keys.
 
         Raises:
             OnlineStoreError: `keys` is not an array of `pa.string()`, or has nulls.
@@ -66,11 +67,14 @@ class Hasher:
         if not isinstance(keys, pa.StringArray) or keys.null_count:
             found = f"{keys.null_count} nulls" if isinstance(keys, pa.StringArray) else f"a {type(keys).__name__}"
             raise OnlineStoreError(f"keys of the online store are a pyarrow.StringArray without nulls, not {found}")
+        if self._last is not None and self._last[0] is keys:
+            return self._last[1]
         result = np.empty((len(keys), 2), np.uint64)
         _, offsets, data = keys.buffers()
         if len(keys):
             places = np.frombuffer(offsets, np.int32)[keys.offset : keys.offset + len(keys) + 1]
             _hash_all(places, np.frombuffer(data or b"", np.uint8), self._start, result)
+        self._last = keys, result
         return result
 
 

@@ -79,11 +79,14 @@ class SharedStore(OnlineStore):
         self._checkpoints = Checkpoints(self._disk)
         self._closed = False
 
-    def get_many(self, keys: Keys) -> Found:
+    def get_many(self, keys: Keys, room: Rows | None = None) -> Found:
         """As `OnlineStore.get_many`."""
         digests = self._hasher.digests(keys)
         slots = self._resident.find(digests)
-        rows, found = np.zeros((len(digests), self.width), np.uint8), slots >= 0
+        found = slots >= 0
+        rows = np.zeros((len(digests), self.width), np.uint8) if room is None else room[: len(digests)]
+        if room is not None:
+            rows[~found] = 0
         self._resident.copy(slots, rows)
         if self._cold:
             self._read_runs(digests, rows, found)
