@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from sokuji.ml import parallel
 from sokuji.ml.design import Design
 from sokuji.ml.lloyd import Assignment, Sums
 
@@ -103,3 +104,15 @@ def test_rows_in_many_blocks_are_summed_the_same() -> None:
     for _ in range(2):
         centroids = random.normal(0, 5, size=(20, design.width))
         assert_same(assignment.move(centroids), plain(design, centroids, cosine=False))
+
+
+def test_the_number_of_cores_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    design = rows(np.random.default_rng(0), 50_000, 3, 1, 0.5, 0.1)
+    found = []
+    for cores in (1, 2, 7):
+        monkeypatch.setattr(parallel, "CORES", cores)
+        assignment, centroids = Assignment(design, 9, cosine=False), design.take(np.arange(9)).dense()
+        for _ in range(5):
+            centroids = assignment.move(centroids).centroids(centroids)
+        found.append(centroids.tobytes())
+    assert len(set(found)) == 1
