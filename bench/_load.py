@@ -59,9 +59,10 @@ def is_known(number: int, visitors: int) -> bool:
 class Bodies:
     """Requests, each different from all before."""
 
-    def __init__(self, visitors: int, write_key: str, seed: int) -> None:
+    def __init__(self, visitors: int, write_key: str, seed: int, hot: float = 0.0) -> None:
+        """Of `visitors` drawn evenly, except that the last one sends the share `hot` of all events."""
         self._visitors, self._known = visitors, max(1, int(visitors * KNOWN_SHARE))
-        self._chance = np.random.default_rng(seed)
+        self._hot, self._chance = hot, np.random.default_rng(seed)
         dice = random.Random(seed)
         self._bodies = [_Body([_event(dice) for _ in range(BATCH)], write_key) for _ in range(_BODIES)]
         self._digits = np.array([list(b"%03d" % number) for number in range(1000)], np.uint8)
@@ -73,6 +74,7 @@ class Bodies:
         numbers = np.where(
             body.known, self._chance.integers(0, self._known, BATCH), self._chance.integers(self._known, self._visitors, BATCH)
         )
+        numbers[~body.known & (self._chance.random(BATCH) < self._hot)] = self._visitors - 1
         self._sent += 1
         now = time.time()
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
@@ -148,9 +150,9 @@ def _event(dice: random.Random) -> dict[str, Any]:
     return event
 
 
-def generate(port: int, visitors: int, write_key: str, connections: int, pipe: Connection) -> None:
-    """The generator's process: runs the loads it is told as (seconds, requests a second), until told None."""
-    generator = _Generator(port, Bodies(visitors, write_key, 2026), connections)
+def generate(port: int, bodies: tuple[int, str, int, float], connections: int, pipe: Connection) -> None:
+    """The generator's process: runs the loads it is told as (seconds, requests a second), until told None; `bodies` is as for `Bodies`."""
+    generator = _Generator(port, Bodies(*bodies), connections)
     pipe.send(None)
     while (load := pipe.recv()) is not None:
         pipe.send(generator.run(*load))

@@ -109,17 +109,18 @@ class Run:
     memory_mib: dict[str, float]
 
 
-def drive(backends: Backends, alive: Running, *, rate: float, seconds: float, warm_up: float, visitors: int) -> Run:
+def drive(backends: Backends, alive: Running, options: argparse.Namespace) -> Run:
     """Send, then wait until all is analysed and sunk."""
     context = multiprocessing.get_context("spawn")
     pipe, other = context.Pipe()
-    generator = context.Process(target=generate, args=(backends.config.track.port, visitors, SOURCE, _CONNECTIONS, other), daemon=True)
+    bodies = (options.visitors, SOURCE, 2026, options.hot)
+    generator = context.Process(target=generate, args=(backends.config.track.port, bodies, _CONNECTIONS, other), daemon=True)
     generator.start()
     pipe.recv()
-    pipe.send((warm_up, rate / BATCH))
+    pipe.send((options.warm_up, options.rate / BATCH))
     warm = _answer(pipe, alive)
     since_us, before = now_us(), alive.cpu_seconds()
-    pipe.send((seconds, rate / BATCH))
+    pipe.send((options.seconds, options.rate / BATCH))
     measured = _answer(pipe, alive)
     acknowledged_at = time.perf_counter()
     pipe.send(None)
@@ -152,6 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--warm-up", type=float, default=5, help="seconds at the same rate before, without latencies")
     parser.add_argument("--visitors", type=int, default=1_000_000)
+    parser.add_argument("--hot", type=float, default=0.0, help="share of all events that one visitor sends")
     parser.add_argument("--sample", type=int, default=1_000, help="visitors whose features are computed again")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
@@ -164,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             thread = threading.Thread(target=watch.run)
             thread.start()
             try:
-                run = drive(backends, alive, rate=options.rate, seconds=options.seconds, warm_up=options.warm_up, visitors=options.visitors)
+                run = drive(backends, alive, options)
             finally:
                 watch.stop.set()
                 thread.join()

@@ -111,6 +111,49 @@ def test_a_poison_event_is_kept_with_its_reason_and_stops_nothing(shop: Side, tm
     assert "division by zero" in bad["reason"]
 
 
+def test_poison_in_bulk_stops_nothing_and_all_of_it_is_kept_with_its_reason(shop: Side, tmp_path: Path) -> None:
+    """A third of the events fails; others bring numbers that are none, and texts of a megabyte."""
+    declared = declare(tmp_path, FEATURES.replace('sum("revenue")', 'sum("100 / revenue")'), ACTIONS)
+    poisoned = range(0, 900, 3)
+    odd = {1: '{"revenue":1e999}', 4: '{"revenue":"NaN"}', 7: f'{{"item":"{"x" * 1_000_000}","revenue":10}}'}
+    events = [buy(f"v{number % 9}", 0 if number in poisoned else 10, at=number) for number in range(900)]
+    for number, properties in odd.items():
+        events[number]["properties"] = properties
+    shop.track(*numbered(*events))
+    with shop.worker(declared) as worker:
+        drain(worker)
+        shop.track(*numbered(buy("after", 20), start=900))
+        drain(worker)
+        rows = features(worker, *(f"v:v{number}" for number in range(9)), "v:after")
+    expected = [
+        [number for number in range(900) if number % 9 == visitor and number not in poisoned and number not in {1, 4}]
+        for visitor in range(9)
+    ]
+    assert [row["spend"] for row in rows] == [*(10.0 * len(own) for own in expected), 5.0]
+    bad = read_all(shop.logs.bad_events)
+    assert [row["message_id"] for row in bad] == [f"m{number}" for number in poisoned]
+    assert all(row["code"] == "expression_failed" and "division by zero" in row["reason"] for row in bad)
+
+
+def test_a_hot_visitor_takes_no_pass_of_its_own(shop: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of all events is one visitor's. Nothing is done event by event, or once more, for the others on their account."""
+    events = [buy("hot" if number % 10 == 0 else f"v{number}", at=number) for number in range(2000)]
+    shop.track(*numbered(*events))
+    with shop.worker(declare(tmp_path, FEATURES, ACTIONS)) as worker:
+        kernel, passes = worker.stages["shop"].pipeline.kernels[0], []
+        update = kernel.update
+
+        def counted(*arguments: Any, **more: Any) -> Any:
+            passes.append(len(arguments[1]))
+            return update(*arguments, **more)
+
+        monkeypatch.setattr(kernel, "update", counted)
+        drain(worker)
+        assert passes == [2000]
+        assert [row["buys_1d"] for row in features(worker, "v:hot", "v:v1", "v:v1999")] == [200, 1, 1]
+    assert [(row["visitor_id"], row["properties"]["trigger_id"]) for row in shop.decisions()] == [("hot", "m20")]
+
+
 def test_datasets_are_apart(shop: Side, tmp_path: Path) -> None:
     shop.track(*numbered(buy("a"), buy("a", dataset="other"), buy("a", dataset="nobody")))
     with shop.worker(declare(tmp_path, FEATURES, ACTIONS), "shop", "other") as worker:
