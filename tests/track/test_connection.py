@@ -3,10 +3,9 @@
 import asyncio
 import logging
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -107,6 +106,13 @@ def test_an_answer_to_head_has_a_length_and_no_body(client: Client) -> None:
     assert first.endswith(b"\r\n\r\n")
     client.send(post())
     assert client.answer()[0] == 200
+
+
+def test_an_upgrade_that_was_offered_is_not_taken(client: Client) -> None:
+    client.send(post(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAEAAEAA"))  # as Java's client does
+    assert client.answer()[::2] == (200, OK)
+    client.send(post())
+    assert client.answer()[::2] == (200, OK)
 
 
 def test_a_client_that_asks_first_is_told_to_go_on(client: Client) -> None:
@@ -214,18 +220,40 @@ def test_what_comes_while_a_request_waits_for_the_disk_is_bounded(tmp_path: Path
         assert [client.answer()[0] for _ in range(20)] == [200] * 20
 
 
-def test_connections_are_bounded_and_further_clients_wait(tmp_path: Path) -> None:
+def test_connections_are_bounded_and_further_clients_wait() -> None:
+    waiting = Waiting()
+    with serving(Echo(waiting), ANY_PORT, connections=2) as port, ExitStack() as stack:
+        clients = [stack.enter_context(connected(port)) for _ in range(3)]
+        for client in clients:
+            client.send(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+        wait_until(lambda: len(waiting.exchanges) == 2)
+        time.sleep(0.3)
+        assert len(waiting.exchanges) == 2
+        waiting.answer(0)
+        wait_until(lambda: len(waiting.exchanges) == 3)
+        waiting.answer(1)
+        waiting.answer(2)
+        assert [client.answer()[0] for client in clients] == [200] * 3
+
+
+def test_an_idle_connection_makes_room_for_the_next_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_IDLE_SECONDS_MIN", 0.2)
     app = Echo(lambda exchange: exchange.answer(200, [], b"here"))
-    with serving(app, ANY_PORT, connections=2) as port, connected(port) as first, connected(port) as second, connected(port) as third:
-        for client in (first, second, third):
+    with serving(app, ANY_PORT, connections=2) as port, ExitStack() as stack:
+        clients = [stack.enter_context(connected(port)) for _ in range(3)]
+        for client in clients:
             client.send(b"GET / HTTP/1.1\r\n\r\n")
-        assert first.answer()[2] == second.answer()[2] == b"here"
-        third.socket.settimeout(0.3)
-        with pytest.raises(TimeoutError):
-            third.answer()
-        first.socket.close()
-        third.socket.settimeout(20)
-        assert third.answer()[2] == b"here"
+            assert client.answer()[2] == b"here"
+        assert clients[0].ended()
+        clients[1].send(b"GET / HTTP/1.1\r\n\r\n")
+        assert clients[1].answer()[2] == b"here"
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class Echo:
@@ -248,6 +276,20 @@ class Echo:
         pass
 
 
+class Waiting:
+    """Handles requests by keeping them until a test answers."""
+
+    def __init__(self) -> None:
+        self.exchanges: list[Exchange] = []
+
+    def __call__(self, exchange: Exchange) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.exchanges.append(exchange)
+
+    def answer(self, place: int) -> None:
+        self._loop.call_soon_threadsafe(self.exchanges[place].answer, 200, [], b"")
+
+
 def test_a_defect_ends_its_own_connection_and_holds_nothing(caplog: pytest.LogCaptureFixture) -> None:
     def handle(exchange: Exchange) -> None:
         if exchange.body == b"break":
@@ -266,20 +308,13 @@ def test_a_defect_ends_its_own_connection_and_holds_nothing(caplog: pytest.LogCa
 
 
 def test_a_client_that_left_is_not_answered_and_its_body_is_let_go() -> None:
-    waiting: list[tuple[Exchange, asyncio.AbstractEventLoop]] = []
-    app = Echo(lambda exchange: waiting.append((exchange, asyncio.get_running_loop())))
+    waiting = Waiting()
+    app = Echo(waiting)
     with serving(app, ANY_PORT) as port:
         with connected(port) as client:
             client.send(post())
-            deadline = time.monotonic() + 10
-            while not waiting:
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            wait_until(lambda: bool(waiting.exchanges))
         assert app.bodies.held_bytes == len(EVENT)
         time.sleep(0.05)
-        exchange, loop = waiting[0]
-        answered = threading.Event()
-        loop.call_soon_threadsafe(exchange.answer, 200, [], b"")
-        loop.call_soon_threadsafe(answered.set)
-        assert answered.wait(10)
-        assert app.bodies.held_bytes == 0
+        waiting.answer(0)
+        wait_until(lambda: app.bodies.held_bytes == 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Protocol, cast
 
 from sokuji.errors import InvalidRequestError
@@ -22,6 +23,8 @@ UNREAD_SECONDS_MAX = 60.0
 """A client that does not read its answers is cut off after this."""
 
 _LINGER_SECONDS = 2.0
+# Where all connections are taken, one that was idle for so long is closed for the next client.
+_IDLE_SECONDS_MIN = 5.0
 # So much of a body that nobody wants is read to keep the connection; a longer one is cut off with it.
 _DISCARDED_BYTES_MAX = 1024 * 1024
 _READ_AHEAD_BYTES = 64 * 1024
@@ -93,21 +96,28 @@ class Connections:
         self._left.set()
 
     async def room(self) -> None:
-        """Wait until there is room for one more."""
+        """Wait until there is room for one more, made by closing the connection that is idle longest."""
         while len(self._open) >= self._limit:
             self._left.clear()
-            await self._left.wait()
+            now = time.monotonic()
+            longest = max(self._open, key=lambda connection: connection.idle_seconds(now))
+            if longest.idle_seconds(now) > _IDLE_SECONDS_MIN:
+                longest.close()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_IDLE_SECONDS_MIN / 5):
+                    await self._left.wait()
 
     async def close(self, timeout_seconds: float) -> None:
         """Close all, and wait until what was written is sent, or the time is up."""
-        self._limit = 1
         for connection in self:
             connection.close()
-        try:
-            await asyncio.wait_for(self.room(), timeout_seconds)
-        except TimeoutError:
-            for connection in self:
-                connection.abort()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                while self._open:
+                    self._left.clear()
+                    await self._left.wait()
+        for connection in self:
+            connection.abort()
 
 
 class Connection(asyncio.Protocol):
@@ -178,6 +188,10 @@ class Connection(asyncio.Protocol):
     def is_busy(self) -> bool:
         """Whether a request is being read or answered."""
         return self._exchange is not None
+
+    def idle_seconds(self, now: float) -> float:
+        """How long, at the time `now` (monotonic), no request has come; 0 while there is one, or a part."""
+        return 0.0 if self._exchange is not None or self._unread or self._closing else now - self._since
 
     def cut_off_late(self, now: float) -> None:
         """End what takes too long at the time `now` (monotonic)."""

@@ -85,13 +85,20 @@ async def run(
 async def _accept(app: Application, listener: socket.socket, opened: Connections) -> None:
     loop = asyncio.get_running_loop()
     while True:
-        await opened.room()
         try:
             client, _ = await loop.sock_accept(listener)
-            await loop.connect_accepted_socket(lambda: Connection(app, opened), client)
         except OSError as error:
             logger.warning("a connection could not be accepted: %s", error)
             await asyncio.sleep(0.1)  # out of descriptors or memory, most likely
+            continue
+        try:
+            await opened.room()
+            await loop.connect_accepted_socket(lambda: Connection(app, opened), client)
+        except OSError:  # it is gone again
+            client.close()
+        except asyncio.CancelledError:
+            client.close()
+            raise
 
 
 async def _cut_off_late(opened: Connections) -> None:
