@@ -178,6 +178,16 @@ def test_procedural_scripts_are_no_plain_statements(analyzer: Analyzer, script: 
     assert len(caught.value.tree.statement_list_node.statement_list) == statements
 
 
+@pytest.mark.parametrize("script", ["IF TRUE THEN SELECT 1;", "BEGIN SELECT 1;", "LOOP", "DECLARE x INT64;", "REPEAT SELECT 1; UNTIL TRUE"])
+def test_a_script_may_need_more(analyzer: Analyzer, script: str) -> None:
+    assert analyzer.unfinished(script)
+
+
+@pytest.mark.parametrize("script", ["SELECT 1;", "DECLARE x INT64; SELECT x;", "IF TRUE THEN SELECT 1; END IF;", "SELEC 1;", ""])
+def test_a_script_may_be_whole_or_wrong(analyzer: Analyzer, script: str) -> None:
+    assert not analyzer.unfinished(script)
+
+
 def test_the_create_model_statement_of_the_deck_resolves_verbatim(analyzer: Analyzer) -> None:
     sql = """
 CREATE OR REPLACE MODEL `karte.rfm_model`

@@ -170,11 +170,22 @@ class Analyzer:
         request = service.ParseRequest(sql_statement=statement.text, options=self._language)
         return self._zetasql.call("Parse", request, service.ParseResponse).parsed_statement
 
+    def unfinished(self, script: str) -> bool:
+        """Whether a script that is being written needs more: a block is not closed, or there are only declarations yet."""
+        try:
+            statements = self._parse_script(script).statement_list_node.statement_list
+        except SqlError as error:
+            return "end of script" in error.message
+        return bool(statements) and all(leaf(statement)[0] == "ast_variable_declaration_node" for statement in statements)
+
+    def _parse_script(self, script: str) -> Any:
+        request = service.ParseRequest(sql_statement=script, options=self._language, allow_script=True)
+        return self._zetasql.call("Parse", request, service.ParseResponse).parsed_script
+
     def _refusal(self, script: str, error: SqlError) -> SqlError:
         """What to raise for a script of which a statement is not a plain one; `error` says so."""
-        request = service.ParseRequest(sql_statement=script, options=self._language, allow_script=True)
         try:
-            tree = self._zetasql.call("Parse", request, service.ParseResponse).parsed_script
+            tree = self._parse_script(script)
         except SqlError as other:
             # The one that understood more of it.
             return max(error, Statement(script, script, ((0, 0),)).locate(other), key=lambda found: (found.line or 0, found.column or 0))

@@ -58,7 +58,7 @@ def run_shell(engine: Engine, history_file: Path | None = None) -> None:
         completer=NameCompleter(engine),
         complete_while_typing=False,
         multiline=True,
-        key_bindings=_bindings(),
+        key_bindings=_bindings(engine),
         prompt_continuation="   ...> ",
     )
     print("GoogleSQL; statements end with ; and Tab completes names. exit or Ctrl-D leaves.")  # noqa: T201
@@ -115,7 +115,7 @@ def _show(engine: Engine, text: str, query_id: str) -> None:
         print(f"error: {error}")  # noqa: T201
 
 
-def _bindings() -> KeyBindings:
+def _bindings(engine: Engine) -> KeyBindings:
     bindings = KeyBindings()
 
     @Condition
@@ -123,7 +123,9 @@ def _bindings() -> KeyBindings:
         from prompt_toolkit.application import get_app
 
         text = get_app().current_buffer.text.strip()
-        return not text or text.endswith(";") or text.lower() in {"exit", "quit"}
+        if not text.endswith(";"):
+            return not text or text.lower() in {"exit", "quit"}
+        return not engine.analyzer.unfinished(text)
 
     @bindings.add("enter", filter=complete)
     def _accept(event: KeyPressEvent) -> None:
