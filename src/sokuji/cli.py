@@ -45,13 +45,21 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--exit", "exit_", is_flag=True, help="End when the work is done instead of serving until Ctrl-C.")
+@click.option("--live", is_flag=True, help="A shop's visitors instead: features, rules and decisions on a dashboard, until Ctrl-C.")
+@click.option("--rate", type=click.FloatRange(1, 20_000), default=200, show_default=True, help="With --live: events a second, on average.")
+@click.option("--seconds", type=click.FloatRange(1), help="With --live: end after this long.")
+@click.option("--exit", "exit_", is_flag=True, help="End when the work is done instead of serving until Ctrl-C; with --live after 30 s.")
 @click.option("--json", "json_", is_flag=True, help="Print the results as one line of JSON at the end.")
 @click.option(
     "--folder", type=click.Path(path_type=Path), default=".sokuji-demo", show_default=True, help="Where the demo's project is made."
 )
-def demo(*, exit_: bool, json_: bool, folder: Path) -> None:
+def demo(*, live: bool, rate: float, seconds: float | None, exit_: bool, json_: bool, folder: Path) -> None:
     """From 69,659 tracked purchases to customer segments, on this machine."""
+    if live:
+        from sokuji.demo.live import run as run_live
+
+        run_live(folder, rate=rate, seconds=seconds or (30.0 if exit_ else None), print_json=json_)
+        return
     from sokuji.demo.run import run
 
     run(folder, serve=not exit_, print_json=json_)

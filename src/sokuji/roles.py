@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from sokuji.track.server import serve
 _LOG = logging.getLogger(__name__)
 
 FEATURES, ACTIONS = "features.py", "actions.py"
-START_SECONDS = 60.0
+START_SECONDS = 300.0  # the first start on a machine compiles the analyzer and the kernel, on a busy one for minutes
 STOP_SECONDS = 60.0
 _SPARE_CONNECTIONS = 1024  # beside open streams
 
@@ -176,18 +176,23 @@ def roles(folder: Path, config: Config) -> list[Role]:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(folder: Path, *, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """`sokuji up` on the project in `folder`, as a process beside this one, ready when the block begins and drained when it ends.
+
+    What it logs goes to standard error, or to the file `log`.
 
     Raises:
         SokujiError: it did not become ready.
     """
     environment = os.environ | {SUPERVISED: str(STOP_SECONDS)}
     command = [sys.executable, "-m", "sokuji", "up", str(folder)]
-    # A session of its own, so that Ctrl-C reaches this process alone, which then ends the other in order.
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)  # noqa: S603 - our own command
+    with ExitStack() as files:
+        errors = None if log is None else files.enter_context(log.open("ab"))
+        # A session of its own, so that Ctrl-C reaches this process alone, which then ends the other in order.
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors, env=environment, start_new_session=True)  # noqa: S603 - our own command
     try:
-        _wait_until_ready(process, [role.ready_url for role in roles(folder, load(folder)) if role.ready_url])
+        urls = [role.ready_url for role in roles(folder, load(folder)) if role.ready_url]
+        _wait_until_ready(process, urls, "its log above" if log is None else f"its log, {log},")
         yield process
     finally:
         process.send_signal(signal.SIGTERM)
@@ -196,13 +201,13 @@ def running(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
             process.stdin.close()  # not before the end: to the process it means that this one is gone
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], urls: list[str]) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], urls: list[str], where: str) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not all(_answers(url) for url in urls):
         if process.poll() is not None:
-            raise SokujiError(f"the platform ended with status {process.returncode} while it started; its log above says why")
+            raise SokujiError(f"the platform ended with status {process.returncode} while it started; {where} says why")
         if time.monotonic() > deadline:
-            raise SokujiError(f"the platform was not ready after {START_SECONDS:.0f} s; its log above says why")
+            raise SokujiError(f"the platform was not ready after {START_SECONDS:.0f} s; {where} says why")
         time.sleep(0.05)
 
 

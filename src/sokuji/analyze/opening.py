@@ -25,6 +25,7 @@ from sokuji.analyze.rows import RowLayout
 from sokuji.analyze.served import SERVED_LOG, SERVED_SCHEMA, Served
 from sokuji.analyze.stage import MARKS, Marks, Position, Stage, position
 from sokuji.analyze.timers import Timers
+from sokuji.analyze.warm import warm
 from sokuji.clock import now_us
 from sokuji.config import AnalyzeSettings
 from sokuji.errors import NotFoundError
@@ -76,6 +77,7 @@ class Opener:
         vocabulary = Vocabulary(folder / STRINGS_FILE)
         compiled = compile_for(dataset, self._declared, self._catalog, self._models, vocabulary)
         layout = RowLayout.of(compiled.kernels, compiled.rules)
+        warm(compiled, layout)
         state = folder / layout.fingerprint
         store = SharedStore(state / "rows", width=layout.width, rows_max=self._settings.profiles_max)
         blobs = store.blobs()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import duckdb
@@ -53,12 +54,13 @@ class Verifier:
         self._lake.refresh()
         compiled = compile_for(dataset, self._declared, self._catalog, self._models, Vocabulary())
         folder = self._folder / dataset
-        kept = served.read(folder / RowLayout.of(compiled.kernels, compiled.rules).fingerprint, sample)
-        # After what was served: it has all strings that are named there.
-        vocabulary = Vocabulary.beside(folder / "strings.jsonl")
-        kernels = [Kernel(kernel.view, compiled.expressions.types, vocabulary) for kernel in compiled.kernels]
-        happened = past.read(dataset, self._lake.snapshot(Ref(dataset, EVENTS)), self._links(dataset), kept.sample)
-        return _compare(happened, kept, kernels, compiled.expressions)
+        with closing(compiled):
+            kept = served.read(folder / RowLayout.of(compiled.kernels, compiled.rules).fingerprint, sample)
+            # After what was served: it has all strings that are named there.
+            vocabulary = Vocabulary.beside(folder / "strings.jsonl")
+            kernels = [Kernel(kernel.view, compiled.expressions.types, vocabulary) for kernel in compiled.kernels]
+            happened = past.read(dataset, self._lake.snapshot(Ref(dataset, EVENTS)), self._links(dataset), kept.sample)
+            return _compare(happened, kept, kernels, compiled.expressions)
 
     def _links(self, dataset: str) -> pa.Table:
         """The merge log. What the sink has not come to is read before the table, so that nothing is missed in between."""

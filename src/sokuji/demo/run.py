@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -15,13 +13,13 @@ from rich.table import Table
 
 from sokuji.config import FILE_NAME, load
 from sokuji.demo import cdnow, report, statements
+from sokuji.demo.project import MARK, free_port, make
 from sokuji.demo.segments import Segment, named
 from sokuji.demo.send import send
 from sokuji.errors import SokujiError
 from sokuji.platform import Platform
 from sokuji.roles import running
 
-MARK = "# Made by `sokuji demo`, which deletes this folder when it runs again."
 PROJECT = """\
 {mark}
 data = "data"
@@ -57,7 +55,7 @@ def run(folder: Path, *, serve: bool, print_json: bool) -> None:
     """
     console = Console(stderr=print_json)
     started = time.monotonic()
-    _make_project(folder)
+    make(folder, {FILE_NAME: PROJECT.format(mark=MARK, port=free_port(8080), health_port=free_port(8082))})
     settings = load(folder)
     with running(folder) as supervisor, Platform.open(folder) as platform:
         console.print(f"The platform runs in [bold]{folder}[/], its collector on port {settings.track.port}.\n")
@@ -74,28 +72,6 @@ def run(folder: Path, *, serve: bool, print_json: bool) -> None:
         if serve:
             console.print(NEXT.format(folder=folder, port=settings.track.port), highlight=False)
             supervisor.wait()
-
-
-def _make_project(folder: Path) -> None:
-    settings = folder / FILE_NAME
-    if folder.exists():
-        if not settings.is_file() or MARK not in settings.read_text():
-            raise SokujiError(f"{folder} exists and was not made by the demo; choose another with --folder")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    settings.write_text(PROJECT.format(mark=MARK, port=_free_port(8080), health_port=_free_port(8082)))
-
-
-def _free_port(wanted: int) -> int:
-    for port in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise SokujiError("no free port on 127.0.0.1")
 
 
 def _progress(console: Console) -> Progress:

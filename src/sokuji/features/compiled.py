@@ -35,6 +35,11 @@ def compiled(function: Function) -> Function:
     return made
 
 
+def is_compiled() -> bool:
+    """Whether this machine has compiled functions of this version already, if perhaps not all."""
+    return _folder().exists()
+
+
 @functools.cache
 def _numba() -> Any:
     try:

@@ -81,7 +81,8 @@ class Kernel:
         out = np.empty((len(times_us) if want_values else 0, self.columns_count))
         if len(times_us):
             state, stride = self.state(segment)
-            rows, times = np.ascontiguousarray(profile_of_event, np.int32), np.ascontiguousarray(times_us, np.int64)
+            # Arrow's arrays are read-only: as such they would be a second signature to compile.
+            rows, times = np.require(profile_of_event, np.int32, "CW"), np.require(times_us, np.int64, "CW")
             self._check_events(segment, rows, times, columns)
             update_all(self.layout.program, state, stride, rows, times, columns.filters, columns.values, out)
         return Values(self, out)

@@ -1,0 +1,45 @@
+"""Compiles what a pipeline runs before somebody waits for it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pyarrow as pa
+
+from sokuji.analyze.deduplicator import Deduplicator
+from sokuji.analyze.identity import Identity
+from sokuji.analyze.pipeline import Pipeline
+from sokuji.analyze.project import Compiled
+from sokuji.analyze.rows import RowLayout
+from sokuji.analyze.timers import Timers
+from sokuji.events import EVENT_SCHEMA, EventType, TimeRule
+from sokuji.features.compiled import is_compiled
+from sokuji.online.shared import SharedStore
+
+
+def warm(compiled: Compiled, layout: RowLayout) -> None:
+    """Work on two events, of which the second merges profiles, with a state that is thrown away."""
+    if not is_compiled():
+        print("sokuji: compiling the feature kernel, once per machine (about 20 s) ...", file=sys.stderr, flush=True)  # noqa: T201
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with SharedStore(folder / "rows", width=layout.width, rows_max=16) as store:
+            identity, deduplicator = Identity(folder, 0), Deduplicator(folder / "ids", {}, ids_max=16)
+            pipeline = Pipeline(compiled, layout, store=store, identity=identity, deduplicator=deduplicator, timers=Timers())
+            pipeline.commit(pipeline.work(_events(compiled.expressions.names), 0), 0)
+            store.checkpoint({}, wait=True)
+            identity.close()
+            deduplicator.close()
+
+
+def _events(properties: Iterable[str]) -> pa.RecordBatch:
+    """An event with numbers, then one with texts in these properties."""
+    common = {"dataset": "", "source": "", "type": EventType.PAGE, "event_name": EventType.PAGE, "visitor_id": "v", "historical": False}
+    common |= {"event_time": 0, "received_at": 0, "time_rule": TimeRule.RECEIVED}
+    said = [json.dumps(dict.fromkeys(sorted(properties), value)) for value in (1, "")]
+    rows = [{**common, "message_id": "1", "properties": said[0]}, {**common, "message_id": "2", "user_id": "u", "properties": said[1]}]
+    return pa.RecordBatch.from_pylist(rows, schema=EVENT_SCHEMA)

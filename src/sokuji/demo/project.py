@@ -1,0 +1,42 @@
+"""The folder that a demo makes for its project."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from sokuji.config import FILE_NAME
+from sokuji.errors import SokujiError
+
+MARK = "# Made by `sokuji demo`, which deletes this folder when it runs again."
+
+
+def make(folder: Path, files: Mapping[str, str]) -> None:
+    """Make the project anew; its `sokuji.toml` begins with MARK.
+
+    Raises:
+        SokujiError: the folder is there and was not made by a demo.
+    """
+    settings = folder / FILE_NAME
+    if folder.exists():
+        if not settings.is_file() or MARK not in settings.read_text():
+            raise SokujiError(f"{folder} exists and was not made by the demo; choose another with --folder")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+def free_port(wanted: int) -> int:
+    """This port of 127.0.0.1 if nobody listens on it, else another one."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise SokujiError("no free port on 127.0.0.1")

@@ -1,0 +1,80 @@
+"""`sokuji demo --live` on a terminal: the shop sends, the dashboard shows, and the numbers agree at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+LIVE = [sys.executable, "-m", "sokuji", "demo", "--live", "--json", "--rate", "150"]
+ENVIRONMENT = os.environ | {"COLUMNS": "120", "LINES": "50", "TERM": "xterm-256color"}
+
+
+def start(folder: Path, *options: str) -> tuple[subprocess.Popen[bytes], int]:
+    """The demo with standard error on a terminal; its end that we read."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([*LIVE, *options], cwd=folder, stdout=subprocess.PIPE, stderr=theirs, env=ENVIRONMENT)
+    os.close(theirs)
+    return process, ours
+
+
+def read(terminal: int, process: subprocess.Popen[bytes], *, until: bytes | None = None) -> bytes:
+    """What the terminal shows until it shows that, or until the process has ended."""
+    shown, deadline = b"", time.monotonic() + 240
+    while time.monotonic() < deadline:
+        if until is not None and until in shown:
+            return shown
+        if select.select([terminal], [], [], 0.2)[0]:
+            try:
+                shown += os.read(terminal, 65536)
+            except OSError:  # the other end is closed
+                break
+        elif process.poll() is not None:
+            break
+    assert until is None, shown.decode(errors="replace")
+    return shown
+
+
+def check(answer: dict[str, object]) -> None:
+    assert answer["events_acked"] == answer["events_in_lake"]
+    assert answer["verify"] == {"rows": answer["verify"]["rows"], "features": 14, "mismatches": 0, "missing": 0, "extra": 0}  # type: ignore[index]
+
+
+def test_the_live_demo_shows_and_proves_what_it_does(tmp_path: Path) -> None:
+    process, terminal = start(tmp_path, "--seconds", "20")
+    shown = read(terminal, process).decode(errors="replace")
+    assert process.stdout is not None
+    with process.stdout:
+        answer = json.loads(process.stdout.read().splitlines()[-1])
+    assert process.wait(60) == 0, shown
+    os.close(terminal)
+    check(answer)
+    assert answer["events_acked"] > 1000
+    assert answer["verify"]["rows"] > 50
+    assert answer["decisions"]["browsing"]["acted"] > 0
+    assert answer["decision_ms"]["p50"] < 2000
+    for word in ("events acknowledged", "event to decision", "browsing", "seen_session", "0 mismatches, 0 missing, 0 extra"):
+        assert word in shown
+
+
+def test_ctrl_c_ends_it_with_all_accounts_settled(tmp_path: Path) -> None:
+    process, terminal = start(tmp_path)
+    read(terminal, process, until=b"browsing")
+    process.send_signal(signal.SIGINT)
+    shown = read(terminal, process).decode(errors="replace")
+    assert process.stdout is not None
+    with process.stdout:
+        answer = json.loads(process.stdout.read().splitlines()[-1])
+    assert process.wait(60) == 0, shown
+    os.close(terminal)
+    check(answer)
+    assert "Traceback" not in shown
