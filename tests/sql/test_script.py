@@ -190,6 +190,10 @@ def test_what_outlives_the_script_cannot_use_its_variables(engine: Engine) -> No
     for statement in ("CREATE VIEW shop.v AS SELECT x AS y", "CREATE FUNCTION shop.f() AS (x)"):
         with pytest.raises(SqlError, match="Unrecognized name: x"):
             results(engine, f"DECLARE x INT64 DEFAULT 1; {statement}")
+    with pytest.raises(SqlError, match="Function not found: f"):
+        results(engine, "CREATE TEMP FUNCTION f() AS (1); CREATE VIEW shop.v AS SELECT f() AS y")
+    with pytest.raises(SqlError, match="Query parameters cannot be used"):
+        results(engine, "CREATE VIEW shop.v AS SELECT @p AS y", {"p": 1})
     assert (engine.catalog.tables(), engine.catalog.functions()) == ([], [])
 
 

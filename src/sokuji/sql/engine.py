@@ -146,8 +146,8 @@ class Engine:
             return session.run_query(node.output_column_list, node.query)
         if kind == "resolved_assert_stmt_node":
             return _assert(node, session)
-        if kind == "resolved_create_view_stmt_node" and variables:
-            self.analyzer.analyze(statement, parameters)  # without them: it will outlive them
+        if kind == "resolved_create_view_stmt_node" and (variables or functions):
+            self.analyzer.analyze(statement)  # without these: it will outlive them
         if kind == "resolved_create_function_stmt_node":
             return self._create_function(statement, node, session, functions)
         if kind in self._handlers and getattr(node, "object_type", "MODEL") == "MODEL":
