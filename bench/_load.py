@@ -41,21 +41,6 @@ class Load:
     latencies_ms: list[float]
 
 
-def visitor(number: int) -> str:
-    """A visitor's id, of 36 characters."""
-    return f"anonymous-{number:026d}"
-
-
-def user(number: int) -> str:
-    """The id of the user that a known visitor is."""
-    return f"user-{number:09d}"
-
-
-def is_known(number: int, visitors: int) -> bool:
-    """Whether the visitor is logged in."""
-    return number < visitors * KNOWN_SHARE
-
-
 class Bodies:
     """Requests, each different from all before."""
 
