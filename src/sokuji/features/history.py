@@ -97,8 +97,9 @@ class History:
         self.types: dict[str, Type] = first.types
         """Of the expressions, by text."""
         self._properties = first.properties
-        made_of = [part for name in sorted(first.names - first.properties.keys()) for part in _MADE_OF.get(name, (name,))]
-        self._fixed = tuple(dict.fromkeys([*_OWN, *made_of]))
+        names = sorted(first.names - first.properties.keys())
+        self._read_by_expressions = tuple(dict.fromkeys(part for name in names for part in _MADE_OF.get(name, (name,))))
+        self._fixed = tuple(dict.fromkeys([*_OWN, *self._read_by_expressions]))
 
     def merge_log(self) -> pa.Table:
         """What `MergeLog` takes."""
@@ -177,8 +178,10 @@ class History:
                 name: _whole(rows.column(_PROPERTY.format(name))) if name in self._known else pa.nulls(rows.num_rows, to_arrow(type_))
                 for name, type_ in self._properties.items()
             }
-            fixed = [_whole(rows.column(name)) for name in self._fixed]
-            return expressions.evaluate(pa.RecordBatch.from_arrays(fixed, names=list(self._fixed)), properties)
+            fixed = {name: _whole(rows.column(name)) for name in self._read_by_expressions}
+            # A batch without columns would have no rows.
+            batch = pa.RecordBatch.from_pydict(fixed or {"": pa.nulls(rows.num_rows)})
+            return expressions.evaluate(batch, properties)
         finally:
             self._free.put(expressions)
 

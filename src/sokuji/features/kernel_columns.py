@@ -54,6 +54,10 @@ def _hashes(array: Any) -> Floats:
     """Hashes of strings as whole numbers below 2^53; NaN for NULL."""
     if isinstance(array, pa.ChunkedArray):
         return np.concatenate([np.empty(0), *map(_hashes, array.chunks)])
+    if isinstance(array, pa.DictionaryArray):
+        places = pc.fill_null(array.indices, len(array.dictionary)).to_numpy(zero_copy_only=False)
+        taken: Floats = np.append(_hashes(array.dictionary), np.nan)[places]
+        return taken
     strings = array.cast(pa.large_string())  # of a slice, one from the start
     _, offsets, data = strings.buffers()
     places = np.frombuffer(offsets, np.int64, len(array) + 1, strings.offset * 8)

@@ -89,12 +89,14 @@ class MergeLog:
 
     def whose_events(self, visitor_ids: pa.Array, user_ids: pa.Array, received: Ints, offsets: Ints, visible: Ints) -> Whose:
         """Of events that came in when and where in the log, and that count from `visible` on."""
-        visitors, users = _codes(visitor_ids, self._visitors), _codes(user_ids, self._users)
+        visitors, points = _codes(visitor_ids, self._visitors), visible * _STEPS + 2
+        if not len(self._known) and self._entity is Entity.VISITOR:  # nobody became known
+            return Whose(np.append(self._profiles, np.int32(-1))[visitors], np.zeros(len(visitors), np.int32), points)
+        users = _codes(user_ids, self._users)
         links = self._links(visitors, received, offsets)
         is_linked = links >= 0
         profiles, rows = np.full(len(visitors), -1, np.int32), np.zeros(len(visitors), np.int32)
         profiles[is_linked] = self._owners[links[is_linked]]
-        points = visible * _STEPS + 2
         if self._entity is Entity.USER:
             named = ~is_linked & (users >= 0) & ~self._is_refused(visitor_ids, user_ids)
             profiles[named] = users[named]
