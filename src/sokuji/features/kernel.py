@@ -82,7 +82,7 @@ class Kernel:
         if len(times_us):
             state, stride = self.state(segment)
             # Arrow's arrays are read-only: as such they would be a second signature to compile.
-            rows, times = np.require(profile_of_event, np.int32, "CW"), np.require(times_us, np.int64, "CW")
+            rows, times = np.require(profile_of_event, np.int32, ["C", "W"]), np.require(times_us, np.int64, ["C", "W"])
             self._check_events(segment, rows, times, columns)
             update_all(self.layout.program, state, stride, rows, times, columns.filters, columns.values, out)
         return Values(self, out)

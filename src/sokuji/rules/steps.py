@@ -211,10 +211,12 @@ def take_steps(batch: Batch, project: Project, plans: Sequence[Plan], state: Sta
     """Take the steps of the batch."""
     if not batch.events.num_rows:
         return
-    reader = Reader(batch.events)
     finder = Finder(batch, project, plans, state)
-    for event, what, rule in finder.find():
-        profile, at_us = int(batch.profile[event]), int(batch.received_us[event])
+    steps = finder.find()
+    reader = Reader(batch.events, sorted({event for event, what, _ in steps if what == _OBSERVE}))
+    events = [event for event, _, _ in steps]
+    profiles, times = batch.profile[events].tolist(), batch.received_us[events].tolist()
+    for (event, what, rule), profile, at_us in zip(steps, profiles, times, strict=True):
         if finder.sessions is not None:
             _set_session(state, profile, finder.sessions, event, is_before=what == _FIRE)
         if what == _FIRE:
@@ -229,8 +231,8 @@ def take_steps(batch: Batch, project: Project, plans: Sequence[Plan], state: Sta
             deciding.observe(plan, Step(profile, at_us, event), holds, partial(reader.read, event, plan.names))
     if finder.sessions is not None and state.sessions is not None:
         live = np.flatnonzero(batch.live)
-        for each, times in zip(state.sessions, finder.sessions[2:], strict=True):
-            each[batch.profile[live]] = times[live]  # of several events of a profile the last
+        for each, found in zip(state.sessions, finder.sessions[2:], strict=True):
+            each[batch.profile[live]] = found[live]  # of several events of a profile the last
 
 
 def _set_session(state: State, profile: int, of_event: Sessions, event: int, *, is_before: bool) -> None:

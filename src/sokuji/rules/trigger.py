@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from sokuji.rules.calendar import zone_named
 HELD_BYTES = 192  # ids and zone of the event that armed a timer
 HELD_FIELD_BYTES = 96  # each template field of it; what is longer counts as not there
 _JSON_COLUMNS = ("properties", "context")
+_IDS = ("dataset", "source", "message_id", "visitor_id", "user_id")
 
 
 class Trigger(Struct, frozen=True, array_like=True):
@@ -33,8 +35,13 @@ class Trigger(Struct, frozen=True, array_like=True):
 class Reader:
     """Reads triggers out of one batch of events."""
 
-    def __init__(self, events: pa.RecordBatch) -> None:
+    def __init__(self, events: pa.RecordBatch, rows: Sequence[int]) -> None:
+        """`rows` are those that may be read."""
         self._columns = {name: events.column(place) for place, name in enumerate(events.schema.names)}
+        self._place = dict(zip(rows, range(len(rows)), strict=True))
+        at = pa.array(rows, pa.int64())
+        # Together, as one by one a value takes ten times as long.
+        self._texts = {name: self._columns[name].take(at).to_pylist() for name in (*_IDS, *_JSON_COLUMNS)}
         self._last: tuple[tuple[int, tuple[str, ...]], Trigger] | None = None
         self._objects: dict[tuple[str, int], Any] = {}
 
@@ -45,10 +52,9 @@ class Reader:
         return self._last[1]
 
     def _read(self, row: int, fields: tuple[str, ...]) -> Trigger:
-        dataset, source, message_id, visitor_id, user_id = (
-            self._columns[name][row].as_py() for name in ("dataset", "source", "message_id", "visitor_id", "user_id")
-        )
-        zone = _member(self._object("context", row), "timezone")
+        place = self._place[row]
+        dataset, source, message_id, visitor_id, user_id = (self._texts[name][place] for name in _IDS)
+        zone = _member(self._object("context", row), "timezone") if '"timezone"' in (self._texts["context"][place] or "") else None
         values = {field: _plain(self._value(field, row)) for field in fields}
         return Trigger(
             dataset,
@@ -75,7 +81,7 @@ class Reader:
     def _object(self, column: str, row: int) -> Any:
         key = (column, row)
         if key not in self._objects:
-            self._objects[key] = _decoded(self._columns[column][row].as_py())
+            self._objects[key] = _decoded(self._texts[column][self._place[row]])
         return self._objects[key]
 
 
@@ -84,13 +90,21 @@ def hold(trigger: Trigger, into: NDArray[np.uint8]) -> int:
 
     A field's value that is longer than `HELD_FIELD_BYTES` is left out, as if the event did not have it.
     """
-    values = {field: value for field, value in trigger.values.items() if len(msgspec.json.encode({field: value})) <= HELD_FIELD_BYTES}
-    encoded = msgspec.json.encode(msgspec.structs.replace(trigger, values=values))
+    if not all(_fits(field, value) for field, value in trigger.values.items()):
+        trigger = msgspec.structs.replace(trigger, values={field: value for field, value in trigger.values.items() if _fits(field, value)})
+    encoded = msgspec.json.encode(trigger)
     if len(encoded) > len(into):
         return 0
     into[: len(encoded)] = np.frombuffer(encoded, dtype=np.uint8)
     into[len(encoded) :] = 0  # of the trigger before
     return len(encoded)
+
+
+def _fits(field: str, value: Any) -> bool:
+    # Six bytes are the most that a character takes as JSON: short texts, which most are, need not be encoded to know.
+    if isinstance(value, str) and 6 * (len(field) + len(value) + 2) <= HELD_FIELD_BYTES:
+        return True
+    return len(msgspec.json.encode({field: value})) <= HELD_FIELD_BYTES
 
 
 def held(from_: NDArray[np.uint8], length: int) -> Trigger:
