@@ -275,7 +275,6 @@ def test_the_catalog_can_be_asked(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("sql", "what"),
     [
-        ("CREATE TEMP TABLE t AS SELECT 1 AS x", "TEMP TABLE"),
         ("CREATE TABLE shop.t (x STRING(10))", "parameterized types"),
         ("CREATE TABLE shop.t (x INT64 DEFAULT 1)", "DEFAULT"),
         ("CREATE TABLE FUNCTION shop.f(x INT64) AS (SELECT x)", "CREATE TABLE FUNCTION"),

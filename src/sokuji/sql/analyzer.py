@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from google.protobuf.message import Message
@@ -59,6 +59,15 @@ _BLANK = re.compile(_SPACE, re.DOTALL)
 _ALTER = re.compile(rf"{_SPACE}ALTER\b", re.DOTALL | re.IGNORECASE)
 _PROCEDURAL = re.compile(rf"{_SPACE}(?:EXECUTE|SET)\b", re.DOTALL | re.IGNORECASE)  # those that parse as plain statements too
 _MAY_CALL_STORED = re.compile(rf"\.{_SPACE}`?\w+`?{_SPACE}\(", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What the script around a statement has defined so far."""
+
+    functions: tuple[SqlFunction, ...] = ()
+    variables: Mapping[str, Variable] = field(default_factory=dict)  # by lower-case name; those of system variables begin with `@@`
+    tables: Catalog | None = None  # where its temporary tables are known
 
 
 class ProceduralError(UnsupportedSqlError):
@@ -196,24 +205,21 @@ class Analyzer:
         self,
         statement: Statement | str,
         parameters: Parameters | None = None,
-        functions: Sequence[SqlFunction] = (),
-        variables: Mapping[str, Variable] | None = None,
+        scope: Scope | None = None,
     ) -> Analysis:
-        """Resolve one statement; `functions` are known to it besides those that all statements know and those of the catalog.
-
-        `variables` are a script's, by lower-case name; the names of system variables begin with `@@`.
+        """Resolve one statement, which may name what is in `scope` besides what the catalog has.
 
         Raises:
             SqlError: it is not valid; with ZetaSQL's message and the place.
         """
         if isinstance(statement, str):
             statement = self.split(statement)[0]
-        variables = variables or {}
+        scope = scope or Scope()
         called = self._called(statement)
-        paths = (*called, *(path for function in functions for path in function.definition.functions))
-        functions = (*functions, *find_functions(self._catalog, paths))
-        statement, calls = resolve_calls(statement, self._functions, _Resolver(self, parameters, functions, variables))
-        return replace(self._resolve(statement, calls, parameters, functions, variables), functions=called)
+        paths = (*called, *(path for function in scope.functions for path in function.definition.functions))
+        scope = replace(scope, functions=(*scope.functions, *find_functions(self._catalog, paths)))
+        statement, calls = resolve_calls(statement, self._functions, _Resolver(self, parameters, scope))
+        return replace(self._resolve(statement, calls, parameters, scope), functions=called)
 
     def _called(self, statement: Statement) -> tuple[Path, ...]:
         if not _MAY_CALL_STORED.search(statement.text):
@@ -221,16 +227,11 @@ class Analyzer:
         paths = (tuple(name.id_string for name in node.function.names) for node in nodes(self.parse(statement), "ASTFunctionCallProto"))
         return tuple(dict.fromkeys(path for path in paths if "." in ".".join(path)))
 
-    def _resolve(
-        self,
-        statement: Statement,
-        calls: Sequence[ResolvedCall],
-        parameters: Parameters | None,
-        functions: Sequence[SqlFunction],
-        variables: Mapping[str, Variable],
-    ) -> Analysis:
+    def _resolve(self, statement: Statement, calls: Sequence[ResolvedCall], parameters: Parameters | None, scope: Scope) -> Analysis:
         """Resolve a statement whose calls of table functions are resolved already."""
-        tables = find_tables(self._catalog, (*statement.tables, *(path for function in functions for path in function.definition.tables)))
+        functions, variables = scope.functions, scope.variables
+        paths = (*statement.tables, *(path for function in functions for path in function.definition.tables))
+        tables = find_tables(self._catalog, paths, scope.tables)
         request = service.AnalyzeRequest(options=self._with_parameters(parameters), sql_statement=statement.text)
         constants = {name: variable.type for name, variable in variables.items() if not name.startswith(SYSTEM)}
         for name in variables.keys() - constants.keys():
@@ -302,10 +303,8 @@ class Analyzer:
 class _Resolver:
     """What resolving the calls of one statement needs."""
 
-    def __init__(
-        self, analyzer: Analyzer, parameters: Parameters | None, functions: Sequence[SqlFunction], variables: Mapping[str, Variable]
-    ) -> None:
-        self._analyzer, self._functions, self._variables = analyzer, functions, variables
+    def __init__(self, analyzer: Analyzer, parameters: Parameters | None, scope: Scope) -> None:
+        self._analyzer, self._scope = analyzer, scope
         if parameters is None or isinstance(parameters, Mapping):
             self._parameters = parameters
         else:
@@ -315,11 +314,11 @@ class _Resolver:
         return self._analyzer.parse(statement)
 
     def columns(self, statement: Statement, calls: Sequence[ResolvedCall]) -> tuple[Field, ...]:
-        analysis = self._analyzer._resolve(statement, calls, self._parameters, self._functions, self._variables)  # noqa: SLF001
+        analysis = self._analyzer._resolve(statement, calls, self._parameters, self._scope)  # noqa: SLF001
         return tuple(Field(column.name, from_type(column.column.type)) for column in analysis.node.output_column_list)
 
     def constant(self, statement: Statement) -> tuple[Any, Type]:
-        return self._analyzer.constant(statement, self._parameters, self._variables)
+        return self._analyzer.constant(statement, self._parameters, self._scope.variables)
 
     def model(self, path: Path) -> ModelSignature | None:
         return find_model(self._analyzer._catalog, path)  # noqa: SLF001

@@ -19,6 +19,7 @@ from sokuji.sql.relations import quote, relation
 from sokuji.sql.result import Result
 from sokuji.sql.session import Session
 from sokuji.sql.sql_functions import from_statement
+from sokuji.sql.temporary import SESSION
 from sokuji.types import Field, to_arrow
 
 _SET_OPTIONS = "resolved_set_options_action_node"
@@ -32,7 +33,8 @@ def check_name(node: Any) -> None:
     Raises:
         SqlError: it is named like one.
     """
-    wanted = ref(_create(node).name_path)
+    created = _create(node)
+    wanted = Ref(SESSION, "") if _is_temporary(created) else ref(created.name_path)
     if wanted.name in _FED_FROM_LOGS:
         raise SqlError(f"{wanted} cannot be created: tables named {', '.join(_FED_FROM_LOGS)} are fed from the log; choose another name")
 
@@ -74,7 +76,8 @@ def _drop_schema(node: Any, session: Session) -> Result:
 
 
 def _drop_table(node: Any, session: Session) -> Result:
-    table = session.catalog.table(ref(node.name_path))
+    wanted = session.ref(node.name_path)
+    table = session.home(wanted).catalog.table(wanted)
     if (table.kind is TableKind.VIEW) != (node.object_type == "VIEW"):
         raise SqlError(f"{table.ref} is a {_noun(table)}; use DROP {_noun(table).upper()}")
     if table.kind is TableKind.EVENTS:
@@ -97,9 +100,10 @@ def _remove(table: Table, session: Session) -> None:
     if table.kind is TableKind.EVENTS:
         _settle(table, session)
     # The name first: a crash between the two leaves files that nobody sees, never a table without files.
-    session.catalog.drop_table(table.ref)
+    home = session.home(table.ref)
+    home.catalog.drop_table(table.ref)
     if table.kind is not TableKind.VIEW:
-        session.lake.drop(table.ref)
+        home.lake.drop(table.ref)
 
 
 def _settle(table: Table, session: Session) -> None:
@@ -130,15 +134,17 @@ def create_table_as(node: Any, session: Session) -> Result:
 
 def _make(node: Any, columns: tuple[Column, ...], session: Session, query: Callable[[], pa.RecordBatchReader] | None) -> Result:
     created = _create(node)
-    _check_table(node, created)
-    wanted = ref(created.name_path)
+    if node.parent.check_constraint_list:
+        raise UnsupportedSqlError("CHECK constraints are not supported")
+    wanted = _temporary(created) if _is_temporary(created) else session.ref(created.name_path)
+    home = session.home(wanted)
     known = _find(wanted, session)
     if known is not None and created.create_mode == _CREATE.CREATE_IF_NOT_EXISTS:
         return Result((), message=f"{wanted} exists already")
     check_name(node)
     if known is not None and created.create_mode != _CREATE.CREATE_OR_REPLACE:
         raise AlreadyExistsError(f"Already Exists: {_noun(known).title()} {wanted}")
-    if wanted.dataset not in session.catalog.datasets():
+    if wanted.dataset not in home.catalog.datasets():
         raise NotFoundError(f"Not found: Dataset {wanted.dataset}")
     table = Table(
         wanted,
@@ -156,24 +162,28 @@ def _make(node: Any, columns: tuple[Column, ...], session: Session, query: Calla
 
 def _write(table: Table, rows: _Checked, session: Session, known: Table | None) -> None:
     """Rows first, the name last: nobody sees a table that is half there."""
+    catalog, lake = session.home(table.ref)
     if known is not None and known.kind is TableKind.TABLE:
-        session.lake.replace(table.ref, rows.reader)
-        session.catalog.put_table(table, replace=True)
+        lake.replace(table.ref, rows.reader)
+        catalog.put_table(table, replace=True)
         return
-    session.lake.create(table.ref, rows.reader.schema)
+    lake.create(table.ref, rows.reader.schema)
     try:
-        session.lake.append(table.ref, rows.reader)
-        session.catalog.put_table(table, replace=known is not None)
+        lake.append(table.ref, rows.reader)
+        catalog.put_table(table, replace=known is not None)
     except BaseException:
-        session.lake.drop(table.ref)
+        lake.drop(table.ref)
         raise
 
 
-def _check_table(node: Any, created: Any) -> None:
-    if created.create_scope == _CREATE.CREATE_TEMP:
-        raise UnsupportedSqlError("CREATE TEMP TABLE is not supported; create the table in a dataset")
-    if node.parent.check_constraint_list:
-        raise UnsupportedSqlError("CHECK constraints are not supported")
+def _is_temporary(created: Any) -> bool:
+    return bool(created.create_scope == _CREATE.CREATE_TEMP)
+
+
+def _temporary(created: Any) -> Ref:
+    if len(created.name_path) != 1 or "." in created.name_path[0]:
+        raise SqlError(f"CREATE TEMP TABLE {'.'.join(created.name_path)}: a temporary table has no dataset; leave it out")
+    return Ref(SESSION, created.name_path[0])
 
 
 def create_view(node: Any, session: Session) -> Result:
@@ -239,7 +249,7 @@ def truncate(node: Any, session: Session) -> Result:
     """TRUNCATE TABLE."""
     table = _existing(node.table_scan.table.full_name, session)
     _check_stored(table)
-    session.lake.replace(table.ref, _no_rows(table.columns))
+    session.home(table.ref).lake.replace(table.ref, _no_rows(table.columns))
     return Result((), message=f"Truncated table {table.ref}")
 
 
@@ -255,7 +265,8 @@ def set_options(node: Any, session: Session) -> Result:
 
 def _alter(node: Any, session: Session, changes: Sequence[Any]) -> Result:
     try:
-        table = session.catalog.table(ref(node.name_path))
+        wanted = session.ref(node.name_path)
+        table = session.home(wanted).catalog.table(wanted)
     except NotFoundError:
         if not node.is_if_exists:
             raise
@@ -278,7 +289,7 @@ def _add_column(table: Table, change: Any, session: Session) -> Table:
         raise AlreadyExistsError(f"Column already exists: {definition.name} in {table.ref}")
     # Files do not have the column yet: they are read with NULL in it.
     altered = replace(table, columns=(*table.columns, *_columns([definition], session)))
-    session.catalog.put_table(altered, replace=True)
+    session.home(table.ref).catalog.put_table(altered, replace=True)
     return altered
 
 
@@ -307,7 +318,7 @@ def _rename_column(table: Table, change: Any, session: Session) -> Table:
 
 def _set_options(table: Table, change: Any, session: Session) -> Table:
     altered = replace(table, options={**table.options, **_options(change.option_list, session)})
-    session.catalog.put_table(altered, replace=True)
+    session.home(table.ref).catalog.put_table(altered, replace=True)
     return altered
 
 
@@ -326,8 +337,9 @@ def _rewrite(table: Table, read: Sequence[Column], session: Session) -> Table:
     items = ", ".join(f"{quote(old.name)} AS {quote(new.name)}" for old, new in zip(read, table.columns, strict=True))
     fields = [Field(column.name, column.type) for column in table.columns]
     rows = session.run.stream(f"SELECT {items} FROM {relation(snapshot, read, session.run)}", fields)
-    session.lake.replace(table.ref, rows, read_version=snapshot.version)
-    session.catalog.put_table(table, replace=True)
+    catalog, lake = session.home(table.ref)
+    lake.replace(table.ref, rows, read_version=snapshot.version)
+    catalog.put_table(table, replace=True)
     return table
 
 
@@ -340,7 +352,7 @@ def _create(node: Any) -> Any:
 
 def _find(wanted: Ref, session: Session) -> Table | None:
     try:
-        return session.catalog.table(wanted)
+        return session.home(wanted).catalog.table(wanted)
     except NotFoundError:
         return None
 

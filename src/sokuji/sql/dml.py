@@ -27,7 +27,7 @@ def insert(node: Any, session: Session) -> Result:
     stored = session.run.store(session.run.stream(query, _places(table)))
     count = _count(f"SELECT count(*) FROM {stored}", session)
     if count:
-        session.lake.append(table.ref, session.run.stream(f"FROM {stored}", _fields(table)))
+        session.home(table.ref).lake.append(table.ref, session.run.stream(f"FROM {stored}", _fields(table)))
     return _result("Inserted", "into", count, table)
 
 
@@ -57,10 +57,10 @@ def _change(node: Any, session: Session, rows: Rows, verb: str, preposition: str
         kept = session.run.stream(f"SELECT * EXCLUDE (action) FROM {stored} WHERE action <> {changes.DELETED}", _fields(table))
         try:
             if count:
-                session.lake.replace(table.ref, kept, read_version=before.version)
+                session.home(table.ref).lake.replace(table.ref, kept, read_version=before.version)
         except LakeError:
             # Only another commit makes a second attempt worth it.
-            if attempt + 1 == _ATTEMPTS or session.lake.snapshot(table.ref).version == before.version:
+            if attempt + 1 == _ATTEMPTS or session.home(table.ref).lake.snapshot(table.ref).version == before.version:
                 raise
         else:
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import shutil
 import tempfile
@@ -18,8 +19,10 @@ import pyarrow.compute as pc
 
 from sokuji.config import SqlSettings
 from sokuji.errors import QueryCancelledError
+from sokuji.meta.base import Catalog
 from sokuji.sql.faults import translate
 from sokuji.sql.functions.reference import FUNCTION_NAME, register
+from sokuji.sql.temporary import TemporaryTables
 from sokuji.types import Field, Type, field_names, to_arrow
 
 _BATCH_ROWS = 65_536
@@ -39,6 +42,7 @@ class Database:
         temporary.mkdir(parents=True, exist_ok=True)
         # DuckDB names its files alike in every process: each database needs a folder of its own.
         self._temporary = Path(tempfile.mkdtemp(dir=temporary, prefix="sql-"))
+        self._tables = self._temporary / "tables"  # what is below it can be read as well
         for name, value in {
             "TimeZone": "UTC",
             "threads": settings.threads,
@@ -50,7 +54,7 @@ class Database:
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "allow_community_extensions": False,
-            "allowed_directories": [f"{folder.resolve()}/" for folder in folders],
+            "allowed_directories": [f"{folder.resolve()}/" for folder in (*folders, self._tables)],
             "enable_external_access": False,
             "lock_configuration": True,  # last: nothing above can be changed after it
         }.items():
@@ -71,6 +75,10 @@ class Database:
     def name(self) -> str:
         """A name for a relation that no other has."""
         return f"_r{next(self._names)}"
+
+    def tables(self) -> TemporaryTables:
+        """Temporary tables for one run."""
+        return TemporaryTables(self._tables / self.name())
 
     def run(self) -> Run:
         """A query's run, to be closed when its rows are read."""
@@ -103,6 +111,16 @@ class Run:
         self._timer = threading.Timer(limit, _expire, [weakref.ref(self), limit])
         self._timer.daemon = True
         self._timer.start()
+
+    @functools.cached_property
+    def temporary(self) -> TemporaryTables:
+        """The run's temporary tables, made on first use."""
+        return self._database.tables()
+
+    @property
+    def temporary_catalog(self) -> Catalog | None:
+        """Where temporary tables are known, if there were any."""
+        return self.temporary.home.catalog if "temporary" in self.__dict__ else None
 
     def cancel(self, reason: str) -> None:
         """Stop the run as soon as possible; whoever reads its rows gets QueryCancelledError with `reason`. Any thread may call."""
@@ -228,6 +246,8 @@ class Run:
         self._drop()
         for cursor in self._cursors:
             cursor.close()
+        if "temporary" in self.__dict__:
+            self.temporary.close()
 
     def __enter__(self) -> Self:
         return self

@@ -19,7 +19,7 @@ from sokuji.errors import AlreadyExistsError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog, Ref
 from sokuji.sql import ddl, dml
-from sokuji.sql.analyzer import Analyzer, Parameters, ProceduralError
+from sokuji.sql.analyzer import Analyzer, Parameters, ProceduralError, Scope
 from sokuji.sql.duck import Database, Run
 from sokuji.sql.extension import AnyTableFunction, StatementHandler, TableFunction
 from sokuji.sql.features_at_time import FUNCTIONS
@@ -139,15 +139,16 @@ class Engine:
     ) -> Result:
         run.check()
         self.lake.refresh()
-        analysis = self.analyzer.analyze(statement, parameters, tuple(functions.values()), variables)
+        scope = Scope(tuple(functions.values()), variables or {}, run.temporary_catalog)
+        analysis = self.analyzer.analyze(statement, parameters, scope)
         session = Session(self.catalog, self.lake, self.analyzer, run=run, analysis=analysis, parameters=parameters, variables=variables)
         kind, node = analysis.kind, analysis.node
         if kind == "resolved_query_stmt_node":
             return session.run_query(node.output_column_list, node.query)
         if kind == "resolved_assert_stmt_node":
             return _assert(node, session)
-        if kind == "resolved_create_view_stmt_node" and (variables or functions):
-            self.analyzer.analyze(statement)  # without these: it will outlive them
+        if kind == "resolved_create_view_stmt_node" and scope != Scope():
+            self.analyzer.analyze(statement)  # without it: the view will outlive it
         if kind == "resolved_create_function_stmt_node":
             return self._create_function(statement, node, session, functions)
         if kind in self._handlers and getattr(node, "object_type", "MODEL") == "MODEL":

@@ -17,6 +17,7 @@ from sokuji.errors import NotFoundError, SqlError
 from sokuji.meta.base import Catalog, Column, ModelSignature, Ref, Table, TableKind
 from sokuji.sql.protos import to_type
 from sokuji.sql.sql_functions import LIBRARY, SqlFunction
+from sokuji.sql.temporary import SESSION
 from sokuji.types import INT64, STRING, TIMESTAMP, Field, Type
 
 Path = tuple[str, ...]
@@ -103,26 +104,30 @@ class Names:
     constants: Mapping[str, Type] = field(default_factory=dict)  # whose values the analyzer need not know
 
 
-def find_tables(catalog: Catalog, paths: Iterable[Path]) -> dict[Path, Table]:
+def find_tables(catalog: Catalog, paths: Iterable[Path], temporary: Catalog | None = None) -> dict[Path, Table]:
     """The table behind each path; one that is not there is left out, and ZetaSQL says so where it is named."""
     found = {}
     for path in paths:
-        table = _find_table(catalog, path)
+        table = _find_table(catalog, path, temporary)
         if table is not None:
             found[path] = table
     return found
 
 
-def _find_table(catalog: Catalog, path: Path) -> Table | None:
+def _find_table(catalog: Catalog, path: Path, temporary: Catalog | None) -> Table | None:
     parts = ".".join(path).split(".")
-    if len(parts) > 1 and parts[-2].upper() == INFORMATION_SCHEMA:
+    if len(parts) == 1 or parts[-2] == SESSION:
+        return None if temporary is None else _known(temporary, Ref(SESSION, parts[-1]))
+    if parts[-2].upper() == INFORMATION_SCHEMA:
         return _information_schema(parts)
-    if len(parts) == 1:
-        return None
     if parts[-1].endswith("*"):
         return _wildcard(catalog, ref(path))
+    return _known(catalog, ref(path))
+
+
+def _known(catalog: Catalog, wanted: Ref) -> Table | None:
     try:
-        return catalog.table(ref(path))
+        return catalog.table(wanted)
     except NotFoundError:
         return None
 

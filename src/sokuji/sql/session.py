@@ -17,10 +17,11 @@ from sokuji.sql.emit.expressions import variable_name
 from sokuji.sql.emit.literals import Constant, duckdb_type, text
 from sokuji.sql.extension import RelationalFunction
 from sokuji.sql.information_schema import rows
-from sokuji.sql.names import INFORMATION_SCHEMA, TABLE_SUFFIX, members
+from sokuji.sql.names import INFORMATION_SCHEMA, TABLE_SUFFIX, members, ref
 from sokuji.sql.protos import from_type, from_value, leaf, python_type, span
 from sokuji.sql.relations import quote, relation
 from sokuji.sql.result import Result
+from sokuji.sql.temporary import SESSION, Home
 from sokuji.sql.variables import Variable
 from sokuji.types import BOOL, Field
 
@@ -88,11 +89,26 @@ class Session:
         value, _ = self._analyzer.constant(part, self._parameters if isinstance(self._parameters, Mapping) else None, self._variables)
         return value
 
+    def home(self, table: Ref) -> Home:
+        """Where a table is known and kept."""
+        return self.run.temporary.home if table.dataset == SESSION else Home(self.catalog, self.lake)
+
+    def ref(self, path: Sequence[str]) -> Ref:
+        """The table a path names, a temporary one if there is no dataset in it and there is one of that name.
+
+        Raises:
+            SqlError: it names none.
+        """
+        known = self.run.temporary_catalog
+        if known is not None and len(path) == 1 and any(table.ref.name == path[0] for table in known.tables()):
+            return Ref(SESSION, path[0])
+        return ref(path)
+
     def snapshot(self, ref: Ref, at: dt.datetime | None = None) -> Snapshot:
         """What the statement reads of a table: the same however often it asks."""
         key = (ref, at)
         if key not in self._snapshots:
-            self._snapshots[key] = self.lake.snapshot(ref, at=at)
+            self._snapshots[key] = self.home(ref).lake.snapshot(ref, at=at)
         return self._snapshots[key]
 
     def renew(self) -> None:

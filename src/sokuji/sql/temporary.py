@@ -1,0 +1,38 @@
+"""Tables of CREATE TEMP TABLE, which live as long as the script that makes them, or its results are read."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from sokuji.lake.base import Lake
+from sokuji.lake.delta import DeltaLake
+from sokuji.meta.base import Catalog
+from sokuji.meta.store import SqlCatalog
+
+SESSION = "_SESSION"
+"""The dataset of temporary tables; it may stand in front of their names."""
+
+
+class Home(NamedTuple):
+    """Where a table is known and kept."""
+
+    catalog: Catalog
+    lake: Lake
+
+
+class TemporaryTables:
+    """A catalog and a lake of their own, in a folder that goes with them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        lake = DeltaLake(folder)  # makes the folder
+        self._catalog = SqlCatalog(f"sqlite:///{folder}/catalog.db")
+        self._catalog.create_dataset(SESSION)
+        self.home = Home(self._catalog, lake)
+
+    def close(self) -> None:
+        """Delete them."""
+        self._catalog.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
