@@ -77,19 +77,22 @@ class Rules:
 
         The decisions are as of when the timers were due, and the same as if an event had come first.
         """
-        deciding = Deciding(self.actions.project, self._plans, State(segment, self._dtype), profiles)
         due, until_us = self.next_due(segment), now_us - TIMER_SLACK_US
-        for row in np.flatnonzero((due != 0) & (due <= until_us)):
-            deciding.fire(int(row), until_us)
+        rows = np.flatnonzero((due != 0) & (due <= until_us)).tolist()
+        if not rows:
+            return []
+        deciding = Deciding(self.actions.project, self._plans, State(segment, self._dtype), profiles)
+        for row in rows:
+            deciding.fire(row, until_us)
         return deciding.decisions
 
     def next_due(self, segment: Segment) -> NDArray[np.int64]:
         """When each profile's next timer is due, in microseconds; 0 where none is armed."""
         due = np.zeros(len(segment), dtype=np.int64)
-        state = State(segment, self._dtype)
+        rows = segment.view(self._dtype)[:, 0]
         for each in self._plans:
             if each.rule.timer is not None:
-                own = state.rules[each.index].due_us
+                own = rows[field_of(each.rule.name)]["due_us"]
                 due = np.where((own != 0) & ((due == 0) | (own < due)), own, due)
         return due
 
