@@ -43,6 +43,8 @@ class Worker:
             settings: how often to checkpoint.
         """
         self._logs, self.stages, self._progress, self._settings = logs, dict(stages), progress, settings
+        for stage in stages.values():
+            stage.pipeline.warm_up()
         start = oldest([stage.position for stage in stages.values()])
         self._batches = Batches(logs.events, logs.batches, start.ends, start.number, rows_max=settings.batch_rows)
         message = ("dataset", "source", "message_id")
