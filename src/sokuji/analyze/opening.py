@@ -178,7 +178,7 @@ def _take_in(pipeline: Pipeline, rows: pa.RecordBatch, links: list[pa.RecordBatc
         part = rows.slice(start, _HISTORY_ROWS)
         now_us = part.column("received_at")[-1].value
         past = part.set_column(part.schema.get_field_index("historical"), part.schema.field("historical"), pa.array([True] * part.num_rows))
-        outcome = pipeline.work(past, now_us)
+        outcome = pipeline.work(past, now_us, want_features=False)
         if outcome.links:
             links.append(identity_rows(outcome.events, outcome.links))
         if carrier is not None and outcome.rows is not None:
