@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sokuji.lake.delta import DeltaLake
     from sokuji.lake.fresh import FreshLake
     from sokuji.lake.sink import Sink
+    from sokuji.meta.applied import AppliedFiles
     from sokuji.meta.store import SqlCatalog
     from sokuji.models.local import LocalModelStore
 
@@ -78,6 +79,13 @@ class Backends:
         from sokuji.meta.store import SqlCatalog
 
         return SqlCatalog(self.database_url)
+
+    @functools.cached_property
+    def applied(self) -> AppliedFiles:
+        """Which of the project's files were applied."""
+        from sokuji.meta.applied import AppliedFiles
+
+        return AppliedFiles(self.database_url)
 
     @functools.cached_property
     def tables(self) -> DeltaLake:
@@ -153,6 +161,19 @@ class Backends:
     def _analyze_folder(self) -> Path:
         return self.config.data / "analyze"
 
+    def check(self, folder: Path) -> None:
+        """Load and compile what the project in `folder` declares, as the worker does when it starts, for all datasets.
+
+        Raises:
+            FeatureError, RuleError, SqlError, ModelError: as `compile_for`.
+        """
+        from sokuji.analyze.project import Declared, compile_for
+        from sokuji.features.vocabulary import Vocabulary
+
+        declared = Declared.load(folder)
+        for dataset in self.datasets:
+            compile_for(dataset, declared, self.catalog, self.models, Vocabulary()).close()
+
     def make_verifier(self, folder: Path) -> Verifier:
         """What compares what the worker of the project in `folder` served with the lake."""
         from sokuji.analyze.project import Declared
@@ -182,6 +203,6 @@ class Backends:
 
     def close(self) -> None:
         """Close what was opened."""
-        for name in ("lake", "models", "catalog", "progress", "identities_log", "decisions_log", "bad_events_log", "events_log"):
+        for name in ("lake", "models", "applied", "catalog", "progress", "identities_log", "decisions_log", "bad_events_log", "events_log"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()

@@ -90,6 +90,36 @@ def up(folder: Path) -> None:
 
 
 @main.command()
+@click.option("--dry-run", is_flag=True, help="Check, and say what would change; change nothing.")
+@click.option("--json", "json_", is_flag=True, help="Print what changed as one line of JSON.")
+@PROJECT
+def apply(*, dry_run: bool, json_: bool, project: Path) -> None:
+    """Make the platform match the project's files: check them, run the models that changed, start the roles anew that read others."""
+    from sokuji.platform import Platform
+    from sokuji.roles import changed_roles, is_running, reload
+
+    with Platform.open(project) as platform:
+        platform.check()
+        changes = platform.changes()
+        for path, digest in changes.items():
+            models = path.startswith("models/") and digest is not None
+            if not json_:
+                click.echo(f"{path}: {'gone' if digest is None else 'changed'}{', running it' if models and not dry_run else ''}")
+            if not dry_run:
+                platform.apply(path, digest)
+    up = is_running(project)
+    restarted = changed_roles(project) if up else []
+    if restarted and not dry_run:
+        reload(project)
+    if json_:
+        click.echo(json.dumps({"changed": list(changes), "running": up, "restarted": restarted, "dry_run": dry_run}))
+    elif restarted:
+        click.echo(f"{'would start' if dry_run else 'started'} anew: {', '.join(restarted)}")
+    else:
+        click.echo("the platform runs as the files say" if up else "the platform does not run; `sokuji up` starts it as the files say")
+
+
+@main.command()
 @PROJECT
 def track(project: Path) -> None:
     """Run the collector alone."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ import msgspec
 from sokuji.backends import Backends
 from sokuji.clock import now_us
 from sokuji.config import FILE_NAME, Config, load
-from sokuji.errors import InvalidRequestError
+from sokuji.errors import InvalidRequestError, SqlError
 from sokuji.lake.backlog import positions
 from sokuji.ml.sql import statement_handlers, table_functions
 from sokuji.models.base import ModelStore
@@ -73,6 +74,33 @@ class Platform:
         verifier = self._backends.make_verifier(self._folder)
         datasets = sorted({source.dataset for source in self._backends.config.sources.values()})
         return Verification.total(verifier.verify(dataset, sample) for dataset in datasets)
+
+    def check(self) -> None:
+        """Check what the project declares, with the errors that a start would have."""
+        if any((self._folder / name).exists() for name in ("features.py", "actions.py")):
+            self._backends.check(self._folder)
+
+    def changes(self) -> dict[str, str | None]:
+        """The project's files that are not as they were applied last, by path, with the digests of their contents; None: it is gone."""
+        files = [self._folder / name for name in (FILE_NAME, "features.py", "actions.py")]
+        files += sorted((self._folder / "models").glob("*.sql"))
+        now = {str(path.relative_to(self._folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.exists()}
+        before = self._backends.applied.read()
+        gone = dict.fromkeys(sorted(before.keys() - now.keys()))
+        return {path: digest for path, digest in now.items() if before.get(path) != digest} | gone
+
+    def apply(self, path: str, digest: str | None) -> None:
+        """Run a file of `models/` that has changed, and remember that this file, as `changes` gave it, is applied.
+
+        Raises:
+            SqlError: a statement of the file is not valid or fails; the message begins with the path.
+        """
+        if path.startswith("models/") and digest is not None:
+            try:
+                self.sql((self._folder / path).read_text())
+            except SqlError as error:
+                raise type(error)(f"{path}: {error.message}", line=error.line, column=error.column, sql=error.sql) from error
+        self._backends.applied.write({path: digest})
 
     @functools.cached_property
     def engine(self) -> Engine:

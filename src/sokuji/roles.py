@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import signal
@@ -10,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from typing import Any
 from sokuji.backends import Backends
 from sokuji.config import Config, load
 from sokuji.errors import SokujiError
+from sokuji.log.files import hold, make_folder, replace_file
 from sokuji.metrics import render
 from sokuji.platform import Platform
 from sokuji.service import logs
@@ -34,6 +37,7 @@ _LOG = logging.getLogger(__name__)
 FEATURES, ACTIONS = "features.py", "actions.py"
 START_SECONDS = 300.0  # the first start on a machine compiles the analyzer and the kernel, on a busy one for minutes
 STOP_SECONDS = 60.0
+_LOCK, _STATUS = "up.lock", "up.json"  # in the data folder: held while it runs; what it runs, once that is ready
 _SPARE_CONNECTIONS = 1024  # beside open streams
 
 
@@ -147,32 +151,110 @@ def run_deliver(folder: Path) -> None:
 
 
 def run_all(folder: Path) -> None:
-    """Every role as a process of its own, until Ctrl-C or SIGTERM; then each drains, in the order events pass through them."""
+    """Every role as a process of its own, until Ctrl-C or SIGTERM; then each drains, in the order events pass through them.
+
+    On SIGUSR1 the roles whose part of the project changed are started anew.
+
+    Raises:
+        SokujiError: it runs already.
+    """
     logs.configure("up")
     config = load(folder)
     end_with_supervisor()
-    Supervisor(roles(folder, config)).run(
-        lambda: _LOG.info("ready", extra={"collector": f"http://{config.track.host}:{config.track.port}"})
-    )
+    make_folder(config.data)
+    try:
+        lock = hold(config.data / _LOCK)
+    except BlockingIOError as error:
+        raise SokujiError(f"`sokuji up` runs on {folder} already; `sokuji apply` lets it take up changes") from error
+    (config.data / _STATUS).unlink(missing_ok=True)
+    supervisor = Supervisor(roles(folder, config))
+
+    def ready() -> None:
+        status = {"pid": os.getpid(), "roles": {role.name: role.version for role in supervisor.roles}}
+        replace_file(config.data / _STATUS, json.dumps(status).encode())
+        _LOG.info("ready", extra={"collector": f"http://{config.track.host}:{config.track.port}"})
+
+    supervisor.run(ready, reload=lambda: roles(folder, load(folder)))
+    os.close(lock)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether `sokuji up` runs on the project in `folder`."""
+    data = load(folder).data
+    if not data.exists():
+        return False
+    try:
+        os.close(hold(data / _LOCK))
+    except BlockingIOError:
+        return True
+    return False
+
+
+def changed_roles(folder: Path) -> list[str]:
+    """The roles of a running platform that its project's files would make other ones, or that come or go."""
+    running_now, wanted = _status(folder)["roles"], _versions(folder)
+    return sorted(name for name in running_now.keys() | wanted.keys() if running_now.get(name) != wanted.get(name))
+
+
+def reload(folder: Path) -> None:
+    """Let the running platform take up its project's files; returns when the roles that changed are ready.
+
+    Raises:
+        SokujiError: they did not get ready; the platform's log says why.
+    """
+    os.kill(_status(folder)["pid"], signal.SIGUSR1)
+    _wait_for_status(folder, lambda status: status["roles"] == _versions(folder))
+
+
+def _status(folder: Path) -> dict[str, Any]:
+    return _wait_for_status(folder, lambda _: True)
+
+
+def _wait_for_status(folder: Path, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    path, deadline = load(folder).data / _STATUS, time.monotonic() + START_SECONDS
+    while True:
+        status: dict[str, Any] | None = json.loads(path.read_bytes()) if path.exists() else None
+        if status is not None and is_wanted(status):
+            return status
+        if not is_running(folder):
+            raise SokujiError(f"the platform on {folder} has ended; its log says why")
+        if time.monotonic() > deadline:
+            raise SokujiError(f"the platform on {folder} was not ready after {START_SECONDS:.0f} s; its log says why")
+        time.sleep(0.05)
+
+
+def _versions(folder: Path) -> dict[str, str]:
+    return {role.name: role.version for role in roles(folder, load(folder))}
 
 
 def roles(folder: Path, config: Config) -> list[Role]:
     """The roles of a project, in the order events pass through them; those of the reactive side where something is declared for them."""
-    addresses = {"track": (config.track.host, config.track.port)}
-    if (folder / FEATURES).exists() or (folder / ACTIONS).exists():
-        addresses["analyze"] = ("127.0.0.1", config.analyze.health_port)
-    if (folder / ACTIONS).exists():
-        addresses |= {"api": (config.act.host, config.act.port), "deliver": ("127.0.0.1", config.webhooks.health_port)}
-    addresses["sink"] = ("127.0.0.1", config.lake.health_port)
+    features, actions = (_content(folder / name) for name in (FEATURES, ACTIONS))
+    sources, declared = config.sources, (features, actions)
+    # By role, where it answers, and what it reads when it starts.
+    parts: dict[str, tuple[str, int, tuple[object, ...]]] = {
+        "track": (config.track.host, config.track.port, (config.track, sources, actions is None))
+    }
+    if features is not None or actions is not None:
+        parts["analyze"] = ("127.0.0.1", config.analyze.health_port, (config.analyze, sources, declared))
+    if actions is not None:
+        parts["api"] = (config.act.host, config.act.port, (config.act, sources, declared))
+        parts["deliver"] = ("127.0.0.1", config.webhooks.health_port, (config.webhooks, sources, declared))
+    parts["sink"] = ("127.0.0.1", config.lake.health_port, (config.lake,))
     return [
         Role(
             name,
             [sys.executable, "-m", "sokuji", name, "--project", str(folder)],
             # A port that is only known once it is taken cannot be asked.
             f"http://{host}:{port}/ready" if port else None,
+            hashlib.sha256(repr((config.data, config.log, read)).encode()).hexdigest()[:16],
         )
-        for name, (host, port) in addresses.items()
+        for name, (host, port, read) in parts.items()
     ]
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
 
 
 @contextmanager

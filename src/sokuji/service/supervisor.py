@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from sokuji.errors import SokujiError
 from sokuji.service.stop import SUPERVISED
 
 _LOG = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class Role:
     name: str
     command: Sequence[str]
     ready_url: str | None = None  # answers 200 once the role can work; None: as soon as it runs
+    version: str = ""  # another one means that what the process read when it started has changed
     stop_seconds: float = 30.0  # how long it may take to drain before it is killed
 
 
@@ -51,25 +53,39 @@ class Supervisor:
     """
 
     def __init__(self, roles: Sequence[Role], *, backoff: Backoff = Backoff()) -> None:
+        self._backoff = backoff
         self._processes = [_RoleProcess(role, backoff) for role in roles]
         self._stops_asked = 0
+        self._reload_asked = False
 
-    def run(self, on_ready: Callable[[], None] | None = None) -> None:
+    @property
+    def roles(self) -> list[Role]:
+        """What it runs."""
+        return [process.role for process in self._processes]
+
+    def run(self, on_ready: Callable[[], None] | None = None, *, reload: Callable[[], Sequence[Role]] | None = None) -> None:
         """Run the roles until SIGTERM or Ctrl-C, then drain them; a second signal kills what still drains. The main thread only.
 
-        `on_ready` is called once, when all roles are ready.
+        `on_ready` is called when all roles are ready. On SIGUSR1 `reload` says what the roles are now: those that are other ones
+        are drained and started anew, the rest goes on, and `on_ready` is called again. If it raises, all stays as it is.
 
         Raises:
             OSError: a role's command cannot be started; the others are drained.
         """
-        before = {number: signal.signal(number, self._ask_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        handlers = {signal.SIGTERM: self._ask_to_stop, signal.SIGINT: self._ask_to_stop, signal.SIGUSR1: self._ask_to_reload}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        is_announced = False
         try:
             while not self._stops_asked:
+                if self._reload_asked:
+                    self._reload_asked = False
+                    is_announced = not self._change(reload) and is_announced
                 for process in self._processes:
                     process.keep_running()
-                if on_ready is not None and all(process.is_ready() for process in self._processes):
-                    on_ready()
-                    on_ready = None
+                if not is_announced and all(process.is_ready() for process in self._processes):
+                    is_announced = True
+                    if on_ready is not None:
+                        on_ready()
                 time.sleep(_CHECK_SECONDS)
         finally:
             for process in self._processes:
@@ -80,12 +96,31 @@ class Supervisor:
     def _ask_to_stop(self, number: int, frame: object) -> None:  # noqa: ARG002 - the signature of a handler
         self._stops_asked += 1
 
+    def _ask_to_reload(self, number: int, frame: object) -> None:  # noqa: ARG002
+        self._reload_asked = True
+
+    def _change(self, reload: Callable[[], Sequence[Role]] | None) -> bool:
+        """Go over to the roles that `reload` names, if it does; whether it did."""
+        if reload is None:
+            return False
+        try:
+            roles = reload()
+        except SokujiError as error:
+            _LOG.error("all stays as it is: %s", error)
+            return False
+        kept = {process.role.name: process for process in self._processes if process.role in roles}
+        for process in self._processes:
+            if process.role.name not in kept:
+                process.drain(is_urgent=lambda: self._stops_asked > 1)
+        self._processes = [kept.get(role.name) or _RoleProcess(role, self._backoff) for role in roles]
+        return True
+
 
 class _RoleProcess:
     """The process of one role, through all its lives."""
 
     def __init__(self, role: Role, backoff: Backoff) -> None:
-        self._role, self._backoff = role, backoff
+        self.role, self._backoff = role, backoff
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = self._start_at = 0.0  # time.monotonic()
         self._deaths = 0  # in a row
@@ -109,25 +144,25 @@ class _RoleProcess:
         with suppress(ProcessLookupError):  # a worker that it left behind would keep its port
             os.killpg(self._process.pid, signal.SIGKILL)
         self._forget()
-        _LOG.error("%s %s; starting it again in %.3g s", self._role.name, reason(status), pause, extra={"status": status})
+        _LOG.error("%s %s; starting it again in %.3g s", self.role.name, reason(status), pause, extra={"status": status})
 
     def _start(self) -> None:
         # A session of its own: Ctrl-C on the terminal reaches the supervisor alone, which then drains the roles in order.
         self._process = subprocess.Popen(  # noqa: S603 - the command is this program's own
-            self._role.command,
+            self.role.command,
             stdin=subprocess.PIPE,
-            env=os.environ | {SUPERVISED: str(self._role.stop_seconds)},
+            env=os.environ | {SUPERVISED: str(self.role.stop_seconds)},
             start_new_session=True,
         )
         self._started_at = time.monotonic()
-        _LOG.info("%s started", self._role.name, extra={"pid": self._process.pid})
+        _LOG.info("%s started", self.role.name, extra={"pid": self._process.pid})
 
     def is_ready(self) -> bool:
         """Whether the role said, once in its life, that it is ready."""
         if self._process is None:
             return False
         if not self._was_ready:
-            self._was_ready = self._role.ready_url is None or _answers(self._role.ready_url)
+            self._was_ready = self.role.ready_url is None or _answers(self.role.ready_url)
         return self._was_ready
 
     def drain(self, is_urgent: Callable[[], bool]) -> None:
@@ -135,16 +170,16 @@ class _RoleProcess:
         if self._process is None:
             return
         self._process.terminate()
-        deadline = time.monotonic() + self._role.stop_seconds
+        deadline = time.monotonic() + self.role.stop_seconds
         while self._process.poll() is None and time.monotonic() < deadline and not is_urgent():
             time.sleep(_CHECK_SECONDS)
         status = self._process.poll()
         if status is None:
-            _LOG.warning("%s did not drain in time and is killed", self._role.name)
+            _LOG.warning("%s did not drain in time and is killed", self.role.name)
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         else:
-            _LOG.info("%s %s", self._role.name, reason(status))
+            _LOG.info("%s %s", self.role.name, reason(status))
         self._forget()
 
     def _forget(self) -> None:

@@ -1,0 +1,153 @@
+"""`sokuji apply`: a running platform takes up what changed in its project's folder, and nothing else."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import sokuji
+from sokuji.roles import running
+from tests.e2e.ports import free_port
+from tests.e2e.test_crash import role_pid
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+SETTINGS = """
+[track]
+port = {0}
+decisions_seconds = 20
+
+[act]
+port = {1}
+
+[analyze]
+health_port = {2}
+
+[webhooks]
+health_port = {3}
+
+[lake]
+health_port = {4}
+
+[sources.web]
+write_key = "wk_test"
+"""
+FEATURES = """
+from sokuji.features import events, view
+
+view("shopper", entity="visitor", buys=events("buy").count())
+"""
+RULE = """
+from sokuji.rules import popup, rule
+
+rule("{name}", on="buy", when="buys = {buys}", do=popup(title="{name}"))
+"""
+MODEL = """
+CREATE OR REPLACE MODEL main.size OPTIONS (model_type = 'kmeans', num_clusters = {clusters}) AS
+SELECT revenue FROM main.events WHERE event_name = 'buy'
+"""
+ROLES = ("track", "analyze", "api", "deliver", "sink")
+
+
+class Shop:
+    """A project that runs."""
+
+    def __init__(self, folder: Path, port: int, supervisor: int) -> None:
+        self.folder, self._port, self._supervisor = folder, port, supervisor
+
+    def write(self, **files: str) -> None:
+        for name, text in files.items():
+            path = self.folder / (f"models/{name}.sql" if name in {"size", "other"} else f"{name}.py")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+
+    def buy(self, number: int) -> list[str]:
+        """The titles that a purchase brings at once."""
+        event = {"event": "buy", "anonymousId": "v1", "messageId": f"m{number}", "writeKey": "wk_test", "properties": {"revenue": number}}
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
+        connection.request("POST", "/v1/track?decisions=wait", json.dumps(event), {"Content-Type": "application/json"})
+        answer = json.loads(connection.getresponse().read())
+        connection.close()
+        return [decision["action"]["title"] for decision in answer["decisions"]]
+
+    def pids(self) -> dict[str, int | None]:
+        return {role: role_pid(self._supervisor, role) for role in ROLES}
+
+    def apply(self, *options: str) -> dict[str, Any]:
+        done = run_apply(self.folder, "--json", *options)
+        assert done.returncode == 0, done.stderr
+        answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        return answer
+
+
+def run_apply(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sokuji", "apply", "-p", str(folder), *options]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
+
+
+def write_project(folder: Path, port: int) -> None:
+    (folder / "sokuji.toml").write_text(SETTINGS.format(port, *(free_port() for _ in range(4))))
+    (folder / "features.py").write_text(FEATURES)
+    (folder / "actions.py").write_text(RULE.format(name="first", buys=2))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    port = free_port()
+    write_project(tmp_path, port)
+    with running(tmp_path) as supervisor:
+        yield Shop(tmp_path, port, supervisor.pid)
+
+
+def test_what_changed_is_taken_up_and_the_rest_goes_on(shop: Shop) -> None:
+    assert [shop.buy(number) for number in (1, 2)] == [[], ["first"]]
+    everything = ["sokuji.toml", "features.py", "actions.py"]
+    assert shop.apply() == {"changed": everything, "running": True, "restarted": [], "dry_run": False}
+    assert shop.apply() == {"changed": [], "running": True, "restarted": [], "dry_run": False}
+
+    before = shop.pids()
+    shop.write(actions=RULE.format(name="second", buys=4), size=MODEL.format(clusters=2))
+    expected = {"changed": ["actions.py", "models/size.sql"], "running": True, "restarted": ["analyze", "api", "deliver"]}
+    assert shop.apply("--dry-run") == expected | {"dry_run": True}
+    assert shop.pids() == before
+    assert shop.apply() == expected | {"dry_run": False}
+    after = shop.pids()
+    assert [role for role in ROLES if after[role] != before[role]] == ["analyze", "api", "deliver"]
+    # The new rule holds, the old one does not, and the two purchases from before are still known.
+    assert [shop.buy(number) for number in (3, 4)] == [[], ["second"]]
+
+    shop.write(other=MODEL.format(clusters=3).replace("size", "other"))
+    (shop.folder / "models" / "size.sql").unlink()
+    assert shop.apply() == {"changed": ["models/other.sql", "models/size.sql"], "running": True, "restarted": [], "dry_run": False}
+    with sokuji.open(shop.folder) as platform:
+        assert [len(platform.models.versions(model.ref)) for model in platform.engine.catalog.models()] == [1, 1]
+
+
+def test_a_mistake_is_told_and_changes_nothing(shop: Shop) -> None:
+    shop.apply()
+    before = shop.pids()
+    shop.write(features=FEATURES.replace("count()", "sum()"))
+    done = run_apply(shop.folder)
+    assert done.returncode == 1
+    assert "features.py:4" in done.stderr
+    shop.write(features=FEATURES.replace('events("buy")', 'events("buy").where("nonsense(1)")'))
+    assert "Function not found: nonsense" in run_apply(shop.folder, "--dry-run").stderr
+    shop.write(features=FEATURES, size="SELECT nothing FROM main.events")
+    assert shop.buy(1) == []
+    assert "models/size.sql: Unrecognized name: nothing" in run_apply(shop.folder).stderr
+    assert shop.pids() == before
+    assert shop.buy(2) == ["first"]
+
+
+def test_without_a_running_platform_it_checks_and_says_so(tmp_path: Path) -> None:
+    write_project(tmp_path, 0)
+    done = run_apply(tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "features.py: changed" in done.stdout
+    assert "`sokuji up` starts it" in done.stdout
