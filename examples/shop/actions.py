@@ -9,7 +9,13 @@ rule(
     on="view",
     when_becomes="seen_session >= 3 AND buys_7d = 0",
     still="buys_7d = 0",
-    do=popup(title="Still looking?", body="Free delivery today for what is in your cart.", button="To the cart", link="#cart"),
+    do=popup(
+        title="Still looking?",
+        body="You have looked at {seen_session} teas. Whichever you choose, today we deliver it free.",
+        button="Go to the cart",
+        link="#cart",
+        image="/offer.svg",
+    ),
     control=0.1,
     at_most="1 per 1d",
 )

@@ -331,6 +331,7 @@ class TestProtocol:
         assert api.request("GET", "/sokuji.js", headers={"If-None-Match": '"other"'}).status == 200
         packed = api.request("GET", "/sokuji.js", headers={"Accept-Encoding": "br, gzip"})
         assert packed.headers["content-encoding"] == "gzip"
+        assert len(packed.body) <= 6 * 1024
         assert gzip.decompress(packed.body) == answer.body
 
 

@@ -139,8 +139,8 @@ def test_without_the_workers_state_it_cannot_be_told(shop: Side, recheck: Ask, t
     with shop.worker(declared):
         state = recheck(declared)
         state.reasons(decided(shop), START_US)
-        with shop.worker(others), pytest.raises(OnlineStoreError, match="other declarations"):
-            state.reasons(decided(shop), START_US)
+    with shop.worker(others), pytest.raises(OnlineStoreError, match="other declarations"):
+        state.reasons(decided(shop), START_US)
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import functools
+import http.server
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ import sokuji
 from sokuji.act.token import visitor_id_of
 from sokuji.config import load
 from sokuji.roles import running
+from tests.act.browser import CHROMIUM, browsing
 from tests.e2e.ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -34,6 +39,7 @@ from sokuji.rules import arm, banner
 arms = [arm("red", popup(title="Red")), arm("blue", banner(title="Blue"), weight=2)]
 rule("offer", on="ask", do=arms, control=0.3, goal=goal("order", within="1h"))
 """
+PERSON = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"
 DECIDED = """
 SELECT JSON_VALUE(properties.rule), (SELECT MIN(item) FROM shop.events)
 FROM shop.events WHERE event_name = 'action_decided' AND keys.visitor_id = @visitor
@@ -95,8 +101,8 @@ class Visitor:
         return action
 
 
-def eventually(check: Callable[[], Any], is_enough: Callable[[Any], bool] = bool, seconds: float = 20) -> Any:
-    """What `check` gives once it is enough: something, if nothing is said."""
+def eventually(check: Callable[[], Any], is_enough: Callable[[Any], bool] = bool, seconds: float = 120) -> Any:
+    """What `check` gives once it is enough: something, if nothing is said. The first events wait for the kernel to be compiled."""
     deadline = time.monotonic() + seconds
     while not is_enough(found := check()):
         assert time.monotonic() < deadline
@@ -186,6 +192,49 @@ def _sql(shop: Path, query: str) -> list[dict[str, Any]]:
     command = [sys.executable, "-m", "sokuji", "sql", "-p", str(shop), "--format", "json", query]
     found: list[dict[str, Any]] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout)
     return found
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome here, and tests/sdk/install cannot install it")
+def test_a_browser_that_looks_at_three_teas_gets_the_popup(shop: Path, tmp_path: Path) -> None:
+    config = load(shop)
+    ports = {"host": config.track.port, "actions": config.act.port}
+    settings = {"key": KEY} | {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    (shop / "site" / "settings.js").write_text(f"window.shop = {json.dumps(settings)}")
+    popup = "document.querySelector('#sokuji-action')?.shadowRoot.querySelector"
+    with _static(shop / "site") as url, browsing(tmp_path / "profile") as browser, browser.private_page() as page:
+        page.call("Network.setUserAgentOverride", userAgent=PERSON)  # a headless browser is a bot
+        page.open(url)
+        visitor = page.wait_for("sokuji.visitor && sokuji.visitor()")
+        for item in ("sencha", "gyokuro", "matcha"):
+            page.click(f"document.querySelector('a[href=\"#{item}\"]')")
+            page.wait_for("document.querySelector('#detail:not([hidden]) h2')")
+            if item != "matcha":
+                page.click("document.querySelector('.back')")
+                page.wait_for("!document.querySelector('#list').hidden")
+        assert page.wait_for(f"{popup}('h2')?.textContent", 120) == "Still looking?"
+        assert "looked at 3 teas" in page.run(f"{popup}('p').textContent")
+        page.wait_for(f"{popup}('img').naturalWidth > 0")
+        page.screenshot(Path(os.environ.get("SHOP_SCREENSHOT", tmp_path / "shop.png")))  # docs/shop.png is one
+        page.click(f"{popup}('.go')")
+        page.wait_for("!document.querySelector('#cart').hidden")
+    told = "SELECT event_name FROM shop.events WHERE keys.visitor_id = @visitor AND STARTS_WITH(event_name, 'action_') ORDER BY _date"
+    with sokuji.open(shop) as platform:
+        found = eventually(lambda: platform.sql(told, {"visitor": visitor}).rows(), lambda rows: len(rows) == 3)
+    assert found == [("action_decided",), ("action_shown",), ("action_clicked",)]
+
+
+@contextmanager
+def _static(folder: Path) -> Iterator[str]:
+    """A static file server on the folder."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://localhost:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_request_that_waits_gets_the_decision_in_its_answer(shop: Path) -> None:

@@ -60,6 +60,8 @@ class Recheck:
         self._strings = Strings(folder / dataset / "strings.jsonl")
         self._reader: SharedReader | None = None
         self._models_us = 0
+        if compiled.rules.rechecks:
+            self._still(np.zeros((1, self._layout.width), np.uint8), 0)  # the kernel is compiled now, not while a page waits
 
     def reasons(self, decisions: Sequence[Decision], now_us: int) -> list[Ineligible | None]:
         """Why each decision must not be shown at `now_us`; None: it may be.

@@ -4,9 +4,11 @@
    sokuji("init", { key: "WRITE KEY", host: "https://HOST" }); sokuji("page"); sokuji("track", "buy", { revenue: 30 }) */
 (() => {
   "use strict";
-  if (window.sokuji && window.sokuji.visitor) return; // loaded twice
+  // Loaded twice.
+  if (window.sokuji && window.sokuji.visitor) return;
   const VERSION = "0.1.0", PREFIX = "sokuji.";
-  const EVENTS_MAX = 1000, EVENT_BYTES_MAX = 32000, BATCH_EVENTS = 100, BATCH_BYTES = 60000; // browsers allow 64 KiB at page hide
+  // Browsers allow 64 KiB at page hide.
+  const EVENTS_MAX = 1000, EVENT_BYTES_MAX = 32000, BATCH_EVENTS = 100, BATCH_BYTES = 60000;
   const FLUSH_MS = 50, RETRY_MS = 1000, RETRY_MS_MAX = 60000, SEEN_MAX = 200, WAITING_MAX = 5, PULL_AFTER = 2;
   const origin = document.currentScript ? new URL(document.currentScript.src, location.href).origin : location.origin;
   const bytes = new TextEncoder();
@@ -23,11 +25,10 @@
 
   // SHA-256 (FIPS 180-4): crypto.subtle is missing on plain http, and asynchronous.
   const sha256 = (text) => {
-    const words = [], hash = [], primes = [], fraction = (x) => ((x - Math.floor(x)) * 2 ** 32) | 0;
+    const hash = [], primes = [], fraction = (x) => ((x - Math.floor(x)) * 2 ** 32) | 0;
     for (let n = 2; primes.length < 64; n++) if (primes.every((p) => n % p)) primes.push(n);
     for (const p of primes.slice(0, 8)) hash.push(fraction(Math.sqrt(p)));
-    const data = bytes.encode(text), length = ((data.length + 72) >> 6) * 16;
-    for (let i = 0; i < length; i++) words.push(0);
+    const data = bytes.encode(text), length = ((data.length + 72) >> 6) * 16, words = Array(length).fill(0);
     data.forEach((byte, i) => { words[i >> 2] |= byte << (24 - (i % 4) * 8); });
     words[data.length >> 2] |= 0x80 << (24 - (data.length % 4) * 8);
     words[length - 1] = data.length * 8;
@@ -46,17 +47,19 @@
       }
       [a, b, c, d, e, f, g, h].forEach((x, i) => { hash[i] = (hash[i] + x) | 0; });
     }
-    return hash.flatMap((x) => [x >>> 24, (x >>> 16) & 255, (x >>> 8) & 255, x & 255]);
+    return hash.flatMap((x) => [24, 16, 8, 0].map((n) => (x >>> n) & 255));
   };
 
   // ---- what is kept on the device, if it may be
 
+  // Storage may be full, or forbidden.
+  const attempt = (step) => { try { return step(); } catch { return null; } };
   const store = {
-    get(name) { try { return JSON.parse(localStorage.getItem(PREFIX + name)); } catch { return null; } },
-    put(name, value) { try { localStorage.setItem(PREFIX + name, JSON.stringify(value)); } catch { /* full, or forbidden */ } },
-    set(name, value) { if (consent) store.put(name, value); },
-    remove(name) { try { localStorage.removeItem(PREFIX + name); } catch { /* forbidden */ } },
-    names() { try { return Object.keys(localStorage).filter((k) => k.startsWith(PREFIX)).map((k) => k.slice(PREFIX.length)); } catch { return []; } },
+    get: (name) => attempt(() => JSON.parse(localStorage.getItem(PREFIX + name))),
+    put: (name, value) => attempt(() => localStorage.setItem(PREFIX + name, JSON.stringify(value))),
+    set: (name, value) => consent && store.put(name, value),
+    remove: (name) => attempt(() => localStorage.removeItem(PREFIX + name)),
+    names: () => attempt(() => Object.keys(localStorage).filter((k) => k.startsWith(PREFIX)).map((k) => k.slice(PREFIX.length))) || [],
   };
   const cookie = (value, seconds) => {
     const domain = options.domain ? `; Domain=${options.domain}` : "", secure = location.protocol === "https:" ? "; Secure" : "";
@@ -79,7 +82,8 @@
   let queue = [], timer = null, saver = null, sending = false, failures = 0;
   const size = (event) => bytes.encode(JSON.stringify(event)).length;
   const persist = () => { clearTimeout(saver); saver = null; if (queue.length) store.set(tab, queue); else store.remove(tab); };
-  const save = () => { saver = saver || setTimeout(persist, FLUSH_MS); }; // writing all of a long queue for each event would be slow
+  // Writing all of a long queue for each event would be slow.
+  const save = () => { saver = saver || setTimeout(persist, FLUSH_MS); };
   const batch = () => {
     let total = 0;
     const end = queue.findIndex((event, i) => (total += size(event) + 1) > BATCH_BYTES || i >= BATCH_EVENTS);
@@ -98,7 +102,7 @@
     try {
       const answer = await request(`${options.host}/v1/batch${streaming ? "" : "?decisions=wait"}`, { method: "POST", body: body(events) });
       if (answer.ok) ((await answer.json().catch(() => ({}))).decisions || []).forEach(receive);
-      if (answer.status >= 500 || [408, 429].includes(answer.status)) wait = Math.min(Number(answer.headers.get("Retry-After")) * 1000 || 0, 5 * RETRY_MS_MAX);
+      if (answer.status >= 500 || [408, 429].includes(answer.status)) wait = Math.min(answer.headers.get("Retry-After") * 1000 || 0, 5 * RETRY_MS_MAX);
       else if (!answer.ok) console.warn(`sokuji: ${events.length} events were refused (${answer.status})`);
     } catch { wait = 0; }
     sending = false;
@@ -107,29 +111,26 @@
     if (queue.length) flush(wait === null ? 0 : Math.max(wait, backoff(failures - 1)));
   };
 
-  // All that is not acknowledged goes once more while the page still can. If the page survives, the answer takes it off the queue; if
-  // not, it stays on the device and is sent by the next page, and the platform knows a repeat by its messageId.
+  // All that is not acknowledged goes once more while the page still can, and stays on the device until it is: the next page sends it
+  // again if this one does not live to see the answer, and the platform knows a repeat by its messageId.
   const hide = () => {
     persist();
-    if (!queue.length || !consent) return;
-    const events = batch(), url = `${options.host}/v1/batch`;
-    const later = () => navigator.sendBeacon && navigator.sendBeacon(url, body(events));
-    try { fetch(url, { method: "POST", body: body(events), keepalive: true, credentials: "omit" }).then((a) => a.ok && drop(events), later); } catch { later(); }
+    if (queue.length && consent) navigator.sendBeacon(`${options.host}/v1/batch`, body(batch()));
   };
 
   const record = (type, fields) => {
     if (denied) return;
-    const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
     const event = {
       type, messageId: random(15), anonymousId: visitor, ...(user ? { userId: user } : {}), timestamp: new Date().toISOString(), ...fields,
       context: {
-        library: { name: "sokuji.js", version: VERSION }, locale: navigator.language, timezone: zone, userAgent: navigator.userAgent,
+        library: { name: "sokuji.js", version: VERSION }, locale: navigator.language, timezone: Intl.DateTimeFormat().resolvedOptions().timeZone, userAgent: navigator.userAgent,
         page: { url: location.href, path: location.pathname, title: document.title, referrer: document.referrer },
       },
     };
-    if (size(event) > EVENT_BYTES_MAX) { console.warn(`sokuji: an event of more than ${EVENT_BYTES_MAX} bytes was not sent`); return; }
+    if (size(event) > EVENT_BYTES_MAX) return console.warn(`sokuji: an event of more than ${EVENT_BYTES_MAX} bytes was not sent`);
     queue.push(event);
-    if (queue.length > EVENTS_MAX) queue.shift(); // offline for long: the newest are worth more
+    // Offline for long: the newest are worth more.
+    if (queue.length > EVENTS_MAX) queue.shift();
     save();
     if (document.visibilityState === "hidden") hide();
     flush(FLUSH_MS);
@@ -147,19 +148,23 @@
     if (options.token) { token = await options.token(visitor, user); tokenEnds = Date.now() + 60000; return token; }
     const asked = Date.now(), proof = { writeKey: options.key, anonymousId: visitor, proof: secret };
     const answer = await request(`${options.actions}/v1/actions/token`, { method: "POST", body: JSON.stringify(proof) });
-    if (!answer.ok) throw new Error(`no token (${answer.status})`);
+    if (!answer.ok) throw Error(`no token (${answer.status})`);
     const granted = await answer.json();
     token = granted.token;
-    tokenEnds = asked + granted.seconds * 1000; // by this clock, which need not be right
+    // By this clock, which need not be right.
+    tokenEnds = asked + granted.seconds * 1000;
     return token;
   };
+
+  const address = async (path) => `${options.actions}/v1/actions${path}?token=${encodeURIComponent(await authorize())}`;
 
   const stream = (url) => new Promise((done) => {
     const source = new EventSource(url);
     let opened = false;
     cut = () => { source.close(); streaming = false; done(opened); };
     source.onopen = () => { opened = streaming = true; };
-    source.onerror = cut; // its own way to come back would use the old token
+    // Its own way to come back would use the old token.
+    source.onerror = cut;
     source.addEventListener("action", (event) => receive(JSON.parse(event.data)));
   });
 
@@ -169,13 +174,15 @@
     const mine = ++generation;
     let failed = 0;
     while (mine === generation) {
-      await visible(); // a hidden page needs no connection, and browsers allow six of them
+      // A hidden page needs no connection, and browsers allow six of them.
+      await visible();
       try {
-        const query = `token=${encodeURIComponent(await authorize())}`;
+        const url = await address("/stream");
         if (mine !== generation) return;
-        failed = (await stream(`${options.actions}/v1/actions/stream?${query}`)) ? 0 : failed + 1;
-        if (failed >= PULL_AFTER && mine === generation) { // something on the way does not let streams through
-          const answer = await request(`${options.actions}/v1/actions?${query}`);
+        failed = (await stream(url)) ? 0 : failed + 1;
+        // Something on the way does not let streams through.
+        if (failed >= PULL_AFTER && mine === generation) {
+          const answer = await request(await address(""));
           if (answer.ok) (await answer.json()).actions.forEach(receive);
           else token = null;
         } else if (failed) token = null;
@@ -184,7 +191,8 @@
     }
   };
 
-  let shown = []; // also where nothing can be stored
+  // Also where nothing can be stored.
+  let shown = [];
   const seen = (id) => shown.concat(store.get("seen") || []).includes(id);
   const see = (id) => { shown.push(id); store.set("seen", (store.get("seen") || []).concat(id).slice(-SEEN_MAX)); };
   const receive = (decision) => {
@@ -197,18 +205,21 @@
     showing = true;
     await visible();
     const decision = waiting.shift(), mine = generation;
-    if (!decision) return void (showing = false); // withdrawn meanwhile
+    // Withdrawn meanwhile.
+    if (!decision) return void (showing = false);
     let holds = false;
     try {
-      const answer = await request(`${options.actions}/v1/actions/${encodeURIComponent(decision.id)}/eligible?token=${encodeURIComponent(await authorize())}`);
-      holds = answer.ok && (await answer.json()).eligible && mine === generation && !seen(decision.id); // another tab may have been faster
+      const answer = await request(await address(`/${encodeURIComponent(decision.id)}/eligible`));
+      // Another tab may have been faster.
+      holds = answer.ok && (await answer.json()).eligible && mine === generation && !seen(decision.id);
     } catch { /* who cannot ask does not show; it comes again with the next stream */ }
     const done = () => { showing = false; next(); };
     if (!holds) return done();
     see(decision.id);
     const tell = (what, more) => record("track", { event: `action_${what}`, properties: { decision_id: decision.id, rule: decision.rule, arm: decision.arm, ...more } });
     const { action } = decision;
-    if (handler && handler(decision, tell) === false) return done(); // the page shows it itself
+    // The page shows it itself.
+    if (handler && handler(decision, tell) === false) return done();
     if (!["popup", "banner"].includes(action.kind)) return done();
     message(action.kind === "popup", action, tell, done);
     tell("shown");
@@ -216,24 +227,24 @@
 
   // ---- showing. Texts only ever become text nodes, and addresses are looked at before they are used.
 
-  const safe = (address) => {
-    try { const url = new URL(address, location.href); return ["http:", "https:"].includes(url.protocol) ? url.href : null; } catch { return null; }
-  };
+  const safe = (text) => attempt(() => { const url = new URL(text, location.href); return /^https?:$/.test(url.protocol) ? url.href : null; });
   const element = (name, properties, ...children) => {
     const made = Object.assign(document.createElement(name), properties);
     made.append(...children.filter(Boolean));
     return made;
   };
-  const CSS = `:host{all:initial}*{box-sizing:border-box;margin:0;font:16px/1.5 system-ui,sans-serif;color:#1d2433}
-.box{width:min(400px,calc(100vw - 32px));max-height:calc(100vh - 32px);margin:auto;padding:0;border:0;border-radius:16px;background:#fff;
-box-shadow:0 24px 64px #0f172a59}.box::backdrop{background:#0f172a73}.text{padding:24px;flex:1}
+  // A page sets --sokuji-accent and --sokuji-font to make it look like its own.
+  const CSS = `:host{all:initial}*{box-sizing:border-box;margin:0;font:16px/1.55 var(--sokuji-font,system-ui,sans-serif);color:#1b2330}
+.box{width:min(420px,calc(100vw - 32px));max-height:calc(100vh - 32px);margin:auto;padding:0;border:0;border-radius:20px;background:#fff;
+box-shadow:0 32px 80px #0b122059}.box::backdrop{background:#0b12204d;backdrop-filter:blur(2px)}.text{padding:32px;flex:1}
 .bar{position:fixed;left:16px;right:16px;bottom:16px;z-index:2147483647;display:flex;align-items:center;max-width:720px;margin:auto;
-border-radius:12px;background:#fff;box-shadow:0 12px 40px #0f172a59}.bar .text{padding:14px 20px}.bar .go{margin:0 52px 0 0}
-img{display:block;width:100%;max-height:220px;object-fit:cover}.bar img{width:72px;height:72px;border-radius:12px 0 0 12px}
-h2{padding-right:28px;font-size:20px;font-weight:700}.bar h2{font-size:16px}p{margin-top:6px;color:#4b5568;white-space:pre-line}
-.go{display:inline-block;margin-top:18px;padding:10px 20px;border:0;border-radius:999px;background:#2447d8;color:#fff;font-weight:600;
-text-decoration:none;cursor:pointer}.x{position:absolute;top:12px;right:12px;width:32px;height:32px;border:0;border-radius:50%;
-background:#eef1f6;cursor:pointer}:focus-visible{outline:3px solid #8aa2ff;outline-offset:2px}
+border-radius:16px;background:#fff;box-shadow:0 12px 40px #0b122040}.bar .text{padding:16px 20px}
+img{display:block;width:100%;max-height:220px;object-fit:cover}.bar img{width:76px;height:76px;border-radius:16px 0 0 16px}
+h2{padding-right:24px;font-size:24px;line-height:1.25;font-weight:700;letter-spacing:-.01em}.bar h2{font-size:16px}
+p{margin-top:8px;color:#56606f;white-space:pre-line}.go{display:block;width:100%;margin-top:24px;padding:13px 22px;border:0;border-radius:12px;
+background:var(--sokuji-accent,#2447d8);color:#fff;font-weight:600;text-align:center;text-decoration:none;cursor:pointer}.go:hover{filter:brightness(1.1)}
+.bar .go{width:auto;margin:0 56px 0 0}.x{position:absolute;top:16px;right:16px;width:32px;height:32px;border:0;border-radius:50%;background:#eef0f4;
+color:#56606f;cursor:pointer}:focus-visible{outline:3px solid #8aa2ff;outline-offset:2px}
 @media(prefers-reduced-motion:no-preference){.box,.bar{animation:in .25s ease-out}@keyframes in{from{opacity:0;transform:translateY(12px)}}}`;
 
   const message = (modal, action, tell, done) => {
@@ -262,8 +273,10 @@ background:#eef1f6;cursor:pointer}:focus-visible{outline:3px solid #8aa2ff;outli
     [consent, denied] = [true, false];
     store.set("consent", true);
     identity(false);
-    queue.forEach((event) => { event.anonymousId = visitor; }); // what waited for consent
-    for (const name of store.names().filter((each) => each.startsWith("queue.") && each !== tab)) { // left by pages that are gone
+    // What waited for consent.
+    queue.forEach((event) => { event.anonymousId = visitor; });
+    // Left by pages that are gone.
+    for (const name of store.names().filter((each) => each.startsWith("queue.") && each !== tab)) {
       queue = (store.get(name) || []).concat(queue).slice(-EVENTS_MAX);
       store.remove(name);
     }
@@ -283,7 +296,8 @@ background:#eef1f6;cursor:pointer}:focus-visible{outline:3px solid #8aa2ff;outli
       const kept = store.get("consent");
       denied = kept === false;
       if (options.consent === "required" ? kept : !denied) begin();
-      else { secret = random(24); visitor = "s1-" + base64(sha256(secret)); } // in memory, for what waits for consent
+      // In memory, for what waits for consent.
+      else identity(true);
     },
     consent(given) {
       if (given && !consent) begin();
@@ -291,11 +305,12 @@ background:#eef1f6;cursor:pointer}:focus-visible{outline:3px solid #8aa2ff;outli
       generation++;
       cut();
       [consent, denied] = [false, true];
-      [queue, waiting, secret, user, token] = [[], [], null, null, null];
+      [queue, waiting, token] = [[], [], null];
       store.names().forEach(store.remove);
       cookie("", 0);
       identity(true);
-      if (options.consent !== "required") store.put("consent", false); // else the next page would begin again
+      // Else the next page would begin again.
+      if (options.consent !== "required") store.put("consent", false);
     },
     page(properties) { record("page", { properties: { url: location.href, path: location.pathname, title: document.title, ...properties } }); },
     track(event, properties) { record("track", { event, properties: { ...properties } }); },
@@ -303,8 +318,8 @@ background:#eef1f6;cursor:pointer}:focus-visible{outline:3px solid #8aa2ff;outli
     reset() { token = null; waiting = []; store.remove("seen"); identity(true); listen(); },
   };
   const run = (name, ...rest) => {
-    if (!Object.hasOwn(commands, name)) throw new TypeError(`sokuji: there is no command ${name}; there are ${Object.keys(commands).join(", ")}`);
-    if (!options && name !== "init") throw new Error(`sokuji: ${name} before init`);
+    if (!Object.hasOwn(commands, name)) throw Error(`sokuji: there is no command ${name}; there are ${Object.keys(commands).join(", ")}`);
+    if (!options && name !== "init") throw Error(`sokuji: ${name} before init`);
     return commands[name](...rest);
   };
   const early = (window.sokuji && window.sokuji.q) || [];
