@@ -34,7 +34,9 @@ def check_name(node: Any) -> None:
         SqlError: it is named like one.
     """
     created = _create(node)
-    wanted = Ref(SESSION, "") if _is_temporary(created) else ref(created.name_path)
+    if _is_temporary(created):
+        return
+    wanted = ref(created.name_path)
     if wanted.name in _FED_FROM_LOGS:
         raise SqlError(f"{wanted} cannot be created: tables named {', '.join(_FED_FROM_LOGS)} are fed from the log; choose another name")
 
@@ -45,6 +47,8 @@ def create_schema(node: Any, session: Session) -> Result:
     if created.create_mode == _CREATE.CREATE_OR_REPLACE:
         raise UnsupportedSqlError("CREATE OR REPLACE SCHEMA is not supported; DROP SCHEMA first")
     name = dataset(created.name_path)
+    if name == SESSION:
+        raise SqlError(f"{SESSION} stands for the dataset of temporary tables; choose another name")
     session.catalog.create_dataset(name, if_not_exists=created.create_mode == _CREATE.CREATE_IF_NOT_EXISTS)
     return Result((), message=f"Created schema {name}")
 
@@ -137,6 +141,8 @@ def _make(node: Any, columns: tuple[Column, ...], session: Session, query: Calla
     if node.parent.check_constraint_list:
         raise UnsupportedSqlError("CHECK constraints are not supported")
     wanted = _temporary(created) if _is_temporary(created) else session.ref(created.name_path)
+    if wanted.dataset == SESSION and not _is_temporary(created):
+        raise SqlError(f"Use CREATE TEMP TABLE for {wanted}")
     home = session.home(wanted)
     known = _find(wanted, session)
     if known is not None and created.create_mode == _CREATE.CREATE_IF_NOT_EXISTS:
@@ -181,9 +187,10 @@ def _is_temporary(created: Any) -> bool:
 
 
 def _temporary(created: Any) -> Ref:
-    if len(created.name_path) != 1 or "." in created.name_path[0]:
+    *dataset, name = ".".join(created.name_path).split(".")
+    if dataset not in ([], [SESSION]):
         raise SqlError(f"CREATE TEMP TABLE {'.'.join(created.name_path)}: a temporary table has no dataset; leave it out")
-    return Ref(SESSION, created.name_path[0])
+    return Ref(SESSION, name)
 
 
 def create_view(node: Any, session: Session) -> Result:
