@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from sokuji.ml import parallel
 from sokuji.ml.base import Floats
 
 Codes = npt.NDArray[np.int32]
@@ -100,10 +101,16 @@ class Design:
 
     def squared_norms(self) -> Floats:
         """[N]: the sum of squares of each row."""
-        norms = np.einsum("nd,nd->n", self.numbers, self.numbers)
+        norms = np.empty(len(self))
+
+        def fill(share: range) -> None:
+            numbers = self.numbers[share.start : share.stop]
+            np.einsum("nd,nd->n", numbers, numbers, out=norms[share.start : share.stop])
+
+        parallel.each(fill, parallel.shares(len(self), 1))
         for codes, size in zip(self.codes, self.sizes, strict=True):
             norms += codes < size
-        return np.asarray(norms)
+        return norms
 
 
 def with_unseen(table: Floats) -> Floats:

@@ -89,7 +89,7 @@ class Assignment:
         before, self._labels = self._labels, labels
         if before is None:
             return self._sum(labels)
-        moved = np.flatnonzero(labels != before)
+        moved = _where_different(labels, before)
         rows = self._rows.take(moved)
         joined = self._sums + rows.sums(labels[moved], self._clusters)
         self._sums = joined - rows.sums(before[moved], self._clusters)
@@ -120,10 +120,17 @@ class _Rows:
         scale = np.divide(1, np.sqrt(squares), out=np.zeros_like(squares), where=squares > 0)
         return cls(design.numbers * scale[:, None], design.codes, design.sizes, scale, squares * scale**2)
 
-    def take(self, rows: npt.NDArray[np.integer]) -> _Rows:
+    def take(self, rows: npt.NDArray[np.intp]) -> _Rows:
+        numbers = np.empty((len(rows), self.numbers.shape[1]))
+
+        def fill(share: range) -> None:
+            block = slice(share.start, share.stop)
+            self.numbers.take(rows[block], axis=0, out=numbers[block], mode="clip")  # others fill a copy of `out` first
+
+        parallel.each(fill, parallel.shares(len(rows), 1))
         codes = tuple(codes.take(rows) for codes in self.codes)
         scale = None if self.scale is None else self.scale.take(rows)
-        return _Rows(self.numbers.take(rows, axis=0), codes, self.sizes, scale, self.squares.take(rows))
+        return _Rows(numbers, codes, self.sizes, scale, self.squares.take(rows))
 
     def sums(self, labels: Labels, clusters: int) -> Sums:
         """By cluster. Their rounding does not depend on the number of cores."""
@@ -251,6 +258,14 @@ class _Scorer:
     def doubt(self, lengths: Singles) -> Singles:
         """How far below the largest score of a row another may be and yet be the larger one."""
         return lengths * self.per_length + self.constant
+
+
+def _where_different(labels: Labels, before: Labels) -> npt.NDArray[np.intp]:
+    found = parallel.each(
+        lambda share: share.start + np.flatnonzero(labels[share.start : share.stop] != before[share.start : share.stop]),
+        parallel.shares(len(labels), 1),
+    )
+    return np.concatenate(found)
 
 
 def _unit_length(rows: Floats) -> Floats:
