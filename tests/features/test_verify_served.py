@@ -207,6 +207,11 @@ def test_with_another_sample_what_it_kept_before_still_agrees(shop: Shop) -> Non
         shop.verify()
 
 
+def test_before_the_first_event_there_is_nothing_to_compare(shop: Shop) -> None:
+    shop.work()
+    assert shop.verify().json() == {"rows": 0, "features": 11, "mismatches": 0, "missing": 0, "extra": 0}
+
+
 def test_nothing_served_is_told(shop: Shop) -> None:
     Story(1).go_on(shop, 10)
     with pytest.raises(FeatureError, match="is `sokuji up` running"):

@@ -28,8 +28,8 @@ from sokuji.features.spec import Entity
 from sokuji.features.verify import COUNTED, EXPECTED, ID, KEY, OFFSET, TIME, Merge, Verification, verify
 from sokuji.features.vocabulary import Vocabulary
 from sokuji.lake import backlog
-from sokuji.lake.base import Lake
-from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS
+from sokuji.lake.base import Lake, Snapshot
+from sokuji.lake.events import EVENTS, FIXED_SCHEMA, IDENTITIES, PLACE_COLUMNS
 from sokuji.log.base import Log
 from sokuji.meta.base import Catalog, Ref
 from sokuji.models.base import ModelStore
@@ -59,8 +59,14 @@ class Verifier:
             # After what was served: it has all strings that are named there.
             vocabulary = Vocabulary.beside(folder / "strings.jsonl")
             kernels = [Kernel(kernel.view, compiled.expressions.types, vocabulary) for kernel in compiled.kernels]
-            happened = past.read(dataset, self._lake.snapshot(Ref(dataset, EVENTS)), self._links(dataset), kept.sample)
+            happened = past.read(dataset, self._events(dataset), self._links(dataset), kept.sample)
             return _compare(happened, kept, kernels, compiled.expressions)
+
+    def _events(self, dataset: str) -> Snapshot:
+        try:
+            return self._lake.snapshot(Ref(dataset, EVENTS))
+        except NotFoundError:  # none came yet
+            return Snapshot((), FIXED_SCHEMA, -1)
 
     def _links(self, dataset: str) -> pa.Table:
         """The merge log. What the sink has not come to is read before the table, so that nothing is missed in between."""
