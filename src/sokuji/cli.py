@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from sokuji import __version__
-from sokuji.errors import SokujiError, SqlError
+from sokuji.errors import FeatureError, SokujiError, SqlError
 
 PROJECT = click.option(
     "-p",
@@ -201,8 +201,12 @@ def describe(project: Path) -> None:
     from sokuji.features.layout import layout
     from sokuji.features.load import FILE_NAME, load
 
-    shown = Table(*Described._fields)
     views = load(project / FILE_NAME)
+    if not views:
+        raise FeatureError(f'{project / FILE_NAME} declares no view; write view("shopper", entity="visitor", buys=events("buy").count())')
+    shown = Table()
+    for field in Described._fields:
+        shown.add_column(field, overflow="fold")  # a name that is cut off is none
     for view in views:
         for row in described(view):
             shown.add_row(*map(str, row))
@@ -255,12 +259,22 @@ def models(project: Path) -> None:
 
 @main.command()
 @PROJECT
-def keys(project: Path) -> None:
+@click.option("--secret", is_flag=True, help="Also what only your servers may know: server keys, and the secrets of webhooks.")
+def keys(project: Path, secret: bool) -> None:
     """List the sources and their write keys."""
     from sokuji.config import load
 
-    for name, source in load(project).sources.items():
+    config = load(project)
+    for name, source in config.sources.items():
         click.echo(f"{name}\t{source.write_key}\t{source.dataset}.events")
+    if secret:
+        from sokuji.act.keys import keys as secrets_of
+        from sokuji.act.secret import Secret
+        from sokuji.analyze.project import Declared
+
+        datasets = sorted({source.dataset for source in config.sources.values()})
+        for key in secrets_of(Secret.open(config.data / "secret"), datasets, Declared.load(project).actions):
+            click.echo("\t".join(key))
 
 
 @main.command()

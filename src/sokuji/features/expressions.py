@@ -20,6 +20,7 @@ from sokuji.config import SqlSettings
 from sokuji.errors import SqlError
 from sokuji.events import EVENT_SCHEMA
 from sokuji.features.guarded import BATCH, ROW, Guarded
+from sokuji.features.hints import FIXED_AS, of_expression
 from sokuji.features.plain import UnsureError, compile_plain, whole
 from sokuji.features.properties import PropertyReader
 from sokuji.lake.events import FIXED_SCHEMA, JSON_COLUMNS, PLACE_COLUMNS, TIME_COLUMN, column_name
@@ -37,6 +38,7 @@ from sokuji.types import BOOL, FLOAT64, JSON, STRING, Field, Type, from_arrow, t
 
 _TABLE = Ref("e", "events")
 _UNKNOWN = re.compile(r"Unrecognized name: `?(\w+)`?")
+_UNREPEATABLE = re.compile(r'"ZetaSQL:(rand|generate_uuid|current_[a-z]+)"')
 _GUESSES = (STRING, FLOAT64, BOOL)
 _ASKED_MAX = 100  # rows of a batch that are asked alone why they fail; others are told what those said
 _GUESSED_MAX = 4  # unknown properties of one expression: each triples the attempts
@@ -253,7 +255,13 @@ class _Scope:
             type_ = self._type(text)
         except SqlError as error:
             unknown = _UNKNOWN.match(error.message)
-            if unknown is None or unknown[1] in guessed or len(guessed) == _GUESSED_MAX or column_name(unknown[1]) != unknown[1]:
+            if (
+                unknown is None
+                or unknown[1].lower() in FIXED_AS
+                or unknown[1] in guessed
+                or len(guessed) == _GUESSED_MAX
+                or column_name(unknown[1]) != unknown[1]
+            ):
                 return error
             attempts = [self._search(text, guessed | {unknown[1]: guess}, wants_number) for guess in _GUESSES]
             return next((each for each in attempts if not isinstance(each, SqlError)), attempts[0])
@@ -267,7 +275,16 @@ class _Scope:
         except SqlError as error:
             raise _located(error, text) from None
         if leaf(leaf(node.query)[1].input_scan)[0] != "resolved_table_scan_node" or len(node.output_column_list) != 1:
-            raise SqlError(f"An expression over one event is wanted; aggregates, windows and lists are not: {text}")
+            raise SqlError(
+                f"An expression over one event is wanted; aggregates, windows and lists are not: {text}\n"
+                'Aggregate in features.py, as events("buy").sum("revenue").over("1h")'
+            )
+        unrepeatable = _UNREPEATABLE.search(str(node))
+        if unrepeatable is not None:
+            raise SqlError(
+                f"{unrepeatable[1].upper()}() gives something else each time, but an event worked on again must come to the same: "
+                f"take a time from the event, received_at or _date, or chance from its id, FARM_FINGERPRINT(message_id): {text}"
+            )
         return output_schema(node.output_column_list)[0].type
 
     def _define(self, properties: Mapping[str, Type]) -> None:
@@ -333,4 +350,5 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 def _located(error: SqlError, text: str) -> SqlError:
     """The error at its place in the expression, which begins on the second line of what was analysed."""
     line = None if error.line is None else error.line - 1
-    return type(error)(error.message, line=line, column=error.column, sql=text)
+    hint = of_expression(text, error.message)
+    return type(error)(error.message if hint is None else f"{error.message}\n{hint}", line=line, column=error.column, sql=text)

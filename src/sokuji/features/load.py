@@ -7,6 +7,7 @@ from pathlib import Path
 from sokuji.declarations import run
 from sokuji.errors import FeatureError
 from sokuji.features.declare import declared
+from sokuji.features.hints import hint
 from sokuji.features.spec import ViewSpec
 
 FILE_NAME = "features.py"
@@ -22,6 +23,9 @@ def load(path: Path) -> tuple[ViewSpec, ...]:
     token = declared.set(views)
     try:
         run(path, FeatureError)
+    except FeatureError as error:
+        fix = hint(error.__cause__)
+        raise FeatureError(f"{error}; {fix}" if fix else str(error)) from error.__cause__
     finally:
         declared.reset(token)
     names = [feature.name.lower() for view in views for feature in view.features]

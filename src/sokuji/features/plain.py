@@ -135,6 +135,8 @@ def _call(node: Any) -> Compute:
 
 def _operation(name: str, types: Sequence[Type], nodes: Sequence[Any]) -> Callable[..., Value]:
     """The function of the arguments' values that a call is."""
+    if not types:
+        raise _NotPlainError
     alike, ordered = len(set(types)) == 1, types[0] in _ORDERED
     found: Callable[..., Value] | None = _SIMPLE.get(name)
     if alike and (ordered or name in {"$equal", "$not_equal"}):

@@ -72,7 +72,7 @@ def length(text: str, what: str) -> int:
     Raises:
         FeatureError: it is not one; `what` says what it was given for.
     """
-    match = _LENGTH.fullmatch(text)
+    match = _LENGTH.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise FeatureError(f'{what} is {text!r}; write a number and a unit: "90s", "30m", "1h" or "7d"')
     return int(match.group(1)) * _UNITS_US[match.group(2)]
@@ -87,19 +87,34 @@ def window(text: str | Window) -> Window:
     if isinstance(text, Window):
         return text
     if not isinstance(text, str):
-        raise FeatureError(f'a window is a text such as "1h"; got {text!r}')
+        raise FeatureError(f'windows are texts, such as over("1h", "7d"); got {text!r}')
     if text in _NAMED:
         return _NAMED[text]
     today = _TODAY.fullmatch(text)
     if today is not None:
         return Window(WindowKind.TODAY, text, zone=_zone(today.group(1) or "UTC"))
     if _LENGTH.fullmatch(text) is None:
+        fix = _meant(text)
+        if fix is not None:
+            raise FeatureError(f'there is no window {text!r}; write "{fix}"')
         raise FeatureError(f'there is no window {text!r}; use "90s", "1h", "7d", "session", "previous session", "today in UTC" or "all"')
     length_us = length(text, "the window")
     found = Window(WindowKind.SLIDING, text.replace(" ", ""), length_us, _hop(length_us))
     if found.tiles > _TILES_MAX:
         raise FeatureError(f'the window "{text}" is longer than 4 years; use "all"')
     return found
+
+
+def _meant(text: str) -> str | None:
+    """A length of time that is written another way, as a window writes it."""
+    match = re.fullmatch(r"([1-9][0-9]*) ?([a-z]+)", text.strip().lower())
+    if match is None:
+        return None
+    number, word = int(match[1]), match[2].removesuffix("s")
+    if word in {"w", "week", "wk"}:
+        return f"{7 * number}d"
+    unit = {"sec": "s", "second": "s", "min": "m", "minute": "m", "hr": "h", "hour": "h", "day": "d"}.get(word, word)
+    return f"{number}{unit}" if unit in _UNITS_US else None
 
 
 def _hop(length_us: int) -> int:

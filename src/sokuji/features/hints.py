@@ -1,0 +1,123 @@
+"""What to write instead, for mistakes in a `features.py` that Python or the analyzer of GoogleSQL finds."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable
+
+from sokuji.features.declare import Aggregation, Events, Sessions
+
+_VIEW = 'view("shopper", entity="visitor", buys=events("buy").count().over("7d"))'
+_CALLS = {
+    "count": "count()",
+    "distinct": 'distinct("url")',
+    "first": 'first("url")',
+    "last": 'last("url") or last(20, "url")',
+    "max": 'max("revenue")',
+    "mean": 'mean("revenue")',
+    "min": 'min("revenue")',
+    "since_first": "since_first()",
+    "since_last": "since_last()",
+    "stddev": 'stddev("revenue")',
+    "sum": 'sum("revenue")',
+    "top": 'top(3, "category")',
+    "variance": 'variance("revenue")',
+    "where": 'where("revenue > 10")',
+}
+"""How each method of `Events` is called."""
+
+_OTHER_NAMES = {
+    "approx_count_distinct": "distinct",
+    "average": "mean",
+    "avg": "mean",
+    "count_distinct": "distinct",
+    "filter": "where",
+    "latest": "last",
+    "mode": "top",
+    "n_unique": "distinct",
+    "nunique": "distinct",
+    "size": "count",
+    "std": "stddev",
+    "top_k": "top",
+    "total": "sum",
+    "unique": "distinct",
+    "var": "variance",
+}
+_OF_SESSIONS = ("count", "duration", "events", "number")
+_OF_AGGREGATIONS = {"over": 'over("1h", "7d")', "by": 'by("category", top=5)', "default": "default(0)"}
+_VOCABULARY = ("events", "sessions", "view")
+
+
+def hint(error: BaseException | None) -> str | None:
+    """What to write instead; None if nothing comes to mind."""
+    found = None
+    match error:
+        case AttributeError(name=str(name), obj=Events()):
+            found = _of_events(name)
+        case AttributeError(name=str(name), obj=Aggregation()):
+            found = _of_aggregation(name)
+        case AttributeError(obj=Sessions()):
+            found = f"of sessions there are {', '.join(f'{each}()' for each in _OF_SESSIONS)}"
+        case NameError(name=str(name)) if name not in _VOCABULARY:
+            found = f'what is said of an event is text: write "{name}", in quotes'
+        case NameError() | ImportError():
+            found = f"write from sokuji.features import {', '.join(_VOCABULARY)}"
+        case TypeError():
+            found = next((fix(match) for pattern, fix in _TYPE_ERRORS if (match := re.search(pattern, str(error)))), None)
+    return found
+
+
+def _of_events(name: str) -> str:
+    if name in _OF_AGGREGATIONS:
+        return f'first say what of the events: events("buy").count().{_OF_AGGREGATIONS[name]}'
+    near = _OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, _CALLS, 1)), None)
+    return f"of events there are {', '.join(_CALLS)}" if near is None else f'write events("buy").{_CALLS[near]}'
+
+
+def _of_aggregation(name: str) -> str:
+    if name == "where":
+        return 'filter the events, not what is made of them: events("buy").where("revenue > 10").count()'
+    if name in _CALLS or name in _OTHER_NAMES:
+        call = _CALLS[_OTHER_NAMES.get(name, name)]
+        return f'one function at a time: events("buy").{call}.over("1h"); or compute with two, as a["1h"] / b["1h"]'
+    near = next(iter(difflib.get_close_matches(name, _OF_AGGREGATIONS, 1)), "over")
+    return f'write events("buy").count().{_OF_AGGREGATIONS[near]}'
+
+
+_TYPE_ERRORS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
+    (r"\bview\(\)", lambda _: f"write {_VIEW}"),
+    (r"\bevents\(\)", lambda _: 'events() takes names alone: events("buy", "refund").where("revenue > 10")'),
+    (r"\bEvents\.(\w+)\(\)", lambda match: f'write events("buy").{_CALLS.get(match[1], match[1] + "(...)")}'),
+    (r"\bAggregation\.(\w+)\(\)", lambda match: f"write {_OF_AGGREGATIONS.get(match[1], match[1] + '(...)')}"),
+    (r"'Sessions' object is not callable", lambda _: "write sessions.count(), without brackets after sessions"),
+    (r"'Events' object is not subscriptable", lambda _: 'a window is of a function: events("buy").count().over("1h")'),
+    (r"'Aggregation' object is not iterable", lambda _: 'compute with + - * /: a["1h"] + b["1h"]'),
+    (r"not supported between", lambda _: 'features are not compared here; rules compare them: rule(..., when="buys_7d > 3")'),
+)
+"""By what Python says."""
+
+
+FIXED_AS = {"visitor_id": "keys.visitor_id", "user_id": "keys.user_id", "event_time": "_date"}
+"""What columns of an event are called, by the names that newcomers give them. Without it they would be taken for properties."""
+
+
+def of_expression(text: str, message: str) -> str | None:
+    """What to write instead in a GoogleSQL expression that the analyzer refuses with a message; None if nothing comes to mind."""
+    named = re.match(r"Unrecognized name: `?(\w+)", message)
+    if named is not None and named[1].lower() in FIXED_AS:
+        return f"it is called {FIXED_AS[named[1].lower()]}"
+    return next((fix for pattern, fix in _EXPRESSIONS if re.search(pattern, f"{text}\n{message}", re.IGNORECASE)), None)
+
+
+_EXPRESSIONS: tuple[tuple[str, str], ...] = (
+    (r"(?<![=!<>])==", "GoogleSQL compares by one =: revenue = 10"),
+    (r"&&", "GoogleSQL writes AND, OR and NOT"),
+    (r"\bNone\b", "GoogleSQL writes revenue IS NULL, or revenue IS NOT NULL"),
+    (r"\bilike\b", "GoogleSQL writes LOWER(url) LIKE '%x%'"),
+    (r"(?s)Function not found.*(contains|includes)", "GoogleSQL writes CONTAINS_SUBSTR(url, 'x') or url LIKE '%x%'"),
+    (r"Function not found: len\b", "GoogleSQL writes LENGTH(url)"),
+    (r"argument types?:.*\bJSON\b", "a property is a typed column of its own: write revenue, not properties.revenue"),
+    (r";\s*\n", "an expression ends without ;"),
+)
+"""By what is in the expression or the message."""
