@@ -4,8 +4,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from sokuji.act.secret import Secret
+from sokuji.cli import main
 from sokuji.errors import ConfigError
 
 
@@ -46,3 +48,18 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"short")
     with pytest.raises(ConfigError, match="has 5 bytes, not the 32"):
         Secret.open(tmp_path / "secret")
+
+
+def test_whoever_runs_the_project_can_see_what_its_servers_need(tmp_path: Path) -> None:
+    (tmp_path / "sokuji.toml").write_text('[sources.web]\nwrite_key = "public"\ndataset = "shop"\n')
+    (tmp_path / "actions.py").write_text(
+        "from sokuji.rules import rule, webhook\n"
+        "rule('a', do=webhook('https://crm.example/a')); rule('b', do=webhook('https://crm.example/b'))\n"
+    )
+    shown = [CliRunner().invoke(main, ["keys", "-p", str(tmp_path), *more]).output.splitlines() for more in ([], ["--secret"])]
+    secret = Secret.open(tmp_path / ".sokuji" / "secret")
+    assert shown[0] == ["web\tpublic\tshop.events"]
+    assert [line.split("\t")[:2] for line in shown[1][1:]] == [
+        ["shop", secret.server_key("shop")],
+        ["https://crm.example:443", secret.webhook_secret("https://crm.example:443")],
+    ]

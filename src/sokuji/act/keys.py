@@ -1,0 +1,27 @@
+"""The secrets that a project's own servers need: to speak for visitors and users, and to check the signatures of webhooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from sokuji.act.address import parse
+from sokuji.act.secret import Secret
+from sokuji.rules.spec import Actions, Webhook
+
+
+class Key(NamedTuple):
+    """One secret, what it is of and what it is for."""
+
+    of: str
+    value: str
+    use: str
+
+
+def keys(secret: Secret, datasets: Iterable[str], actions: Actions) -> list[Key]:
+    """The server keys of datasets, and the secrets of the receivers that the rules name."""
+    receivers = {parse(arm.action.url).endpoint for rule in actions.rules for arm in rule.arms if isinstance(arm.action, Webhook)}
+    return [
+        *(Key(dataset, secret.server_key(dataset), "server key: tokens for visitors and users") for dataset in datasets),
+        *(Key(receiver, secret.webhook_secret(receiver), "webhook secret: checks signatures") for receiver in sorted(receivers)),
+    ]
