@@ -85,6 +85,13 @@ def test_variables_stand_wherever_an_expression_does(engine: Engine) -> None:
     assert engine.catalog.table(Ref("shop", "u")).options == {"description": "of b"}
 
 
+def test_a_separator_may_be_a_variable(engine: Engine) -> None:
+    script = "DECLARE separator STRING; SET separator = {}; SELECT STRING_AGG(y, separator ORDER BY y LIMIT 2) FROM UNNEST(['b', 'a']) AS y"
+    assert [results(engine, script.format(value)) for value in ("'-'", "''", "'{0}'", "'\\000'")] == [["a-b"], ["ab"], ["a{0}b"], ["a\0b"]]
+    with pytest.raises(SqlError, match="Illegal NULL separator in STRING_AGG"):
+        results(engine, script.format("NULL"))
+
+
 def test_parameters_and_temporary_functions_reach_everything(engine: Engine) -> None:
     script = "CREATE TEMP FUNCTION twice(v INT64) AS (2 * v); BEGIN DECLARE y INT64 DEFAULT twice(@p); SELECT y + @p; END"
     assert results(engine, script, {"p": 4}) == [12]

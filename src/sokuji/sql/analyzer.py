@@ -125,6 +125,7 @@ class Analyzer:
         """The statements of a script, `;` between them.
 
         Raises:
+            ProceduralError: it all parses, but not all are plain statements.
             SqlError: one of them does not parse, or there is none.
         """
         data = script.encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sokuji.errors import UnsupportedSqlError
+from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.sql.functions.base import Call, EnumName, Function, Support
 from sokuji.sql.functions.reference import evaluate
 from sokuji.sql.functions.template import checked, emitted, let
@@ -118,11 +118,18 @@ def _string_agg(call: Call) -> str:
     _no_having(call)
     value, *delimiter = call.arguments
     separator = delimiter[0] if delimiter else "','"
-    if call.limit is None and not call.distinct and call.over is None:
+    if separator.startswith("CAST(NULL"):
+        raise SqlError("Illegal NULL separator in STRING_AGG")
+    literal = separator.startswith("'")  # DuckDB wants a constant, and takes nothing else for one
+    if literal and call.limit is None and not call.distinct and call.over is None:
         return aggregate(call, "string_agg", value, separator, order=True)
     items = aggregate(call, "list", value, order=True, where=f"{value} IS NOT NULL")
     limited = items if call.limit is None else f"list_slice({items}, 1, {call.limit})"
-    return let([limited], lambda name: f"CASE WHEN len({name}) > 0 THEN array_to_string({name}, {separator}) END")
+
+    def joined(name: str) -> str:
+        return f"array_to_string({name}, {separator})" if literal else f"list_reduce({name}, lambda l, r: l || {separator} || r)"
+
+    return let([limited], lambda name: f"CASE WHEN len({name}) > 0 THEN {joined(name)} END")
 
 
 def _countif(call: Call) -> str:
