@@ -1,4 +1,7 @@
-"""The processes of a running platform: each role alone, and all of them under one supervisor."""
+"""The processes of a running platform: each role alone, and all of them under one supervisor.
+
+A role imports what it needs when it runs: a collector does without the lake, SQL and their packages.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,6 @@ from sokuji.config import Config, load
 from sokuji.errors import SokujiError
 from sokuji.log.files import hold, make_folder, replace_file
 from sokuji.metrics import render
-from sokuji.platform import Platform
 from sokuji.service import logs
 from sokuji.service.health import HealthServer
 from sokuji.service.stop import SUPERVISED, end_with_supervisor, until_stopped
@@ -96,6 +98,8 @@ def run_analyze(folder: Path) -> None:
     config = load(folder)
     backends = Backends(config)
     if (folder / ACTIONS).exists():
+        from sokuji.platform import Platform
+
         with Platform(config, folder) as platform:
             platform.keep_results_views()
     port = config.analyze.health_port
