@@ -134,7 +134,7 @@ def test_without_the_workers_state_it_cannot_be_told(shop: Side, recheck: Ask, t
     with shop.worker(declared) as worker:
         drain(worker)
     others = declare(tmp_path, FEATURES, ACTIONS + '\nrule("more", on="cart", unless="buy", do=hook)\n')
-    with pytest.raises(OnlineStoreError, match="is not running"):
+    with pytest.raises(OnlineStoreError, match="is not complete"):
         recheck(others).reasons(decided(shop), START_US)
     with shop.worker(declared):
         state = recheck(declared)

@@ -17,7 +17,9 @@ from sokuji.log.files import replace_file
 from sokuji.online.shared import SharedStore
 from sokuji.rules.engine import Rules
 
-_FILE = "layout.json"
+LAYOUT_FILE = "layout.json"
+"""Of a state that is complete: while history is taken in for the first time it is not there."""
+
 _ROWS_MAX = 10_000  # in memory; each row is read once
 
 
@@ -31,9 +33,9 @@ class _Stored(msgspec.Struct):
 
 
 def describe(state: Path, layout: RowLayout, rules: Rules) -> None:
-    """Keep beside the rows in `state` what a later `Carrier` must know of them."""
+    """Keep beside the rows in `state`, which are complete, what a later `Carrier` must know of them."""
     stored = _Stored(layout.width, layout.rules.start, layout.rules.stop, rules.layout)
-    replace_file(state / _FILE, msgspec.json.encode(stored))
+    replace_file(state / LAYOUT_FILE, msgspec.json.encode(stored))
 
 
 class Carrier:
@@ -70,11 +72,9 @@ class Carrier:
 def carrying(folder: Path, state: Path, rules: Rules) -> Iterator[Carrier | None]:
     """The last complete state of a dataset in `folder`, other than `state`; None if there is none."""
     for other in folder.iterdir():
-        if other == state or not (other / _FILE).exists():
-            continue
-        stored = msgspec.json.decode((other / _FILE).read_bytes(), type=_Stored)
-        with SharedStore(other / "rows", width=stored.width, rows_max=_ROWS_MAX) as store:
-            if MARKS in store.blobs():  # not one that was given up before it was complete
+        if other != state and (other / LAYOUT_FILE).exists():
+            stored = msgspec.json.decode((other / LAYOUT_FILE).read_bytes(), type=_Stored)
+            with SharedStore(other / "rows", width=stored.width, rows_max=_ROWS_MAX) as store:
                 yield Carrier(store, stored, rules)
-                return
+            return
     yield None

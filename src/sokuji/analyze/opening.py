@@ -13,13 +13,14 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.analyze.batches import CONSUMER, Logs
+from sokuji.analyze.batches import CONSUMER, Logs, Offsets
 from sokuji.analyze.carrying import Carrier, carrying, describe
 from sokuji.analyze.deduplicator import Deduplicator
 from sokuji.analyze.identity import Identity
 from sokuji.analyze.outbox import Outbox
 from sokuji.analyze.pipeline import Pipeline
-from sokuji.analyze.project import Declared, compile_for
+from sokuji.analyze.prepared import Keys, Prepared
+from sokuji.analyze.project import Compiled, Declared, compile_for
 from sokuji.analyze.publish import identity_rows
 from sokuji.analyze.rows import RowLayout
 from sokuji.analyze.served import SERVED_LOG, SERVED_SCHEMA, Served
@@ -49,7 +50,8 @@ class Opener:
     """Opens stages of one project. A stage's state is in a folder that is named after the layout of its rows.
 
     When the declarations change so that rows mean something else, the state is made anew: features from all events in the lake, by the
-    pipeline itself, and identities from them too. What rules remember is brought along (`carrying.py`).
+    pipeline itself, and identities from them too. What rules remember is brought along (`carrying.py`). That takes its time; it can be
+    done before, beside the worker that runs (`prepare`), and then opening takes in only what came since.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Opener:
             FeatureError, RuleError, SqlError, ModelError: as `compile_for`.
         """
         folder = self._folder / dataset
+        prepared = self._take_over(dataset)
         vocabulary = Vocabulary(folder / STRINGS_FILE)
         compiled = compile_for(dataset, self._declared, self._catalog, self._models, vocabulary)
         layout = RowLayout.of(compiled.kernels, compiled.rules)
@@ -83,29 +86,51 @@ class Opener:
         blobs = store.blobs()
         marks = msgspec.msgpack.decode(blobs[MARKS], type=Marks) if MARKS in blobs else Marks()
         compiled.scores.use(marks.versions)
-        pipeline = Pipeline(
-            compiled,
-            layout,
-            store=store,
-            identity=Identity(state, marks.identity),
-            deduplicator=Deduplicator(state / "ids", marks.deduplicator, ids_max=self._settings.deduplication_ids),
-            timers=Timers(marks.timers),
-        )
+        pipeline = self._pipeline(compiled, layout, state, store, marks)
         offsets = store.offsets()
         served = self._served(state, offsets.get(SERVED_LOG, 0))
         stage = Stage(pipeline, vocabulary, position(offsets), served)
-        if MARKS in blobs and served is not None:
+        if MARKS in blobs and prepared is None and served is not None:
             served.mark(stage.position.ends, offsets.get(SERVED_LOG, 0))  # the sample may be another one from here on
-        if MARKS not in blobs:
-            describe(state, layout, compiled.rules)
+        if MARKS not in blobs or prepared is not None:
             with carrying(folder, state, compiled.rules) as carrier:
-                stage.position = self._begin(dataset, pipeline, carrier)
+                stage.position = self._begin(dataset, pipeline, carrier, prepared)
             # Before the first batch: a crash after it must replay it, not take it for history.
             stage.checkpoint(stage.position, wait=True)
+        if prepared is not None:
+            prepared.done()
+        describe(state, layout, compiled.rules)
         for other in folder.iterdir():
             if other.is_dir() and other != state:
                 shutil.rmtree(other)
         return stage
+
+    def prepare(self, dataset: str) -> bool:
+        """Make the state anew from the lake, beside a worker that goes on by other declarations; False if there is no need.
+
+        Raises:
+            FeatureError, RuleError, SqlError, ModelError: as `compile_for`.
+        """
+        folder, current = self._folder / f"{dataset}.next", self._folder / dataset
+        shutil.rmtree(folder, ignore_errors=True)
+        if not current.exists():
+            return False
+        vocabulary = Vocabulary(folder / STRINGS_FILE)
+        compiled = compile_for(dataset, self._declared, self._catalog, self._models, vocabulary)
+        layout = RowLayout.of(compiled.kernels, compiled.rules)
+        if is_needed := not (current / layout.fingerprint).exists():
+            state = folder / layout.fingerprint
+            store = SharedStore(state / "rows", width=layout.width, rows_max=self._settings.profiles_max)
+            pipeline = self._pipeline(compiled, layout, state, store, Marks())
+            stage, keys = Stage(pipeline, vocabulary, position({}), None), Keys()
+            ends, _ = self._from_lake(dataset, pipeline, [], keys)
+            stage.checkpoint(Position(0, ends, self._logs.published()), wait=True)
+            stage.close()
+            Prepared(folder, layout.fingerprint, ends).write(keys.distinct())
+        else:
+            vocabulary.close()
+            shutil.rmtree(folder)
+        return is_needed
 
     def _served(self, state: Path, since: int) -> Served | None:
         settings = self._settings
@@ -115,19 +140,29 @@ class Opener:
         log = LocalLog(state, SERVED_SCHEMA, name=SERVED_LOG, partitions=1, segment_bytes=settings.served_bytes // _SERVED_SEGMENTS + 1)
         return Served(log, since, sample=settings.served_sample, bytes_max=settings.served_bytes)
 
-    def _begin(self, dataset: str, pipeline: Pipeline, carrier: Carrier | None) -> Position:
-        """Take all of the dataset's history in, and return the place up to where that is."""
-        started, rows, events = time.perf_counter(), 0, self._logs.events
+    def _take_over(self, dataset: str) -> Prepared | None:
+        """Put what was prepared in its place, if it is for these declarations and the log has all that came since."""
+        folder, events = self._folder / dataset, self._logs.events
+        found = Prepared.find(folder) or Prepared.find(self._folder / f"{dataset}.next")
+        if found is None:
+            return None
+        compiled = compile_for(dataset, self._declared, self._catalog, self._models, Vocabulary())
+        layout = RowLayout.of(compiled.kernels, compiled.rules).fingerprint
+        if found.layout != layout or any(events.start(partition) > end for partition, end in found.ends.items()):
+            found.drop()
+            return None
+        return found if found.folder == folder else found.take_over(folder)
+
+    def _begin(self, dataset: str, pipeline: Pipeline, carrier: Carrier | None, prepared: Prepared | None) -> Position:
+        """Take all of the dataset's history in that is not prepared, and return the place up to where that is."""
+        started, events = time.perf_counter(), self._logs.events
         links: list[pa.RecordBatch] = []
-        ends = {partition: events.start(partition) for partition in range(events.partitions)}
-        names = applications(events)
-        try:
-            snapshot = self._lake.snapshot(Ref(dataset, EVENTS), applications=list(names.values()))
-        except NotFoundError:
-            snapshot = None
-        if snapshot is not None:
-            ends |= committed_offsets(snapshot, names)
-            rows += sum(_take_in(pipeline, batch, links, carrier) for batch in _history(dataset, snapshot))
+        if prepared is None:
+            ends, rows = self._from_lake(dataset, pipeline, links, carrier)
+        else:
+            ends, rows = dict(prepared.ends), 0
+            if carrier is not None:
+                _bring(prepared, pipeline, carrier)
         # What was worked on already, for other datasets or with other declarations, is no news, whether the lake has it or not.
         worked_on = self._worked_on()
         for partition, end in worked_on.items():
@@ -143,6 +178,30 @@ class Opener:
         seconds = round(time.perf_counter() - started, 1)
         _LOG.info("took the history in", extra={"dataset": dataset, "rows": rows, "seconds": seconds})
         return Position(number, ends, self._logs.published())
+
+    def _from_lake(
+        self, dataset: str, pipeline: Pipeline, links: list[pa.RecordBatch], carrier: Carrier | Keys | None
+    ) -> tuple[Offsets, int]:
+        """Take in what the lake has, and return up to where in the events log that is, and how many events it was."""
+        events = self._logs.events
+        ends = {partition: events.start(partition) for partition in range(events.partitions)}
+        names = applications(events)
+        try:
+            snapshot = self._lake.snapshot(Ref(dataset, EVENTS), applications=list(names.values()))
+        except NotFoundError:
+            return ends, 0
+        rows = sum(_take_in(pipeline, batch, links, carrier) for batch in _history(dataset, snapshot))
+        return ends | committed_offsets(snapshot, names), rows
+
+    def _pipeline(self, compiled: Compiled, layout: RowLayout, state: Path, store: SharedStore, marks: Marks) -> Pipeline:
+        return Pipeline(
+            compiled,
+            layout,
+            store=store,
+            identity=Identity(state, marks.identity),
+            deduplicator=Deduplicator(state / "ids", marks.deduplicator, ids_max=self._settings.deduplication_ids),
+            timers=Timers(marks.timers),
+        )
 
     def _publish(self, dataset: str, links: list[pa.RecordBatch]) -> None:
         """Publish who was found to be whom in history, unless it was when that was the present, or at an earlier start."""
@@ -172,7 +231,18 @@ class Opener:
         return dict(enumerate(last["ends"]))
 
 
-def _take_in(pipeline: Pipeline, rows: pa.RecordBatch, links: list[pa.RecordBatch], carrier: Carrier | None) -> int:
+def _bring(prepared: Prepared, pipeline: Pipeline, carrier: Carrier) -> None:
+    """Give the profiles what rules remember of them. Those of whom they remember nothing are not touched."""
+    for keys in prepared.profiles():
+        rows = pipeline.store.get_many(keys).rows
+        before = rows[:, pipeline.layout.rules].copy()
+        carrier.bring(keys, rows[:, pipeline.layout.rules])
+        changed = (rows[:, pipeline.layout.rules] != before).any(axis=1)
+        if changed.any():
+            pipeline.store.put_many(keys.filter(pa.array(changed)), rows[changed], now_us())
+
+
+def _take_in(pipeline: Pipeline, rows: pa.RecordBatch, links: list[pa.RecordBatch], carrier: Carrier | Keys | None) -> int:
     """Work on rows as on a history import, which fills features and triggers nothing. Who was whom is added to `links`."""
     for start in range(0, rows.num_rows, _HISTORY_ROWS):
         part = rows.slice(start, _HISTORY_ROWS)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from sokuji.analyze.carrying import LAYOUT_FILE
 from sokuji.analyze.identity import USER, VISITOR, LinkKind
 from sokuji.analyze.project import Compiled
 from sokuji.analyze.rows import RowLayout, Rows
@@ -56,7 +57,7 @@ class Recheck:
         """`folder` is the worker's."""
         self._dataset, self._compiled, self._merges = dataset, compiled, merges
         self._layout = RowLayout.of(compiled.kernels, compiled.rules)
-        self._rows = folder / dataset / self._layout.fingerprint / "rows"
+        self._state = folder / dataset / self._layout.fingerprint
         self._strings = Strings(folder / dataset / "strings.jsonl")
         self._reader: SharedReader | None = None
         self._models_us = 0
@@ -82,10 +83,12 @@ class Recheck:
         return found
 
     def _read(self, profiles: Sequence[str]) -> Rows:
+        if not (self._state / LAYOUT_FILE).exists():  # not yet, or it is gone: a worker with other declarations is not followed
+            raise OnlineStoreError(
+                f"{self._state} is not complete: the worker is taking history in, or has other declarations than this process"
+            )
         if self._reader is None:
-            self._reader = SharedReader(self._rows)
-        if not self._rows.exists():  # a worker with other declarations has removed it, and would not be followed
-            raise OnlineStoreError(f"the state in {self._rows} is gone: the worker has other declarations; start this process anew, too")
+            self._reader = SharedReader(self._state / "rows")
         keys = [self._merges.profile(self._dataset, profile) for profile in profiles]
         while True:
             rows = np.zeros((len(keys), self._layout.width), np.uint8)
