@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sokuji.analyze import deduplicator
 from sokuji.analyze.deduplicator import Deduplicator
 from sokuji.analyze.hashing import Words, hash_pairs
 
@@ -21,7 +23,8 @@ def hashes(*numbers: int) -> Words:
 @settings(max_examples=60, deadline=None)
 @given(batches=st.lists(st.lists(st.integers(0, 300), max_size=40), max_size=12), restarts=st.sets(st.integers(0, 11)))
 def test_an_id_is_new_once(batches: list[list[int]], restarts: set[int]) -> None:
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deduplicator, "_SLOTS_MIN", 8)  # so that tables grow all the time
         seen: set[int] = set()
         marked: set[int] = set()
         marks: dict[str, int] = {}
@@ -54,17 +57,7 @@ def test_the_newest_half_is_always_known_and_memory_is_bounded(tmp_path: Path) -
 def test_a_table_grows_with_what_it_holds(tmp_path: Path) -> None:
     known = Deduplicator(tmp_path, {}, ids_max=1_000_000)
     numbers = np.arange(100_000)
-    assert known.first(hashes(*numbers)).all()
+    for part in np.array_split(numbers, 20):
+        assert known.first(hashes(*part)).all()
     assert not known.first(hashes(*numbers[::-1])).any()
     known.close()
-
-
-def test_pairs_that_join_to_the_same_text_have_other_hashes() -> None:
-    first = pa.array(["a", "ab", "", "abc", "abcdefgh", "abcdefg"])
-    second = pa.array(["bc", "c", "abc", "", "i", "hi"])
-    assert len(np.unique(hash_pairs(first, second), axis=0)) == 6
-
-
-def test_a_slice_of_a_column_has_the_hashes_of_its_values() -> None:
-    names = pa.array([f"m{number}" for number in range(20)])
-    assert np.array_equal(hash_pairs(names, names)[5:9], hash_pairs(names.slice(5, 4), names.slice(5, 4)))

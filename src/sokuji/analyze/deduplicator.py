@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sokuji.online.jit import kernel
 
 _SLOTS_MIN = 1 << 16
 _FILL_MAX = 0.6  # of a table's slots; beyond it probing gets slow
+_MOVED = 4  # slots of the smaller table that move with each new id: all have moved long before the larger one is full
 
 
 class Deduplicator:
@@ -43,6 +45,7 @@ class Deduplicator:
 
     def _rotate(self) -> None:
         following = str(int(self._generations[-1].name) + 1)
+        self._generations[-1].settle()
         for generation in self._generations[:-1]:
             generation.close()  # its file stays until the next start: the last checkpoint may count on it
         self._generations = [self._generations[-1], _Generation(self._folder, following, 0)]
@@ -58,38 +61,63 @@ class Deduplicator:
 
 
 class _Generation:
+    """A hash table that grows a little at a time: ids move to the larger one as others come. Moving millions at once takes a second."""
+
     def __init__(self, folder: Path, name: str, mark: int) -> None:
         self.name, self.count = name, 0
         self._file = MarkedFile(folder / f"{name}.ids", mark)
-        self.slots: Words = np.zeros((_SLOTS_MIN, 2), np.uint64)
-        self._put(np.frombuffer(self._file.read(), np.uint64).reshape(-1, 2))
+        self.slots, self._before, self._moved = _table(_SLOTS_MIN), _NONE, 0
+        self._put(np.frombuffer(self._file.read(), np.uint64).reshape(-1, 2), _NONE)
 
     def add(self, ids: Words, older: _Generation | None) -> npt.NDArray[np.bool_]:
-        new = self._put(ids, None if older is None else older.slots)
+        new = self._put(ids, _NONE if older is None else older.slots)
         self._file.append(ids[new].tobytes())
         return new
 
-    def _put(self, ids: Words, older: Words | None = None) -> npt.NDArray[np.bool_]:
-        self._grow(self.count + len(ids))
+    def _put(self, ids: Words, older: Words) -> npt.NDArray[np.bool_]:
+        self._grow(len(ids))
+        self._move(_MOVED * len(ids))
         new = np.empty(len(ids), np.bool_)
-        _insert(self.slots, self.slots[:0] if older is None else older, ids, new)
+        _insert(self.slots, self._before, older, ids, new)
         self.count += int(new.sum())
         return new
 
-    def _grow(self, count: int) -> None:
+    def _grow(self, more: int) -> None:
+        """See that there is room for `more` ids."""
         size = len(self.slots)
-        while count > size * _FILL_MAX:
+        while self.count + more > size * _FILL_MAX:
             size *= 2
         if size > len(self.slots):
-            known = self.slots[self.slots.any(axis=1)]
-            self.slots = np.zeros((size, 2), np.uint64)
-            _insert(self.slots, self.slots[:0], known, np.empty(len(known), np.bool_))
+            self.settle()
+            self._before, self._moved = self.slots if self.count else _NONE, 0
+            self.slots = _table(size)
+
+    def _move(self, slots: int) -> None:
+        """Move what is in the next so many slots of the table before."""
+        part = self._before[self._moved : self._moved + slots]
+        ids = part[part.any(axis=1)]
+        _insert(self.slots, _NONE, _NONE, ids, np.empty(len(ids), np.bool_))
+        self._moved += slots
+        if self._moved >= len(self._before):
+            self._before = _NONE
+
+    def settle(self) -> None:
+        """Move all that has not moved."""
+        self._move(len(self._before))
 
     def mark(self) -> int:
         return self._file.mark()
 
     def close(self) -> None:
         self._file.close()
+
+
+def _table(slots: int) -> Words:
+    # numpy would ask for huge pages: the first ids put into a large table would wait until all of it is zeroed.
+    return np.frombuffer(mmap.mmap(-1, 16 * slots), np.uint64).reshape(-1, 2)
+
+
+_NONE: Words = np.zeros((0, 2), np.uint64)
 
 
 @kernel
@@ -104,11 +132,11 @@ def _find(slots: Words, a: np.uint64, b: np.uint64) -> Any:
 
 
 @kernel
-def _insert(slots: Words, older: Words, ids: Words, new: npt.NDArray[np.bool_]) -> None:
-    """Put the ids that are in neither table into `slots`, by linear probing; an empty slot is two zeros."""
+def _insert(slots: Words, before: Words, older: Words, ids: Words, new: npt.NDArray[np.bool_]) -> None:
+    """Put the ids that are in none of the tables into `slots`, by linear probing; an empty slot is two zeros."""
     for row in range(len(ids)):
         a, b = ids[row]
         at = _find(slots, a, b)
-        new[row] = at >= 0 and (len(older) == 0 or _find(older, a, b) >= 0)
+        new[row] = at >= 0 and (len(before) == 0 or _find(before, a, b) >= 0) and (len(older) == 0 or _find(older, a, b) >= 0)
         if new[row]:
             slots[at] = ids[row]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import msgspec
@@ -72,14 +73,19 @@ class Stage:
 
     def checkpoint(self, here: Position, *, wait: bool) -> None:
         """Save the state, which is that of the place `here`, in the background unless `wait`."""
-        self._vocabulary.flush()
         pipeline = self.pipeline
         pipeline.scores.refresh()
-        marks = Marks(pipeline.deduplicator.mark(), pipeline.identity.mark(), pipeline.scores.versions, pipeline.timers.save())
         ends = {partition: max(end, self.position.ends.get(partition, 0)) for partition, end in here.ends.items()}
         offsets = {_NUMBER: here.number, **here.published, **{f"{_EVENTS}{partition}": end for partition, end in ends.items()}}
-        if self._served is not None:
-            offsets[SERVED_LOG] = self._served.mark(ends, pipeline.store.offsets().get(SERVED_LOG, 0))
+        durable = pipeline.store.offsets().get(SERVED_LOG, 0)
+        with ThreadPoolExecutor() as syncs:  # side by side: no batch is worked on meanwhile
+            flushed = syncs.submit(self._vocabulary.flush)
+            seen, known = syncs.submit(pipeline.deduplicator.mark), syncs.submit(pipeline.identity.mark)
+            if self._served is not None:
+                offsets[SERVED_LOG] = self._served.mark(ends, durable)
+            timers = pipeline.timers.save()
+            marks = Marks(seen.result(), known.result(), pipeline.scores.versions, timers)
+            flushed.result()
         pipeline.store.checkpoint(offsets, {MARKS: msgspec.msgpack.encode(marks)}, wait=wait)
 
     def durable_position(self) -> Position:
