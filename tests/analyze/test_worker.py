@@ -13,6 +13,7 @@ import pytest
 
 from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings
+from sokuji.online.checkpoint import Checkpoint, Checkpoints
 from tests.analyze.side import Side, declare, drain, numbered, read_all, side
 from tests.lake.platform import START_US
 
@@ -191,6 +192,32 @@ def test_a_stop_checkpoints_all(shop: Side, tmp_path: Path) -> None:
         assert not again.is_replaying
         assert features(again, "v:a")[0]["buys_1d"] == 1
     assert shop.logs.events.committed("analyze") == {0: 1, 1: 0}
+
+
+def test_work_goes_on_while_a_checkpoint_is_written(shop: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the disk takes, and although the next checkpoint is due."""
+    disk, stop, save = threading.Event(), threading.Event(), Checkpoints._save
+
+    def slowly(self: Checkpoints, checkpoint: Checkpoint) -> None:
+        disk.wait(30)
+        save(self, checkpoint)
+
+    settings = AnalyzeSettings(checkpoint_seconds=0.01, profiles_max=1000, deduplication_ids=1000)
+    with shop.worker(declare(tmp_path, FEATURES, ACTIONS), settings=settings) as worker:
+        monkeypatch.setattr(Checkpoints, "_save", slowly)
+        thread = threading.Thread(target=worker.run, args=(stop,))
+        thread.start()
+        for number in range(5):
+            shop.track(*numbered(buy("a", at=number), start=number))
+            deadline = time.monotonic() + 20
+            while worker._progress.read()[0] <= number:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            time.sleep(0.05)  # a checkpoint is due
+        disk.set()
+        stop.set()
+        thread.join()
+        assert features(worker, "v:a")[0]["buys_1d"] == 5
 
 
 def test_a_profile_not_seen_for_long_is_forgotten(shop: Side, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class Stage:
     def __init__(self, pipeline: Pipeline, vocabulary: Vocabulary, position: Position, served: Served | None) -> None:
         self.pipeline, self.position = pipeline, position
         self._vocabulary, self._served = vocabulary, served
+        self._saved = 0  # the batch that the last checkpoint was begun before
 
     def has_taken_in(self, batch: Batch) -> npt.NDArray[np.bool_]:
         """Which rows of a batch the state had before the first batch it was given."""
@@ -71,6 +72,11 @@ class Stage:
         if self._served is not None:
             self._served.caught_up()
 
+    @property
+    def is_saving(self) -> bool:
+        """Whether the last checkpoint is still being written; another one would wait for it."""
+        return self.durable_position().number < self._saved
+
     def checkpoint(self, here: Position, *, wait: bool) -> None:
         """Save the state, which is that of the place `here`, in the background unless `wait`."""
         pipeline = self.pipeline
@@ -87,6 +93,7 @@ class Stage:
             marks = Marks(seen.result(), known.result(), pipeline.scores.versions, timers)
             flushed.result()
         pipeline.store.checkpoint(offsets, {MARKS: msgspec.msgpack.encode(marks)}, wait=wait)
+        self._saved = here.number
 
     def durable_position(self) -> Position:
         """The place that a start after a crash would begin from."""

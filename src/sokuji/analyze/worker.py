@@ -73,7 +73,7 @@ class Worker:
         while not stop.is_set():
             if self._batches.wait(_WAIT_SECONDS) or self._timer_is_due():
                 self.run_once()
-            if time.monotonic() >= self._checkpoint_at:
+            if time.monotonic() >= self._checkpoint_at and not any(stage.is_saving for stage in self.stages.values()):
                 self.checkpoint()
         while self._batches.is_replaying or self._batches.lag_rows():
             self.run_once()
