@@ -8,18 +8,20 @@ from typing import Any
 
 import duckdb
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
+from zetasql.wasi._pb2.zetasql.public import value_pb2
 
 from sokuji.errors import SqlError
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.sql import functions
 from sokuji.sql.analyzer import analyzer_options
 from sokuji.sql.emit import Emitter, emit_expression, emit_query
+from sokuji.sql.emit.literals import from_proto
 from sokuji.sql.functions import values
 from sokuji.sql.functions.reference import FUNCTION_NAME
 from sokuji.sql.names import Names, to_catalog
 from sokuji.sql.protos import from_type
 from sokuji.sql.wasm import shared
-from sokuji.types import Kind, Type, to_duckdb
+from sokuji.types import Kind, Type
 
 
 class NotAQueryError(Exception):
@@ -124,7 +126,9 @@ class Engine:
         column = resolved.output_column_list[0].column
         sql = emit_query(resolved.output_column_list, resolved.query, self, {}, storable=False)
         self._register(sql)
-        return column.type, f"CAST(({sql}) AS {to_duckdb(from_type(column.type))})"
+        type_, proto = from_type(column.type), value_pb2.ValueProto()
+        values.fill(proto, values.from_arrow(self._connection.sql(sql).to_arrow_table().column(0), type_)[0], type_)
+        return column.type, from_proto(proto, type_)  # a literal, as parameters are
 
     def _analyze(self, statement: str, parameters: Mapping[str, Any]) -> Any:
         request = service.AnalyzeRequest(options=self._options, sql_statement=statement.rstrip().removesuffix(";"))

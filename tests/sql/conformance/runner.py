@@ -14,7 +14,7 @@ from pathlib import Path
 
 import duckdb
 
-from sokuji.errors import SokujiError, UnsupportedSqlError
+from sokuji.errors import SokujiError, SqlError, UnsupportedSqlError
 from sokuji.sql.wasm import AnalyzerCrashError
 from sokuji.types import Kind, Type
 from tests.sql.conformance import expected
@@ -101,7 +101,7 @@ def _rows(engine: Engine, statement: str, known: dict[str, str], case: str, *, w
         return Outcome(case, "crash", str(error))
     except UnsupportedSqlError as error:
         return Outcome(case, "unsupported", str(error))
-    except DATA_ERRORS as error:
+    except (SqlError, *DATA_ERRORS) as error:
         return Outcome(case, "pass" if wanted_error else "error", str(error))
     except (SokujiError, duckdb.Error, LookupError, TypeError, ValueError, AttributeError, AssertionError) as error:
         return Outcome(case, "defect", f"{type(error).__name__}: {error}")
