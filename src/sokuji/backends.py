@@ -18,6 +18,8 @@ from sokuji.log.local import LocalLog
 
 if TYPE_CHECKING:
     from sokuji.act.eligibility import Eligibility
+    from sokuji.analyze.batches import Logs
+    from sokuji.analyze.opening import Opener
     from sokuji.analyze.progress import Progress
     from sokuji.analyze.verifier import Verifier
     from sokuji.analyze.worker import Worker
@@ -127,17 +129,36 @@ class Backends:
 
     def make_worker(self, folder: Path) -> Worker:
         """What works on events as they come, by the declarations of the project in `folder`, for the datasets that its sources feed."""
-        from sokuji.analyze.batches import BATCH_SCHEMA, BATCHES_LOG, Logs
-        from sokuji.analyze.opening import Opener
-        from sokuji.analyze.project import Declared
         from sokuji.analyze.worker import Worker
 
-        declared, settings = Declared.load(folder), self.config.analyze
-        logs = Logs(
+        logs, opener = self._worker_logs, self._make_opener(folder)
+        return Worker(logs, {dataset: opener.open(dataset) for dataset in self.datasets}, self.progress, self.config.analyze)
+
+    def prepare_worker(self, folder: Path) -> list[str]:
+        """Make the state of the next worker from the lake, beside the one that runs; the datasets for which there was need to.
+
+        Raises:
+            FeatureError, RuleError, SqlError, ModelError: the declarations of the project in `folder` are not valid.
+        """
+        opener = self._make_opener(folder)
+        return [dataset for dataset in self.datasets if opener.prepare(dataset)]
+
+    @functools.cached_property
+    def _worker_logs(self) -> Logs:
+        from sokuji.analyze.batches import BATCH_SCHEMA, BATCHES_LOG, Logs
+
+        return Logs(
             self.events_log, self._side_log(BATCHES_LOG, BATCH_SCHEMA), self.decisions_log, self.identities_log, self.bad_events_log
         )
-        opener = Opener(declared, logs, self.tables, self.catalog, self.models, folder=self._analyze_folder, settings=settings)
-        return Worker(logs, {dataset: opener.open(dataset) for dataset in self.datasets}, self.progress, settings)
+
+    def _make_opener(self, folder: Path) -> Opener:
+        from sokuji.analyze.opening import Opener
+        from sokuji.analyze.project import Declared
+
+        return Opener(
+            Declared.load(folder), self._worker_logs, self.tables, self.catalog, self.models, folder=self._analyze_folder,
+            settings=self.config.analyze,
+        )  # fmt: skip
 
     def make_eligibility(self, folder: Path) -> Eligibility:
         """What asks the worker's state whether decisions still hold, by the declarations of the project in `folder`."""

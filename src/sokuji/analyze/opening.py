@@ -150,6 +150,7 @@ class Opener:
         layout = RowLayout.of(compiled.kernels, compiled.rules).fingerprint
         if found.layout != layout or any(events.start(partition) > end for partition, end in found.ends.items()):
             found.drop()
+            shutil.rmtree(self._folder / f"{dataset}.next", ignore_errors=True)
             return None
         return found if found.folder == folder else found.take_over(folder)
 

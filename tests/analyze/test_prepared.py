@@ -1,0 +1,160 @@
+"""Declarations that changed: their state is made beside the worker that runs, and taken over by the next one."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from sokuji.analyze import opening
+from sokuji.analyze.opening import Opener
+from sokuji.analyze.project import Declared
+from sokuji.analyze.worker import Worker
+from sokuji.config import LakeSettings
+from sokuji.features.vocabulary import Vocabulary
+from sokuji.lake.sink import Sink
+from tests.analyze.side import SETTINGS, Side, declare, drain, side
+
+OLD = """
+from sokuji.features import events, view
+
+view("shopper", entity="visitor", buys=events("buy").count().over("1d"))
+"""
+NEW = OLD + 'view("reader", entity="visitor", pages=events("page").count(), last_page=events("page").last("url"))\n'
+ACTIONS = """
+from sokuji.rules import rule, webhook
+
+rule("capped", on="buy", do=webhook("https://shop.example/"), at_most="1 ever")
+"""
+SECOND = 1_000_000
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Side]:
+    with side(tmp_path) as opened:
+        yield opened
+
+
+class Clock:
+    """Events a second apart, that come in now."""
+
+    def __init__(self, shop: Side) -> None:
+        self._shop, self._number, self._start = shop, 0, time.time_ns() // 1000
+
+    def track(self, name: str, visitor: str, **more: Any) -> None:
+        self._number += 1
+        at = self._start + self._number * SECOND
+        properties = {"url": f"/{self._number}"}
+        event = {"event_name": name, "visitor_id": visitor, "received_at": at, "message_id": f"m{self._number}", "properties": properties}
+        self._shop.track(event | more)
+
+
+def to_the_lake(shop: Side) -> None:
+    logs = shop.logs
+    with Sink(
+        logs.events, logs.bad_events, shop.lake, shop.catalog,
+        folder=shop.folder / "sink", settings=LakeSettings(), decisions=logs.decisions, identities=logs.identities,
+    ) as sink:  # fmt: skip
+        sink.drain()
+
+
+def prepare(shop: Side, declared: Declared) -> bool:
+    folder = shop.folder / "analyze"
+    opener = Opener(declared, shop.logs, shop.lake, shop.catalog, shop.models, folder=folder, settings=SETTINGS)
+    return opener.prepare("shop")
+
+
+def decided(shop: Side) -> list[str]:
+    """For whom, in turn."""
+    return [each["visitor_id"] for each in shop.decisions() if each["event_name"] == "action_decided"]
+
+
+def pages(worker: Worker, *keys: str) -> list[Mapping[str, Any]]:
+    pipeline = worker.stages["shop"].pipeline
+    rows = pipeline.store.get_many(pa.array(keys)).rows
+    found: list[Mapping[str, Any]] = pipeline.kernels[1].finalize(rows[:, pipeline.layout.views[1]], 0).to_pylist()
+    return found
+
+
+def test_the_worker_goes_on_until_the_next_takes_over(shop: Side, tmp_path: Path) -> None:
+    clock = Clock(shop)
+    with shop.worker(declare(tmp_path, OLD, ACTIONS)) as worker:
+        clock.track("page", "a")
+        clock.track("buy", "a")
+        clock.track("page", "b")
+        clock.track("page", "b", user_id="ann")
+        drain(worker)
+        to_the_lake(shop)
+        declared = declare(tmp_path, NEW, ACTIONS)
+        assert prepare(shop, declared)
+        clock.track("buy", "c")  # what comes meanwhile
+        clock.track("page", "a")
+        clock.track("buy", "a")
+        drain(worker)
+        assert decided(shop) == ["a", "c"]
+        clock.track("page", "a")  # nobody has worked on it
+        worker.checkpoint(wait=True)
+    shutil.rmtree(tmp_path / "lake")  # it is not read again
+    with shop.worker(declared) as worker:
+        assert pages(worker, "v:a", "u:ann", "v:b") == [
+            {"pages": 2, "last_page": "/6"},
+            {"pages": 2, "last_page": "/4"},
+            {"pages": 0, "last_page": None},
+        ]
+        for visitor in ("a", "c", "d"):
+            clock.track("buy", visitor)
+        drain(worker)
+        assert pages(worker, "v:a") == [{"pages": 3, "last_page": "/8"}]
+        assert decided(shop) == ["a", "c", "d"]  # the caps of a and c hold
+        worker.checkpoint(wait=True)
+    with shop.worker(declared) as worker:
+        assert pages(worker, "v:a") == [{"pages": 3, "last_page": "/8"}]
+
+
+def test_taking_over_again_after_a_crash(shop: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(shop)
+    with shop.worker(declare(tmp_path, OLD, ACTIONS)) as worker:
+        clock.track("buy", "a")
+        drain(worker)
+        to_the_lake(shop)
+        declared = declare(tmp_path, NEW, ACTIONS)
+        assert prepare(shop, declared)
+        clock.track("page", "a")
+        drain(worker)
+        worker.checkpoint(wait=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(opening, "Vocabulary", _crash)
+        with pytest.raises(RuntimeError, match="crash"):
+            shop.worker(declared)
+    with shop.worker(declared) as worker:
+        assert pages(worker, "v:a") == [{"pages": 1, "last_page": "/2"}]
+        clock.track("buy", "a")
+        drain(worker)
+    assert decided(shop) == ["a"]
+
+
+def _crash(path: Path | None = None) -> Vocabulary:
+    """Once what was prepared is in its place, and before it is up to date."""
+    if path is not None:
+        raise RuntimeError("crash")
+    return Vocabulary()
+
+
+def test_what_was_prepared_for_other_declarations_is_not_taken(shop: Side, tmp_path: Path) -> None:
+    clock = Clock(shop)
+    with shop.worker(declare(tmp_path, OLD, ACTIONS)) as worker:
+        clock.track("page", "a")
+        drain(worker)
+        to_the_lake(shop)
+        assert not prepare(shop, declare(tmp_path, OLD, ACTIONS))
+        assert prepare(shop, declare(tmp_path, NEW, ACTIONS))
+        worker.checkpoint(wait=True)
+    newer = declare(tmp_path, NEW.replace("reader", "reading").replace("count()", 'count().over("7d")'), ACTIONS)
+    with shop.worker(newer) as worker:
+        assert pages(worker, "v:a") == [{"pages_7d": 1, "last_page": "/1"}]
+    assert [path.name for path in (tmp_path / "analyze").iterdir() if path.is_dir()] == ["shop"]
