@@ -74,6 +74,7 @@ class Deliverer:
         self._offset = max(self._queue.position(), self._log.committed(CONSUMER).get(PARTITION, 0))
         # Those of which the process before could still say what came of them, but not take them off the queue.
         outcomes = recorded(self._log, self._queue.outcomes_position())
+        self._put_down = self._offset  # what a start after a crash reads on from
         self._ended = {decision_id for event, decision_id, _ in outcomes if event in {DELIVERED, FAILED}}
         self._queue.settle(self._ended, [], self._log.end(PARTITION))
         self._wake = asyncio.Event()
@@ -136,9 +137,11 @@ class Deliverer:
             return
         deliveries: list[Delivery] = []
         fates: list[Fate] = []
+        is_worth_it = next_offset - self._put_down >= _READ_ROWS
         room = Counter({endpoint: self._settings.endpoint_queue - count for endpoint, count in self._queue.counts.items()})
         for decision in decisions(batch, self._offset):
             if isinstance(decision, MalformedDecisionError):
+                is_worth_it = True
                 row = decision.row
                 self._record(row["dataset"], row["id"], row["properties"] or "", Outcome.final("malformed", str(decision)))
             elif decision.kind in {WEBHOOK, CALL} and decision.id not in self._ended:
@@ -149,9 +152,11 @@ class Deliverer:
                 else:
                     reason = f"{self._settings.endpoint_queue} deliveries wait for {delivery.endpoint} already"
                     fates.append(self._fate(delivery, Outcome.final("backlog", reason)))
-        self._tell(fates)
-        self._queue.take_in(deliveries, next_offset)
-        self._log.commit(CONSUMER, {PARTITION: next_offset})
+        if deliveries or fates or is_worth_it:  # most rows are for pages, or of what came of deliveries: to read them again costs nothing
+            self._tell(fates)
+            self._queue.take_in(deliveries, next_offset)
+            self._log.commit(CONSUMER, {PARTITION: next_offset})
+            self._put_down = next_offset
         self._offset = next_offset
 
     def _delivery(self, decision: Decision) -> Delivery:
