@@ -110,6 +110,9 @@ def apply(*, dry_run: bool, json_: bool, project: Path) -> None:
     up = is_running(project)
     restarted = changed_roles(project) if up else []
     if restarted and not dry_run:
+        if "analyze" in restarted:
+            with Platform.open(project) as platform:
+                platform.prepare()  # its state, while the one that runs goes on
         reload(project)
     if json_:
         click.echo(json.dumps({"changed": list(changes), "running": up, "restarted": restarted, "dry_run": dry_run}))
@@ -214,6 +217,22 @@ def describe(project: Path) -> None:
     console.print(shown)
     for view in views:
         console.print(f"{view.name}: {layout(view).width} bytes a {view.entity}")
+
+
+@features.command()
+@click.option("--visitor", "visitor_id", help="The id of a visitor (`anonymousId`).")
+@click.option("--user", "user_id", help="The id of a user, in place of a visitor's.")
+@click.option("--dataset", default="main", show_default=True)
+@PROJECT
+def get(*, visitor_id: str | None, user_id: str | None, dataset: str, project: Path) -> None:
+    """Print one profile's features as they are now, as JSON; the platform must be running."""
+    from sokuji.platform import Platform
+
+    if (visitor_id is None) == (user_id is None):
+        raise click.UsageError("give one of --visitor and --user")
+    with Platform.open(project) as platform:
+        found = platform.online_features(visitor_id, user_id=user_id, dataset=dataset)
+    click.echo(json.dumps(found, default=str, ensure_ascii=False))
 
 
 @features.command()
