@@ -73,6 +73,20 @@ def test_partitions_are_merged_by_time_received_and_each_keeps_its_order(logs: L
     assert list(zip(batch.partitions, batch.offsets, strict=True)) == [(0, 0), (1, 0), (1, 1), (0, 1), (0, 2), (1, 2)]
 
 
+def test_large_events_make_small_batches_in_which_all_partitions_get_on(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sokuji.analyze.batches.BYTES_MAX", 1)
+    monkeypatch.setattr("sokuji.log.reader.READ_BYTES_MAX", 1)  # a read gives one frame
+    for number in range(3):
+        logs.track(0, (f"a{number}", number))
+        logs.track(1, (f"b{number}", number))
+    cutter = logs.cutter()
+    batches = [cutter.next() for _ in range(7)]
+    assert [ids(batch.rows) for batch in batches] == [["a0"], ["b0"], ["a1"], ["b1"], ["a2"], ["b2"], []]
+    cutter.settle()
+    again = logs.cutter(start={}, number=0)
+    assert [(ids(batch.rows), batch.ends) for batch in (again.next() for _ in range(7))] == [(ids(b.rows), b.ends) for b in batches]
+
+
 def test_after_a_crash_the_same_batches_are_cut_again(logs: Logs) -> None:
     cutter, before = logs.cutter(), []
     for number in range(4):
@@ -98,6 +112,6 @@ def test_a_second_worker_is_noticed(logs: Logs) -> None:
     second.number = 1
     second._batches.append(0, pa.RecordBatch.from_pydict({"now_us": [1], "ends": [[0, 0]]}, schema=BATCH_SCHEMA))
     first.number = 2
-    first._record()
+    first._record([])
     with pytest.raises(LogError, match="another worker"):
         first.settle()

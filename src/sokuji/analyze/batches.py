@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,10 @@ BATCH_SCHEMA = pa.schema(
     ]
 )
 """A row is a batch, its offset is the batch's number. It is durable before anything comes of the batch."""
+
+BYTES_MAX = 256 * 1024 * 1024
+"""When a batch has as many bytes, no further partition is read for it, so that large events cannot take all memory. The last read adds
+`log.base.READ_BYTES_MAX` at most, and a frame."""
 
 Offsets = dict[int, int]  # by partition
 
@@ -56,6 +61,12 @@ class Batch:
     ends: Offsets
 
 
+class _Part(NamedTuple):
+    partition: int
+    first: int  # the offset of its first row
+    rows: pa.RecordBatch
+
+
 class Batches:
     """Cuts the events log into batches. Whatever is there becomes one; a batch that was recorded before a crash is cut again as it was."""
 
@@ -84,8 +95,13 @@ class Batches:
             OffsetTrimmedError: the log has lost rows that were not worked on.
         """
         self.settle()
-        time_us, ends = self._recorded() if self.is_replaying else self._record()
-        batch = self._cut(time_us, ends)
+        if self.is_replaying:
+            time_us, ends = self._recorded()
+            parts = self._read(ends)
+        else:
+            parts = self._read_what_is_there()
+            time_us, ends = self._record(parts)
+        batch = self._cut(time_us, parts, ends)
         self.ends, self.number = ends, self.number + 1
         return batch
 
@@ -109,8 +125,27 @@ class Batches:
         """How many rows of the log are not in any batch yet."""
         return sum(self._events.end(partition) - end for partition, end in self.ends.items())
 
-    def _record(self) -> tuple[int, Offsets]:
-        ends = {partition: min(self._events.end(partition), start + self._rows_max) for partition, start in self.ends.items()}
+    def _read_what_is_there(self) -> list[_Part]:
+        """Of each partition what one read gives, in their order. None is read beyond `BYTES_MAX`: those furthest behind come first."""
+        parts: list[_Part] = []
+        for partition in sorted(self.ends, key=lambda partition: self.ends[partition] - self._events.end(partition)):
+            if sum(part.rows.nbytes for part in parts) < BYTES_MAX:
+                start = self.ends[partition]
+                parts.append(_Part(partition, start, self._events.read(partition, start, self._rows_max).batch))
+        return sorted(parts, key=lambda part: part.partition)
+
+    def _read(self, ends: Offsets) -> list[_Part]:
+        parts: list[_Part] = []
+        for partition, start in self.ends.items():
+            following = start
+            while following < ends[partition]:
+                first = following
+                batch, following = self._events.read(partition, first, ends[partition] - first)
+                parts.append(_Part(partition, first, batch))
+        return parts
+
+    def _record(self, parts: Sequence[_Part]) -> tuple[int, Offsets]:
+        ends = self.ends | {part.partition: part.first + part.rows.num_rows for part in parts}
         time_us = now_us()
         row = pa.RecordBatch.from_pydict({"now_us": [time_us], "ends": [list(ends.values())]}, schema=BATCH_SCHEMA)
         self._recording = self.number, self._recorder.submit(self._batches.append, 0, row)
@@ -120,18 +155,10 @@ class Batches:
         [row] = self._batches.read(0, self.number, 1).batch.to_pylist()
         return row["now_us"], dict(enumerate(row["ends"]))
 
-    def _cut(self, time_us: int, ends: Offsets) -> Batch:
-        parts: list[pa.RecordBatch] = []
-        places: list[tuple[int, int]] = []  # (partition, first offset) of each part
-        for partition, start in self.ends.items():
-            following = start
-            while following < ends[partition]:
-                places.append((partition, following))
-                batch, following = self._events.read(partition, following, ends[partition] - following)
-                parts.append(batch)
-        rows = pa.concat_batches(parts) if parts else pa.RecordBatch.from_pylist([], schema=self._events.schema)
-        partitions = np.repeat(np.array([partition for partition, _ in places], np.int32), [part.num_rows for part in parts])
-        ranges = [np.arange(first, first + part.num_rows) for (_, first), part in zip(places, parts, strict=True)]
+    def _cut(self, time_us: int, parts: Sequence[_Part], ends: Offsets) -> Batch:
+        rows = pa.concat_batches([part.rows for part in parts] or [pa.RecordBatch.from_pylist([], schema=self._events.schema)])
+        partitions = np.repeat(np.array([part.partition for part in parts], np.int32), [part.rows.num_rows for part in parts])
+        ranges = [np.arange(part.first, part.first + part.rows.num_rows) for part in parts]
         offsets = np.concatenate([np.zeros(0, np.int64), *ranges])
         order = _by_time(rows, partitions)
         if order is not None:
