@@ -1,0 +1,55 @@
+"""Models are scored in the stream, on the features at each event, where a rule asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from sokuji.analyze.scores import Scorer
+from sokuji.config import Config, LogSettings
+from sokuji.ml.base import Floats
+from sokuji.platform import Platform
+from tests.analyze.side import PARTITIONS, declare, drain, numbered, side
+from tests.lake.platform import START_US
+
+FEATURES = """
+from sokuji.features import events, view
+
+buys = events("buy")
+view("shopper", entity="visitor", buys=buys.count().over("1d"))
+"""
+ACTIONS = """
+from sokuji.rules import popup, rule
+
+rule("keen", on="buy", when_becomes="scores.keen > 0.5", do=popup(title="Thank you"))
+rule("browses", on="view", when="buys_1d > 100", do=popup(title="Hi"))
+"""
+MODEL = """
+CREATE SCHEMA shop;
+CREATE MODEL shop.keen OPTIONS(model_type = 'logistic_reg', input_label_cols = ['label']) AS
+SELECT MOD(n, 10) AS buys_1d, IF(MOD(n, 10) >= 3, 1, 0) AS label FROM UNNEST(GENERATE_ARRAY(1, 500)) AS n
+"""
+
+
+def test_a_rule_asks_a_model_at_its_own_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Platform(Config(data=tmp_path, log=LogSettings(partitions=PARTITIONS)), tmp_path) as platform:
+        platform.sql(MODEL)
+    scored = []
+    score = Scorer.score
+
+    def counted(self: Scorer, features: pa.RecordBatch) -> Floats:
+        scored.append(features.num_rows)
+        return score(self, features)
+
+    monkeypatch.setattr(Scorer, "score", counted)
+    with side(tmp_path) as shop:
+        names = ["buy", "view"] * 6
+        events = [{"visitor_id": "a", "event_name": name, "received_at": START_US + at} for at, name in enumerate(names)]
+        shop.track(*numbered(*events, {"visitor_id": "b", "received_at": START_US + 100}))
+        with shop.worker(declare(tmp_path, FEATURES, ACTIONS)) as worker:
+            drain(worker)
+        decided = [(row["visitor_id"], row["properties"]["rule"], row["properties"]["trigger_id"]) for row in shop.decisions()]
+    assert decided in ([("a", "keen", "m4")], [("a", "keen", "m6")])  # the third or the fourth buy: where the model draws the line
+    assert sum(scored) == 7  # buys only
