@@ -19,6 +19,7 @@ from sokuji.log.local import LocalLog
 if TYPE_CHECKING:
     from sokuji.act.eligibility import Eligibility
     from sokuji.analyze.batches import Logs
+    from sokuji.analyze.lookup import Lookup
     from sokuji.analyze.opening import Opener
     from sokuji.analyze.progress import Progress
     from sokuji.analyze.verifier import Verifier
@@ -172,6 +173,16 @@ class Backends:
         compiled = {dataset: compile_for(dataset, declared, self.catalog, self.models, Vocabulary()) for dataset in self.datasets}
         state = Rechecks(compiled, Merges(self.identities_log), self._analyze_folder)
         return Eligibility(state, self.events_log, self.progress.read, self.decisions_log, now_us)
+
+    def make_lookup(self, folder: Path, dataset: str) -> Lookup:
+        """What reads features by key from the state of the worker of the project in `folder`."""
+        from sokuji.analyze.lookup import Lookup
+        from sokuji.analyze.project import Declared, compile_for
+        from sokuji.features.vocabulary import Vocabulary
+
+        compiled = compile_for(dataset, Declared.load(folder), self.catalog, self.models, Vocabulary())
+        compiled.close()  # no event is evaluated here
+        return Lookup(dataset, compiled, self.identities_log, self._analyze_folder)
 
     @property
     def datasets(self) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, overload
@@ -18,6 +18,9 @@ from sokuji.analyze.marked import MarkedFile
 
 VISITOR, USER = "v:", "u:"
 """A profile's key begins with one of these."""
+
+FILE = "identities.jsonl"
+"""What is saved of an `Identity`, in the folder of the state it belongs to."""
 
 VISITORS_PER_USER_MAX = 200
 """A user id that more visitors than this were known as is a constant in somebody's code, and would merge everyone."""
@@ -82,11 +85,11 @@ class Identity:
 
     def __init__(self, folder: Path, mark: int) -> None:
         """Load the first `mark` bytes of the file in `folder`."""
-        self._file = MarkedFile(folder / "identities.jsonl", mark)
+        self._file = MarkedFile(folder / FILE, mark)
         self._users: dict[str, str] = {}
         self._visitors: dict[str, int] = {}  # how many visitors were known as each user
-        for line in self._file.read().splitlines():
-            self._remember(*json.loads(line))
+        for visitor, user in known(self._file.read()):
+            self._remember(visitor, user)
 
     def mark(self) -> int:
         """Make what is known durable, and say up to where it is in the file."""
@@ -149,6 +152,14 @@ class Identity:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def known(saved: bytes) -> Iterator[tuple[str, str]]:
+    """The visitors and users that a file of an `Identity` says are one person; of one visitor the last holds."""
+    for line in saved.splitlines(keepends=True):
+        if line.endswith(b"\n"):  # else the worker is writing it
+            visitor, user = json.loads(line)
+            yield visitor, user
 
 
 def _distinct(texts: pa.StringArray) -> tuple[list[str], npt.NDArray[np.int32]]:

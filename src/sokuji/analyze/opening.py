@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -234,13 +235,17 @@ class Opener:
 
 def _bring(prepared: Prepared, pipeline: Pipeline, carrier: Carrier) -> None:
     """Give the profiles what rules remember of them. Those of whom they remember nothing are not touched."""
+    where = pipeline.layout.rules
     for keys in prepared.profiles():
-        rows = pipeline.store.get_many(keys).rows
-        before = rows[:, pipeline.layout.rules].copy()
-        carrier.bring(keys, rows[:, pipeline.layout.rules])
-        changed = (rows[:, pipeline.layout.rules] != before).any(axis=1)
-        if changed.any():
-            pipeline.store.put_many(keys.filter(pa.array(changed)), rows[changed], now_us())
+        remembered = np.zeros((len(keys), where.stop - where.start), np.uint8)
+        carrier.bring(keys, remembered)
+        known = remembered.any(axis=1)
+        if known.any():
+            own = keys.filter(pa.array(known))
+            rows = pipeline.store.get_many(own).rows
+            unseen = ~rows[:, where].any(axis=1)
+            rows[unseen, where] = remembered[known][unseen]
+            pipeline.store.put_many(own, rows, now_us())
 
 
 def _take_in(pipeline: Pipeline, rows: pa.RecordBatch, links: list[pa.RecordBatch], carrier: Carrier | Keys | None) -> int:

@@ -9,15 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sokuji.analyze.carrying import LAYOUT_FILE
 from sokuji.analyze.identity import USER, VISITOR, LinkKind
+from sokuji.analyze.profiles import Profiles
 from sokuji.analyze.project import Compiled
 from sokuji.analyze.rows import RowLayout, Rows
 from sokuji.analyze.scores import SCORES
-from sokuji.errors import OnlineStoreError
-from sokuji.features.vocabulary import Strings
+from sokuji.features.vocabulary import STRINGS_FILE, Strings
 from sokuji.log.base import Log
-from sokuji.online.reader import SharedReader
 from sokuji.rules.decision import Decision
 from sokuji.rules.eligibility import Ineligible, ineligible
 
@@ -55,11 +53,10 @@ class Recheck:
 
     def __init__(self, dataset: str, compiled: Compiled, merges: Merges, folder: Path) -> None:
         """`folder` is the worker's."""
-        self._dataset, self._compiled, self._merges = dataset, compiled, merges
+        self._compiled, self._merges = compiled, merges
         self._layout = RowLayout.of(compiled.kernels, compiled.rules)
-        self._state = folder / dataset / self._layout.fingerprint
-        self._strings = Strings(folder / dataset / "strings.jsonl")
-        self._reader: SharedReader | None = None
+        self._profiles = Profiles(dataset, self._layout, folder)
+        self._strings = Strings(folder / dataset / STRINGS_FILE)
         self._models_us = 0
         if compiled.rules.rechecks:
             self._still(np.zeros((1, self._layout.width), np.uint8), 0)  # the kernel is compiled now, not while a page waits
@@ -70,7 +67,7 @@ class Recheck:
         Raises:
             OnlineStoreError: the worker has not published its state yet, or not for these declarations.
         """
-        rows = self._read([decision.profile for decision in decisions])
+        rows = self._profiles.rows([decision.profile for decision in decisions], self._merges)
         rules = self._compiled.rules
         truth = self._still(rows, now_us) if rules.rechecks else {}
         segment = rows[:, self._layout.rules]
@@ -81,27 +78,6 @@ class Recheck:
             holds = rule is None or rule.still is None or truth[rule.still][number]
             found.append(ineligible(decision, rule, stopped_us=stopped_us, holds=holds, now_us=now_us))
         return found
-
-    def _read(self, profiles: Sequence[str]) -> Rows:
-        if not (self._state / LAYOUT_FILE).exists():  # not yet, or it is gone: a worker with other declarations is not followed
-            raise OnlineStoreError(
-                f"{self._state} is not complete: the worker is taking history in, or has other declarations than this process"
-            )
-        if self._reader is None:
-            self._reader = SharedReader(self._state / "rows")
-        keys = [self._merges.profile(self._dataset, profile) for profile in profiles]
-        while True:
-            rows = np.zeros((len(keys), self._layout.width), np.uint8)
-            for row, key in zip(rows, keys, strict=True):
-                found = self._reader.get(key)
-                if found is not None:
-                    row[:] = np.frombuffer(found, np.uint8)
-            # A merge is in the log before the visitor's row is emptied: what was empty for that is found out here.
-            self._merges.refresh()
-            now = [self._merges.profile(self._dataset, key) for key in keys]
-            if now == keys:
-                return rows
-            keys = now
 
     def _still(self, rows: Rows, now_us: int) -> Mapping[str, list[bool]]:
         """What is true of each row, by condition; NULL and an error are not."""

@@ -21,7 +21,6 @@ from sokuji.demo import shop
 from sokuji.demo.dashboard import Look, dashboard
 from sokuji.demo.figures import Figures
 from sokuji.demo.project import MARK, free_port, make
-from sokuji.demo.state import State
 from sokuji.demo.stream import follow, send
 from sokuji.demo.visitors import Visitors
 from sokuji.errors import SokujiError
@@ -51,9 +50,9 @@ def run(folder: Path, *, rate: float, seconds: float | None, print_json: bool) -
     console.print("Starting the platform; the first start on a machine compiles for about a minute ...")
     with running(folder, log=log), Platform.open(folder) as platform, closing(Backends(load(folder))) as backends:
         console.print(f"It runs in [bold]{folder}[/], its collector on port {ports['track']}; what it logs is in {log}.")
-        figures, state = Figures(), State(backends, folder, shop.DATASET)
+        figures = Figures()
         with _traffic(backends, Visitors(rate, SEED), ports["track"], figures) as is_flowing:
-            _show(console, platform, figures, state, lambda: is_flowing() and (seconds is None or figures.seconds() < seconds))
+            _show(console, platform, figures, lambda: is_flowing() and (seconds is None or figures.seconds() < seconds))
         _wait(platform.uncommitted_events, "are not in the lake")
         result = _result(platform, figures, platform.verify_features())
     console.print(_summary(result), highlight=False)
@@ -80,12 +79,12 @@ def _traffic(backends: Backends, visitors: Visitors, port: int, figures: Figures
     following.result()
 
 
-def _show(console: Console, platform: Platform, figures: Figures, state: State, goes_on: Callable[[], bool]) -> None:
+def _show(console: Console, platform: Platform, figures: Figures, goes_on: Callable[[], bool]) -> None:
     """Show it while it goes on, or until Ctrl-C."""
     with ThreadPoolExecutor(1) as pool, suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         comparing = _Every(_VERIFY_SECONDS, partial(pool.submit, platform.verify_features))
         while goes_on():
-            look = Look(platform.uncommitted_events(), comparing.look(), _shoppers(figures, state))
+            look = Look(platform.uncommitted_events(), comparing.look(), _shoppers(figures, platform))
             live.update(dashboard(figures, look), refresh=True)
             time.sleep(_REFRESH_SECONDS)
     console.print("\nWaiting for the worker and the lake ...")
@@ -110,11 +109,14 @@ class _Every:
         return self._last
 
 
-def _shoppers(figures: Figures, state: State) -> list[tuple[str, str, dict[str, Any]]]:
-    newest = list(figures.newest)[::-1]
-    features = state.features([decision.profile for decision in newest])
+def _shoppers(figures: Figures, platform: Platform) -> list[tuple[str, str, dict[str, Any]]]:
     return [
-        (decision.profile, str((decision.action or {}).get("title", "")), each) for decision, each in zip(newest, features, strict=True)
+        (
+            decision.profile,
+            str((decision.action or {}).get("title", "")),
+            platform.online_features(None if decision.user_id else decision.visitor_id, user_id=decision.user_id, dataset=shop.DATASET),
+        )
+        for decision in list(figures.newest)[::-1]
     ]
 
 

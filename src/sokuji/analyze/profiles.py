@@ -1,0 +1,60 @@
+"""The rows of a dataset's profiles, for another process than the worker's on the same machine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from sokuji.analyze.carrying import LAYOUT_FILE
+from sokuji.analyze.rows import RowLayout, Rows
+from sokuji.errors import OnlineStoreError
+from sokuji.online.reader import SharedReader
+
+
+class Successors(Protocol):
+    """Which profiles went into which others."""
+
+    def refresh(self) -> None:
+        """Learn what happened since."""
+
+    def profile(self, dataset: str, profile: str) -> str:
+        """The key of the profile that this one is now."""
+
+
+class Profiles:
+    """Reads what the worker keeps. For one thread at a time."""
+
+    def __init__(self, dataset: str, layout: RowLayout, folder: Path) -> None:
+        """`folder` is the worker's."""
+        self._dataset, self._layout = dataset, layout
+        self.folder = folder / dataset / layout.fingerprint
+        self._reader: SharedReader | None = None
+
+    def rows(self, profiles: Sequence[str], successors: Successors) -> Rows:
+        """A copy of each profile's row as it is now, zeros where there is none: `uint8[profiles, width]`.
+
+        Raises:
+            OnlineStoreError: the worker has not published its state yet, or not for this layout.
+        """
+        if not (self.folder / LAYOUT_FILE).exists():  # not yet, or it is gone: a worker with other declarations is not followed
+            raise OnlineStoreError(
+                f"{self.folder} is not complete: the worker never ran, is taking history in, or has other declarations than this process"
+            )
+        if self._reader is None:
+            self._reader = SharedReader(self.folder / "rows")
+        keys = [successors.profile(self._dataset, profile) for profile in profiles]
+        while True:
+            rows = np.zeros((len(keys), self._layout.width), np.uint8)
+            for row, key in zip(rows, keys, strict=True):
+                found = self._reader.get(key)
+                if found is not None:
+                    row[:] = np.frombuffer(found, np.uint8)
+            # A merge is in the log before the visitor's row is emptied: what was empty for that is found out here.
+            successors.refresh()
+            now = [successors.profile(self._dataset, key) for key in keys]
+            if now == keys:
+                return rows
+            keys = now

@@ -1,0 +1,82 @@
+"""Features by key, read beside a worker that goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sokuji.analyze.lookup import Lookup
+from sokuji.analyze.project import Declared, compile_for
+from sokuji.errors import OnlineStoreError
+from sokuji.features.vocabulary import Vocabulary
+from tests.analyze.side import Side, declare, drain, side
+from tests.lake.platform import START_US
+
+FEATURES = """
+from sokuji.features import events, view
+
+buys, views = events("buy"), events("view")
+view("shopper", entity="visitor", seen=views.count().over("1h"), last_item=views.last("item"))
+view("account", entity="user", spend=buys.sum("revenue").over("1h"), by_item=buys.count().by("item", top=2).over("1h"))
+"""
+SECOND = 1_000_000
+NOTHING = {"seen_1h": 0, "last_item": None}
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Iterator[Side]:
+    with side(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def declared(shop: Side) -> Declared:
+    return declare(shop.folder, FEATURES)
+
+
+def lookup(shop: Side, declared: Declared) -> Lookup:
+    with closing(compile_for("shop", declared, shop.catalog, shop.models, Vocabulary())) as compiled:
+        return Lookup("shop", compiled, shop.logs.identities, shop.folder / "analyze")
+
+
+def event(name: str, at: int, **more: Any) -> dict[str, Any]:
+    ids = {"visitor_id": "a", "message_id": f"{name}{at}", "received_at": START_US + at * SECOND}
+    return {"event_name": name, "type": "track", "properties": {"item": "tea", "revenue": 3}, **ids, **more}
+
+
+def test_what_a_visitor_did_is_read_at_once_and_becomes_the_users_when_they_are_known(shop: Side, declared: Declared) -> None:
+    with shop.worker(declared) as worker:
+        found = lookup(shop, declared)
+        assert found.features("v:a", START_US) == NOTHING, "a view on users has nothing of an unknown visitor"
+        shop.track(event("view", 1), event("view", 2))
+        drain(worker)
+        assert found.features("v:a", START_US) == {"seen_1h": 2, "last_item": "tea"}
+        assert found.features("v:a", START_US + 3 * 3600 * SECOND)["seen_1h"] == 0, "windows end when they are read"
+        shop.track(event("buy", 3, user_id="u"))
+        drain(worker)
+        known = {"seen_1h": 2, "last_item": "tea", "spend_1h": 3.0, "by_item_1h": [{"category": "tea", "value": 1}]}
+        assert found.features("v:a", START_US) == found.features("u:u", START_US) == known
+        assert found.features("u:b", START_US) == NOTHING | {"spend_1h": 0.0, "by_item_1h": []}
+
+
+def test_who_became_known_before_the_merge_log_begins_is_found_in_what_the_worker_saved(shop: Side, declared: Declared) -> None:
+    with shop.worker(declared) as worker:
+        shop.track(event("view", 1), event("view", 2, user_id="u"))
+        drain(worker)
+        worker.checkpoint(wait=True)
+        shop.logs.identities.commit("test", {0: shop.logs.identities.end(0)})
+        shop.logs.identities.trim(max_age_seconds=0)
+        assert lookup(shop, declared).features("v:a", START_US)["seen_1h"] == 2
+        shop.track(event("view", 3, user_id="w"), event("view", 4))  # somebody else takes the device
+        drain(worker)
+        assert lookup(shop, declared).features("v:a", START_US)["seen_1h"] == 2
+        assert lookup(shop, declared).features("u:w", START_US)["seen_1h"] == 2
+
+
+def test_without_a_worker_it_says_so(shop: Side, declared: Declared) -> None:
+    with pytest.raises(OnlineStoreError, match="never ran"):
+        lookup(shop, declared).features("v:a", START_US)
