@@ -14,6 +14,7 @@ import pytest
 
 from sokuji.act.token import visitor_id_of
 from sokuji.config import ActSettings
+from sokuji.errors import OnlineStoreError
 from tests.act.api import ANY_PORT, MASTER, POPUP, PROOF, VISITOR, Api, Stream, acting, append, row
 
 pytestmark = pytest.mark.e2e
@@ -197,6 +198,33 @@ class TestEligibility:
         eventually(lambda: self.check(api, "new"), {"eligible": True, "reason": None})
         for decision, reason in [("old", "superseded"), ("late", "expired"), ("none", "nothing_to_show"), ("nonsense", "unknown")]:
             assert self.check(api, decision) == {"eligible": False, "reason": reason}
+
+    def test_neither_a_pull_nor_a_new_stream_gives_what_does_not_hold(self, tmp_path: Path, opened: Opened) -> None:
+        with acting(tmp_path, ineligible=lambda decision: "stopped" if decision.id == "bought" else None) as api:
+            append(api.log, row(name="bought", rule="r1"), row(name="good", rule="r2"))
+            eventually(lambda: ids(api), ["good"])
+            stream = opened(api, api.token())
+            assert json.loads(stream.next()["data"])["id"] == "good"
+            append(api.log, row(name="next", rule="r3"))
+            assert json.loads(stream.next()["data"])["id"] == "next"
+
+    def test_when_it_cannot_be_told_nothing_is_given_until_it_can(self, tmp_path: Path, opened: Opened) -> None:
+        down = [OnlineStoreError("no worker")]
+
+        def ask(_: object) -> None:
+            for problem in down:
+                raise problem
+
+        with acting(tmp_path, ineligible=ask) as api:
+            stream = opened(api, api.token())  # nothing is to be asked about
+            assert stream.response.status == 200
+            append(api.log, row(name="d1"))
+            assert json.loads(stream.next()["data"])["id"] == "d1"  # decided just now
+            for path in ("/v1/actions", "/v1/actions/stream", "/v1/actions/d1/eligible"):
+                assert (answer := api.get(path)).status == 503
+                assert (answer.json["code"], answer.headers["retry-after"]) == ("unavailable", "1")
+            down.clear()
+            assert ids(api) == ["d1"]
 
     def test_anothers_decision_is_as_unknown_as_none(self, api: Api) -> None:
         append(api.log, row(name="d"))
