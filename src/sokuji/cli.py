@@ -252,6 +252,8 @@ def verify(*, sample: float | None, json_: bool, project: Path) -> None:
         click.echo(f"{found.missing:,} events that were not served, {found.extra:,} served that the lake does not have")
         for example in found.examples:
             click.echo(f"  {example}")
+        if not found.rows:
+            click.echo("what is served is kept for a sample of the visitors, at each checkpoint: analyze.served_sample in sokuji.toml")
     if found.mismatches or found.missing or found.extra:
         sys.exit(1)
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from sokuji.analyze.hashing import Words
 from sokuji.analyze.marked import MarkedFile
-from sokuji.online.jit import kernel
+from sokuji.online.jit import fixed, kernel
 
 _SLOTS_MIN = 1 << 16
 _FILL_MAX = 0.6  # of a table's slots; beyond it probing gets slow
@@ -78,7 +78,7 @@ class _Generation:
         self._grow(len(ids))
         self._move(_MOVED * len(ids))
         new = np.empty(len(ids), np.bool_)
-        _insert(self.slots, self._before, older, ids, new)
+        _insert(self.slots, self._before, older, fixed(ids), new)
         self.count += int(new.sum())
         return new
 
@@ -96,7 +96,7 @@ class _Generation:
         """Move what is in the next so many slots of the table before."""
         part = self._before[self._moved : self._moved + slots]
         ids = part[part.any(axis=1)]
-        _insert(self.slots, _NONE, _NONE, ids, np.empty(len(ids), np.bool_))
+        _insert(self.slots, _NONE, _NONE, fixed(ids), np.empty(len(ids), np.bool_))
         self._moved += slots
         if self._moved >= len(self._before):
             self._before = _NONE

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from sokuji.online.jit import inlined, kernel
+from sokuji.online.jit import fixed, inlined, kernel
 
 Words = npt.NDArray[np.uint64]
 
@@ -27,9 +27,9 @@ def hash_pairs(first: pa.StringArray, second: pa.StringArray) -> Words:
 def _buffers(column: pa.StringArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
     _, offsets, data = column.buffers()
     if len(column) == 0 or data is None:
-        return np.zeros(len(column) + 1, np.int32), np.zeros(0, np.uint8)
+        return fixed(np.zeros(len(column) + 1, np.int32)), fixed(np.zeros(0, np.uint8))
     places = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
-    return places, np.frombuffer(data, np.uint8)
+    return fixed(places), fixed(np.frombuffer(data, np.uint8))
 
 
 @inlined

@@ -32,6 +32,8 @@ def warm(compiled: Compiled, layout: RowLayout) -> None:
             pipeline = Pipeline(compiled, layout, store=store, identity=identity, deduplicator=deduplicator, timers=Timers())
             pipeline.commit(pipeline.work(_events(compiled.expressions.names), 0), 0)
             store.checkpoint({}, wait=True)
+            store.expire(1)
+            store.checkpoint({}, wait=True)
             identity.close()
             deduplicator.close()
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from sokuji.demo.figures import Figures
 from sokuji.features.verify import Verification
 
-SHOWN = ("views_session", "seen_session", "carts_1h", "buys_7d", "spend_7d", "visit")
+SHOWN = ("seen_session", "carts_1h", "buys_7d", "spend_7d")
 """The features shown of single visitors."""
 
 

@@ -37,7 +37,7 @@ def compiled(function: Function) -> Function:
 
 def is_compiled() -> bool:
     """Whether this machine has compiled functions of this version already, if perhaps not all."""
-    return _folder().exists()
+    return any(_folder().rglob("*.nbi"))  # numba's index files
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from sokuji.features.kernel_rows import Floats
 from sokuji.features.layout import Column
 from sokuji.features.program import Ints
 from sokuji.features.vocabulary import Vocabulary
+from sokuji.online.jit import fixed
 from sokuji.types import Kind, Type
 
 
@@ -60,8 +61,8 @@ def _hashes(array: Any) -> Floats:
         return taken
     strings = array.cast(pa.large_string())  # of a slice, one from the start
     _, offsets, data = strings.buffers()
-    places = np.frombuffer(offsets, np.int64, len(array) + 1, strings.offset * 8)
-    text = np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8)
+    places = fixed(np.frombuffer(offsets, np.int64, len(array) + 1, strings.offset * 8))
+    text = fixed(np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8))
     found = np.empty(len(array))
     _hash_all(places, text, found)
     found[array.is_null().to_numpy(zero_copy_only=False)] = np.nan

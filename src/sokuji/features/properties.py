@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from sokuji.features import kernel_json as scanner
 from sokuji.lake.events import column_name
+from sokuji.online.jit import fixed
 from sokuji.types import BOOL, FLOAT64, STRING, Type, to_arrow
 
 _DECODER = msgspec.json.Decoder(dict[str, Any])
@@ -111,8 +112,8 @@ class _Texts:
     def __init__(self, array: pa.StringArray) -> None:
         _, offsets, data = array.buffers()
         rows = len(array)
-        self.offsets = np.frombuffer(offsets, np.int32, rows + 1, array.offset * 4) if rows else np.zeros(1, np.int32)
-        self.data = np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+        self.offsets = fixed(np.frombuffer(offsets, np.int32, rows + 1, array.offset * 4) if rows else np.zeros(1, np.int32))
+        self.data = fixed(np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8))
 
     def strings(self, start: npt.NDArray[np.int32], end: npt.NDArray[np.int32], there: npt.NDArray[np.bool_]) -> pa.StringArray:
         """The parts of it from `start` to `end`, NULL where nothing is there."""

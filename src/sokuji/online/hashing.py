@@ -9,7 +9,7 @@ import pyarrow as pa
 from sokuji.errors import OnlineStoreError
 from sokuji.online.base import Keys
 from sokuji.online.digest import SALT_BYTES
-from sokuji.online.jit import inlined, kernel
+from sokuji.online.jit import fixed, inlined, kernel
 
 Digests = npt.NDArray[np.uint64]
 """u64[n, 2]: (high, low) of each key."""
@@ -72,8 +72,8 @@ class Hasher:
         result = np.empty((len(keys), 2), np.uint64)
         _, offsets, data = keys.buffers()
         if len(keys):
-            places = np.frombuffer(offsets, np.int32)[keys.offset : keys.offset + len(keys) + 1]
-            _hash_all(places, np.frombuffer(data or b"", np.uint8), self._start, result)
+            places = fixed(np.frombuffer(offsets, np.int32)[keys.offset : keys.offset + len(keys) + 1])
+            _hash_all(places, fixed(np.frombuffer(data or b"", np.uint8)), self._start, result)
         self._last = keys, result
         return result
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import numpy as np
+
 from sokuji.errors import MissingExtraError
 
 try:
@@ -15,6 +17,7 @@ except ImportError as error:
     raise MissingExtraError("numba", "realtime", "writing to the online store") from error
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Array = TypeVar("_Array", bound="np.ndarray[Any, Any]")
 
 
 def kernel(function: _Function) -> _Function:
@@ -25,6 +28,15 @@ def kernel(function: _Function) -> _Function:
 def inlined(function: _Function) -> _Function:
     """As `kernel`, as a part of the kernels that call it."""
     return cast("_Function", numba.njit(inline="always")(function))
+
+
+def fixed(array: _Array) -> _Array:
+    """The same memory, not to be written to. Buffers that others made are so or not by where they come from, and a function would be
+    compiled for each of both.
+    """
+    view = array.view()
+    view.setflags(write=False)
+    return view
 
 
 # Plain loads and stores are not enough where another process or thread reads without a lock: the compiler may merge or reorder them,
