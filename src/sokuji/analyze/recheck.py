@@ -56,7 +56,7 @@ class Recheck:
         self._compiled, self._merges = compiled, merges
         self._layout = RowLayout.of(compiled.kernels, compiled.rules)
         self._profiles = Profiles(dataset, self._layout, folder)
-        self._strings = Strings(folder / dataset / STRINGS_FILE)
+        self._strings_file, self._strings = folder / dataset / STRINGS_FILE, Strings(None)
         self._models_us = 0
         if compiled.rules.rechecks:
             self._still(np.zeros((1, self._layout.width), np.uint8), 0)  # the kernel is compiled now, not while a page waits
@@ -69,6 +69,8 @@ class Recheck:
         """
         rows = self._profiles.rows([decision.profile for decision in decisions], self._merges)
         rules = self._compiled.rules
+        if not len(self._strings):  # with the state, so not before: a worker that takes a prepared state over brings another file
+            self._strings = Strings(self._strings_file)
         truth = self._still(rows, now_us) if rules.rechecks else {}
         segment = rows[:, self._layout.rules]
         found: list[Ineligible | None] = []
