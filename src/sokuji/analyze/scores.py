@@ -111,7 +111,7 @@ class Scores:
             pa.nulls(features.num_rows, pa.float64()) if scorer is None or not features.num_rows else pa.array(scorer.score(features))
             for scorer in self._scorers.values()
         ]
-        return pa.StructArray.from_arrays(columns, fields=list(self.type)) if columns else pa.array([{}] * features.num_rows, self.type)
+        return pa.StructArray.from_arrays(columns, fields=list(self.type)) if columns else pa.nulls(features.num_rows, self.type)
 
     def _load(self, name: str, version: int | None) -> Scorer | None:
         try:
