@@ -46,6 +46,7 @@ class Eligibility:
         self._asked: list[Decision] = []
         self._round: asyncio.Task[list[str | None]] | None = None  # the one that answers what was asked
         self._turn = asyncio.Lock()
+        self._is_failing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="eligibility")
 
     async def reasons(self, decisions: Sequence[Decision]) -> list[str | None]:
@@ -82,10 +83,14 @@ class Eligibility:
             asked, self._asked, self._round = self._asked, [], None
             try:
                 await self._until_current()
-                return await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, asked)
+                answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._ask, asked)
             except SokujiError as error:
-                logger.warning("it cannot be told whether decisions still hold: %s", error)
+                if not self._is_failing:  # once, however many pages ask meanwhile
+                    logger.warning("it cannot be told whether decisions still hold: %s", error)
+                self._is_failing = True
                 raise InvalidRequestError(503, "unavailable", "it cannot be told whether this may be shown; come again") from error
+            self._is_failing = False
+            return answers
 
     async def _until_current(self) -> None:
         """Wait until the state has all events that are in the log now."""
