@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,19 @@ class Lookup:
 
     def __init__(self, dataset: str, compiled: Compiled, identities: Log, folder: Path) -> None:
         """`folder` is the worker's, `identities` the merge log."""
+        self._dataset, self._kernels, self._identities, self._folder = dataset, compiled.kernels, identities, folder / dataset
         self._layout = RowLayout.of(compiled.kernels, compiled.rules)
         self._profiles = Profiles(dataset, self._layout, folder)
-        self._owners = Owners(dataset, identities, self._profiles.folder / FILE)
-        strings = Strings(folder / dataset / STRINGS_FILE)
-        self._readers = [FeatureReader(kernel, strings) for kernel in compiled.kernels]
-        self._of_users_only = [kernel.view.entity is Entity.USER for kernel in compiled.kernels]
         self._lock = threading.Lock()
+
+    @functools.cached_property
+    def _owners(self) -> Owners:
+        return Owners(self._dataset, self._identities, self._profiles.folder / FILE)
+
+    @functools.cached_property
+    def _readers(self) -> list[FeatureReader]:
+        strings = Strings(self._folder / STRINGS_FILE)
+        return [FeatureReader(kernel, strings) for kernel in self._kernels]
 
     def features(self, key: str, at_us: int) -> dict[str, Any]:
         """The features of the profile with this key (`VISITOR` or `USER`, then the id) for a reader at `at_us`, by name.
@@ -64,10 +71,11 @@ class Lookup:
         """
         found: dict[str, Any] = {}
         with self._lock:
+            self._profiles.check()  # what stands beside the rows is read after that, as a prepared state brings its own
             self._owners.refresh()
             [row] = self._profiles.rows([key], self._owners)
-            is_user = self._owners.profile("", key).startswith(USER)
-            for reader, where, of_users in zip(self._readers, self._layout.views, self._of_users_only, strict=True):
-                if is_user or not of_users:
+            is_user = self._owners.profile(self._dataset, key).startswith(USER)
+            for kernel, reader, where in zip(self._kernels, self._readers, self._layout.views, strict=True):
+                if is_user or kernel.view.entity is not Entity.USER:
                     found |= reader.read(row[where].tobytes(), at_us)
         return found

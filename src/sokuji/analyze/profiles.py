@@ -33,8 +33,8 @@ class Profiles:
         self.folder = folder / dataset / layout.fingerprint
         self._reader: SharedReader | None = None
 
-    def rows(self, profiles: Sequence[str], successors: Successors) -> Rows:
-        """A copy of each profile's row as it is now, zeros where there is none: `uint8[profiles, width]`.
+    def check(self) -> None:
+        """See that what is there is complete, and what stands beside it of the same state.
 
         Raises:
             OnlineStoreError: the worker has not published its state yet, or not for this layout.
@@ -43,6 +43,14 @@ class Profiles:
             raise OnlineStoreError(
                 f"{self.folder} is not complete: the worker never ran, is taking history in, or has other declarations than this process"
             )
+
+    def rows(self, profiles: Sequence[str], successors: Successors) -> Rows:
+        """A copy of each profile's row as it is now, zeros where there is none: `uint8[profiles, width]`.
+
+        Raises:
+            OnlineStoreError: as `check`.
+        """
+        self.check()
         if self._reader is None:
             self._reader = SharedReader(self.folder / "rows")
         keys = [successors.profile(self._dataset, profile) for profile in profiles]
