@@ -41,7 +41,7 @@ SELECT CASE WHEN dice < 0.1 THEN 'buy' ELSE 'page' END AS event_name,
   {{'visitor_id': 'v' || visitor, 'user_id': CAST(NULL AS VARCHAR)}} AS keys,
   moment AS _date, 'm' || range AS message_id, 'track' AS type, 'web' AS source, moment + to_milliseconds(200) AS received_at,
   moment AS original_time, moment AS sent_at, 'client' AS time_rule, false AS historical, false AS is_bot,
-  0 AS log_partition, range AS log_offset, '{{}}' AS context, '{{}}' AS properties,
+  0 AS log_partition, range AS log_offset, '{{}}' AS context, to_json(struct_pack({properties})) AS properties,
   CASE WHEN dice < 0.1 THEN round(price, 2) END AS revenue, 'https://shop.example/item/' || item AS url, 'shelf ' || item % 30 AS category
 FROM (
   SELECT range, random() AS dice, CAST(random() * 5000 AS BIGINT) AS item, random() * 100 AS price,
@@ -120,7 +120,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> None:
         Engine(catalog, lake, folders=[folder / "lake"], temporary=folder / "tmp", settings=settings) as engine,
     ):
         if not (folder / "made").exists():
-            _make(lake, catalog, arguments)
+            make_events(lake, catalog, events=arguments.events, visitors=arguments.visitors, days=arguments.days, threads=arguments.threads)
             (folder / "made").touch()
         labels = _labels(arguments)
         seconds: dict[str, float] = {}
@@ -180,12 +180,15 @@ def _row(row: dict[str, object]) -> list[object]:
     return [round(value, 3) if isinstance(value, float) else value for value in row.values()]
 
 
-def _make(lake: DeltaLake, catalog: SqlCatalog, arguments: argparse.Namespace) -> None:
+def make_events(
+    lake: DeltaLake, catalog: SqlCatalog, *, events: int, visitors: int, days: int, threads: int, properties: str = "url := NULL"
+) -> None:
+    """A lake with the events of a shop; `properties` are those that are in the JSON of each, as DuckDB's STRUCT_PACK takes them."""
     lake.create(_EVENTS, _SCHEMA, day_of="_date")
     catalog.create_dataset(_EVENTS.dataset)
-    with duckdb.connect(config={"threads": arguments.threads}) as connection:
+    with duckdb.connect(config={"threads": threads}) as connection:
         connection.execute("SET TimeZone = 'UTC'; SELECT setseed(0.5)").fetchall()
-        sql = _GENERATED.format(events=arguments.events, visitors=arguments.visitors, days=arguments.days)
+        sql = _GENERATED.format(events=events, visitors=visitors, days=days, properties=properties)
         lake.append(_EVENTS, connection.sql(sql).to_arrow_reader(100_000).cast(_SCHEMA))
     catalog.put_table(table_definition(_EVENTS, _SCHEMA, None))
 
