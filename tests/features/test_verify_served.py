@@ -294,6 +294,22 @@ def test_links_of_history_are_published_once(shop: Shop) -> None:
     assert work_with("three") == more  # a part is in the lake, a part in the log only
 
 
+def test_decisions_are_no_events_of_their_visitor(shop: Shop) -> None:
+    """They are in the events table, from which the state is made when declarations change."""
+    story, rule = Story(14), 'from sokuji.rules import popup, rule\nrule("all", on="buy", when="buys >= 1", do=popup(title="!"))\n'
+    shop.declared = declare(shop.side.folder, FEATURES, rule)
+    shop.work()
+    story.go_on(shop, 60)
+    shop.work()
+    shop.commit()
+    assert len(shop.side.decisions()) > 30
+    shop.declared = declare(shop.side.folder, FEATURES + 'view("any", entity="visitor", n=events().count())\n', rule)
+    shop.work()
+    story.go_on(shop, 30)
+    shop.work()
+    assert shop.verify().json() == {"rows": 3 * 30, "features": 12, "mismatches": 0, "missing": 0, "extra": 0}
+
+
 def test_a_sample_has_its_share_and_is_always_the_same() -> None:
     keys = pa.array([f"v:{number}" for number in range(20_000)])
     small, large = sampled(keys, 0.01), sampled(keys, 0.02)
