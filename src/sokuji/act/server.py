@@ -10,9 +10,15 @@ from collections.abc import Callable
 from typing import Protocol
 
 import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.rsgi import HTTPProtocol, Scope  # type: ignore[attr-defined]
-from granian.server.embed import Server
+
+from sokuji.errors import MissingExtraError
+
+try:
+    from granian.constants import HTTPModes, Interfaces
+    from granian.rsgi import HTTPProtocol, Scope  # type: ignore[attr-defined]
+    from granian.server.embed import Server
+except ImportError as error:
+    raise MissingExtraError("granian", "realtime", "serving actions to pages") from error
 
 _BACKLOG = 1024
 _DRAIN_SECONDS = 10.0
