@@ -1,4 +1,4 @@
-"""The processes that `bench/online.py` starts: `_online write FOLDER ROWS WIDTH`, `_online read FOLDER ROWS SECONDS`.
+"""The processes that `bench/online.py` starts: `_online write FOLDER ROWS`, `_online read FOLDER ROWS SECONDS`.
 
 `write` opens the store and prints how it is; without rows it fills it and checkpoints. Then it gets and puts batches of random keys, with
 a checkpoint whenever 300,000 rows were put and the last one is complete, until it is killed. For every line on its input it prints how
@@ -18,6 +18,11 @@ import numpy as np
 import pyarrow as pa
 
 from bench._report import quantile
+from bench._shopper import TYPES, profiles, shopper
+from bench.peers.events import make
+from sokuji.features.kernel import Kernel
+from sokuji.features.reader import FeatureReader
+from sokuji.features.vocabulary import STRINGS_FILE, Strings, Vocabulary
 from sokuji.online.base import Keys, OnlineStore, Rows
 from sokuji.online.reader import SharedReader
 
@@ -35,24 +40,21 @@ def keys(numbers: list[int]) -> Keys:
     return pa.array([name(number) for number in numbers], pa.string())
 
 
-def state_rows(count: int, width: int) -> Rows:
-    """Rows like those of features: many zeros, small counts, some sums."""
-    chance = np.random.default_rng(7)
-    words = np.zeros((count, width // 8), np.uint64)
-    counts, sums = chance.random(words.shape) < 0.3, chance.random(words.shape) < 0.1
-    words[counts] = chance.integers(0, 1000, int(counts.sum()))
-    words.view(np.float64)[sums] = chance.random(int(sums.sum())) * 1000
-    return words.view(np.uint8)
+def some_rows(folder: Path) -> Rows:
+    """Rows of visitors of a shop, `BATCH` of them."""
+    with Vocabulary(folder / STRINGS_FILE) as vocabulary:
+        rows = profiles(make(10 * BATCH, 2 * BATCH), vocabulary).rows
+    return np.ascontiguousarray(rows[:BATCH])
 
 
-def write(folder: Path, count: int, width: int) -> None:
+def write(folder: Path, count: int) -> None:
     """Open, fill if there is nothing, then work until killed."""
     from sokuji.online.shared import SharedStore
 
-    with SharedStore(folder, width=width, rows_max=count) as store:
+    with SharedStore(folder, width=Kernel(shopper(), TYPES, Vocabulary()).width, rows_max=count) as store:
         found = bool(store.get_many(keys([count - 1])).found[0])
         print(json.dumps({"found": found}), flush=True)
-        rows = state_rows(BATCH, width)
+        rows = some_rows(folder)
         if not found:
             for first in range(0, count, BATCH):
                 store.put_many(keys(list(range(first, first + BATCH))), rows, 1)
@@ -86,8 +88,10 @@ def _work(store: OnlineStore, count: int, rows: Rows) -> None:
 
 
 def read(folder: Path, count: int, seconds: float) -> None:
-    """Read random keys one by one, and print how long each took."""
-    chance, took = random.Random(2), []
+    """Read random keys one by one, and print how long each took: its row, and its features as Python values."""
+    chance, rows, took = random.Random(2), [], []
+    features = FeatureReader(Kernel(shopper(), TYPES, Vocabulary()), Strings(folder / STRINGS_FILE))
+    at_us = time.time_ns() // 1000
     wanted = [name(chance.randrange(count)) for _ in range(100_000)]
     with SharedReader(folder) as reader:
         end = time.monotonic() + seconds
@@ -95,17 +99,20 @@ def read(folder: Path, count: int, seconds: float) -> None:
             for key in wanted[:1000]:
                 before = time.perf_counter()
                 row = reader.get(key)
-                took.append(time.perf_counter() - before)
+                between = time.perf_counter()
                 if row is None:
                     raise SystemExit(f"{key} is missing")
+                features.read(row, at_us)
+                took.append(time.perf_counter() - before)
+                rows.append(between - before)
             wanted = wanted[1000:] + wanted[:1000]
     figures = {f"p{part}": quantile(took, part / 100) for part in (50, 90, 99, 99.9)}
-    print(json.dumps({"reads": len(took), **figures}))
+    print(json.dumps({"reads": len(took), **figures, "row_p50": quantile(rows, 0.5), "row_p99": quantile(rows, 0.99)}))
 
 
 if __name__ == "__main__":
-    role, place, rows_count, last = sys.argv[1:]
+    role, place, rows_count, *rest = sys.argv[1:]
     if role == "write":
-        write(Path(place), int(rows_count), int(last))
+        write(Path(place), int(rows_count))
     else:
-        read(Path(place), int(rows_count), float(last))
+        read(Path(place), int(rows_count), float(rest[0]))

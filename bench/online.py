@@ -19,12 +19,15 @@ from typing import IO, Any
 
 from bench._online import BATCH
 from bench._report import quantile, report
+from bench._shopper import TYPES, shopper
+from sokuji.features.kernel import Kernel
+from sokuji.features.vocabulary import Vocabulary
 from sokuji.online.table import current_table
 
 
-def start_writer(folder: Path, rows: int, width: int) -> subprocess.Popen[str]:
+def start_writer(folder: Path, rows: int) -> subprocess.Popen[str]:
     """Start the writer."""
-    command = [sys.executable, "-m", "bench._online", "write", str(folder), str(rows), str(width)]
+    command = [sys.executable, "-m", "bench._online", "write", str(folder), str(rows)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -51,9 +54,9 @@ def end(writer: subprocess.Popen[str]) -> None:
     writer.communicate()
 
 
-def measure(folder: Path, rows: int, width: int, seconds: float) -> dict[str, Any]:
+def measure(folder: Path, rows: int, seconds: float) -> dict[str, Any]:
     """Run all of it."""
-    writer = start_writer(folder, rows, width)
+    writer = start_writer(folder, rows)
     try:
         answer(writer.stdout), answer(writer.stdout)
         time.sleep(1)  # compiled by now
@@ -67,7 +70,7 @@ def measure(folder: Path, rows: int, width: int, seconds: float) -> dict[str, An
     finally:
         end(writer)
     before = time.perf_counter()
-    writer = start_writer(folder, rows, width)
+    writer = start_writer(folder, rows)
     try:
         found = answer(writer.stdout)["found"]
         restart_seconds = time.perf_counter() - before
@@ -78,18 +81,17 @@ def measure(folder: Path, rows: int, width: int, seconds: float) -> dict[str, An
     return {"reads": reads, "took": took, "memory": memory, "disk": disk, "restart_seconds": restart_seconds}
 
 
-def remove_shared_memory(folder: Path, rows: int, width: int) -> None:
+def remove_shared_memory(folder: Path, rows: int) -> None:
     """Open and close the store: what the killed writer left in shared memory goes."""
     from sokuji.online.shared import SharedStore
 
-    SharedStore(folder, width=width, rows_max=rows).close()
+    SharedStore(folder, width=Kernel(shopper(), TYPES, Vocabulary()).width, rows_max=rows).close()
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(prog="sokuji bench online", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="a multiple of 10,000 (default 1,000,000)")
-    parser.add_argument("--width", type=int, default=1536, help="bytes a row (default 1536)")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(argv)
@@ -97,19 +99,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(dir=Path.cwd(), prefix=".bench-online-") as name:
         folder = Path(name)
         try:
-            found = measure(folder, rows, options.width, options.seconds)
+            found = measure(folder, rows, options.seconds)
         finally:
-            remove_shared_memory(folder, rows, options.width)
+            remove_shared_memory(folder, rows)
     reads, took = found["reads"], found["took"]
     report(
-        f"online --rows {rows} --width {options.width}",
+        f"online --rows {rows}",
         reads["p50"] * 1e6,
-        "us, median read of one row in another process",
+        "us, median read of one visitor's 24 features in another process",
         as_json=options.json,
         packages=("numpy", "numba", "pyarrow"),
         read_p90_us=round(reads["p90"] * 1e6, 1),
         read_p99_us=round(reads["p99"] * 1e6, 1),
         read_p999_us=round(reads["p99.9"] * 1e6, 1),
+        row_p50_us=round(reads["row_p50"] * 1e6, 1),
+        row_p99_us=round(reads["row_p99"] * 1e6, 1),
         reads=reads["reads"],
         get_rows_per_s=round(BATCH / quantile(took["get"], 0.5)),
         put_rows_per_s=round(BATCH / quantile(took["put"], 0.5)),

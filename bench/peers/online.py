@@ -14,10 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from bench._shopper import BUY, PAGE, TYPES, shopper
+from bench._shopper import TYPES, profiles, shopper
 from bench.peers.contract import measure_reads
 from bench.peers.events import make
 from sokuji.features.kernel import Kernel
@@ -33,31 +30,14 @@ def write(values: Path, folder: Path) -> None:
     """Fill a store in `folder` by the kernel, write down what it has, and let another process read from it."""
     from sokuji.online.shared import SharedStore
 
-    vocabulary = Vocabulary(folder / _STRINGS)
-    kernel = Kernel(shopper(), TYPES, vocabulary)
-    happened = make(_EVENTS, _VISITORS)
-    visitors = happened.column("visitor").combine_chunks().dictionary_encode()
-    rows = np.zeros((len(visitors.dictionary), kernel.width), np.uint8)
-    times = happened.column("at").to_numpy() * 1_000
-    kernel.update(rows, visitors.indices.to_numpy(), times, kernel.columns(_evaluated(happened)), want_values=False)
-    vocabulary.flush()
-    last_us = int(times[-1])
-    names = visitors.dictionary.to_pylist()
+    made = profiles(make(_EVENTS, _VISITORS), Vocabulary(folder / _STRINGS))
+    names = made.names.to_pylist()
     with values.open("w") as file:
-        for visitor, features in zip(names, kernel.finalize(rows, last_us).to_pylist(), strict=True):
+        for visitor, features in zip(names, made.kernel.finalize(made.rows, made.last_us).to_pylist(), strict=True):
             file.write(json.dumps({"visitor": visitor} | features) + "\n")
-    with SharedStore(folder / _ROWS, width=kernel.width, rows_max=len(names)) as store:
-        store.put_many(visitors.dictionary, rows, last_us)
-        subprocess.run([sys.executable, "-m", "bench.peers.online", str(values), str(folder), str(last_us)], check=True)
-
-
-def _evaluated(happened: pa.Table) -> pa.RecordBatch:
-    """Each fifth event is a purchase."""
-    buys = np.arange(len(happened)) % 5 == 4
-    revenue = pa.array(np.where(buys, happened.column("price").to_numpy(), np.nan), from_pandas=True)
-    return pa.record_batch(
-        {BUY: buys, PAGE: ~buys, "revenue": revenue, **{name: happened.column(name).combine_chunks() for name in ("url", "category")}}
-    )
+    with SharedStore(folder / _ROWS, width=made.kernel.width, rows_max=len(names)) as store:
+        store.put_many(made.names, made.rows, made.last_us)
+        subprocess.run([sys.executable, "-m", "bench.peers.online", str(values), str(folder), str(made.last_us)], check=True)
 
 
 def read(values: Path, folder: Path, at_us: int) -> None:
