@@ -140,12 +140,13 @@ def test_a_link_counts_from_the_moment_it_was_received() -> None:
     happened = [
         Happened("a", None, START + 1, event(1.0)),
         Happened("b", "x", START + 2, event(2.0)),
+        Happened("a", None, START + 10, event(8.0)),  # in one request with the login
         Happened("a", "x", START + 10, event(4.0)),
     ]
     with tempfile.TemporaryDirectory() as folder:
         log = Stream(Path(folder), happened, Entity.VISITOR).log(happened)
     rows = features(happened, log, [("a", START + 9), ("a", START + 10), ("b", START + 9), ("b", START + 11)], Entity.VISITOR)
-    assert [row["sum"] for row in rows] == [1.0, 7.0, 2.0, 7.0]
+    assert [row["sum"] for row in rows] == [1.0, 15.0, 2.0, 15.0]
     assert [row["sum"] for row in features(happened, log, [("x", START + 9), ("x", START + 10)], Entity.USER)] == [2.0, 6.0]
 
 
