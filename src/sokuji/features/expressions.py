@@ -177,13 +177,15 @@ class Expressions:
         reasons = {}
         for row, (place, message) in found.items():
             said = message
-            if said is None and (place not in asked or budget > 0):
+            if said is None and budget > 0:
                 budget -= 1
                 said = self._ask(rows.slice(row, 1))
                 if said is None:
                     continue  # it does not fail alone
                 asked[place] = said
-            reasons[row] = f"{self._fields[place].name}: {f'as of another event, {asked[place]}' if said is None else said}"
+            if said is None:
+                said = f"as of another event, {asked[place]}" if place in asked else "it fails"
+            reasons[row] = f"{self._fields[place].name}: {said}"
         return reasons
 
     def _ask(self, row: pa.Table) -> str | None:
