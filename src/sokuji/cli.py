@@ -304,9 +304,11 @@ def doctor(project: Path) -> None:
     """Check that this machine can run the project."""
     from sokuji.config import FILE_NAME, Config, load
     from sokuji.doctor import examine
+    from sokuji.roles import is_running
 
+    found = examine(load(project), is_running=is_running(project)) if (project / FILE_NAME).exists() else examine(Config())
     troubles = 0
-    for finding in examine(load(project) if (project / FILE_NAME).exists() else Config()):
+    for finding in found:
         mark = click.style("ok  ", fg="green") if not finding.fix else click.style("FAIL", fg="red")
         click.echo(f"{mark} {finding.subject}: {finding.found}" + (f" -> {finding.fix}" if finding.fix else ""))
         troubles += bool(finding.fix)

@@ -28,9 +28,9 @@ class Finding:
     fix: str = ""
 
 
-def examine(config: Config) -> list[Finding]:
-    """Everything there is to look at, in the order a person would."""
-    return [_python(), *_packages(), _disk(config.data), *_ports(config), *_time_zones(), _analyzer()]
+def examine(config: Config, *, is_running: bool = False) -> list[Finding]:
+    """Everything there is to look at, in the order a person would; the ports of a platform that `is_running` are its own."""
+    return [_python(), *_packages(), _disk(config.data), *_ports(config, is_running), *_time_zones(), _analyzer()]
 
 
 def _python() -> Finding:
@@ -46,7 +46,7 @@ def _packages() -> Iterator[Finding]:
             name, wanted = pinned.groups()
             found = importlib.metadata.version(name)
             yield Finding(name, found, "" if found == wanted else f"pip install {name}=={wanted}")
-    optional = {"xgboost-cpu": "ml", "matplotlib": "plot"}
+    optional = {"xgboost-cpu": "ml", "matplotlib": "plot", "numba": "realtime", "granian": "realtime"}
     for name, extra in optional.items():
         try:
             yield Finding(name, importlib.metadata.version(name))
@@ -65,9 +65,12 @@ def _disk(data: Path) -> Finding:
     return Finding("disk", found, "" if free >= MINIMUM_FREE_BYTES else "free at least 2 GiB, or set `data` to a larger disk")
 
 
-def _ports(config: Config) -> Iterator[Finding]:
+def _ports(config: Config, is_running: bool) -> Iterator[Finding]:
     for setting, host, port in (
         ("track.port", config.track.host, config.track.port),
+        ("act.port", config.act.host, config.act.port),
+        ("analyze.health_port", "127.0.0.1", config.analyze.health_port),
+        ("webhooks.health_port", "127.0.0.1", config.webhooks.health_port),
         ("lake.health_port", "127.0.0.1", config.lake.health_port),
     ):
         with socket.socket() as probe:
@@ -75,7 +78,10 @@ def _ports(config: Config) -> Iterator[Finding]:
             try:
                 probe.bind((host, port))
             except OSError as error:
-                yield Finding(setting, f"{host}:{port} {error.strerror}", f"stop what listens there, or set {setting} in sokuji.toml")
+                if is_running:
+                    yield Finding(setting, f"{host}:{port} taken, while this platform runs")
+                else:
+                    yield Finding(setting, f"{host}:{port} {error.strerror}", f"stop what listens there, or set {setting} in sokuji.toml")
             else:
                 yield Finding(setting, f"{host}:{port} free")
 
