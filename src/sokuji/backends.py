@@ -193,8 +193,10 @@ class Backends:
     def _analyze_folder(self) -> Path:
         return self.config.data / "analyze"
 
-    def check(self, folder: Path) -> None:
+    def check(self, folder: Path) -> list[str]:
         """Load and compile what the project in `folder` declares, as the worker does when it starts, for all datasets.
+
+        Gives a sentence for each thing that is valid but looks like a mistake.
 
         Raises:
             FeatureError, RuleError, SqlError, ModelError: as `compile_for`.
@@ -202,9 +204,12 @@ class Backends:
         from sokuji.analyze.project import Declared, compile_for
         from sokuji.features.vocabulary import Vocabulary
 
-        declared = Declared.load(folder)
+        declared, doubts = Declared.load(folder), []
         for dataset in self.datasets:
-            compile_for(dataset, declared, self.catalog, self.models, Vocabulary()).close()
+            compiled = compile_for(dataset, declared, self.catalog, self.models, Vocabulary())
+            compiled.close()
+            doubts += [f"{dataset}: {sentence}" for sentence in compiled.unseen]
+        return doubts
 
     def make_verifier(self, folder: Path) -> Verifier:
         """What compares what the worker of the project in `folder` served with the lake."""

@@ -99,7 +99,8 @@ def apply(*, dry_run: bool, json_: bool, project: Path) -> None:
     from sokuji.roles import changed_roles, is_running, reload
 
     with Platform.open(project) as platform:
-        platform.check()
+        for doubt in platform.check():
+            click.echo(f"{click.style('warning', fg='yellow')} {doubt}", err=True)
         changes = platform.changes()
         for path, digest in changes.items():
             models = path.startswith("models/") and digest is not None

@@ -101,10 +101,12 @@ class Platform:
         datasets = sorted({source.dataset for source in self._backends.config.sources.values()})
         return Verification.total(verifier.verify(dataset, sample) for dataset in datasets)
 
-    def check(self) -> None:
-        """Check what the project declares, with the errors that a start would have."""
-        if self._declares():
-            self._backends.check(self._folder)
+    def check(self) -> list[str]:
+        """Check what the project declares, with the errors that a start would have.
+
+        Gives a sentence for each thing that is valid but looks like a mistake.
+        """
+        return self._backends.check(self._folder) if self._declares() else []
 
     def prepare(self) -> None:
         """Make the state of a worker that starts by the project's declarations, if they are others than those of the one that runs.

@@ -80,6 +80,8 @@ class Opener:
         prepared = self._take_over(dataset)
         vocabulary = Vocabulary(folder / STRINGS_FILE)
         compiled = compile_for(dataset, self._declared, self._catalog, self._models, vocabulary)
+        for sentence in compiled.unseen:
+            _LOG.warning("%s", sentence, extra={"dataset": dataset})
         layout = RowLayout.of(compiled.kernels, compiled.rules)
         warm(compiled, layout)
         state = folder / layout.fingerprint

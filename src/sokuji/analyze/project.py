@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import pyarrow as pa
@@ -61,6 +62,7 @@ class Compiled:
     scores: Scores
     rechecks: Expressions  # what must still hold when something is shown
     recheck_scores: Scores
+    unseen: tuple[str, ...]  # a sentence for each property that is named, but that no event has had: it may be misspelt
 
     def close(self) -> None:
         """Release the databases."""
@@ -96,7 +98,18 @@ def compile_for(dataset: str, declared: Declared, catalog: Catalog, models: Mode
     rechecks = _conditions(rules.rechecks, features, recheck_scores, {})
     if others := sorted(rechecks.names - features.keys() - {SCORES}):
         raise RuleError(f"still=... names {', '.join(others)}, no feature or score: there is no event when something is shown")
-    return Compiled(kernels, expressions, rules, Conditions(rules, conditions, scores), scores, rechecks, recheck_scores)
+    unseen = _unseen({*expressions.properties, *conditions.properties}, properties.keys(), features.keys())
+    return Compiled(kernels, expressions, rules, Conditions(rules, conditions, scores), scores, rechecks, recheck_scores, unseen)
+
+
+def _unseen(named: set[str], known: Collection[str], features: Collection[str]) -> tuple[str, ...]:
+    if not known:  # before the first event nobody can tell
+        return ()
+    sentences = []
+    for name in sorted(named.difference(known)):
+        close = get_close_matches(name, [*features, *known], 1)
+        sentences.append(f"no event has had the property {name} so far" + "".join(f"; did you mean {other}?" for other in close))
+    return tuple(sentences)
 
 
 def _conditions(texts: tuple[str, ...], features: Mapping[str, pa.DataType], scores: Scores, properties: Mapping[str, Type]) -> Expressions:
