@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,7 @@ _NULL_DAY = "__HIVE_DEFAULT_PARTITION__"
 _DAY_US = 86_400_000_000
 _GROUP_ROWS = 122_880
 _GROUP_BYTES = 64 * 1024 * 1024
+_SAMPLE_ROWS = 8192
 
 
 def with_day(rows: pa.RecordBatchReader, day_of: str | None) -> pa.RecordBatchReader:
@@ -59,7 +61,8 @@ class _File:
         self._folder, self._day = folder, day
         self.path = (folder if day is None else folder / f"{DAY}={day}") / f"part-{uuid.uuid4()}.zstd.parquet"
         self.path.parent.mkdir(exist_ok=True)  # the folder itself is there, unless the table was dropped
-        self._writer = pq.ParquetWriter(self.path, schema, compression="zstd")
+        self._schema = schema
+        self._writer: pq.ParquetWriter | None = None
         self._pending: list[pa.RecordBatch] = []
         self._rows = 0
 
@@ -73,13 +76,16 @@ class _File:
             self._flush()
 
     def _flush(self) -> None:
-        if self._pending:
-            self._writer.write_table(pa.Table.from_batches(self._pending))
+        if self._pending or self._writer is None:
+            rows = pa.Table.from_batches(self._pending, self._schema)
+            self._writer = self._writer or pq.ParquetWriter(self.path, self._schema, compression="zstd", **_encodings(rows))
+            self._writer.write_table(rows)
             self._pending.clear()
 
     def close(self) -> None:
         self._flush()
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def action(self) -> AddAction:
         return AddAction(
@@ -111,6 +117,39 @@ def write_files(folder: Path, rows: pa.RecordBatchReader) -> list[AddAction]:
         sync_folder(path.parent)
     sync_folder(folder)
     return [file.action() for file in files.values()]
+
+
+def _encodings(rows: pa.Table) -> dict[str, Any]:
+    """How a file that begins with these rows stores its columns.
+
+    A dictionary of floats that are nearly all different makes them larger, and twice as slow to read, than their bytes split into
+    streams: measured on a million of them, 9.4 to 7.0 MB and 11 to 5.5 ms. Of floats that repeat it is a third of their size.
+    """
+    split = [
+        field.name
+        for field in rows.schema
+        if pa.types.is_float64(field.type) and _is_mostly_distinct(rows.column(field.name).slice(0, _SAMPLE_ROWS))
+    ]
+    if not split:
+        return {}
+    others = [path for field in rows.schema if field.name not in split for path in _leaves(field.name, field.type)]
+    return {"use_dictionary": others, "column_encoding": dict.fromkeys(split, "BYTE_STREAM_SPLIT")}
+
+
+def _is_mostly_distinct(values: pa.ChunkedArray) -> bool:
+    there = len(values) - values.null_count
+    return bool(there > len(values) // 2 and pc.count_distinct(values).as_py() > 0.9 * there)
+
+
+def _leaves(path: str, type_: pa.DataType) -> Iterator[str]:
+    """The columns of a Parquet file that hold a column of a table."""
+    if pa.types.is_struct(type_):
+        for field in type_.fields:
+            yield from _leaves(f"{path}.{field.name}", field.type)
+    elif pa.types.is_list(type_):
+        yield from _leaves(f"{path}.list.element", type_.value_type)
+    else:
+        yield path
 
 
 def _by_day(batch: pa.RecordBatch) -> Iterator[tuple[str | None, pa.RecordBatch]]:
