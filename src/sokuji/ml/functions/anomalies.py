@@ -22,7 +22,7 @@ from sokuji.sql.extension import Call
 from sokuji.types import BOOL, FLOAT64, INT64, Field
 
 _FILE = "distances.npy"
-_ROWS_KEPT = 100_000  # of a larger table: the cut-off is then a sample's, right to a fraction of a percent of the rows
+_ROWS_KEPT = 50_000  # of a larger table: the cut-off is then a sample's, right to a tenth of a percent of the rows
 
 
 def normalized_distances(predictor: Predictor, rows: pa.RecordBatch) -> tuple[Floats, Ints]:
