@@ -25,7 +25,7 @@ import duckdb
 import pyarrow as pa
 
 from bench._report import report
-from sokuji.config import LakeSettings
+from sokuji.config import LakeSettings, LogSettings
 from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA
 from sokuji.lake.delta import DeltaLake
 from sokuji.lake.sink import Sink
@@ -33,7 +33,7 @@ from sokuji.log.local import LocalLog
 from sokuji.meta.base import Ref
 from sokuji.meta.store import SqlCatalog
 
-PARTITIONS = 4
+PARTITIONS = LogSettings().partitions
 BATCH_ROWS = 5_000
 START_US = 1_767_225_600_000_000
 CONTEXT = json.dumps(

@@ -25,7 +25,7 @@ from typing import Any
 
 from bench._report import quantile, report
 from sokuji.clock import now_us
-from sokuji.config import TrackSettings
+from sokuji.config import LogSettings, TrackSettings
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
 from sokuji.log.local import LocalLog
 from sokuji.track.app import Track
@@ -36,7 +36,7 @@ from sokuji.track.request import Source
 from sokuji.track.server import serve
 from sokuji.track.skew import ClockOffsets
 
-PARTITIONS = 4
+PARTITIONS = LogSettings().partitions
 DISTINCT_EVENTS = 20_000
 WRITE_KEY = "bench"
 

@@ -50,7 +50,7 @@ class TrackSettings(Settings, frozen=True):
 class LogSettings(Settings, frozen=True):
     """`[log]`: the durable log."""
 
-    partitions: Count = 4  # fixed when the log is made
+    partitions: Count = 1  # fixed when the log is made; more let several collectors append side by side, and cost each flush as many syncs
     segment_bytes: Count = 128 * 1024 * 1024
     retention_hours: Seconds = 72.0
     retention_bytes: Count = 50 * 1024**3
@@ -71,7 +71,7 @@ class AnalyzeSettings(Settings, frozen=True):
     """`[analyze]`: features, rules and decisions. It runs when the project has a features.py or an actions.py."""
 
     checkpoint_seconds: Seconds = 10.0  # at most about this much of the log is worked on again after a crash
-    batch_rows: Count = 5_000  # of one partition in one micro-batch: more make it slower, and each event no cheaper
+    batch_rows: Count = 20_000  # in one micro-batch, shared by the partitions: more make it slower, and each event no cheaper
     deduplication_ids: Count = 20_000_000  # a repeat is recognised among at least half as many newest messages of its dataset
     profiles_max: Count = 2_000_000  # kept in memory; those not seen for longest go to disk
     profile_days: Seconds = 400.0  # a profile not seen for as long is forgotten

@@ -26,6 +26,7 @@ from sokuji.config import Config, load
 from sokuji.errors import SokujiError
 from sokuji.log.files import hold, make_folder, replace_file
 from sokuji.metrics import render
+from sokuji.priority import give_way
 from sokuji.service import logs
 from sokuji.service.health import HealthServer
 from sokuji.service.stop import SUPERVISED, end_with_supervisor, until_stopped
@@ -78,8 +79,13 @@ def _decided(backends: Backends) -> Decided:
 
 
 def run_sink(folder: Path) -> None:
-    """The sink of the project in `folder`, until it is asked to end; it then commits what the log holds."""
+    """The sink of the project in `folder`, until it is asked to end; it then commits what the log holds.
+
+    It gives way to the other roles where processors are short: a query sees what the sink has not come to yet, and a visitor waits for
+    the others.
+    """
     logs.configure("sink")
+    give_way()
     config = load(folder)
     backends = Backends(config)
     with (

@@ -46,7 +46,8 @@ class Worker:
         for stage in stages.values():
             stage.pipeline.warm_up()
         start = oldest([stage.position for stage in stages.values()])
-        self._batches = Batches(logs.events, logs.batches, start.ends, start.number, rows_max=settings.batch_rows)
+        rows_max = max(1, settings.batch_rows // logs.events.partitions)
+        self._batches = Batches(logs.events, logs.batches, start.ends, start.number, rows_max=rows_max)
         message = ("dataset", "source", "message_id")
         self._decisions = Outbox(logs.decisions, start.published[logs.decisions.name], message)
         self._identities = Outbox(logs.identities, start.published[logs.identities.name], message)

@@ -86,7 +86,9 @@ class LocalLog(Log):
                 replace_file(description, json.dumps({"format": 1, "partitions": self.partitions}).encode())
         partitions = json.loads(description.read_bytes())["partitions"]
         if partitions != self.partitions:
-            raise LogError(f"log {self.name!r} in {self._folder} has {partitions} partitions, not {self.partitions}; they are fixed")
+            raise LogError(
+                f"log {self.name!r} in {self._folder} has {partitions} partitions, not {self.partitions}; they are fixed: set log.partitions to {partitions}"
+            )
 
     def append_many(self, batches: Mapping[int, pa.RecordBatch]) -> dict[int, int]:
         """As `Log.append_many`. Frames are encoded before, and synced together while, the partitions are locked."""

@@ -18,6 +18,7 @@ from sokuji.online.manifest import Disk, Manifest
 from sokuji.online.merge import newest, rows_of
 from sokuji.online.run import Columns, Numbers, Run
 from sokuji.online.snapshot import Snapshot
+from sokuji.priority import give_way
 
 RUNS_MAX = 8
 """More runs than this are compacted: each costs a lookup for a key that is not in memory, and repeats rows."""
@@ -43,8 +44,8 @@ class Checkpoints:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._savers = ThreadPoolExecutor(1, thread_name_prefix="online-checkpoint")
-        self._compactors = ThreadPoolExecutor(1, thread_name_prefix="online-compaction")
+        self._savers = ThreadPoolExecutor(1, thread_name_prefix="online-checkpoint", initializer=give_way)
+        self._compactors = ThreadPoolExecutor(1, thread_name_prefix="online-compaction", initializer=give_way)
         self._saving: Future[None] | None = None
         self._compacting: Future[None] | None = None
 
