@@ -87,7 +87,8 @@ class LocalLog(Log):
         partitions = json.loads(description.read_bytes())["partitions"]
         if partitions != self.partitions:
             raise LogError(
-                f"log {self.name!r} in {self._folder} has {partitions} partitions, not {self.partitions}; they are fixed: set log.partitions to {partitions}"
+                f"log {self.name!r} in {self._folder} has {partitions} partitions, not {self.partitions}; "
+                f"they are fixed: set log.partitions to {partitions}"
             )
 
     def append_many(self, batches: Mapping[int, pa.RecordBatch]) -> dict[int, int]:

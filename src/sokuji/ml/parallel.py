@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 CORES = os.cpu_count() or 1
@@ -14,21 +15,36 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _here = threading.local()
-
-
-def _mark() -> None:
-    _here.is_worker = True
-
-
-_threads = ThreadPoolExecutor(CORES, thread_name_prefix="ml", initializer=_mark)  # starts them when they are needed
+_threads = ThreadPoolExecutor(max(1, CORES - 1), thread_name_prefix="ml")  # starts them when they are needed
 
 
 def each(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-    """`function` of every item, in their order. Inside of another `each` one after the other, or all threads could wait for one another."""
+    """`function` of every item, in their order, by the calling thread and others.
+
+    Inside of another `each` one after the other: the threads are taken.
+    """
     items = list(items)
-    if len(items) < 2 or hasattr(_here, "is_worker"):
+    if len(items) < 2 or hasattr(_here, "is_working"):
         return [function(item) for item in items]
-    return list(_threads.map(function, items))
+    results: dict[int, _R] = {}
+    numbers = itertools.count()
+
+    def work() -> None:
+        _here.is_working = True
+        try:
+            while (number := next(numbers)) < len(items):
+                results[number] = function(items[number])
+        finally:
+            del _here.is_working
+
+    others = [_threads.submit(work) for _ in range(min(CORES, len(items)) - 1)]
+    try:
+        work()
+    finally:
+        wait(others)
+    for other in others:
+        other.result()
+    return [results[number] for number in range(len(items))]
 
 
 def shares(count: int, step: int) -> list[range]:
