@@ -13,7 +13,7 @@ test: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest --numprocesses 2 $(ARGS)
+	$(BIN)/pytest $(ARGS)
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

@@ -235,7 +235,8 @@ class TestIsolation:
             append(role.log, *(slow.webhook() for _ in range(100)), *(receiver.webhook() for _ in range(100)))
             try:
                 assert len(receiver.wait_for(100, seconds=4)) == 100
-                assert len(slow.received) == quick().endpoint_concurrency
+                concurrency = quick().endpoint_concurrency
+                assert len(slow.wait_for(concurrency, seconds=4)) == concurrency
             finally:
                 release.set()
 
