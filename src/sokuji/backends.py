@@ -216,9 +216,7 @@ class Backends:
         from sokuji.analyze.project import Declared
         from sokuji.analyze.verifier import Verifier
 
-        return Verifier(
-            Declared.load(folder), self.identities_log, self.lake, self.catalog, self.models, folder=self.config.data / "analyze"
-        )
+        return Verifier(Declared.load(folder), self.identities_log, self.lake, self.catalog, self.models, folder=self._analyze_folder)
 
     @functools.cached_property
     def progress(self) -> Progress:

@@ -98,8 +98,7 @@ class Platform:
         from sokuji.features.verify import Verification
 
         verifier = self._backends.make_verifier(self._folder)
-        datasets = sorted({source.dataset for source in self._backends.config.sources.values()})
-        return Verification.total(verifier.verify(dataset, sample) for dataset in datasets)
+        return Verification.total(verifier.verify(dataset, sample) for dataset in self._backends.datasets)
 
     def check(self) -> list[str]:
         """Check what the project declares, with the errors that a start would have.

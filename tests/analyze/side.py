@@ -16,9 +16,10 @@ from sokuji.analyze.opening import Opener
 from sokuji.analyze.progress import Progress
 from sokuji.analyze.project import Declared
 from sokuji.analyze.worker import Worker
-from sokuji.config import AnalyzeSettings
+from sokuji.config import AnalyzeSettings, LakeSettings
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, DECISIONS_LOG, EVENT_SCHEMA, EVENTS_LOG, IDENTITIES_LOG, IDENTITY_SCHEMA
 from sokuji.lake.delta import DeltaLake
+from sokuji.lake.sink import Sink
 from sokuji.log.local import LocalLog
 from sokuji.meta.store import SqlCatalog
 from sokuji.models.local import LocalModelStore
@@ -47,6 +48,19 @@ class Side:
         opener = Opener(declared, self.logs, self.lake, self.catalog, self.models, folder=self.folder / "analyze", settings=settings)
         progress = Progress(self.folder / "analyze" / "progress", PARTITIONS)
         return Worker(self.logs, {name: opener.open(name) for name in datasets or ("shop",)}, progress, settings)
+
+    def make_sink(self) -> Sink:
+        """What brings the logs into the lake."""
+        logs = self.logs
+        return Sink(
+            logs.events, logs.bad_events, self.lake, self.catalog,
+            folder=self.folder / "sink", settings=LakeSettings(), decisions=logs.decisions, identities=logs.identities,
+        )  # fmt: skip
+
+    def sink(self) -> None:
+        """Bring all that the logs hold into the lake."""
+        with self.make_sink() as sink:
+            sink.drain()
 
     def decisions(self) -> list[dict[str, Any]]:
         """What the decisions log holds, with the properties decoded."""

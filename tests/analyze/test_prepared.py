@@ -15,9 +15,7 @@ from sokuji.analyze import opening
 from sokuji.analyze.opening import Opener
 from sokuji.analyze.project import Declared
 from sokuji.analyze.worker import Worker
-from sokuji.config import LakeSettings
 from sokuji.features.vocabulary import Vocabulary
-from sokuji.lake.sink import Sink
 from tests.analyze.side import SETTINGS, Side, declare, drain, side
 
 OLD = """
@@ -54,15 +52,6 @@ class Clock:
         self._shop.track(event | more)
 
 
-def to_the_lake(shop: Side) -> None:
-    logs = shop.logs
-    with Sink(
-        logs.events, logs.bad_events, shop.lake, shop.catalog,
-        folder=shop.folder / "sink", settings=LakeSettings(), decisions=logs.decisions, identities=logs.identities,
-    ) as sink:  # fmt: skip
-        sink.drain()
-
-
 def prepare(shop: Side, declared: Declared) -> bool:
     folder = shop.folder / "analyze"
     opener = Opener(declared, shop.logs, shop.lake, shop.catalog, shop.models, folder=folder, settings=SETTINGS)
@@ -89,7 +78,7 @@ def test_the_worker_goes_on_until_the_next_takes_over(shop: Side, tmp_path: Path
         clock.track("page", "b")
         clock.track("page", "b", user_id="ann")
         drain(worker)
-        to_the_lake(shop)
+        shop.sink()
         declared = declare(tmp_path, NEW, ACTIONS)
         assert prepare(shop, declared)
         clock.track("buy", "c")  # what comes meanwhile
@@ -121,7 +110,7 @@ def test_taking_over_again_after_a_crash(shop: Side, tmp_path: Path, monkeypatch
     with shop.worker(declare(tmp_path, OLD, ACTIONS)) as worker:
         clock.track("buy", "a")
         drain(worker)
-        to_the_lake(shop)
+        shop.sink()
         declared = declare(tmp_path, NEW, ACTIONS)
         assert prepare(shop, declared)
         clock.track("page", "a")
@@ -150,7 +139,7 @@ def test_what_was_prepared_for_other_declarations_is_not_taken(shop: Side, tmp_p
     with shop.worker(declare(tmp_path, OLD, ACTIONS)) as worker:
         clock.track("page", "a")
         drain(worker)
-        to_the_lake(shop)
+        shop.sink()
         assert not prepare(shop, declare(tmp_path, OLD, ACTIONS))
         assert prepare(shop, declare(tmp_path, NEW, ACTIONS))
         worker.checkpoint(wait=True)

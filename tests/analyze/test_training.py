@@ -10,11 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sokuji.config import LakeSettings
 from sokuji.events import TIMESTAMP
 from sokuji.features.offline import OfflineFeatures
 from sokuji.features.training import LEFT_OUT
-from sokuji.lake.sink import Sink
 from sokuji.sql.engine import Engine
 from tests.analyze.side import Side, declare, drain, numbered, side
 from tests.lake.platform import START_US
@@ -57,15 +55,6 @@ def event(at: int, visitor: str | None, user: str | None = None, revenue: float 
     return {"visitor_id": visitor, "user_id": user, "properties": said, **times, **more}
 
 
-def to_the_lake(shop: Side) -> None:
-    logs = shop.logs
-    with Sink(
-        logs.events, logs.bad_events, shop.lake, shop.catalog,
-        folder=shop.folder / "sink", settings=LakeSettings(), decisions=logs.decisions, identities=logs.identities,
-    ) as sink:  # fmt: skip
-        sink.drain()
-
-
 def test_labels_have_what_the_worker_served_then(shop: Side, tmp_path: Path) -> None:
     happened = numbered(
         event(0, "a"),
@@ -96,7 +85,7 @@ def test_labels_have_what_the_worker_served_then(shop: Side, tmp_path: Path) -> 
         users = pipeline.store.get_many(pa.array(["u:ann", "u:bob", "u:cid"])).rows
         people = pipeline.kernels[1].finalize(users[:, pipeline.layout.views[1]], at).to_pylist()
     assert len(shop.decisions()) == 8  # which are events of the lake, but none of the stream's
-    to_the_lake(shop)
+    shop.sink()
     with Engine(shop.catalog, shop.lake, folders=[tmp_path / "lake"], temporary=tmp_path / "tmp") as engine:
         offline = OfflineFeatures(tmp_path, engine.execute, tmp_path / "analyze")
         made = offline.training(labels(asked), view="shopper", dataset="shop")

@@ -20,7 +20,6 @@ from sokuji.config import AnalyzeSettings, LakeSettings
 from sokuji.errors import FeatureError
 from sokuji.features.verify import Verification
 from sokuji.lake.fresh import FreshLake
-from sokuji.lake.sink import Sink
 from sokuji.log.local import LocalLog
 from sokuji.track.partition import partition_of
 from tests.analyze.side import PARTITIONS, Side, declare, drain, side
@@ -110,22 +109,9 @@ class Shop:
             if not crash:
                 worker.checkpoint(wait=True)
 
-    def sink(self) -> Sink:
-        side = self.side
-        return Sink(
-            side.logs.events,
-            side.logs.bad_events,
-            side.lake,
-            side.catalog,
-            folder=side.folder / "sink",
-            settings=LakeSettings(),
-            decisions=side.logs.decisions,
-            identities=side.logs.identities,
-        )
-
     def commit(self) -> None:
         """Bring the logs into the lake."""
-        with self.sink() as sink:
+        with self.side.make_sink() as sink:
             sink.drain()
 
     def verify(self, sample: float | None = None) -> Verification:
@@ -154,10 +140,9 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
             opened.catalog,
             folder=tmp_path / "sink",
             settings=LakeSettings(),
-            make_sink=lambda: made.sink(),  # noqa: PLW0108 - it is made below
+            make_sink=opened.make_sink,
         )
-        made = Shop(opened, lake, declare(tmp_path, FEATURES))
-        yield made
+        yield Shop(opened, lake, declare(tmp_path, FEATURES))
         lake.close()
 
 

@@ -23,9 +23,10 @@ from sokuji.config import TrackSettings
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
 from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
+from sokuji.service.event_loop import Address
 from sokuji.track.app import Track
 from sokuji.track.request import Source
-from sokuji.track.server import Address, run
+from sokuji.track.server import run
 
 PARTITIONS = 4
 ANY_PORT = TrackSettings(port=0)

@@ -16,7 +16,7 @@ from sokuji.events import EVENT_SCHEMA
 from sokuji.features import load as features_file
 from sokuji.features.expressions import Expressions
 from sokuji.features.kernel import Kernel
-from sokuji.features.spec import NUMERIC, ViewSpec
+from sokuji.features.spec import ViewSpec
 from sokuji.features.vocabulary import Vocabulary
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA
 from sokuji.meta.base import Catalog, Ref
@@ -80,13 +80,7 @@ def compile_for(dataset: str, declared: Declared, catalog: Catalog, models: Mode
     """
     properties = known_properties(catalog, dataset)
     texts = tuple(dict.fromkeys(text for view in declared.views for text in view.expressions))
-    numbers = frozenset(
-        aggregate.value
-        for view in declared.views
-        for feature in view.features
-        for aggregate in feature.expression.aggregates()
-        if aggregate.value is not None and aggregate.function in NUMERIC
-    )
+    numbers = frozenset().union(*(view.numbers for view in declared.views))
     expressions = Expressions(texts, properties=properties, numbers=numbers)
     kernels = tuple(Kernel(view, expressions.types, vocabulary) for view in declared.views)
     features = {field.name: to_arrow(field.type) for kernel in kernels for field in kernel.fields}

@@ -22,11 +22,11 @@ from sokuji.analyze.served import Kept
 from sokuji.bots import is_bot
 from sokuji.errors import NotFoundError
 from sokuji.events import EVENT_SCHEMA, IDENTITY_SCHEMA
-from sokuji.features.expressions import Expressions
+from sokuji.features.expressions import Expressions, in_one_piece
 from sokuji.features.kernel import Kernel
 from sokuji.features.spec import Entity
 from sokuji.features.verify import COUNTED, EXPECTED, ID, KEY, OFFSET, TIME, Merge, Verification, verify
-from sokuji.features.vocabulary import Vocabulary
+from sokuji.features.vocabulary import STRINGS_FILE, Vocabulary
 from sokuji.lake import backlog
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA, IDENTITIES, PLACE_COLUMNS
@@ -57,7 +57,7 @@ class Verifier:
         with closing(compiled):
             kept = served.read(folder / RowLayout.of(compiled.kernels, compiled.rules).fingerprint, sample)
             # After what was served: it has all strings that are named there.
-            vocabulary = Vocabulary.beside(folder / "strings.jsonl")
+            vocabulary = Vocabulary.beside(folder / STRINGS_FILE)
             kernels = [Kernel(kernel.view, compiled.expressions.types, vocabulary) for kernel in compiled.kernels]
             happened = past.read(dataset, self._events(dataset), self._links(dataset), kept.sample)
             return _compare(happened, kept, kernels, compiled.expressions)
@@ -89,13 +89,15 @@ class Verifier:
 
 def _compare(happened: Past, kept: Kept, kernels: Sequence[Kernel], expressions: Expressions) -> Verification:
     rows = happened.events.select(EVENT_SCHEMA.names).combine_chunks()
-    evaluated, failed = expressions.evaluate(pa.RecordBatch.from_arrays([_one(column) for column in rows.columns], schema=EVENT_SCHEMA))
-    counted = ~is_bot(_one(rows.column("context"))).to_numpy(zero_copy_only=False)
+    evaluated, failed = expressions.evaluate(
+        pa.RecordBatch.from_arrays([in_one_piece(column) for column in rows.columns], schema=EVENT_SCHEMA)
+    )
+    counted = ~is_bot(in_one_piece(rows.column("context"))).to_numpy(zero_copy_only=False)
     counted[list(failed)] = False
     order, expected, is_there = _places(happened, kept)
     merges = [Merge(int(order[row]), source, target) for row, source, target in happened.merges if is_there[row]]
     width = sum(kernel.columns_count for kernel in kernels)
-    numbers = _one(kept.rows.column("numbers")).flatten().to_numpy().reshape(kept.rows.num_rows, width)
+    numbers = in_one_piece(kept.rows.column("numbers")).flatten().to_numpy().reshape(kept.rows.num_rows, width)
     found, at = [], 0
     for kernel in kernels:
         is_ours = np.array([kernel.view.entity is not Entity.USER or key.startswith(USER) for key in happened.keys], np.bool_)
@@ -123,7 +125,7 @@ def _places(happened: Past, kept: Kept) -> tuple[npt.NDArray[np.int64], Mask, Ma
     """
     places = dict(zip(_ids(kept.rows), zip(*(kept.rows.column(name).to_pylist() for name in ("batch", "row")), strict=True), strict=True))
     served_at = [places.get(each) for each in happened.ids]
-    partitions, offsets = (pc.fill_null(_one(happened.events.column(name)), -1).to_numpy() for name in PLACE_COLUMNS)
+    partitions, offsets = (pc.fill_null(in_one_piece(happened.events.column(name)), -1).to_numpy() for name in PLACE_COLUMNS)
     received = happened.events.column("received_at").cast(pa.int64()).to_numpy()
     unserved = [(0, *place) for place in zip(received.tolist(), partitions.tolist(), offsets.tolist(), strict=True)]
     keys = np.array([past if at is None else (1, *at, 0) for at, past in zip(served_at, unserved, strict=True)], np.int64).reshape(-1, 4)
@@ -142,8 +144,3 @@ def _ids(rows: pa.Table) -> list[past.Id]:
 
 def _shown(each: past.Id) -> str:
     return " ".join(each)
-
-
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
-    return array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)

@@ -123,7 +123,7 @@ class Expressions:
 
     def _mostly_plain(self, rows: pa.Table) -> pa.RecordBatch:
         """The values, those by Arrow that it can compute. Raises UnsureError, and as `run`."""
-        stored = {name: _whole(column) for name, column in zip(rows.column_names, rows.columns, strict=True)}
+        stored = {name: in_one_piece(column) for name, column in zip(rows.column_names, rows.columns, strict=True)}
         found = {text: whole(compute(stored), rows.num_rows) for text, compute in self._plain.items()}
         if self._rest is not None:
             fields = [field for field in self._fields if field.name not in found]
@@ -164,7 +164,7 @@ class Expressions:
             table = self._connection.sql(query).to_arrow_table()
         finally:
             self._connection.unregister(BATCH)
-        return [restore(_whole(column), field.type) for column, field in zip(table.columns, fields, strict=True)]
+        return [restore(in_one_piece(column), field.type) for column, field in zip(table.columns, fields, strict=True)]
 
     def _failures(self, rows: pa.Table) -> dict[int, str]:
         """Why, for each row that is found to fail."""
@@ -347,7 +347,8 @@ def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
     return columns[0] if len(columns) == 1 else pa.StructArray.from_arrays(columns, names=list(sources))
 
 
-def _whole(column: pa.ChunkedArray) -> pa.Array:
+def in_one_piece(column: pa.ChunkedArray) -> pa.Array:
+    """A column of a table as one array; pyarrow leaves some types, and columns without chunks, in pieces."""
     array = column.combine_chunks()
     return array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
 

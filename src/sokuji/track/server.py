@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import signal
 import socket
 import time
 from collections.abc import Callable
-from typing import Protocol
 
-import uvloop
-
+from sokuji.service.event_loop import Address, run_until_signal
 from sokuji.track.connection import Application, Connection, Connections
 
 logger = logging.getLogger(__name__)
@@ -21,17 +17,6 @@ _BACKLOG = 1024
 _DRAIN_SECONDS = 10.0
 _CLOSE_SECONDS = 1.0
 _SWEEP_SECONDS = 1.0
-# A collection of the whole heap stops the loop; the hot path makes no cycles, so the young generation may grow large.
-_GC_THRESHOLDS = (100_000, 50, 100)
-
-
-class Address(Protocol):
-    """Where it listens; the settings of a role say so."""
-
-    @property
-    def host(self) -> str: ...
-    @property
-    def port(self) -> int: ...
 
 
 def serve(app: Application, settings: Address, listening: Callable[[int], None] = lambda _: None, *, connections: int = _BACKLOG) -> None:
@@ -43,18 +28,7 @@ def serve(app: Application, settings: Address, listening: Callable[[int], None] 
     Raises:
         OSError: the address cannot be had.
     """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLDS)
-    uvloop.run(_serve_until_signal(app, settings, listening, connections))
-
-
-async def _serve_until_signal(app: Application, settings: Address, listening: Callable[[int], None], connections: int) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await run(app, settings, stop, listening, connections=connections)
+    run_until_signal(lambda stop: run(app, settings, stop, listening, connections=connections))
 
 
 async def run(
