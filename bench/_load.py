@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import random
-import select
-import socket
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -19,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from bench._clients import Clients
 
 BATCH = 100
 KNOWN_SHARE = 0.02
@@ -146,19 +146,12 @@ def generate(port: int, bodies: tuple[int, str, int, float], connections: int, p
 class _Generator:
     def __init__(self, port: int, bodies: Bodies, connections: int) -> None:
         self._bodies = bodies
-        self._poll = select.epoll()
-        self._sockets: dict[int, socket.socket] = {}
-        for _ in range(connections):
-            connection = socket.create_connection(("127.0.0.1", port))
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
-            self._sockets[connection.fileno()] = connection
-            self._poll.register(connection, select.EPOLLIN)
+        self._clients = Clients(port, connections)
 
     def run(self, seconds: float, rate: float) -> Load:
         """Send at an even rate whether or not answers come; a request that finds no connection free waits, and that counts."""
         cpu, started = time.process_time(), time.perf_counter()
-        idle, due = deque(self._sockets), dict.fromkeys(self._sockets, started)
+        idle, due = deque(self._clients.numbers), dict[int, float]()
         latencies: list[float] = []
         sent, count = 0, round(seconds * rate)
         while len(latencies) < count:
@@ -166,13 +159,10 @@ class _Generator:
             while idle and sent < count and started + sent / rate <= now:
                 number = idle.popleft()
                 due[number] = started + sent / rate
-                self._sockets[number].sendall(self._bodies.next())
+                self._clients.send(number, self._bodies.next())
                 sent += 1
             wait = max(0.0, started + sent / rate - time.perf_counter()) if idle and sent < count else 1.0
-            for number, _ in self._poll.poll(wait):
-                answer = self._sockets[number].recv(65536)
-                if not answer.startswith(b"HTTP/1.1 200 ") or not answer.endswith(b'"results":{}}'):
-                    raise SystemExit(f"not acknowledged: {answer!r}")
+            for number in self._clients.acknowledged(wait):
                 latencies.append((time.perf_counter() - due[number]) * 1000)
                 idle.append(number)
         return Load(sent, time.perf_counter() - started, time.process_time() - cpu, latencies)

@@ -11,8 +11,6 @@ import argparse
 import json
 import multiprocessing
 import random
-import select
-import socket
 import sys
 import tempfile
 import time
@@ -23,6 +21,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from bench._clients import Clients
 from bench._report import quantile, report
 from sokuji.clock import now_us
 from sokuji.config import LogSettings, TrackSettings
@@ -125,34 +124,25 @@ def generate(port: int, batch: int, connections: int, pipe: Connection) -> None:
 class _Generator:
     def __init__(self, port: int, requests: list[bytes], connections: int) -> None:
         self._requests, self._next = requests, 0
-        self._poll = select.epoll()
-        self._sockets: dict[int, socket.socket] = {}
-        for _ in range(connections):
-            connection = socket.create_connection(("127.0.0.1", port))
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 18)
-            self._sockets[connection.fileno()] = connection
-            self._poll.register(connection, select.EPOLLIN)
+        self._clients = Clients(port, connections)
 
     def run(self, seconds: float, rate: float | None) -> Load:
         cpu, started = time.process_time(), time.perf_counter()
-        idle, due, latencies = deque(self._sockets), dict.fromkeys(self._sockets, started), []
+        idle, due, latencies = deque(self._clients.numbers), dict[int, float](), []
+        connections = len(idle)
         sent = 0
         now = started
         while True:
             while idle and now < started + seconds and (rate is None or started + sent / rate <= now):
                 number = idle.popleft()
                 due[number] = now if rate is None else started + sent / rate
-                self._sockets[number].sendall(self._requests[self._next])
+                self._clients.send(number, self._requests[self._next])
                 self._next = (self._next + 1) % len(self._requests)
                 sent += 1
-            if len(idle) == len(self._sockets) and now >= started + seconds:
+            if len(idle) == connections and now >= started + seconds:
                 break
             wait = None if rate is None or not idle else max(0.0, started + sent / rate - now)
-            for number, _ in self._poll.poll(wait):
-                answer = self._sockets[number].recv(65536)
-                if not answer.startswith(b"HTTP/1.1 200 ") or not answer.endswith(b'"results":{}}'):
-                    raise SystemExit(f"not acknowledged: {answer!r}")
+            for number in self._clients.acknowledged(wait):
                 latencies.append(time.perf_counter() - due[number])
                 idle.append(number)
             now = time.perf_counter()
