@@ -2,8 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+ifndef SEED
+SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+endif
+FUZZ_SECONDS ?= 60
+TARGET ?= all
 
-.PHONY: demo test clean
+.PHONY: demo test test-long fuzz clean
 
 demo: .venv/.demo
 	$(BIN)/sokuji demo $(ARGS)
@@ -13,7 +18,15 @@ test: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+# Searches at random with a seed that is printed, and runs what is too long for every change: chaos, soak, fuzzers.
+test-long: .venv/.test
+	@echo "make test-long SEED=$(SEED)"
+	SOKUJI_TEST_LONG=$(SEED) $(BIN)/pytest --hypothesis-seed=$(SEED) --timeout=7200 $(ARGS)
+
+fuzz: .venv/.test
+	$(BIN)/python -m tests.fuzz $(TARGET) --seed $(SEED) --seconds $(FUZZ_SECONDS)
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -25,10 +38,11 @@ test: .venv/.test
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps lifetimes==0.11.3
 	@touch $@
 
-.venv/.test: .venv/.demo tests/sdk/install tests/ml/install
+.venv/.test: .venv/.demo tests/sdk/install tests/ml/install tests/meta/install
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[ml,plot,realtime,dev]'
 	tests/sdk/install
 	tests/ml/install
+	tests/meta/install
 	@touch $@
 
 clean:

@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: argparse.Namespace, folder: Path) -> None:
-    analyze = AnalyzeSettings(profiles_max=2 * arguments.visitors, deduplication_ids=2 * arguments.events)
+    analyze = AnalyzeSettings(profiles_max=2 * arguments.visitors)
     source = Source(write_key="wk_bench", dataset="shop")
     config = msgspec.structs.replace(Config(), data=folder / "data", analyze=analyze, sources={"web": source})
     backends = Backends(config)

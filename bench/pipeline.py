@@ -54,7 +54,7 @@ def prepare(folder: Path) -> None:
     """Make the project, with its model trained."""
     shutil.copytree(PROJECT, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     settings: dict[str, dict[str, Any]] = {
-        "track": {"port": free_port()},
+        "track": {"port": free_port(), "health_port": free_port()},
         "lake": {"health_port": free_port()},
         "analyze": {"health_port": free_port()},
         f"sources.{SOURCE}": {"write_key": SOURCE, "dataset": DATASET},

@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from bench._report import report
 from sokuji.config import LakeSettings, LogSettings
+from sokuji.dedup.rule import Rule
 from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA
 from sokuji.lake.delta import DeltaLake
 from sokuji.lake.sink import Sink
@@ -34,6 +35,7 @@ from sokuji.meta.base import Ref
 from sokuji.meta.store import SqlCatalog
 
 PARTITIONS = LogSettings().partitions
+RULE = Rule(LogSettings().deduplication_rows, PARTITIONS)
 BATCH_ROWS = 5_000
 START_US = 1_767_225_600_000_000
 CONTEXT = json.dumps(
@@ -118,7 +120,7 @@ def run_sink(folder: Path) -> dict[str, float]:
         LocalLog(folder / "log", EVENT_SCHEMA, name="events", partitions=PARTITIONS) as events,
         LocalLog(folder / "log", BAD_EVENT_SCHEMA, name="bad_events", partitions=1) as bad_events,
         SqlCatalog(f"sqlite:///{folder / 'meta.db'}") as catalog,
-        Sink(events, bad_events, DeltaLake(folder / "lake"), catalog, folder=folder / "sink", settings=LakeSettings()) as sink,
+        Sink(events, bad_events, DeltaLake(folder / "lake"), catalog, folder=folder / "sink", settings=LakeSettings(), rule=RULE) as sink,
     ):
         started, used = time.perf_counter(), time.process_time()
         sink.drain()

@@ -12,8 +12,8 @@ from sokuji.config import ActSettings, AnalyzeSettings, Config, LakeSettings, Tr
 def _config(tmp_path: Path, port: int) -> Config:
     return Config(
         data=tmp_path / "not" / "there",
-        track=TrackSettings(port=port),
-        act=ActSettings(port=0),
+        track=TrackSettings(port=port, health_port=0),
+        act=ActSettings(port=0, health_port=0),
         analyze=AnalyzeSettings(health_port=0),
         webhooks=WebhookSettings(health_port=0),
         lake=LakeSettings(health_port=0),

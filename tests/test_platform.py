@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,8 +11,11 @@ import pyarrow as pa
 import pytest
 
 import sokuji
-from sokuji.errors import InvalidRequestError, SqlError
+from sokuji.config import Config
+from sokuji.doctor import examine
+from sokuji.errors import InvalidRequestError, SokujiError, SqlError
 from sokuji.platform import Platform
+from tests.private import readable_by_others
 
 
 @pytest.fixture
@@ -45,6 +49,23 @@ def test_datasets_are_apart(platform: Platform) -> None:
     assert platform.sql(
         "SELECT a.revenue, b.revenue FROM a.events AS a JOIN b.events AS b ON a.keys.visitor_id = b.keys.visitor_id"
     ).rows() == [(1.0, 2.0)]
+
+
+def test_a_dataset_has_its_tables_before_the_first_event(platform: Platform) -> None:
+    for table in ("events", "bad_events", "identities"):
+        assert platform.sql(f"SELECT COUNT(*) FROM main.{table}").rows() == [(0,)]
+    platform.track(_buy("v1", 1), dataset="other")
+    for table, count in {"events": 1, "bad_events": 0, "identities": 0}.items():
+        assert platform.sql(f"SELECT COUNT(*) FROM other.{table}").rows() == [(count,)]
+    platform.sql("DROP SCHEMA other CASCADE")
+    with pytest.raises(SqlError, match=r"Table not found: other\.identities"):
+        platform.sql("SELECT COUNT(*) FROM other.identities")
+    platform.track(_buy("v1", 1), dataset="other")
+    with pytest.raises(InvalidRequestError):
+        platform.track({"type": "track", "event": "buy"}, dataset="third")
+    for dataset, counts in {"other": (1, 0, 0), "third": (0, 1, 0)}.items():
+        for table, count in zip(("events", "bad_events", "identities"), counts, strict=True):
+            assert platform.sql(f"SELECT COUNT(*) FROM {dataset}.{table}").rows() == [(count,)]
 
 
 def test_an_event_that_is_refused_raises_and_is_kept_with_its_reason(platform: Platform) -> None:
@@ -104,3 +125,51 @@ def test_a_training_set_has_the_features_as_they_were_at_each_label(platform: Pl
         {"entity_id": "v1", "bought": 0, "spend": 0.0},
         {"entity_id": "v2", "bought": 0, "spend": 0.0},
     ]
+
+
+def test_what_a_lost_database_knew_is_not_deleted(tmp_path: Path) -> None:
+    statements = [
+        "CREATE TABLE main.kept AS SELECT x FROM UNNEST([1, 2, 3]) AS x",
+        "CREATE MODEL main.segments OPTIONS(model_type='kmeans', num_clusters=2) AS SELECT x, x * x AS y FROM main.kept",
+    ]
+    with sokuji.open(tmp_path) as platform:
+        platform.track(_buy("v1", 1))
+        for statement in statements:
+            platform.sql(statement)
+        predicted = platform.sql("SELECT CENTROID_ID FROM ML.PREDICT(MODEL main.segments, (SELECT 1.0 AS x, 1.0 AS y))").rows()
+    files = {path.relative_to(tmp_path) for path in (tmp_path / ".sokuji").rglob("*") if path.is_file()}
+    for path in (tmp_path / ".sokuji").glob("meta.db*"):
+        path.unlink()
+
+    with sokuji.open(tmp_path) as platform:
+        assert platform.sql("SELECT revenue FROM main.events").rows() == [(1.0,)]
+        with pytest.raises(SokujiError, match=r"main\.segments"):
+            platform.sql("SELECT * FROM ML.PREDICT(MODEL main.segments, (SELECT 1.0 AS x, 1.0 AS y))")
+        with pytest.raises(SokujiError, match="already exists in the lake"):
+            platform.sql(statements[0])
+        findings = {finding.subject: finding for finding in examine(Config(data=tmp_path / ".sokuji"), is_running=True)}
+        assert "main.kept" in findings["tables"].found
+        assert "main/segments/1-" in findings["models"].found
+        assert "models --adopt" in findings["models"].fix
+        [adopted] = platform.models.adopt()
+        assert (adopted.version, str(adopted.signature.ref)) == (1, "main.segments")
+        again = platform.sql("SELECT CENTROID_ID FROM ML.PREDICT(MODEL main.segments, (SELECT 1.0 AS x, 1.0 AS y))").rows()
+        assert again == predicted
+        assert {path for path in files if not (tmp_path / path).exists() and "meta.db" not in path.name} == set()
+
+
+def test_what_is_stored_is_the_owners_alone(tmp_path: Path) -> None:
+    before = os.umask(0)  # what a careless host process may have
+    try:
+        with sokuji.open(tmp_path) as platform:
+            platform.track(_buy("v1", 30))
+            platform.sql("CREATE SCHEMA other; CREATE TABLE other.t AS SELECT 1 AS x; DELETE FROM other.t WHERE x = 1")
+            platform.sql("SELECT * FROM main.events")
+    finally:
+        os.umask(before)
+    data = tmp_path / ".sokuji"
+    assert readable_by_others(data) == []
+    assert {"meta.db", "log", "lake"} <= {path.name for path in data.iterdir()}
+    data.chmod(0o755)
+    [found] = [finding for finding in examine(Config(data=data)) if finding.subject == "privacy"]
+    assert found.fix == f"chmod -R go= {data}"

@@ -6,24 +6,34 @@ What is heavy is imported by the property that needs it: a collector does withou
 from __future__ import annotations
 
 import functools
+import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
 from sokuji.config import Config
+from sokuji.dedup.rule import Rule
+from sokuji.errors import FeatureError, ModelError, RuleError, SqlError
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, DECISIONS_LOG, EVENT_SCHEMA, EVENTS_LOG, IDENTITIES_LOG, IDENTITY_SCHEMA
 from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
+from sokuji.log.private import make_private_folder
 
 if TYPE_CHECKING:
+    from sqlalchemy import URL
+
     from sokuji.act.eligibility import Eligibility
     from sokuji.analyze.batches import Logs
+    from sokuji.analyze.following import Following
     from sokuji.analyze.lookup import Lookup
     from sokuji.analyze.opening import Opener
     from sokuji.analyze.progress import Progress
+    from sokuji.analyze.project import Compiled, Declared
     from sokuji.analyze.verifier import Verifier
     from sokuji.analyze.worker import Worker
+    from sokuji.features.known import Types
     from sokuji.lake.delta import DeltaLake
     from sokuji.lake.fresh import FreshLake
     from sokuji.lake.sink import Sink
@@ -31,6 +41,8 @@ if TYPE_CHECKING:
     from sokuji.meta.store import SqlCatalog
     from sokuji.models.local import LocalModelStore
 
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 _SIDE_SEGMENT_BYTES = 8 * 1024 * 1024
 
 
@@ -39,12 +51,14 @@ class Backends:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        config.data.mkdir(parents=True, exist_ok=True)
+        make_private_folder(config.data)
 
     @property
-    def database_url(self) -> str:
+    def database_url(self) -> URL:
         """Where metadata lives, for SQLAlchemy."""
-        return f"sqlite:///{self.config.data / 'meta.db'}"
+        from sokuji.meta.store import sqlite_url
+
+        return sqlite_url(self.config.data / "meta.db")
 
     @functools.cached_property
     def events_log(self) -> Log:
@@ -56,6 +70,11 @@ class Backends:
             partitions=self.config.log.partitions,
             segment_bytes=self.config.log.segment_bytes,
         )
+
+    @functools.cached_property
+    def rule(self) -> Rule:
+        """Which messages are repeats, for everybody who reads the log of events."""
+        return Rule(self.config.log.deduplication_rows, self.config.log.partitions)
 
     @functools.cached_property
     def bad_events_log(self) -> Log:
@@ -108,8 +127,9 @@ class Backends:
             self.bad_events_log,
             self.catalog,
             folder=self._sink_folder,
-            settings=self.config.lake,
+            rule=self.rule,
             make_sink=self.make_sink,
+            datasets=self.datasets or ["main"],  # where events go that name none
         )
 
     def make_sink(self) -> Sink:
@@ -123,9 +143,11 @@ class Backends:
             self.catalog,
             folder=self._sink_folder,
             settings=self.config.lake,
+            rule=self.rule,
             retention=self.config.log,
             decisions=self.decisions_log,
             identities=self.identities_log,
+            datasets=self.datasets,
         )
 
     def make_worker(self, folder: Path) -> Worker:
@@ -133,16 +155,35 @@ class Backends:
         from sokuji.analyze.worker import Worker
 
         logs, opener = self._worker_logs, self._make_opener(folder)
-        return Worker(logs, {dataset: opener.open(dataset) for dataset in self.datasets}, self.progress, self.config.analyze)
+        return Worker(logs, self._sound(opener.open), self.progress, self.config.analyze)
 
-    def prepare_worker(self, folder: Path) -> list[str]:
+    def _sound(self, make: Callable[[str], T]) -> dict[str, T]:
+        """What `make` gives for the datasets; one whose events the declarations do not fit must not stop the others.
+
+        Raises:
+            FeatureError, RuleError, SqlError, ModelError: the declarations fit none of them; what is wrong with the first.
+        """
+        made, errors = {}, []
+        for dataset in self.datasets:
+            try:
+                made[dataset] = make(dataset)
+            except (FeatureError, RuleError, SqlError, ModelError) as error:
+                errors.append(error)
+                _LOG.error("%s: the declarations do not fit its events; no event of it is worked on: %s", dataset, error)
+        if errors and not made:
+            raise errors[0]
+        return made
+
+    def prepare_worker(self, folder: Path, *, rebuild: bool = False) -> list[str]:
         """Make the state of the next worker from the lake, beside the one that runs; the datasets for which there was need to.
+
+        With `rebuild` there is need for all that have a state.
 
         Raises:
             FeatureError, RuleError, SqlError, ModelError: the declarations of the project in `folder` are not valid.
         """
         opener = self._make_opener(folder)
-        return [dataset for dataset in self.datasets if opener.prepare(dataset)]
+        return [dataset for dataset in self.datasets if opener.prepare(dataset, rebuild=rebuild)]
 
     @functools.cached_property
     def _worker_logs(self) -> Logs:
@@ -157,32 +198,38 @@ class Backends:
         from sokuji.analyze.project import Declared
 
         return Opener(
-            Declared.load(folder), self._worker_logs, self.tables, self.catalog, self.models, folder=self._analyze_folder,
-            settings=self.config.analyze,
+            Declared.load(folder), self._worker_logs, self.tables, self.models, folder=self._analyze_folder,
+            settings=self.config.analyze, rule=self.rule,
         )  # fmt: skip
 
     def make_eligibility(self, folder: Path) -> Eligibility:
         """What asks the worker's state whether decisions still hold, by the declarations of the project in `folder`."""
         from sokuji.act.eligibility import Eligibility
-        from sokuji.analyze.project import Declared, compile_for
-        from sokuji.analyze.recheck import Merges, Rechecks
+        from sokuji.analyze.project import Declared
+        from sokuji.analyze.recheck import Merges, Recheck, Rechecks
         from sokuji.clock import now_us
-        from sokuji.features.vocabulary import Vocabulary
 
-        declared = Declared.load(folder)
-        compiled = {dataset: compile_for(dataset, declared, self.catalog, self.models, Vocabulary()) for dataset in self.datasets}
-        state = Rechecks(compiled, Merges(self.identities_log), self._analyze_folder)
-        return Eligibility(state, self.events_log, self.progress.read, self.decisions_log, now_us)
+        declared, merges = Declared.load(folder), Merges(self.identities_log)
+        state = self._sound(lambda dataset: Recheck(dataset, self._follow(declared, dataset), merges, self._analyze_folder))
+        return Eligibility(Rechecks(state), self.events_log, self.progress.read, self.decisions_log, now_us)
 
     def make_lookup(self, folder: Path, dataset: str) -> Lookup:
         """What reads features by key from the state of the worker of the project in `folder`."""
         from sokuji.analyze.lookup import Lookup
-        from sokuji.analyze.project import Declared, compile_for
+        from sokuji.analyze.project import Declared
+
+        following = self._follow(Declared.load(folder), dataset)
+        return Lookup(dataset, following, self.identities_log, self._analyze_folder, self.progress.is_led)
+
+    def _follow(self, declared: Declared, dataset: str) -> Following:
+        from sokuji.analyze.following import Following
+        from sokuji.analyze.project import compile_for
         from sokuji.features.vocabulary import Vocabulary
 
-        compiled = compile_for(dataset, Declared.load(folder), self.catalog, self.models, Vocabulary())
-        compiled.close()  # no event is evaluated here
-        return Lookup(dataset, compiled, self.identities_log, self._analyze_folder)
+        def compiled(types: Types) -> Compiled:
+            return compile_for(dataset, declared, self.tables, self.models, Vocabulary(), taken=types)
+
+        return Following(self._analyze_folder / dataset, compiled)
 
     @property
     def datasets(self) -> list[str]:
@@ -206,7 +253,7 @@ class Backends:
 
         declared, doubts = Declared.load(folder), []
         for dataset in self.datasets:
-            compiled = compile_for(dataset, declared, self.catalog, self.models, Vocabulary())
+            compiled = compile_for(dataset, declared, self.tables, self.models, Vocabulary())
             compiled.close()
             doubts += [f"{dataset}: {sentence}" for sentence in compiled.unseen]
         return doubts
@@ -216,7 +263,15 @@ class Backends:
         from sokuji.analyze.project import Declared
         from sokuji.analyze.verifier import Verifier
 
-        return Verifier(Declared.load(folder), self.identities_log, self.lake, self.catalog, self.models, folder=self._analyze_folder)
+        return Verifier(
+            Declared.load(folder),
+            self.identities_log,
+            self.lake,
+            self.tables,
+            self.models,
+            bad_events=self.bad_events_log,
+            folder=self._analyze_folder,
+        )
 
     @functools.cached_property
     def progress(self) -> Progress:
@@ -234,7 +289,7 @@ class Backends:
         """Trained models."""
         from sokuji.models.local import LocalModelStore
 
-        return LocalModelStore(self.config.data / "models", self.database_url)
+        return LocalModelStore(self.config.data / "models", self.catalog)
 
     def close(self) -> None:
         """Close what was opened."""

@@ -92,11 +92,12 @@ def up(folder: Path) -> None:
 @main.command()
 @click.option("--dry-run", is_flag=True, help="Check, and say what would change; change nothing.")
 @click.option("--json", "json_", is_flag=True, help="Print what changed as one line of JSON.")
+@click.option("--rebuild", is_flag=True, help="Make all features anew from the lake, as after a DELETE or ALTER TABLE of events.")
 @PROJECT
-def apply(*, dry_run: bool, json_: bool, project: Path) -> None:
+def apply(*, dry_run: bool, json_: bool, rebuild: bool, project: Path) -> None:
     """Make the platform match the project's files: check them, run the models that changed, start the roles anew that read others."""
     from sokuji.platform import Platform
-    from sokuji.roles import changed_roles, is_running, reload
+    from sokuji.roles import changed_roles, is_running, rebuilt, reload
 
     with Platform.open(project) as platform:
         for doubt in platform.check():
@@ -110,11 +111,15 @@ def apply(*, dry_run: bool, json_: bool, project: Path) -> None:
                 platform.apply(path, digest)
     up = is_running(project)
     restarted = changed_roles(project) if up else []
-    if restarted and not dry_run:
-        if "analyze" in restarted:
+    if not dry_run:
+        if rebuild or "analyze" in restarted:
             with Platform.open(project) as platform:
-                platform.prepare()  # its state, while the one that runs goes on
-        reload(project)
+                platform.prepare(rebuild=rebuild)  # its state, while the one that runs goes on
+        if rebuild:
+            rebuilt(project)
+            restarted = changed_roles(project) if up else []
+        if restarted:
+            reload(project)
     if json_:
         click.echo(json.dumps({"changed": list(changes), "running": up, "restarted": restarted, "dry_run": dry_run}))
     elif restarted:
@@ -253,15 +258,18 @@ def verify(*, sample: float | None, json_: bool, project: Path) -> None:
         click.echo(f"{found.missing:,} events that were not served, {found.extra:,} served that the lake does not have")
         for example in found.examples:
             click.echo(f"  {example}")
+        for sentence in found.outdated:
+            click.echo(f"  {sentence}; `sokuji apply --rebuild` makes the features anew")
         if not found.rows:
             click.echo("what is served is kept for a sample of the visitors, at each checkpoint: analyze.served_sample in sokuji.toml")
-    if found.mismatches or found.missing or found.extra:
+    if found.mismatches or found.missing or found.extra or found.outdated:
         sys.exit(1)
 
 
 @main.command()
+@click.option("--adopt", is_flag=True, help="First register those again whose folders the database does not know, as when it was lost.")
 @PROJECT
-def models(project: Path) -> None:
+def models(*, adopt: bool, project: Path) -> None:
     """List the trained models and their versions."""
     from rich.console import Console
     from rich.table import Table
@@ -270,31 +278,43 @@ def models(project: Path) -> None:
 
     shown = Table("model", "type", "version", "aliases", "serving", "trained")
     with Platform.open(project) as platform:
+        for version in platform.models.adopt() if adopt else ():
+            click.echo(f"registered {version.signature.ref} version {version.version}", err=True)
         for model in platform.engine.catalog.models():
             aliases = platform.models.aliases(model.ref)
             for version in platform.models.versions(model.ref):
                 names = ", ".join(name for name, number in aliases.items() if number == version.version)
                 trained = datetime.fromtimestamp(version.created_at_us / 1e6, UTC).isoformat(sep=" ", timespec="seconds")
                 shown.add_row(str(model.ref), version.signature.model_type, str(version.version), names, version.serving, trained)
+        for orphan in platform.models.orphans():
+            what = "not known to the database; sokuji models --adopt" if orphan.version is not None else "no model that can be read"
+            click.echo(f"{orphan.folder}: {what}", err=True)
     Console().print(shown)
 
 
 @main.command()
 @PROJECT
 @click.option("--secret", is_flag=True, help="Also what only your servers may know: server keys, and the secrets of webhooks.")
-def keys(project: Path, secret: bool) -> None:
+@click.option("--sign", metavar="USER_ID", help="Instead: the signature of a user's id, to compare with what your server makes of it.")
+def keys(project: Path, secret: bool, sign: str | None) -> None:
     """List the sources and their write keys."""
+    from sokuji.act.secret import Secret
     from sokuji.config import load
+    from sokuji.proof import sign_user
 
     config = load(project)
+    datasets = sorted({source.dataset for source in config.sources.values()})
+    if sign is not None:
+        server_key = Secret.open(config.data / "secret").server_key
+        for dataset in datasets:
+            click.echo(f"{dataset}\t{sign_user(server_key(dataset), sign)}")
+        return
     for name, source in config.sources.items():
         click.echo(f"{name}\t{source.write_key}\t{source.dataset}.events")
     if secret:
         from sokuji.act.keys import keys as secrets_of
-        from sokuji.act.secret import Secret
         from sokuji.analyze.project import Declared
 
-        datasets = sorted({source.dataset for source in config.sources.values()})
         for key in secrets_of(Secret.open(config.data / "secret"), datasets, Declared.load(project).actions):
             click.echo("\t".join(key))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -21,6 +22,16 @@ Seconds = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Section = TypeVar("Section", bound="Settings")
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+
+
+_REPEATS = "log.deduplication_rows says for the lake and the worker alike how far apart a message and its repeat may be (docs/settings.md)"
+_MOVED = dict.fromkeys(("lake.deduplication_hours", "lake.deduplication_ids", "analyze.deduplication_ids"), _REPEATS)
+
+
+class Network(str):
+    """The addresses of a network, in CIDR notation; one address is a network, too."""
+
+    __slots__ = ()
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -45,6 +56,7 @@ class TrackSettings(Settings, frozen=True):
     queue_events: Count = 200_000  # accepted and not yet durable; beyond it requests get 429
     decisions_seconds: Seconds = 0.5  # how long a request with `decisions=wait` waits for them
     skew_threshold_seconds: Seconds = 60.0  # smaller clock offsets are left alone
+    health_port: Port = 8085
 
 
 class LogSettings(Settings, frozen=True):
@@ -54,6 +66,7 @@ class LogSettings(Settings, frozen=True):
     segment_bytes: Count = 128 * 1024 * 1024
     retention_hours: Seconds = 72.0
     retention_bytes: Count = 50 * 1024**3
+    deduplication_rows: Count = 20_000_000  # between a message and its repeat, or half as many; 27 bytes of memory each
 
 
 class LakeSettings(Settings, frozen=True):
@@ -61,8 +74,6 @@ class LakeSettings(Settings, frozen=True):
 
     commit_seconds: Seconds = 1.0  # at most this long between commits while events arrive
     commit_rows: Count = 500_000
-    deduplication_hours: Seconds = 24.0  # repeats of (source, message id) are removed within this window
-    deduplication_ids: Count = 20_000_000  # and within this many ids of one dataset: 16 bytes of memory each
     time_travel_hours: Seconds = 168.0  # FOR SYSTEM_TIME AS OF reaches back this far, as in BigQuery
     health_port: Port = 8082
 
@@ -72,7 +83,6 @@ class AnalyzeSettings(Settings, frozen=True):
 
     checkpoint_seconds: Seconds = 10.0  # at most about this much of the log is worked on again after a crash
     batch_rows: Count = 20_000  # in one micro-batch, shared by the partitions: more make it slower, and each event no cheaper
-    deduplication_ids: Count = 20_000_000  # a repeat is recognised among at least half as many newest messages of its dataset
     profiles_max: Count = 2_000_000  # kept in memory; those not seen for longest go to disk
     profile_days: Seconds = 400.0  # a profile not seen for as long is forgotten
     served_sample: Share = 0.01  # of the profiles: what is served to them is kept for `sokuji features verify`; 0: of none
@@ -91,6 +101,8 @@ class ActSettings(Settings, frozen=True):
     visitor_streams: Count = 6  # of one visitor: tabs
     queue_decisions: Count = 32  # waiting for one slow client; beyond it the stream ends, and a new one resumes
     memory_mib: Count = 64  # of decisions that can still be delivered; the oldest go first
+    health_port: Port = 8086
+    unsigned_users: bool = False  # messages about a user's profile also go to visitors that merely say to be the user
 
 
 class WebhookSettings(Settings, frozen=True):
@@ -123,6 +135,7 @@ class Config(Settings, frozen=True):
     """A project's settings. `data` is where everything the platform stores lives."""
 
     data: Path = Path(".sokuji")
+    trusted_proxies: tuple[Network, ...] = (Network("127.0.0.0/8"), Network("::1/128"))  # whose X-Forwarded-For and -Proto are believed
     sources: dict[Name, Source] = field(default_factory=dict)
     track: TrackSettings = field(default_factory=TrackSettings)
     log: LogSettings = field(default_factory=LogSettings)
@@ -175,6 +188,8 @@ def _section(values: Any, struct: type[Section], path: str, origin: str) -> Sect
     fields = {item.name: item.type for item in msgspec.structs.fields(struct)}
     converted = {}
     for key, value in values.items():
+        if f"{prefix}{key}" in _MOVED:
+            raise ConfigError(f"{origin}: {prefix}{key} is no setting any more: {_MOVED[f'{prefix}{key}']}")
         if key not in fields:
             near = difflib.get_close_matches(key, fields, 1)
             hint = f"; did you mean {prefix}{near[0]}?" if near else "."
@@ -197,4 +212,10 @@ def _section(values: Any, struct: type[Section], path: str, origin: str) -> Sect
 def _decode(kind: type, value: Any) -> Any:
     if kind is Path and isinstance(value, str):
         return Path(value)
+    if kind is Network and isinstance(value, str):
+        try:
+            ipaddress.ip_network(value)
+        except ValueError as error:
+            raise msgspec.ValidationError(f"{error}; expected networks such as 10.0.0.0/8") from error
+        return Network(value)
     raise msgspec.ValidationError(f"Expected a {kind.__name__.lower()}")

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shlex
 import shutil
 import socket
 import sys
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sokuji.config import Config
+from sokuji.log.private import is_private
 
 MINIMUM_FREE_BYTES = 2 * 1024**3
 
@@ -30,7 +32,16 @@ class Finding:
 
 def examine(config: Config, *, is_running: bool = False) -> list[Finding]:
     """Everything there is to look at, in the order a person would; the ports of a platform that `is_running` are its own."""
-    return [_python(), *_packages(), _disk(config.data), *_ports(config, is_running), *_time_zones(), _analyzer()]
+    return [
+        _python(),
+        *_packages(),
+        _disk(config.data),
+        *_privacy(config.data),
+        *_ports(config, is_running),
+        *_time_zones(),
+        _analyzer(),
+        *_unknown(config),
+    ]
 
 
 def _python() -> Finding:
@@ -65,10 +76,18 @@ def _disk(data: Path) -> Finding:
     return Finding("disk", found, "" if free >= MINIMUM_FREE_BYTES else "free at least 2 GiB, or set `data` to a larger disk")
 
 
+def _privacy(data: Path) -> Iterator[Finding]:
+    if data.exists():
+        fix = "" if is_private(data) else f"chmod -R go= {shlex.quote(str(data))}"
+        yield Finding("privacy", f"{data} has mode {data.stat().st_mode & 0o777:o}; what is stored is of persons", fix)
+
+
 def _ports(config: Config, is_running: bool) -> Iterator[Finding]:
     for setting, host, port in (
         ("track.port", config.track.host, config.track.port),
         ("act.port", config.act.host, config.act.port),
+        ("track.health_port", "127.0.0.1", config.track.health_port),
+        ("act.health_port", "127.0.0.1", config.act.health_port),
         ("analyze.health_port", "127.0.0.1", config.analyze.health_port),
         ("webhooks.health_port", "127.0.0.1", config.webhooks.health_port),
         ("lake.health_port", "127.0.0.1", config.lake.health_port),
@@ -101,3 +120,30 @@ def _analyzer() -> Finding:
 
     ready = cache_file().exists()
     return Finding("SQL analyzer", "compiled" if ready else "not compiled yet: the first query takes about 20 s more")
+
+
+def _unknown(config: Config) -> Iterator[Finding]:
+    """What lies in the data folder and its database does not know: it was lost, or is an older copy. Nothing deletes such things."""
+    from sokuji.backends import Backends
+
+    if not any((config.data / name).exists() for name in ("models", "lake")):
+        return
+    backends = Backends(config)
+    try:
+        orphans = backends.models.orphans()
+        readable = [orphan for orphan in orphans if orphan.version is not None]
+        fix = "sokuji models --adopt registers them" if readable else "move them away"
+        if orphans:
+            yield Finding(
+                "models", f"{len(orphans)} folders that the database does not know: {_listed([str(o.folder) for o in orphans])}", fix
+            )
+        known = {table.ref for table in backends.catalog.tables()}
+        tables = [str(ref) for ref in backends.tables.stored() if ref not in known]
+        if tables:
+            yield Finding("tables", f"{len(tables)} that the database does not know: {_listed(tables)}", "restore meta.db from a copy")
+    finally:
+        backends.close()
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])

@@ -6,6 +6,8 @@ the fix, so that it can be shown to a user as it is.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class SokujiError(Exception):
     """The root: `except SokujiError` catches what sokuji raises on purpose and nothing else."""
@@ -20,6 +22,18 @@ class MissingExtraError(SokujiError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package {package!r}; install it with: pip install 'sokuji[{extra}]'")
+
+
+class FormatError(SokujiError):
+    """What is on disk was written by a newer release."""
+
+
+class DamagedFileError(SokujiError):
+    """A file is not as it was written; the message names it and says what to do."""
+
+    def __init__(self, path: object, reason: str, remedy: str) -> None:
+        super().__init__(f"{path} is damaged: {reason}; {remedy}")
+        self.path = Path(str(path))
 
 
 class NotFoundError(SokujiError):
@@ -52,6 +66,14 @@ class OnlineStoreError(SokujiError):
 
 class LakeError(SokujiError):
     """A lake table cannot be read or committed."""
+
+
+class StaleTableError(LakeError):
+    """A table lacks rows that were committed to it, as an older copy does."""
+
+
+class ConflictError(LakeError):
+    """A table was changed by someone else meanwhile; nothing of one's own was done, and the same may work now."""
 
 
 class InvalidRequestError(SokujiError):

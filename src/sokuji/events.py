@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -25,9 +29,9 @@ class TimeRule(enum.StrEnum):
 
     CLIENT = "client"  # the client's own timestamp, its clock agreeing with ours within the threshold
     SKEW = "skew"  # the client's timestamp, corrected by the device's clock offset
-    CLAMPED = "clamped"  # the corrected time lay in the future: received_at was taken
+    CLAMPED = "clamped"  # the time, corrected or of a history import, lay in the future: received_at was taken
     RECEIVED = "received"  # the client gave no timestamp
-    TRUSTED = "trusted"  # a history import: the timestamp is taken as it is
+    TRUSTED = "trusted"  # a history import: the timestamp is taken as it is, whatever the clock that sends it
 
 
 EVENT_SCHEMA = pa.schema(
@@ -90,3 +94,28 @@ BAD_EVENTS_LOG = "bad_events"
 IDENTITIES_LOG = "identities"
 DECISIONS_LOG = "decisions"
 """What was decided for visitors and what came of it, as rows of EVENT_SCHEMA: track events of the source `OWN_SOURCE`."""
+
+STOPPED_WORKER = "stopped_worker"
+"""The code of a bad event that killed the worker: nothing is computed of the event it names, in no replay and by nobody."""
+
+EXCLUDED_KEY = ("source", "message_id", "received_at")
+"""What tells the event of such a bad event: a message that is sent again much later is another one."""
+
+LINK_KEY = ("source", "message_id", "known_at", "visitor_id", "kind")
+"""What tells rows of IDENTITY_SCHEMA apart. Visitors in different partitions may have messages of one id in one request; and an event may
+be said to be something else once others were deleted."""
+
+
+def by_dataset(rows: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch, npt.NDArray[np.intp]]]:
+    """The rows of each dataset in their order, and which of all rows they are: in one pass, however many datasets there are."""
+    column = rows.column("dataset")
+    if rows.num_rows and pc.all(pc.equal(column, column[0])).as_py():  # mostly there is one, and nothing to be sorted
+        yield column[0].as_py(), rows, np.arange(rows.num_rows)
+        return
+    encoded = column.dictionary_encode()
+    names, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(len(names) + 1)).tolist()
+    together = rows.take(pa.array(order))
+    for name, start, end in zip(names, starts[:-1], starts[1:], strict=True):
+        yield name, together.slice(start, end - start), order[start:end]

@@ -19,8 +19,8 @@ from sokuji.errors import InvalidRequestError, SqlError
 from sokuji.lake.backlog import positions
 from sokuji.ml.sql import statement_handlers, table_functions
 from sokuji.models.base import ModelStore
-from sokuji.sql.analyzer import Parameters
 from sokuji.sql.engine import Engine
+from sokuji.sql.parameters import Parameters
 from sokuji.sql.result import Result
 from sokuji.track.check import Limits
 from sokuji.track.committer import Committer
@@ -61,7 +61,7 @@ class Platform:
         """What the project's `features.py` declares, over the lake. Needs the extra `realtime`."""
         from sokuji.features.offline import OfflineFeatures
 
-        return OfflineFeatures(self._folder, self.sql, self._backends.config.data / "analyze")
+        return OfflineFeatures(self._folder, self.sql, self._backends.tables, self._backends.config.data / "analyze")
 
     def online_features(self, visitor_id: str | None = None, *, user_id: str | None = None, dataset: str = "main") -> dict[str, Any]:
         """The features of one visitor or one user as they are now, by name, read from the running worker's memory in about 20 us.
@@ -70,7 +70,7 @@ class Platform:
         the first call. Needs the extra `realtime`.
 
         Raises:
-            OnlineStoreError: no worker runs, or it runs with other declarations.
+            OnlineStoreError: no worker runs, or it repeats what one that was killed had done, or it runs with other declarations.
             FeatureError, RuleError, SqlError: the project's declarations are not valid.
             ValueError: not just one of the two ids is given.
         """
@@ -107,13 +107,14 @@ class Platform:
         """
         return self._backends.check(self._folder) if self._declares() else []
 
-    def prepare(self) -> None:
+    def prepare(self, *, rebuild: bool = False) -> None:
         """Make the state of a worker that starts by the project's declarations, if they are others than those of the one that runs.
 
-        That one goes on meanwhile; the next has to take in only what came since.
+        That one goes on meanwhile; the next has to take in only what came since. With `rebuild` the state is made in any case, from the
+        events that the lake has now.
         """
         if self._declares():
-            self._backends.prepare_worker(self._folder)
+            self._backends.prepare_worker(self._folder, rebuild=rebuild)
 
     def _declares(self) -> bool:
         return any((self._folder / name).exists() for name in ("features.py", "actions.py"))
@@ -172,7 +173,7 @@ class Platform:
             InvalidRequestError: the event is refused; the message says why.
         """
         request = parse_event(msgspec.json.encode(event))
-        request.source, request.received_at = Source(source, dataset), now_us()
+        request.source, request.received_at = Source(source, dataset, is_server=True), now_us()
         with self._tracking:
             self._committer.commit([request])
         for refused in request.refused:

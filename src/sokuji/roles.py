@@ -9,31 +9,38 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sokuji.backends import Backends
 from sokuji.config import Config, load
 from sokuji.errors import SokujiError
-from sokuji.log.files import hold, make_folder, replace_file
+from sokuji.log.files import hold, replace_file
+from sokuji.log.private import is_private, make_private_folder
 from sokuji.metrics import render
 from sokuji.priority import give_way
 from sokuji.service import logs
 from sokuji.service.health import HealthServer
+from sokuji.service.proxies import Proxies
 from sokuji.service.stop import SUPERVISED, end_with_supervisor, until_stopped
 from sokuji.service.supervisor import Role, Supervisor
 from sokuji.track.app import Decided, Track
 from sokuji.track.request import Source
 from sokuji.track.server import serve
+
+if TYPE_CHECKING:
+    from sokuji.act.secret import Secret
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,11 +48,14 @@ FEATURES, ACTIONS = "features.py", "actions.py"
 START_SECONDS = 300.0  # the first start on a machine compiles the analyzer and the kernel, on a busy one for minutes
 STOP_SECONDS = 60.0
 _LOCK, _STATUS = "up.lock", "up.json"  # in the data folder: held while it runs; what it runs, once that is ready
+_REBUILT = "rebuilt"  # in the data folder: another content each time that features are made anew from the lake
 _SPARE_CONNECTIONS = 1024  # beside open streams
 
 
 def run_track(folder: Path) -> None:
     """The collector of the project in `folder`, until it is asked to end; it then answers what is under way."""
+    from sokuji.act.secret import Secret
+
     logs.configure("track")
     config = load(folder)
     end_with_supervisor()
@@ -53,9 +63,20 @@ def run_track(folder: Path) -> None:
     sources = _sources(config)
     if not sources:
         raise SokujiError(f"{folder}/sokuji.toml has no [sources.NAME]: without a write key nobody can send events")
-    decided = _decided(backends) if (folder / ACTIONS).exists() else None
-    app = Track(sources, backends.events_log, backends.bad_events_log, config.track, decided=decided)
-    serve(app, config.track, lambda port: _LOG.info("listening", extra={"host": config.track.host, "port": port}))
+    secret = Secret.open(config.data / "secret")
+    decided = _decided(backends, secret) if (folder / ACTIONS).exists() else None
+    server_keys = {secret.server_key(dataset): dataset for dataset in backends.datasets}
+    app = Track(
+        sources,
+        backends.events_log,
+        backends.bad_events_log,
+        config.track,
+        server_keys=server_keys,
+        decided=decided,
+        proxies=Proxies(config.trusted_proxies),
+    )
+    with HealthServer("127.0.0.1", config.track.health_port, ready=lambda: app.is_ready, metrics=app.render_metrics):
+        serve(app, config.track, lambda port: _LOG.info("listening", extra={"host": config.track.host, "port": port}))
     backends.close()
 
 
@@ -64,18 +85,14 @@ def _sources(config: Config) -> dict[str, Source]:
     return {source.write_key: Source(name, source.dataset) for name, source in config.sources.items()}
 
 
-def _decided(backends: Backends) -> Decided:
+def _decided(backends: Backends, secret: Secret) -> Decided:
     """Waits for what the worker decides on messages that have just become durable."""
+    from sokuji.act.answer import Answering
     from sokuji.act.waiter import Waiter
 
-    log, seconds = backends.events_log, backends.config.track.decisions_seconds
+    config = backends.config
     waiter = Waiter(backends.decisions_log, backends.progress.read)
-
-    async def decided(dataset: str, messages: Sequence[str]) -> list[dict[str, Any]]:
-        ends = {partition: log.end(partition) for partition in range(log.partitions)}
-        return [decision.message() for decision in await waiter.wait(dataset, messages, ends, seconds)]
-
-    return decided
+    return Answering(waiter, backends.events_log, secret, config.act, seconds=config.track.decisions_seconds).decided
 
 
 def run_sink(folder: Path) -> None:
@@ -108,15 +125,21 @@ def run_analyze(folder: Path) -> None:
 
         with Platform(config, folder) as platform:
             platform.keep_results_views()
-    port = config.analyze.health_port
+    with until_stopped() as stop:
+        while _works(backends, folder, stop):
+            _LOG.warning("opening the worker again, to find the event that killed it")
+    backends.close()
+
+
+def _works(backends: Backends, folder: Path, stop: threading.Event) -> bool:
+    """Let a worker run; whether it must be opened again."""
+    port = backends.config.analyze.health_port
     with (
-        until_stopped() as stop,
         backends.make_worker(folder) as worker,
         HealthServer("127.0.0.1", port, ready=lambda: not worker.is_replaying, metrics=lambda: render(worker.metrics)) as health,
     ):
         _LOG.info("working on events", extra={"datasets": sorted(worker.stages), "health_port": health.port})
-        worker.run(stop)
-    backends.close()
+        return worker.run(stop)
 
 
 def run_api(folder: Path) -> None:
@@ -131,9 +154,11 @@ def run_api(folder: Path) -> None:
     backends = Backends(config)
     sources = _sources(config)
     eligibility = backends.make_eligibility(folder)
-    app = Act(sources, backends.decisions_log, Secret.open(config.data / "secret"), config.act, eligibility=eligibility)
+    secret = Secret.open(config.data / "secret")
+    app = Act(sources, backends.events_log, backends.decisions_log, secret, config.act, eligibility=eligibility)
     listening = partial(_LOG.info, "listening, port %d")
-    server.serve(app, config.act, listening, connections=config.act.streams + _SPARE_CONNECTIONS)
+    with HealthServer("127.0.0.1", config.act.health_port, ready=lambda: app.is_ready, metrics=app.render_metrics):
+        server.serve(app, config.act, listening, connections=config.act.streams + _SPARE_CONNECTIONS)
     backends.close()
 
 
@@ -171,7 +196,9 @@ def run_all(folder: Path) -> None:
     logs.configure("up")
     config = load(folder)
     end_with_supervisor()
-    make_folder(config.data)
+    make_private_folder(config.data)
+    if not is_private(config.data):
+        _LOG.warning("others on this machine can look into %s, where events are; `sokuji doctor` says what to do", config.data)
     try:
         lock = hold(config.data / _LOCK)
     except BlockingIOError as error:
@@ -204,6 +231,11 @@ def changed_roles(folder: Path) -> list[str]:
     """The roles of a running platform that its project's files would make other ones, or that come or go."""
     running_now, wanted = _status(folder)["roles"], _versions(folder)
     return sorted(name for name in running_now.keys() | wanted.keys() if running_now.get(name) != wanted.get(name))
+
+
+def rebuilt(folder: Path) -> None:
+    """Say that there is another state for the worker to take over: the roles that read it are other ones from now on."""
+    replace_file(load(folder).data / _REBUILT, secrets.token_hex(8).encode())
 
 
 def reload(folder: Path) -> None:
@@ -240,17 +272,21 @@ def _versions(folder: Path) -> dict[str, str]:
 def roles(folder: Path, config: Config) -> list[Role]:
     """The roles of a project, in the order events pass through them; those of the reactive side where something is declared for them."""
     features, actions = (_content(folder / name) for name in (FEATURES, ACTIONS))
-    sources, declared = config.sources, (features, actions)
+    sources, declared = config.sources, (features, actions, _content(config.data / _REBUILT))
     # By role, where it answers, and what it reads when it starts.
     parts: dict[str, tuple[str, int, tuple[object, ...]]] = {
-        "track": (config.track.host, config.track.port, (config.track, sources, actions is None))
+        "track": (
+            config.track.host,
+            config.track.port,
+            (config.track, config.trusted_proxies, sources, None if actions is None else config.act),
+        )
     }
     if features is not None or actions is not None:
         parts["analyze"] = ("127.0.0.1", config.analyze.health_port, (config.analyze, sources, declared))
     if actions is not None:
         parts["api"] = (config.act.host, config.act.port, (config.act, sources, declared))
         parts["deliver"] = ("127.0.0.1", config.webhooks.health_port, (config.webhooks, sources, declared))
-    parts["sink"] = ("127.0.0.1", config.lake.health_port, (config.lake,))
+    parts["sink"] = ("127.0.0.1", config.lake.health_port, (config.lake, sorted({source.dataset for source in sources.values()})))
     return [
         Role(
             name,

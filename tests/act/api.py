@@ -17,14 +17,14 @@ from sokuji.act.decision import Decision as Read
 from sokuji.act.eligibility import Eligibility
 from sokuji.act.secret import Secret
 from sokuji.act.server import run
-from sokuji.act.token import visitor_id_of
 from sokuji.clock import Clock, now_us
 from sokuji.config import ActSettings
 from sokuji.events import EVENT_SCHEMA
 from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
-from sokuji.rules.decision import Decision, to_events
-from tests.track.collector import SOURCES, Answer, serving
+from sokuji.proof import visitor_id_of
+from sokuji.rules.decision import Decision, own_events, to_events
+from tests.track.collector import SOURCES, Answer, logs, serving
 
 MASTER = Secret(b"a secret for tests, 32 bytes ...")
 ANY_PORT = ActSettings(port=0)
@@ -60,7 +60,7 @@ def row(
         at_us=now,
         expires_us=now + HOUR_US,
         trigger_id="m1",
-        profile=visitor or user or "",
+        profile=f"v:{visitor}" if user is None else f"u:{user}",
         dataset=dataset,
         visitor_id=visitor,
         user_id=user,
@@ -68,6 +68,15 @@ def row(
     written: dict[str, Any] = to_events([decision], now).to_pylist()[0]
     text = json.dumps(json.loads(written["properties"]) | fields) if properties is None else properties
     return written | {"properties": text}
+
+
+def told(events: Log, decision: str, visitor: str | None = VISITOR, *, user: str | None = None, event: str = "action_shown") -> None:
+    """What a page says of a decision, as the collector puts it into the log."""
+    columns = {"dataset": "main", "message_id": f"t{next(_numbers)}", "event_name": event, "visitor_id": visitor, "user_id": user}
+    properties = json.dumps({"decision_id": decision})
+    now = now_us()
+    values = columns | {"event_time": now, "properties": properties}
+    events.append(next(_numbers) % events.partitions, own_events({name: [value] for name, value in values.items()}, now))
 
 
 def append(log: Log, *rows: dict[str, Any]) -> int:
@@ -82,8 +91,8 @@ def decisions_log(folder: Path) -> LocalLog:
 class Api:
     """A running `api` role and its log."""
 
-    def __init__(self, port: int, log: Log, app: Act) -> None:
-        self.port, self.log, self.app = port, log, app
+    def __init__(self, port: int, log: Log, events: Log, app: Act) -> None:
+        self.port, self.log, self.events, self.app = port, log, events, app
 
     def request(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
         connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
@@ -96,8 +105,8 @@ class Api:
     def ask_token(self, key: str | None = None, **body: str) -> Answer:
         return self.request("POST", "/v1/actions/token", json.dumps(body).encode(), {"Authorization": f"Bearer {key}"} if key else {})
 
-    def token(self, proof: str = PROOF) -> str:
-        return str(self.ask_token(writeKey="shop-key", anonymousId=visitor_id_of(proof), proof=proof).json["token"])
+    def token(self, proof: str = PROOF, **more: str) -> str:
+        return str(self.ask_token(writeKey="shop-key", anonymousId=visitor_id_of(proof), proof=proof, **more).json["token"])
 
     def get(self, path: str, token: str | None = None) -> Answer:
         return self.request("GET", path, headers={"Authorization": f"Bearer {self.token() if token is None else token}"})
@@ -164,11 +173,14 @@ def acting(
     rows: Sequence[Any] = (),
 ) -> Iterator[Api]:
     """An `api` role with its log in `folder`, which has `rows` before it starts."""
-    with decisions_log(folder) as log:
+    with decisions_log(folder) as log, logs(folder) as (events, _):
         if rows:
             append(log, *rows)
-        # Whatever the log holds is known.
-        eligibility = Eligibility(Told(ineligible), log, lambda: {0: log.end(0)}, log, clock)
-        app = Act(SOURCES, log, MASTER, settings, eligibility=eligibility, clock=clock)
+
+        def worked() -> dict[int, int]:  # whatever the log holds is known
+            return {partition: events.end(partition) for partition in range(events.partitions)}
+
+        eligibility = Eligibility(Told(ineligible), events, worked, log, clock)
+        app = Act(SOURCES, events, log, MASTER, settings, eligibility=eligibility, clock=clock)
         with serving(app, settings, run=run) as port:
-            yield Api(port, log, app)
+            yield Api(port, log, events, app)

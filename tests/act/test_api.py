@@ -1,7 +1,9 @@
 """Tokens, pulls, checks and streams, over real sockets."""
 
 import gzip
+import hashlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +14,11 @@ from urllib.parse import quote
 
 import pytest
 
-from sokuji.act.token import visitor_id_of
 from sokuji.config import ActSettings
 from sokuji.errors import OnlineStoreError
-from tests.act.api import ANY_PORT, MASTER, POPUP, PROOF, VISITOR, Api, Stream, acting, append, row
+from sokuji.proof import proves, visitor_id_of
+from tests.act.api import ANY_PORT, MASTER, POPUP, PROOF, VISITOR, Api, Stream, acting, append, row, told
+from tests.track.collector import rows
 
 pytestmark = pytest.mark.e2e
 
@@ -26,6 +29,13 @@ SERVER_KEY = MASTER.server_key("main")
 def api(tmp_path: Path) -> Iterator[Api]:
     with acting(tmp_path) as running:
         yield running
+
+
+def hmac_sha256(key: str, text: str) -> str:
+    """As RFC 2104 defines it."""
+    block = key.encode().ljust(64, b"\0") if len(key) <= 64 else hashlib.sha256(key.encode()).digest().ljust(64, b"\0")
+    inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block) + text.encode()).digest()
+    return hashlib.sha256(bytes(byte ^ 0x5C for byte in block) + inner).hexdigest()
 
 
 Opened = Callable[..., Stream]
@@ -55,7 +65,7 @@ class TestTokens:
         assert answer.status == 200
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["access-control-allow-origin"] == "*"
-        assert set(answer.json) == {"token", "expires_at", "seconds"}
+        assert set(answer.json) == {"token", "expires_at", "seconds", "unsigned_users"}
         assert answer.json["seconds"] == ANY_PORT.token_seconds
         assert api.get("/v1/actions", answer.json["token"]).json == {"actions": []}
 
@@ -64,9 +74,25 @@ class TestTokens:
         answer = api.ask_token(writeKey="shop-key", anonymousId=VISITOR, **proof)
         assert (answer.status, answer.json["code"]) == (403, "proof_required")
 
-    def test_a_page_cannot_speak_for_a_user(self, api: Api) -> None:
-        answer = api.ask_token(writeKey="shop-key", userId="u1", proof="u1")
-        assert (answer.status, answer.json["code"]) == (403, "proof_required")
+    @pytest.mark.parametrize(
+        "signature", [{}, {"userSignature": ""}, {"userSignature": "u1"}, {"userSignature": hmac_sha256(MASTER.server_key("mobile"), "u1")}]
+    )
+    def test_to_know_a_user_id_is_not_enough(self, api: Api, signature: dict[str, str]) -> None:
+        for more in ({}, {"anonymousId": VISITOR, "proof": PROOF}):
+            answer = api.ask_token(writeKey="shop-key", userId="u1", **signature, **more)
+            assert (answer.status, answer.json["code"]) == (403, "signature_required")
+
+    def test_who_signed_in_is_the_visitor_and_the_user(self, api: Api, opened: Opened) -> None:
+        append(api.log, row(name="d-v", rule="r1"), row("phone", user="u1", name="d-u", rule="r2"), row("phone", user="u2"))
+        signature = hmac_sha256(SERVER_KEY, "u1")
+        eventually(lambda: ids(api, api.token(userId="u1", userSignature=signature)), ["d-v", "d-u"])
+        assert ids(api, api.ask_token(writeKey="shop-key", userId="u1", userSignature=signature.upper()).json["token"]) == ["d-u"]
+        token = api.token(userId="u1", userSignature=signature)
+        assert api.get("/v1/actions/d-u/eligible", token).json["eligible"]
+        stream = opened(api, token)
+        assert [json.loads(stream.next()["data"])["id"] for _ in "vu"] == ["d-v", "d-u"]
+        append(api.log, row("phone", user="u1", name="next", rule="r3"))
+        assert json.loads(stream.next()["data"])["id"] == "next"
 
     def test_nor_for_an_id_that_another_library_made(self, api: Api) -> None:
         answer = api.ask_token(writeKey="shop-key", anonymousId="5b2c0e1c-uuid", proof="5b2c0e1c-uuid")
@@ -86,9 +112,10 @@ class TestTokens:
         time.sleep(0.1)
         assert ids(api, token) == []
 
-    @pytest.mark.parametrize("body", [{}, {"userId": "u1", "anonymousId": "v1"}])
-    def test_a_server_names_one_id(self, api: Api, body: dict[str, str]) -> None:
-        assert api.ask_token(SERVER_KEY, **body).json["code"] == "one_id"
+    def test_a_server_names_someone(self, api: Api) -> None:
+        assert api.ask_token(SERVER_KEY).json["code"] == "missing_id"
+        append(api.log, row("v1", name="d-v", rule="r1"), row("phone", user="u1", name="d-u", rule="r2"))
+        eventually(lambda: ids(api, api.ask_token(SERVER_KEY, userId="u1", anonymousId="v1").json["token"]), ["d-v", "d-u"])
 
     @pytest.mark.parametrize("body", [b"", b"[1]", b"{", b'{"proof": 1}', b"\xff", b"[" * 5000])
     def test_a_broken_request_is_refused(self, api: Api, body: bytes) -> None:
@@ -133,10 +160,16 @@ class TestPull:
             "cursor": "0",
         }
 
-    def test_a_claim_to_be_a_user_gives_none_of_their_decisions(self, api: Api) -> None:
-        # A page may `identify` as anyone. That joins the profiles, but what was decided on other devices stays there.
-        append(api.log, row("phone", user="u1", name="on-the-phone"), row(VISITOR, user="u1", rule="other", name="here"))
-        eventually(lambda: ids(api), ["here"])
+    def test_a_claim_to_be_a_user_gives_nothing_of_the_user(self, api: Api) -> None:
+        # A page may `identify` as anyone. That joins the profiles, and what is decided on the joined one tells of the user.
+        append(api.log, row("phone", user="u1"), row(VISITOR, user="u1", name="here"), row(name="before", rule="other"))
+        eventually(lambda: ids(api), ["before"])
+        assert api.get("/v1/actions/here/eligible").json == {"eligible": False, "reason": "unknown"}
+
+    def test_unless_the_site_says_that_it_may(self, tmp_path: Path) -> None:
+        rows = [row("phone", user="u1"), row(VISITOR, user="u1", rule="other", name="here")]
+        with acting(tmp_path, ActSettings(port=0, unsigned_users=True), rows=rows) as api:
+            eventually(lambda: ids(api), ["here"])
 
     def test_control_webhooks_and_functions_are_not_for_pages(self, api: Api) -> None:
         append(
@@ -232,6 +265,63 @@ class TestEligibility:
         assert self.check(api, "d", api.token("someone else")) == {"eligible": False, "reason": "unknown"}
 
 
+class TestShown:
+    """What was shown is not handed out again, neither by a pull nor by a stream nor by a check."""
+
+    def check(self, api: Api, decision: str, token: str | None = None) -> object:
+        return api.get(f"/v1/actions/{decision}/eligible", token).json
+
+    @pytest.mark.parametrize("event", ["action_shown", "action_clicked", "action_closed"])
+    def test_it_is_not_handed_out_again(self, api: Api, opened: Opened, event: str) -> None:
+        append(api.log, row(name="d", rule="r1"), row(name="good", rule="r2"))
+        eventually(lambda: ids(api), ["d", "good"])
+        told(api.events, "d", event=event)
+        assert self.check(api, "d") == {"eligible": False, "reason": "shown"}  # at once: it was acknowledged
+        assert ids(api) == ["good"]
+        told(api.events, "good", event=event)
+        stream = opened(api, api.token())
+        append(api.log, row(name="next", rule="r3"))
+        assert json.loads(stream.next()["data"])["id"] == "next"
+
+    def test_nor_after_a_restart(self, tmp_path: Path, opened: Opened) -> None:
+        with acting(tmp_path) as api:
+            for number in range(300):
+                told(api.events, f"other {number}")
+            append(api.log, row(name="d", rule="r1"), row(name="good", rule="r2"))
+            told(api.events, "d")
+        with acting(tmp_path) as api:
+            eventually(lambda: api.request("GET", "/ready").status, 200)
+            assert ids(api) == ["good"]
+            assert self.check(api, "d") == {"eligible": False, "reason": "shown"}
+
+    def test_a_page_may_be_faster_than_the_log_of_decisions(self, api: Api) -> None:
+        told(api.events, "d")
+        told(api.events, "e", "somebody")
+        eventually(lambda: ids(api), [])
+        append(api.log, row(name="d", rule="r1"), row(name="e", rule="r2"))
+        eventually(lambda: ids(api), ["e"])
+
+    def test_of_somebody_elses_decision_nobody_can_say_so(self, api: Api) -> None:
+        append(api.log, row(name="d", rule="r1"), row("phone", user="u1", name="d-u", rule="r2"))
+        token = api.token(userId="u1", userSignature=hmac_sha256(SERVER_KEY, "u1"))
+        eventually(lambda: ids(api, token), ["d", "d-u"])
+        for decision in ("d", "d-u"):
+            told(api.events, decision, "somebody")
+            told(api.events, decision, None, user="somebody")
+            told(api.events, decision, None, user=VISITOR)
+            told(api.events, decision, "u1")
+        assert ids(api, token) == ["d", "d-u"]
+        told(api.events, "d-u", "tablet", user="u1")  # the user, on another device
+        told(api.events, "d", VISITOR, user="u2")
+        assert ids(api, token) == []
+
+    def test_it_is_not_called_ineligible(self, api: Api) -> None:
+        append(api.log, row(name="d"))
+        told(api.events, "d")
+        eventually(lambda: self.check(api, "d"), {"eligible": False, "reason": "shown"})
+        assert [event["event_name"] for event in rows(api.log)] == ["action_decided"]
+
+
 class TestStream:
     def test_a_decision_arrives_at_once(self, api: Api, opened: Opened) -> None:
         stream = opened(api, api.token())
@@ -287,7 +377,7 @@ class TestStream:
             assert (answer.status, answer.headers["retry-after"]) == (503, "1")
             for stream in open_:
                 stream.close()
-            eventually(lambda: "sokuji_act_streams 0\n" in api.request("GET", "/metrics").body.decode(), True)
+            eventually(lambda: "sokuji_act_streams 0\n" in api.app.render_metrics(), True)
             again = opened(api, tokens[3])
             assert again.response.status == 200
 
@@ -346,7 +436,20 @@ class TestProtocol:
     def test_health_and_metrics(self, api: Api) -> None:
         assert api.request("GET", "/health").json == {"status": "ok"}
         eventually(lambda: api.request("GET", "/ready").json, {"status": "ready"})
-        assert "sokuji_act_requests_total" in api.request("GET", "/metrics").body.decode()
+        assert "sokuji_act_requests_total" in api.app.render_metrics()
+        assert api.request("GET", "/metrics").status == 404  # they are for this machine only
+
+    @pytest.mark.parametrize("hosts", [b"", b"Host: a\r\nHost: a\r\n", b"Host: a\r\nHost: b\r\n"])
+    def test_a_request_names_one_host(self, api: Api, hosts: bytes) -> None:
+        with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\n" + hosts + b"\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+
+    @pytest.mark.parametrize("path", ["/v1/actions", "/v1/actions/stream", "/v1/actions/x/eligible"])
+    def test_a_query_of_very_many_parameters_is_a_400(self, api: Api, path: str) -> None:
+        query = "&".join(f"{number}=1" for number in range(1_000))
+        answer = api.request("GET", f"{path}?{query}")
+        assert (answer.status, answer.json["code"]) == (400, "too_many_parameters")
 
     def test_the_tag_is_sent_once(self, api: Api) -> None:
         answer = api.request("GET", "/sokuji.js")
@@ -359,9 +462,16 @@ class TestProtocol:
         assert api.request("GET", "/sokuji.js", headers={"If-None-Match": '"other"'}).status == 200
         packed = api.request("GET", "/sokuji.js", headers={"Accept-Encoding": "br, gzip"})
         assert packed.headers["content-encoding"] == "gzip"
-        assert len(packed.body) <= 6 * 1024
+        assert len(packed.body) <= 6400
         assert gzip.decompress(packed.body) == answer.body
 
 
 def test_ids_are_commitments() -> None:
     assert visitor_id_of("a") == "s1-ypeBEsobvcr6wjGzmiPcTaeG7_gUfE5yuYB3ha_uSLs"  # base64url of the well-known SHA-256 of "a"
+
+
+def test_ids_of_another_form_and_endless_secrets_prove_nothing() -> None:
+    assert proves("a" * 256, visitor_id_of("a" * 256))
+    assert not proves("a" * 257, visitor_id_of("a" * 257))
+    assert not proves("a", visitor_id_of("a") + "=")
+    assert not proves("", "s1-")

@@ -16,6 +16,7 @@ rows = st.lists(
         {
             "visitor_id": st.sampled_from([None, "a", "b"]),
             "user_id": st.sampled_from([None, "u", "v"]),
+            "profile": st.sampled_from(["v:a", "v:b", "u:u", "u:v"]),
             "rule": st.sampled_from(["r1", "r2", "r3"]),
             "action": st.sampled_from([None, {"kind": "popup"}, {"kind": "webhook"}]),
             "expires_us": st.integers(0, 20),
@@ -36,23 +37,29 @@ def decision(offset: int, fields: dict[str, Any]) -> Decision:
         holdout=False,
         at_us=0,
         trigger_id="m",
-        profile="p",
         dataset="main",
         **fields,
     )
 
 
-def concerns(each: Decision, audience: Audience) -> bool:
-    return audience.id == (each.visitor_id if audience.kind == "visitor" else each.user_id)
+def concerns(each: Decision, people: list[Audience], *, unsigned: bool) -> bool:
+    for kind, _, id_ in people:
+        if each.profile == f"{kind[0]}:{id_}":
+            return True
+        if unsigned and kind == "visitor" and each.profile[0] == "u" and each.visitor_id == id_:
+            return True
+    return False
 
 
-@given(rows, st.integers(-1, 31), st.integers(0, 20))
-def test_what_can_be_shown_is_the_last_of_each_rule_that_is_for_a_page_and_in_time(found: list[Any], after: int, now: int) -> None:
-    recent = Recent(1 << 30)
+@given(rows, st.integers(-1, 31), st.integers(0, 20), st.booleans())
+def test_what_can_be_shown_is_the_last_of_each_rule_that_is_for_a_page_and_in_time(
+    found: list[Any], after: int, now: int, unsigned: bool
+) -> None:
+    recent = Recent(1 << 30, unsigned_users=unsigned)
     added = [decision(offset, fields) for offset, fields in enumerate(found)]
     assert all(recent.add(each) for each in added)
-    for audience in VISITORS + USERS:
-        theirs = [each for each in added if concerns(each, audience)]
+    for people in [[VISITORS[0]], [USERS[0]], [VISITORS[1], USERS[1]], VISITORS + USERS]:
+        theirs = [each for each in added if concerns(each, people, unsigned=unsigned)]
         last = {each.rule: each for each in theirs}.values()
         expected = sorted(
             (
@@ -62,30 +69,30 @@ def test_what_can_be_shown_is_the_last_of_each_rule_that_is_for_a_page_and_in_ti
             ),
             key=lambda each: each.offset,
         )
-        assert recent.deliverable(audience, after, now) == expected
+        assert recent.deliverable(people, after, now) == expected
         for each in added:
-            obstacle = recent.obstacle(each.id, audience, now)[1]
+            obstacle = recent.obstacle(each.id, people, now)[1]
             assert (obstacle == "unknown") == (each not in theirs)
-            assert (obstacle is None) == (each in recent.deliverable(audience, -1, now))
+            assert (obstacle is None) == (each in recent.deliverable(people, -1, now))
 
 
 @given(rows, st.integers(0, 40_000))
 def test_memory_is_bounded_and_holds_the_newest(found: list[Any], bytes_max: int) -> None:
-    recent = Recent(bytes_max)
+    recent = Recent(bytes_max, unsigned_users=True)
     for offset, fields in enumerate(found):
         recent.add(decision(offset, fields))
     kept = {f"d{offset}" for offset in range(len(found) - len(recent), len(found))}
     for offset, fields in enumerate(found):
         each = decision(offset, fields)
-        for audience in each.audiences:
-            assert (recent.obstacle(each.id, audience, 0)[1] == "unknown") == (each.id not in kept)
+        for audience in recent.audiences(each):
+            assert (recent.obstacle(each.id, [audience], 0)[1] == "unknown") == (each.id not in kept)
     if not len(recent):
         assert not recent._last
 
 
 def test_the_same_id_again_is_left_out() -> None:
-    recent = Recent(1 << 20)
-    fields = {"visitor_id": "a", "user_id": None, "rule": "r1", "action": {"kind": "popup"}, "expires_us": 9}
+    recent = Recent(1 << 20, unsigned_users=False)
+    fields = {"visitor_id": "a", "user_id": None, "profile": "v:a", "rule": "r1", "action": {"kind": "popup"}, "expires_us": 9}
     assert recent.add(decision(0, fields))
     assert not recent.add(decision(0, fields))
     assert len(recent) == 1

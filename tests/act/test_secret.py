@@ -1,5 +1,10 @@
 """The secret's file."""
 
+import os
+import re
+import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -9,6 +14,8 @@ from click.testing import CliRunner
 from sokuji.act.secret import Secret
 from sokuji.cli import main
 from sokuji.errors import ConfigError
+
+SIGNING = (Path(__file__).parents[2] / "docs" / "actions.md").read_text().partition("## Signed user ids")[2].partition("\n## ")[0]
 
 
 def test_it_is_made_once_and_is_only_the_owners(tmp_path: Path) -> None:
@@ -63,3 +70,19 @@ def test_whoever_runs_the_project_can_see_what_its_servers_need(tmp_path: Path) 
         ["shop", secret.server_key("shop")],
         ["https://crm.example:443", secret.webhook_secret("https://crm.example:443")],
     ]
+
+
+@pytest.mark.parametrize("user", ["u1", "", "Zoë 😀", "a'b\n"])
+def test_a_site_signs_as_the_documentation_says(tmp_path: Path, user: str) -> None:
+    (tmp_path / "sokuji.toml").write_text('[sources.web]\nwrite_key = "public"\ndataset = "shop"\n')
+    shown = CliRunner().invoke(main, ["keys", "-p", str(tmp_path), "--sign", user]).output
+    key = Secret.open(tmp_path / ".sokuji" / "secret").server_key("shop")
+    examples = re.findall(r"```(python|js|php|ruby)\n(.*?)```", SIGNING, re.DOTALL)
+    assert [language for language, _ in examples] == ["python", "js", "php", "ruby"]
+    programs = {"python": (sys.executable, "-c"), "js": ("node", "-e"), "php": ("php", "-r"), "ruby": ("ruby", "-e")}
+    for language, text in examples:
+        command, option = programs[language]
+        if shutil.which(command):
+            environment = os.environ | {"SOKUJI_SERVER_KEY": key, "USER_ID": user}
+            done = subprocess.run([command, option, text], env=environment, check=False, capture_output=True)
+            assert (shown, done.stderr) == (f"shop\t{done.stdout.decode().strip()}\n", b"")

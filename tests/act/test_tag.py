@@ -3,6 +3,7 @@
 import functools
 import http.server
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,9 +12,14 @@ from typing import Any
 
 import pytest
 
-from tests.act.api import ANY_PORT, POPUP, Api, acting, append, row
+from sokuji.act.answer import Answering
+from sokuji.act.waiter import Waiter
+from sokuji.log.base import Log
+from sokuji.proof import sign_user
+from sokuji.track.app import Decided
+from tests.act.api import ANY_PORT, MASTER, POPUP, Api, acting, append, row
 from tests.act.browser import CHROMIUM, Browser, Page, browsing
-from tests.track.collector import Collector, collecting
+from tests.track.collector import PARTITIONS, Collector, collecting
 
 pytestmark = [
     pytest.mark.e2e,
@@ -124,7 +130,7 @@ def properties(event: dict[str, Any]) -> Any:
 
 
 def streaming(site: Site) -> bool:
-    return "sokuji_act_streams 1\n" in site.api.request("GET", "/metrics").body.decode()
+    return "sokuji_act_streams 1\n" in site.api.app.render_metrics()
 
 
 def until_streaming(site: Site, page: Page) -> None:
@@ -215,7 +221,7 @@ class TestConsent:
         page.run("new Promise((done) => setTimeout(done, 400))")
         assert page.run("[document.cookie, localStorage.length]") == ["", 0]
         assert site.events() == []
-        assert 'sokuji_act_requests_total{status="200"} 1\n' in site.api.request("GET", "/metrics").body.decode()  # the tag itself
+        assert 'sokuji_act_requests_total{status="200"} 1\n' in site.api.app.render_metrics()  # the tag itself
         page.run("sokuji('consent', true)")
         [before] = site.wait_for("before")
         assert before["visitor_id"] == visitor
@@ -346,6 +352,33 @@ class TestActions:
         append(site.api.log, row(page.run("sokuji.visitor()")))
         page.wait_for(f"{DIALOG}('h2')")
 
+    def test_a_user_whose_id_is_signed_gets_what_is_for_the_user(self, site: Site, page: Page, tmp_path: Path) -> None:
+        begin(page, site)
+        rows = [row("phone", user="u1", name="d1", rule="r1"), row("phone", user="u2", rule="r1")]
+        append(site.api.log, *rows)
+        page.run("sokuji('identify', 'u1', {plan: 'gold'})")
+        until_streaming(site, page)
+        assert page.run("document.querySelector('#sokuji-action')") is None
+        signature = sign_user(MASTER.server_key("main"), "u1")
+        page.run(f"sokuji('identify', 'u1', {{}}, {{signature: '{signature}'}})")
+        assert page.wait_for(f"{DIALOG}('h2')?.textContent") == "Three looked at"
+        page.screenshot(Path(os.environ.get("TAG_SCREENSHOT", tmp_path / "tag.png")))
+        [shown] = site.wait_for("action_shown")
+        assert (properties(shown)["decision_id"], shown["user_id"]) == ("d1", "u1")
+        # The next page knows, too, and whoever signs out leaves it.
+        append(site.api.log, row("phone", user="u1", name="d2", rule="r2"))
+        begin(page, site)
+        page.wait_for(f"{DIALOG}('h2')")
+        page.run("sokuji('reset')")
+        assert page.run("[localStorage['sokuji.user'], localStorage['sokuji.signature']]") == ["null", "null"]
+        assert signature not in str(site.events())
+
+    def test_a_wrong_signature_leaves_the_visitors_own_messages(self, site: Site, page: Page) -> None:
+        visitor = begin(page, site)
+        page.run("sokuji('identify', 'u1', {}, {signature: 'of somebody else'})")
+        append(site.api.log, row("phone", user="u1", rule="r1", action=POPUP | {"title": "Not mine"}), row(visitor, rule="r2"))
+        assert page.wait_for(f"{DIALOG}('h2')?.textContent") == "Three looked at"
+
     def test_a_hidden_page_holds_no_connection(self, site: Site, page: Page, browser: Browser) -> None:
         visitor = begin(page, site)
         until_streaming(site, page)
@@ -358,6 +391,29 @@ class TestActions:
         append(site.api.log, row(visitor))
         page.hidden(False)
         page.wait_for(f"{DIALOG}('h2')")
+
+
+def test_what_is_decided_on_an_event_comes_with_its_answer(browser: Browser, tmp_path: Path) -> None:
+    with acting(tmp_path) as api:
+        analyzed: dict[int, int] = {}
+
+        def decided(events: Log) -> Decided:
+            return Answering(Waiter(api.log, lambda: analyzed), events, MASTER, ANY_PORT, seconds=30).decided
+
+        with (
+            collecting(tmp_path, decided=decided) as collector,
+            shop(tmp_path, collector, api, set()) as site,
+            browser.private_page() as page,
+        ):
+            page.open(f"{site.url}/blank")
+            page.run("window.EventSource = class { close() {} addEventListener() {} }")  # a stream that never opens
+            page.run(f"sokuji('init', {json.dumps(site.settings())}); sokuji('track', 'view')")
+            [view] = site.wait_for("view")
+            theirs = row("somebody", trigger_id=view["message_id"], action=POPUP | {"title": "Not mine"})
+            append(api.log, theirs, row(view["visitor_id"], trigger_id=view["message_id"], rule="r2"))
+            assert page.wait_for(f"{DIALOG}('h2')?.textContent") == "Three looked at"
+            analyzed |= dict.fromkeys(range(PARTITIONS), 1 << 40)
+            assert [properties(event)["rule"] for event in site.wait_for("action_shown")] == ["r2"]
 
 
 def test_three_items_of_the_shop_and_a_popup(site: Site, page: Page) -> None:

@@ -59,6 +59,26 @@ def test_it_returns_with_the_decisions_on_its_messages(log: LocalLog) -> None:
     asyncio.run(main())
 
 
+def test_how_long_it_waits_tells_nothing_of_decisions_for_others(log: LocalLog) -> None:
+    """A sender who proves one visitor may name others in the same request, and would learn whether a rule held for them."""
+
+    async def main() -> None:
+        waiter = Waiter(log, Worker())
+        append(log, row(trigger_id="before", name="theirs"))
+        later(0.02, lambda: append(log, row(trigger_id="now", name="theirs")))
+        later(0.2, lambda: append(log, row(trigger_id="now", name="own")))
+
+        def is_own(decision: Decision) -> bool:
+            return decision.id == "own"
+
+        assert await waiter.wait("main", ["before"], {0: 10}, 0.05, is_own) == []
+        found, seconds = await timed(waiter.wait("main", ["before", "now"], {0: 10}, 5, is_own))
+        assert found == ["own"]
+        assert seconds > 0.1
+
+    asyncio.run(main())
+
+
 def test_an_event_that_causes_nothing_waits_until_it_is_analyzed(log: LocalLog) -> None:
     async def main() -> None:
         worker = Worker()

@@ -10,23 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from sokuji.analyze.batches import BATCH_SCHEMA, BATCHES_LOG, Logs
+from sokuji.analyze.following import Following
 from sokuji.analyze.opening import Opener
 from sokuji.analyze.progress import Progress
-from sokuji.analyze.project import Declared
+from sokuji.analyze.project import Declared, compile_for
+from sokuji.analyze.verifier import Verifier
 from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings, LakeSettings
+from sokuji.dedup.rule import Rule
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, DECISIONS_LOG, EVENT_SCHEMA, EVENTS_LOG, IDENTITIES_LOG, IDENTITY_SCHEMA
+from sokuji.features.vocabulary import Vocabulary
 from sokuji.lake.delta import DeltaLake
+from sokuji.lake.fresh import FreshLake
 from sokuji.lake.sink import Sink
 from sokuji.log.local import LocalLog
+from sokuji.meta.base import Ref
 from sokuji.meta.store import SqlCatalog
 from sokuji.models.local import LocalModelStore
+from sokuji.sql.engine import Engine
 from tests.lake.platform import log_rows
 
 PARTITIONS = 2
-SETTINGS = AnalyzeSettings(profiles_max=10_000, deduplication_ids=100_000)
+SETTINGS = AnalyzeSettings(profiles_max=10_000)
+RULE = Rule(100_000, PARTITIONS)
 
 
 @dataclass
@@ -45,7 +55,8 @@ class Side:
 
     def worker(self, declared: Declared, *datasets: str, settings: AnalyzeSettings = SETTINGS) -> Worker:
         """A worker on the folder, at its last checkpoint."""
-        opener = Opener(declared, self.logs, self.lake, self.catalog, self.models, folder=self.folder / "analyze", settings=settings)
+        folder = self.folder / "analyze"
+        opener = Opener(declared, self.logs, self.lake, self.models, folder=folder, settings=settings, rule=RULE)
         progress = Progress(self.folder / "analyze" / "progress", PARTITIONS)
         return Worker(self.logs, {name: opener.open(name) for name in datasets or ("shop",)}, progress, settings)
 
@@ -54,13 +65,21 @@ class Side:
         logs = self.logs
         return Sink(
             logs.events, logs.bad_events, self.lake, self.catalog,
-            folder=self.folder / "sink", settings=LakeSettings(), decisions=logs.decisions, identities=logs.identities,
+            folder=self.folder / "sink", settings=LakeSettings(), rule=RULE, decisions=logs.decisions, identities=logs.identities,
         )  # fmt: skip
 
     def sink(self) -> None:
         """Bring all that the logs hold into the lake."""
         with self.make_sink() as sink:
             sink.drain()
+
+    def delete(self, message_id: str, dataset: str = "shop") -> None:
+        """Take a message's rows out of the events table."""
+        ref = Ref(dataset, "events")
+        snapshot = self.lake.snapshot(ref)
+        rows = pa.concat_tables([pq.read_table(file, partitioning=None) for file in snapshot.files], promote_options="default")
+        kept = rows.filter(pc.not_equal(rows.column("message_id"), message_id))
+        self.lake.rewrite(ref, snapshot.files, kept.to_reader(), read_version=snapshot.version)
 
     def decisions(self) -> list[dict[str, Any]]:
         """What the decisions log holds, with the properties decoded."""
@@ -89,9 +108,37 @@ def side(folder: Path) -> Iterator[Side]:
         log(BAD_EVENTS_LOG, BAD_EVENT_SCHEMA) as bad_events,
         SqlCatalog(f"sqlite:///{folder / 'meta.db'}") as catalog,
     ):
-        models = LocalModelStore(folder / "models", f"sqlite:///{folder / 'meta.db'}")
+        models = LocalModelStore(folder / "models", catalog)
         yield Side(folder, Logs(events, batches, decisions, identities, bad_events), DeltaLake(folder / "lake"), catalog, models)
         models.close()
+
+
+def verifier(shop: Side, declared: Declared) -> Verifier:
+    """What compares what was served with the lake."""
+    return Verifier(
+        declared, shop.logs.identities, shop.lake, shop.lake, shop.models,
+        bad_events=shop.logs.bad_events, folder=shop.folder / "analyze",
+    )  # fmt: skip
+
+
+def following(shop: Side, declared: Declared) -> Following:
+    """The declarations as the worker's state has them."""
+    return Following(
+        shop.folder / "analyze" / "shop",
+        lambda types: compile_for("shop", declared, shop.lake, shop.models, Vocabulary(), taken=types),
+    )
+
+
+@contextmanager
+def engine(shop: Side) -> Iterator[Engine]:
+    """What executes SQL over the tables and what the logs hold beyond them."""
+    lake = FreshLake(
+        shop.lake, shop.logs.events, shop.logs.bad_events, shop.catalog,
+        folder=shop.folder / "sink", rule=RULE, make_sink=shop.make_sink,
+    )  # fmt: skip
+    with Engine(shop.catalog, lake, folders=[shop.folder / "lake"], temporary=shop.folder / "tmp") as opened:
+        yield opened
+    lake.close()
 
 
 def declare(folder: Path, features: str = "", actions: str = "") -> Declared:

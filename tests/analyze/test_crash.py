@@ -16,8 +16,9 @@ import pytest
 
 from tests.analyze.side import Side, declare, side
 from tests.lake.platform import START_US
+from tests.searching import examples
 
-ROUNDS = 30
+ROUNDS = examples(6)
 VISITORS = 40
 FEATURES = """
 from sokuji.features import events, view
@@ -60,6 +61,7 @@ class Shop:
         }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.e2e
 def test_killed_at_any_moment_it_agrees_with_the_log_afterwards(tmp_path: Path) -> None:

@@ -63,16 +63,31 @@ def test_one_known_user_is_never_merged_into_another(identity: Identity) -> None
     resolve(identity, ("a", "u"))
     result = resolve(identity, ("u", "w"))
     assert not result.merges
+    assert owners(result) == ["u:w"], "a refused merge leaves the event with the user it names"
     assert [link.kind for link in result.links] == [LinkKind.REFUSED]
     assert "never merged" in str(result.links[0].reason)
+    assert owners(resolve(identity, ("u", None), ("a", None))) == ["v:u", "u:u"]
+
+
+def test_an_id_of_visitor_and_user_in_one_is_the_user(identity: Identity) -> None:
+    before = resolve(identity, ("a", "u"), ("u", "u"), ("u", None), ("u", "u"))
+    assert owners(before) == ["u:u", "u:u", "v:u", "u:u"]
+    assert [(link.event, link.kind) for link in before.links] == [(0, LinkKind.MERGED)], "there is nothing to merge"
+    assert owners(resolve(identity, ("u", "u"), ("u", None), ("a", None))) == ["u:u", "v:u", "u:u"]
+    fresh = resolve(identity, ("w", None), ("w", "w"), ("w", None))
+    assert owners(fresh) == ["v:w", "u:w", "u:w"], "who was not known yet becomes known, with what was done before"
 
 
 def test_a_constant_user_id_does_not_merge_everyone(identity: Identity) -> None:
     events = [(f"v{number}", "guest") for number in range(VISITORS_PER_USER_MAX + 1)]
     result = resolve(identity, *events)
     assert sum(map(len, result.merges.values())) == VISITORS_PER_USER_MAX
-    assert owners(result)[-1] == f"v:v{VISITORS_PER_USER_MAX}"
+    assert owners(result) == ["u:guest"] * (VISITORS_PER_USER_MAX + 1), "its events count all the same"
     assert result.links[-1].kind is LinkKind.REFUSED
+    last = f"v{VISITORS_PER_USER_MAX}"
+    assert owners(resolve(identity, (last, None), ("v0", None), (last, "guest"), (last, None))) == [
+        f"v:{last}", "u:guest", "u:guest", f"v:{last}"
+    ]  # fmt: skip
 
 
 def test_who_is_known_survives_as_far_as_it_was_marked(identity: Identity, tmp_path: Path) -> None:
@@ -129,13 +144,10 @@ def test_round_by_round_every_profile_has_the_events_it_would_have_one_by_one(ba
 def _one_by_one(histories: dict[str, list[str]], owners: dict[str, str], known: set[str], visitor: str | None, user: str | None) -> str:
     """The key of the profile that an event belongs to, after what it says of its visitor."""
     owner = owners.get(visitor) if visitor is not None else None
-    if visitor is not None and user is not None and owner != user:
-        if visitor in known:
-            user = None
-        else:
-            owners[visitor] = user
-            if owner is None:
-                known.add(user)
-                histories.setdefault(f"u:{user}", []).extend(histories.pop(f"v:{visitor}", []))
+    if visitor is not None and user is not None and owner != user and visitor not in known:
+        owners[visitor] = user
+        if owner is None:
+            known.add(user)
+            histories.setdefault(f"u:{user}", []).extend(histories.pop(f"v:{visitor}", []))
     name = user or owner
     return f"v:{visitor}" if name is None else f"u:{name}"

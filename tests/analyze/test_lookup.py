@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sokuji.analyze.lookup import Lookup
-from sokuji.analyze.project import Declared, compile_for
+from sokuji.analyze.progress import Progress
+from sokuji.analyze.project import Declared
 from sokuji.errors import OnlineStoreError
-from sokuji.features.vocabulary import Vocabulary
-from tests.analyze.side import Side, declare, drain, side
+from tests.analyze.side import PARTITIONS, Side, declare, drain, following, side
 from tests.lake.platform import START_US
 
 FEATURES = """
@@ -39,8 +41,8 @@ def declared(shop: Side) -> Declared:
 
 
 def lookup(shop: Side, declared: Declared) -> Lookup:
-    with closing(compile_for("shop", declared, shop.catalog, shop.models, Vocabulary())) as compiled:
-        return Lookup("shop", compiled, shop.logs.identities, shop.folder / "analyze")
+    progress = Progress(shop.folder / "analyze" / "progress", PARTITIONS)
+    return Lookup("shop", following(shop, declared), shop.logs.identities, shop.folder / "analyze", progress.is_led)
 
 
 def event(name: str, at: int, **more: Any) -> dict[str, Any]:
@@ -80,3 +82,35 @@ def test_who_became_known_before_the_merge_log_begins_is_found_in_what_the_worke
 def test_without_a_worker_it_says_so(shop: Side, declared: Declared) -> None:
     with pytest.raises(OnlineStoreError, match="never ran"):
         lookup(shop, declared).features("v:a", START_US)
+
+
+@pytest.mark.e2e
+def test_after_the_worker_was_killed_it_says_so_until_one_has_caught_up(shop: Side, declared: Declared) -> None:
+    shop.track(event("view", 1))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.analyze.working", str(shop.folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"working\n"
+    found = lookup(shop, declared)
+    assert wait_for(lambda: found.features("v:a", START_US)["seen_1h"]) == 1
+    process.kill()
+    process.communicate()
+    with pytest.raises(OnlineStoreError, match=r"no worker keeps .* up to date"):
+        found.features("v:a", START_US)
+    shop.track(event("view", 2))
+    with shop.worker(declared) as worker:
+        if worker.is_replaying:
+            with pytest.raises(OnlineStoreError, match="repeats what was done"):
+                found.features("v:a", START_US)
+        drain(worker)
+        assert found.features("v:a", START_US)["seen_1h"] == 2
+    with pytest.raises(OnlineStoreError, match=r"no worker keeps .* up to date"):
+        found.features("v:a", START_US)
+
+
+def wait_for(look: Callable[[], int]) -> int:
+    deadline = time.monotonic() + 60
+    while not look() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return look()

@@ -29,3 +29,13 @@ def test_a_replay_publishes_only_what_is_missing(tmp_path: Path) -> None:
         again.caught_up()
         again.append(rows("b"))  # new now, not a repeat
         assert log.read(0, 0, 100).batch.column("id").to_pylist() == ["a", "b", "c", "d", "c", "b"]
+
+
+def test_what_retention_took_meanwhile_is_not_asked_for(tmp_path: Path) -> None:
+    with LocalLog(tmp_path, SCHEMA, name="decisions", partitions=1, segment_bytes=1) as log:
+        for each in "abc":
+            log.append(0, rows(each))
+        log.trim(max_bytes=0)
+        assert log.start(0) > 1
+        Outbox(log, 1, ["id", "kind"]).append(rows("d"))
+        assert log.end(0) == 4

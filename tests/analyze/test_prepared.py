@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from sokuji.analyze import opening
@@ -16,7 +17,9 @@ from sokuji.analyze.opening import Opener
 from sokuji.analyze.project import Declared
 from sokuji.analyze.worker import Worker
 from sokuji.features.vocabulary import Vocabulary
-from tests.analyze.side import SETTINGS, Side, declare, drain, side
+from sokuji.lake.events import EVENTS
+from sokuji.meta.base import Ref
+from tests.analyze.side import RULE, SETTINGS, Side, declare, drain, side
 
 OLD = """
 from sokuji.features import events, view
@@ -52,10 +55,10 @@ class Clock:
         self._shop.track(event | more)
 
 
-def prepare(shop: Side, declared: Declared) -> bool:
+def prepare(shop: Side, declared: Declared, *, rebuild: bool = False) -> bool:
     folder = shop.folder / "analyze"
-    opener = Opener(declared, shop.logs, shop.lake, shop.catalog, shop.models, folder=folder, settings=SETTINGS)
-    return opener.prepare("shop")
+    opener = Opener(declared, shop.logs, shop.lake, shop.models, folder=folder, settings=SETTINGS, rule=RULE)
+    return opener.prepare("shop", rebuild=rebuild)
 
 
 def decided(shop: Side) -> list[str]:
@@ -88,7 +91,8 @@ def test_the_worker_goes_on_until_the_next_takes_over(shop: Side, tmp_path: Path
         assert decided(shop) == ["a", "c"]
         clock.track("page", "a")  # nobody has worked on it
         worker.checkpoint(wait=True)
-    shutil.rmtree(tmp_path / "lake")  # it is not read again
+    for file in (tmp_path / "lake").rglob("*.parquet"):  # no event is read again
+        file.unlink()
     with shop.worker(declared) as worker:
         assert pages(worker, "v:a", "u:ann", "v:b") == [
             {"pages": 2, "last_page": "/6"},
@@ -147,3 +151,29 @@ def test_what_was_prepared_for_other_declarations_is_not_taken(shop: Side, tmp_p
     with shop.worker(newer) as worker:
         assert pages(worker, "v:a") == [{"pages_7d": 1, "last_page": "/1"}]
     assert [path.name for path in (tmp_path / "analyze").iterdir() if path.is_dir()] == ["shop"]
+
+
+def test_what_the_lake_has_no_more_is_gone_after_a_rebuild(shop: Side, tmp_path: Path) -> None:
+    clock, declared = Clock(shop), declare(tmp_path, NEW, ACTIONS)
+    with shop.worker(declared) as worker:
+        for name in ("page", "page", "buy"):
+            clock.track(name, "a")
+        drain(worker)
+        worker.checkpoint(wait=True)
+    shop.sink()
+    ref = Ref("shop", EVENTS)
+    snapshot = shop.lake.snapshot(ref)
+    rows = pa.concat_tables([pq.ParquetFile(file).read() for file in snapshot.files], promote_options="default")
+    shop.lake.rewrite(ref, snapshot.files, rows.filter(pc.field("message_id") != "m1").to_reader(), read_version=snapshot.version)
+    with shop.worker(declared) as worker:
+        assert pages(worker, "v:a") == [{"pages": 2, "last_page": "/2"}]  # as it was, until somebody says so
+        assert not prepare(shop, declared)
+        assert prepare(shop, declared, rebuild=True)
+        clock.track("page", "a")
+        drain(worker)
+        worker.checkpoint(wait=True)
+    with shop.worker(declared) as worker:
+        assert pages(worker, "v:a") == [{"pages": 2, "last_page": "/4"}]
+        clock.track("buy", "a")
+        drain(worker)
+        assert decided(shop) == ["a"]  # the cap of before holds

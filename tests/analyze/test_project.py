@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from sokuji.analyze.project import compile_for
 from sokuji.features.vocabulary import Vocabulary
-from sokuji.lake.events import EVENTS
-from sokuji.meta.base import Column, Ref, Table, TableKind
-from sokuji.types import FLOAT64, STRING
+from sokuji.lake.events import EVENTS, FIXED_SCHEMA
+from sokuji.meta.base import Ref
 from tests.analyze.side import declare, side
 
 FEATURES = """
@@ -29,10 +29,9 @@ rule("often", on="view", when="buys_al > 3 AND url = '/'", do=webhook("https://s
 def test_a_name_that_no_event_has_had_is_told_once_there_are_events(tmp_path: Path, is_known: bool) -> None:
     with side(tmp_path) as shop:
         if is_known:
-            shop.catalog.create_dataset("shop")
-            columns = (Column("url", STRING), Column("revenue", FLOAT64))
-            shop.catalog.put_table(Table(Ref("shop", EVENTS), TableKind.TABLE, columns))
-        compiled = compile_for("shop", declare(tmp_path, FEATURES, ACTIONS), shop.catalog, shop.models, Vocabulary())
+            columns = pa.schema([*FIXED_SCHEMA, ("url", pa.string()), ("revenue", pa.float64())])
+            shop.lake.create(Ref("shop", EVENTS), columns, day_of="_date")
+        compiled = compile_for("shop", declare(tmp_path, FEATURES, ACTIONS), shop.lake, shop.models, Vocabulary())
         compiled.close()
         assert compiled.unseen == (
             (

@@ -15,7 +15,7 @@ from sokuji.analyze.recheck import Merges, Recheck, Rechecks
 from sokuji.errors import OnlineStoreError, RuleError
 from sokuji.features.vocabulary import Vocabulary
 from sokuji.rules.decision import Decision
-from tests.analyze.side import Side, declare, drain, side
+from tests.analyze.side import Side, declare, drain, engine, following, side
 from tests.lake.platform import START_US
 
 FEATURES = """
@@ -62,8 +62,9 @@ def recheck(shop: Side) -> Iterator[Ask]:
     with ExitStack() as stack:
 
         def opened(declared: Declared) -> Recheck:
-            compiled = stack.enter_context(closing(compile_for("shop", declared, shop.catalog, shop.models, Vocabulary())))
-            return Recheck("shop", compiled, Merges(shop.logs.identities), shop.folder / "analyze")
+            return stack.enter_context(
+                closing(Recheck("shop", following(shop, declared), Merges(shop.logs.identities), shop.folder / "analyze"))
+            )
 
         yield opened
 
@@ -122,10 +123,8 @@ def test_a_rule_that_is_gone_is_off(shop: Side, recheck: Ask, tmp_path: Path) ->
         renamed = msgspec.structs.replace(made, rule="gone")
         assert state.reasons([renamed], START_US + 3 * SECOND) == ["off"]
         elsewhere = msgspec.structs.replace(made, dataset="gone")
-        compiled = compile_for("shop", declared, shop.catalog, shop.models, Vocabulary())
-        states = Rechecks({"shop": compiled}, Merges(shop.logs.identities), shop.folder / "analyze")
+        states = Rechecks({"shop": state})
         assert states.reasons([elsewhere, made, renamed], START_US + 3 * SECOND) == ["off", "no_longer_true", "off"]
-        states.close()
 
 
 def test_without_the_workers_state_it_cannot_be_told(shop: Side, recheck: Ask, tmp_path: Path) -> None:
@@ -143,6 +142,24 @@ def test_without_the_workers_state_it_cannot_be_told(shop: Side, recheck: Ask, t
         state.reasons(decided(shop), START_US)
 
 
+def test_a_state_made_anew_with_other_types_is_followed(shop: Side, recheck: Ask, tmp_path: Path) -> None:
+    declared = declare(tmp_path, FEATURES, ACTIONS.replace("last_item = 'tea'", "last_item IS NULL"))
+    early = recheck(declared)  # of a process that is up before the worker
+    shop.track(event("cart", 2), event("view", 3))
+    with shop.worker(declared) as worker:
+        drain(worker)
+        worker.checkpoint(wait=True)
+        shop.sink()
+        with engine(shop) as sql:
+            sql.execute("ALTER TABLE shop.events ALTER COLUMN item SET DATA TYPE FLOAT64")
+        for state in (early, recheck(declared)):
+            assert asked(shop, state, 4) == {"busy": "no_longer_true", "cart": None, "tea": "no_longer_true"}
+    with shop.worker(declared) as worker:
+        drain(worker)
+        for state in (early, recheck(declared)):
+            assert asked(shop, state, 4) == {"busy": "no_longer_true", "cart": None, "tea": None}
+
+
 @pytest.mark.parametrize(
     ("still", "message"),
     [("revenue > 3", "still=... names revenue, no feature or score"), ("seen_1h", "is INT64; a condition is true or false")],
@@ -150,4 +167,4 @@ def test_without_the_workers_state_it_cannot_be_told(shop: Side, recheck: Ask, t
 def test_still_is_about_features_alone(shop: Side, tmp_path: Path, still: str, message: str) -> None:
     declared = declare(tmp_path, FEATURES, ACTIONS.replace("seen_1h >= 2 AND spend_1h = 0", still))
     with pytest.raises(RuleError, match=message):
-        compile_for("shop", declared, shop.catalog, shop.models, Vocabulary())
+        compile_for("shop", declared, shop.lake, shop.models, Vocabulary())

@@ -87,7 +87,7 @@ def test_labels_have_what_the_worker_served_then(shop: Side, tmp_path: Path) -> 
     assert len(shop.decisions()) == 8  # which are events of the lake, but none of the stream's
     shop.sink()
     with Engine(shop.catalog, shop.lake, folders=[tmp_path / "lake"], temporary=tmp_path / "tmp") as engine:
-        offline = OfflineFeatures(tmp_path, engine.execute, tmp_path / "analyze")
+        offline = OfflineFeatures(tmp_path, engine.execute, shop.lake, tmp_path / "analyze")
         made = offline.training(labels(asked), view="shopper", dataset="shop")
         assert made.drop_columns(["entity_id", "time"]).to_pylist() == served
         assert made.schema.metadata[LEFT_OUT] == b"2"

@@ -14,6 +14,7 @@ import pytest
 from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings
 from sokuji.online.checkpoint import Checkpoint, Checkpoints
+from sokuji.proof import visitor_id_of
 from tests.analyze.side import Side, declare, drain, numbered, read_all, side
 from tests.lake.platform import START_US
 
@@ -202,7 +203,7 @@ def test_work_goes_on_while_a_checkpoint_is_written(shop: Side, tmp_path: Path, 
         disk.wait(30)
         save(self, checkpoint)
 
-    settings = AnalyzeSettings(checkpoint_seconds=0.01, profiles_max=1000, deduplication_ids=1000)
+    settings = AnalyzeSettings(checkpoint_seconds=0.01, profiles_max=1000)
     with shop.worker(declare(tmp_path, FEATURES, ACTIONS), settings=settings) as worker:
         monkeypatch.setattr(Checkpoints, "_save", slowly)
         thread = threading.Thread(target=worker.run, args=(stop,))
@@ -232,3 +233,24 @@ def test_a_profile_not_seen_for_long_is_forgotten(shop: Side, tmp_path: Path) ->
         drain(worker)
         worker.checkpoint(wait=True)
         assert [row["spend"] for row in features(worker, "v:a", "v:b")] == [0.0, 10.0]
+
+
+def test_a_visitor_whose_id_can_be_proven_becomes_known_by_proof_alone(shop: Side, tmp_path: Path) -> None:
+    mine, unproven = visitor_id_of("mine"), {"context": '{"unproven":true}', "event_name": "view"}
+    shop.track(
+        *numbered(
+            buy(mine, at=1),
+            buy(mine, at=2, user_id="attacker", **unproven),
+            buy(mine, at=3),
+            {"type": "alias", "properties": {"previous_id": mine}, "received_at": START_US + 4 * SECOND, "user_id": "attacker"} | unproven,
+            buy("other", at=5, user_id="attacker", **unproven),  # an id of another library, that nobody can prove
+        )
+    )
+    with shop.worker(declare(tmp_path, FEATURES, ACTIONS)) as worker:
+        drain(worker)
+        assert features(worker, f"v:{mine}")[0]["buys_1d"] == 2
+        shop.track(*numbered(buy(mine, at=6, user_id="me"), start=9))
+        drain(worker)
+        assert features(worker, "u:me")[0]["buys_1d"] == 3
+    refused = [(row["visitor_id"], row["user_id"], row["kind"]) for row in read_all(shop.logs.identities)]
+    assert refused == [(mine, "attacker", "refused")] * 2 + [("other", "attacker", "merged"), (mine, "me", "merged")]

@@ -10,7 +10,7 @@ from sokuji.analyze.project import Declared
 from sokuji.config import AnalyzeSettings
 from tests.analyze.side import side
 
-SETTINGS = AnalyzeSettings(checkpoint_seconds=0.1, profiles_max=1_000, deduplication_ids=100_000)
+SETTINGS = AnalyzeSettings(checkpoint_seconds=0.1, profiles_max=1_000)
 
 
 def main(folder: Path) -> None:

@@ -1,7 +1,10 @@
-"""What every `Catalog` must do. A backend joins by adding a function that opens it to `BACKENDS`."""
+"""What every `Catalog` must do, on every database of `database_url`."""
 
 from __future__ import annotations
 
+import random
+import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sokuji import types as t
-from sokuji.errors import AlreadyExistsError, NotFoundError, SokujiError
+from sokuji.errors import AlreadyExistsError, DamagedFileError, FormatError, NotFoundError, SokujiError
+from sokuji.meta.applied import AppliedFiles
 from sokuji.meta.base import Argument, Column, Function, ModelSignature, Ref, Table, TableKind
-from sokuji.meta.store import SqlCatalog
-
-BACKENDS: dict[str, Callable[[Path], SqlCatalog]] = {"sqlite": lambda folder: SqlCatalog(f"sqlite:///{folder / 'catalog.db'}")}
+from sokuji.meta.store import SqlCatalog, sqlite_url
+from sokuji.models.local import LocalModelStore
 
 ORDERS = Table(
     ref=Ref("shop", "orders"),
@@ -61,12 +64,12 @@ class OpenCatalog(Protocol):
     def __call__(self) -> SqlCatalog: ...
 
 
-@pytest.fixture(params=BACKENDS)
-def open_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenCatalog]:
+@pytest.fixture
+def open_catalog(database_url: str) -> Iterator[OpenCatalog]:
     opened: list[SqlCatalog] = []
 
     def open_one() -> SqlCatalog:
-        opened.append(BACKENDS[request.param](tmp_path))
+        opened.append(SqlCatalog(database_url))
         return opened[-1]
 
     yield open_one
@@ -85,6 +88,21 @@ def catalog(open_catalog: OpenCatalog) -> SqlCatalog:
 def test_a_new_catalog_is_empty(open_catalog: OpenCatalog) -> None:
     catalog = open_catalog()
     assert (catalog.datasets(), catalog.tables(), catalog.models(), catalog.functions(), catalog.version()) == ([], [], [], [], 0)
+
+
+def test_any_number_open_a_new_catalog_at_the_same_moment(database_url: str, tmp_path: Path) -> None:
+    barrier = threading.Barrier(8)
+
+    def open_all(_number: int) -> int:
+        barrier.wait()
+        applied = AppliedFiles(database_url)
+        applied.close()
+        with SqlCatalog(database_url) as catalog:
+            LocalModelStore(tmp_path / "models", catalog).close()
+            return catalog.version()
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(open_all, range(8))) == [0] * 8
 
 
 def test_datasets_are_listed_by_name(catalog: SqlCatalog) -> None:
@@ -284,7 +302,51 @@ TYPES = st.recursive(
 
 @given(columns=st.lists(st.builds(Column, st.text(max_size=8), TYPES, st.booleans(), st.text(max_size=8)), max_size=4).map(tuple))
 def test_columns_of_every_type_come_back(columns: tuple[Column, ...], tmp_path_factory: pytest.TempPathFactory) -> None:
-    with BACKENDS["sqlite"](tmp_path_factory.mktemp("catalog")) as catalog:
+    with SqlCatalog(f"sqlite:///{tmp_path_factory.mktemp('catalog')}/catalog.db") as catalog:
         catalog.create_dataset("shop")
         catalog.put_table(replace(ORDERS, columns=columns))
         assert catalog.table(ORDERS.ref).columns == columns
+
+
+def test_a_database_of_a_newer_release_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "meta.db"
+    SqlCatalog(sqlite_url(path)).close()
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE format SET format = 99")
+    database.close()
+    with pytest.raises(FormatError, match=r"meta\.db has format 99"):
+        SqlCatalog(sqlite_url(path))
+
+
+def test_flipped_bits_in_a_database_file_are_named_or_change_nothing(tmp_path: Path) -> None:
+    path, chance = tmp_path / "meta.db", random.Random(5)
+    with SqlCatalog(sqlite_url(path)) as catalog:
+        catalog.create_dataset("shop")
+        catalog.put_table(ORDERS)
+    whole, outcomes = path.read_bytes(), set()
+    for at in [*range(100), *chance.sample(range(len(whole)), 150)]:
+        content = bytearray(whole)
+        content[at] ^= 1 << chance.randrange(8)
+        path.write_bytes(content)
+        for more in ("-wal", "-shm"):
+            path.with_name(path.name + more).unlink(missing_ok=True)
+        try:
+            with SqlCatalog(sqlite_url(path)) as catalog:
+                outcomes.add(catalog.table(ORDERS.ref) == ORDERS)
+        except (DamagedFileError, FormatError) as error:
+            outcomes.add(str(path) in str(error) and "\n" not in str(error))
+    assert outcomes == {True}
+
+
+def test_definitions_without_checksums_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "meta.db"
+    with SqlCatalog(sqlite_url(path)) as catalog:
+        catalog.create_dataset("shop")
+        catalog.put_table(ORDERS)
+        with sqlite3.connect(path) as database:
+            [(stored,)] = database.execute("SELECT definition FROM objects").fetchall()
+            database.execute("UPDATE objects SET definition = ?", (stored.partition(b"\n")[0],))
+            database.execute("DROP TABLE format")
+        database.close()
+    with SqlCatalog(sqlite_url(path)) as catalog:
+        assert catalog.table(ORDERS.ref) == ORDERS

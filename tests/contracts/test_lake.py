@@ -178,12 +178,8 @@ def test_a_table_partitioned_by_day_looks_like_any_other(lake: Lake) -> None:
     lake.append(ref, visits.to_reader())
     snapshot = lake.snapshot(ref)
     assert snapshot.schema == schema
-    assert sorted(Path(file).parent.name for file in snapshot.files) == [
-        "_day=1969-12-31",
-        "_day=2026-01-01",
-        "_day=2026-01-02",
-        "_day=__HIVE_DEFAULT_PARTITION__",
-    ]
+    # The day of the most rows has a file; those of few rows share one.
+    assert sorted(Path(file).parent.name for file in snapshot.files) == ["_day=2026-01-01", "_day=__HIVE_DEFAULT_PARTITION__"]
     assert rows(snapshot, "id", "time") == list(enumerate(times))
     lake.rewrite(ref, snapshot.files[:2], visits.slice(0, 2).to_reader(), read_version=snapshot.version)
     lake.replace(ref, visits.to_reader())

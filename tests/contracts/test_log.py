@@ -19,6 +19,7 @@ from sokuji.errors import LogError, OffsetTrimmedError
 from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
 from tests.log.rows import SCHEMA, numbers, rows
+from tests.searching import examples
 
 PARTITIONS = 3
 
@@ -334,4 +335,4 @@ class LocalMachine(LogMachine):
 
 
 TestLocalAgreesWithTheModel = LocalMachine.TestCase
-TestLocalAgreesWithTheModel.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestLocalAgreesWithTheModel.settings = settings(max_examples=examples(40), stateful_step_count=25, deadline=None)

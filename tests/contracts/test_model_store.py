@@ -1,4 +1,4 @@
-"""What every `ModelStore` must do. A backend joins by adding a function that opens it to `BACKENDS`."""
+"""What every `ModelStore` must do, on every database of `database_url`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -16,14 +17,12 @@ from typing import Protocol
 import pytest
 
 from sokuji import types as t
-from sokuji.errors import ModelError, NotFoundError
-from sokuji.meta.base import ModelSignature, Ref
+from sokuji.errors import AlreadyExistsError, ModelError, NotFoundError
+from sokuji.meta.base import ModelSignature, Ref, Table, TableKind
+from sokuji.meta.store import SqlCatalog
 from sokuji.models.base import CHALLENGER, CHAMPION, PREVIOUS, ModelStore, ModelVersion
 from sokuji.models.local import LocalModelStore
 
-BACKENDS: dict[str, Callable[[Path], LocalModelStore]] = {
-    "local": lambda folder: LocalModelStore(folder / "models", f"sqlite:///{folder / 'catalog.db'}")
-}
 CHURN = Ref("shop", "churn model")
 OTHER = Ref("shop", "other")
 
@@ -34,17 +33,24 @@ class OpenStore(Protocol):
     def __call__(self) -> LocalModelStore: ...
 
 
-@pytest.fixture(params=BACKENDS)
-def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenStore]:
+def opened_at(folder: Path, url: str) -> LocalModelStore:
+    catalog = SqlCatalog(url)
+    catalog.create_dataset("shop", if_not_exists=True)
+    return LocalModelStore(folder / "models", catalog)
+
+
+@pytest.fixture
+def open_store(database_url: str, tmp_path: Path) -> Iterator[OpenStore]:
     opened: list[LocalModelStore] = []
 
     def open_one() -> LocalModelStore:
-        opened.append(BACKENDS[request.param](tmp_path))
+        opened.append(opened_at(tmp_path, database_url))
         return opened[-1]
 
     yield open_one
     for store in opened:
         store.close()
+        store.catalog.close()
 
 
 def version_of(ref: Ref, folder: Path) -> ModelVersion:
@@ -113,9 +119,109 @@ def test_an_alias_points_where_it_was_last_set(open_store: OpenStore) -> None:
     store.set_alias(CHURN, CHALLENGER, 2)
     store.set_alias(CHURN, CHAMPION, 1)
 
-    assert open_store().aliases(CHURN) == {CHAMPION: 1, PREVIOUS: 1, CHALLENGER: 2}
+    assert open_store().aliases(CHURN) == {CHAMPION: 1, PREVIOUS: 2, CHALLENGER: 2}
     assert store.get(CHURN) == first
     assert store.get(CHURN, CHALLENGER) == second
+    store.set_alias(CHURN, CHAMPION, 1)
+    assert store.aliases(CHURN)[PREVIOUS] == 2  # nothing moved
+
+
+def test_sql_sees_the_champion(open_store: OpenStore) -> None:
+    store = open_store()
+    inputs = [(t.Field("x", t.FLOAT64),), (t.Field("x", t.FLOAT64), t.Field("y", t.STRING))]
+    versions = []
+    for columns in inputs:
+        version = version_of(CHURN, store.stage(CHURN))
+        versions.append(store.register(replace(version, signature=replace(version.signature, inputs=columns))))
+
+    def seen() -> list[ModelSignature]:
+        with_another_connection = open_store().catalog.models()
+        assert with_another_connection == store.catalog.models()
+        return with_another_connection
+
+    assert seen() == [versions[1].signature]
+    for number in (1, 2, 1, 1):
+        store.set_alias(CHURN, CHAMPION, number)
+        assert seen() == [versions[number - 1].signature] == [store.get(CHURN).signature]
+    store.set_alias(CHURN, CHALLENGER, 2)
+    assert seen() == [versions[0].signature]
+    store.delete(CHURN)
+    assert seen() == []
+
+
+def test_a_table_keeps_its_name(open_store: OpenStore) -> None:
+    store = open_store()
+    store.catalog.put_table(Table(CHURN, TableKind.TABLE, ()))
+    with pytest.raises(AlreadyExistsError, match="it is a table"):
+        register(store)
+    assert (store.versions(CHURN), store.aliases(CHURN), store.orphans()) == ([], {}, [])
+    with pytest.raises(NotFoundError, match="dataset nowhere"):
+        register(store, Ref("nowhere", "m"))
+
+
+def test_one_of_those_who_make_a_new_model_makes_it(open_store: OpenStore) -> None:
+    stores = [open_store() for _ in range(4)]
+
+    def make(store: LocalModelStore) -> bool:
+        try:
+            store.register(version_of(CHURN, store.stage(CHURN)), is_new=True)
+        except AlreadyExistsError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(make, stores)) == [False, False, False, True]
+    assert [version.version for version in stores[0].versions(CHURN)] == [1]
+
+
+def test_models_outlive_their_database(open_store: OpenStore, tmp_path: Path) -> None:
+    store = open_store()
+    first, second, other = register(store, content="1"), register(store, content="2"), register(store, OTHER)
+
+    lost = opened_at(tmp_path, f"sqlite:///{tmp_path}/new.db")  # empty
+    assert lost.versions(CHURN) == []
+    assert [orphan.folder for orphan in lost.orphans()] == [first.folder, second.folder, other.folder]
+    assert lost.adopt() == [first, second, other]
+
+    assert (lost.versions(CHURN), lost.versions(OTHER), lost.orphans()) == ([first, second], [other], [])
+    assert lost.aliases(CHURN) == {CHAMPION: 2, PREVIOUS: 1}
+    assert [signature.ref for signature in lost.catalog.models()] == [CHURN, OTHER]
+    assert lost.adopt() == []
+    lost.catalog.close()
+
+
+def test_what_an_older_copy_of_the_database_does_not_know_is_adopted_beside_what_it_knows(open_store: OpenStore, tmp_path: Path) -> None:
+    store = open_store()
+    register(store, content="1")
+    copy = opened_at(tmp_path, f"sqlite:///{tmp_path}/new.db")
+    copy.adopt()
+    newer = register(store, content="2")
+    beside = register(copy, content="made after the copy was put in place")
+
+    assert [orphan.version for orphan in copy.orphans()] == [newer]
+    [adopted] = copy.adopt()
+    assert (adopted.version, (adopted.folder / "model.onnx").read_text()) == (3, "2")
+    assert copy.get(CHURN) == beside  # who leads is not changed
+    copy.catalog.close()
+
+
+def test_a_folder_that_nobody_knows_stays(open_store: OpenStore, tmp_path: Path) -> None:
+    strange = tmp_path / "models" / "shop" / "by hand" / "1-mine"
+    strange.mkdir(parents=True)
+    (strange / "weights").write_text("mine")
+    store = open_store()
+    [orphan] = store.orphans()
+    assert (orphan.folder, orphan.version, store.adopt()) == (strange, None, [])
+    assert (strange / "weights").read_text() == "mine"
+
+
+def test_a_version_registered_by_an_earlier_release_is_made_adoptable(open_store: OpenStore, tmp_path: Path) -> None:
+    registered = register(open_store())
+    (registered.folder / "version.json").unlink()
+    open_store()
+    lost = opened_at(tmp_path, f"sqlite:///{tmp_path}/new.db")
+    assert lost.adopt() == [registered]
+    lost.catalog.close()
 
 
 def test_what_is_not_there_is_named(open_store: OpenStore) -> None:
@@ -190,39 +296,41 @@ def test_writers_at_the_same_time_get_numbers_of_their_own(open_store: OpenStore
     assert open_store().aliases(CHURN) == {CHAMPION: 20, PREVIOUS: 19}
 
 
-def _register_forever(open_backend: str, folder: Path) -> None:
-    store = BACKENDS[open_backend](folder)
+def _register_forever(folder: Path, url: str) -> None:
+    store = opened_at(folder, url)
     while True:
         register(store, content="x" * 50_000)
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_after_kill_9_while_registering_every_version_is_whole_or_absent(backend: str, tmp_path: Path) -> None:
+def test_after_kill_9_while_registering_every_version_is_whole_or_absent(database_url: str, tmp_path: Path) -> None:
     random.seed(1)
     processes = multiprocessing.get_context("spawn")
     seen = 0
-    for _ in range(5):
-        process = processes.Process(target=_register_forever, args=(backend, tmp_path))
-        process.start()
-        before = seen
-        while seen == before:  # the process is at work
-            time.sleep(0.05)
-            with BACKENDS[backend](tmp_path) as store:
-                seen = len(store.versions(CHURN))
-        time.sleep(random.uniform(0, 0.05))
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        process.close()
+    with closing(opened_at(tmp_path, database_url)) as looking:
+        for _ in range(3):
+            process = processes.Process(target=_register_forever, args=(tmp_path, database_url))
+            process.start()
+            before = seen
+            while seen == before:  # the process is at work
+                time.sleep(0.05)
+                seen = len(looking.versions(CHURN))
+            time.sleep(random.uniform(0, 0.05))
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            process.close()
 
-        with BACKENDS[backend](tmp_path) as store:
+            store = opened_at(tmp_path, database_url)
             found = store.versions(CHURN)
             assert [version.version for version in found] == list(range(1, len(found) + 1))
             assert store.get(CHURN) == found[-1]
-            for version in found:
+            for version in [*found, *(orphan.version for orphan in store.orphans())]:  # an orphan: killed between folder and row
+                assert version is not None
                 assert (version.folder / "model.onnx").read_text() == "x" * 50_000
                 assert (version.folder / "deeper" / "more").read_text() == "x" * 50_000
             seen = len(found)
-            assert len(list((tmp_path / "models" / "shop" / "churn model").iterdir())) == seen
+            assert len(list((tmp_path / "models" / "shop" / "churn model").iterdir())) == seen + len(store.orphans())
             assert list((tmp_path / "models" / ".staging").iterdir()) == []
+            store.catalog.close()
+        looking.catalog.close()

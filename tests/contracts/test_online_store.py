@@ -18,6 +18,7 @@ from sokuji.errors import OnlineStoreError
 from sokuji.online.base import OnlineStore
 from sokuji.online.shared import SharedStore
 from tests.online.rows import WIDTH, keys, put, rows, stored
+from tests.searching import examples
 
 NAMES = ["", "a", "b", "c", "d", "é", "日本語", "visitor-1", "visitor-2", "x" * 128, "x" * 129, "x" * 1000]
 
@@ -322,6 +323,6 @@ class SharedMostlyOnDiskMachine(StoreMachine):
 
 
 TestSharedAgreesWithTheModel = SharedMachine.TestCase
-TestSharedAgreesWithTheModel.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+TestSharedAgreesWithTheModel.settings = settings(max_examples=examples(15), stateful_step_count=25, deadline=None)
 TestSharedMostlyOnDiskAgreesWithTheModel = SharedMostlyOnDiskMachine.TestCase
-TestSharedMostlyOnDiskAgreesWithTheModel.settings = settings(max_examples=20, stateful_step_count=30, deadline=None)
+TestSharedMostlyOnDiskAgreesWithTheModel.settings = settings(max_examples=examples(20), stateful_step_count=30, deadline=None)

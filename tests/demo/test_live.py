@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,37 +45,40 @@ def read(terminal: int, process: subprocess.Popen[bytes], *, until: bytes | None
     return shown
 
 
-def check(answer: dict[str, object]) -> None:
+def check(answer: dict[str, Any]) -> None:
     assert answer["events_acked"] == answer["events_in_lake"]
-    assert answer["verify"] == {"rows": answer["verify"]["rows"], "features": 14, "mismatches": 0, "missing": 0, "extra": 0}  # type: ignore[index]
+    assert answer["verify"] == {"rows": answer["verify"]["rows"], "features": 14, "mismatches": 0, "missing": 0, "extra": 0}
 
 
-def test_the_live_demo_shows_and_proves_what_it_does(tmp_path: Path) -> None:
-    process, terminal = start(tmp_path, "--seconds", "20")
-    shown = read(terminal, process).decode(errors="replace")
+def answer_of(process: subprocess.Popen[bytes], shown: str) -> dict[str, Any]:
+    """What the demo prints at its end."""
     assert process.stdout is not None
     with process.stdout:
-        answer = json.loads(process.stdout.read().splitlines()[-1])
+        answer: dict[str, Any] = json.loads(process.stdout.read().splitlines()[-1])
     assert process.wait(60) == 0, shown
-    os.close(terminal)
-    check(answer)
-    assert answer["events_acked"] > 1000
-    assert answer["verify"]["rows"] > 50
-    assert answer["decisions"]["browsing"]["acted"] > 0
-    assert answer["decision_ms"]["p50"] < 2000
-    for word in ("events acknowledged", "event to decision", "browsing", "seen_session", "0 mismatches, 0 missing, 0 extra"):
-        assert word in shown
+    return answer
 
 
 def test_ctrl_c_ends_it_with_all_accounts_settled(tmp_path: Path) -> None:
     process, terminal = start(tmp_path)
-    read(terminal, process, until=b"browsing")
+    shown = read(terminal, process, until=b"browsing")
     process.send_signal(signal.SIGINT)
-    shown = read(terminal, process).decode(errors="replace")
-    assert process.stdout is not None
-    with process.stdout:
-        answer = json.loads(process.stdout.read().splitlines()[-1])
-    assert process.wait(60) == 0, shown
+    text = (shown + read(terminal, process)).decode(errors="replace")
+    answer = answer_of(process, text)
     os.close(terminal)
     check(answer)
-    assert "Traceback" not in shown
+    assert answer["events_acked"] > 100
+    assert answer["verify"]["rows"] > 10
+    assert answer["decisions"]["browsing"]["acted"] > 0
+    for word in ("events acknowledged", "event to decision", "seen_session", "0 mismatches, 0 missing, 0 extra"):
+        assert word in text
+    assert "Traceback" not in text
+
+
+@pytest.mark.long
+def test_it_ends_by_itself_after_as_long_as_one_says(tmp_path: Path) -> None:
+    process, terminal = start(tmp_path, "--seconds", "20")
+    answer = answer_of(process, read(terminal, process).decode(errors="replace"))
+    os.close(terminal)
+    check(answer)
+    assert answer["events_acked"] > 1000

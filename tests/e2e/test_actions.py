@@ -24,11 +24,13 @@ from scipy.stats import binomtest
 from scipy.stats.contingency import relative_risk
 
 import sokuji
-from sokuji.act.token import visitor_id_of
+from sokuji.act.secret import Secret
 from sokuji.config import load
+from sokuji.proof import sign_user, visitor_id_of
 from sokuji.roles import running
 from tests.act.browser import CHROMIUM, browsing
 from tests.e2e.ports import free_port
+from tests.private import readable_by_others
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SHOP = Path(__file__).parents[2] / "examples" / "shop"
@@ -56,7 +58,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("shop") / "shop"
     shutil.copytree(SHOP, folder, ignore=shutil.ignore_patterns(".sokuji"))
     ports = f"\n[analyze]\nhealth_port = {free_port()}\n[webhooks]\nhealth_port = {free_port()}\n[lake]\nhealth_port = {free_port()}\n"
-    settings = re.sub(r"port = \d+", lambda _: f"port = {free_port()}", (folder / "sokuji.toml").read_text())
+    settings = re.sub(r"port = \d+", lambda _: f"port = {free_port()}\nhealth_port = {free_port()}", (folder / "sokuji.toml").read_text())
     patient = settings.replace("[track]\n", "[track]\ndecisions_seconds = 10\n")  # the machine may be busy
     (folder / "sokuji.toml").write_text(patient + ports)
     actions = (folder / "actions.py").read_text().replace("    control=0.1,\n", "").replace('after="30m"', 'after="1s"')
@@ -64,6 +66,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with ExitStack() as stack:
         stack.enter_context(running(folder))
         yield folder
+    assert readable_by_others(folder / ".sokuji") == []
 
 
 def _post(port: int, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -238,12 +241,53 @@ def _static(folder: Path) -> Iterator[str]:
 
 
 def test_a_request_that_waits_gets_the_decision_in_its_answer(shop: Path) -> None:
-    port = load(shop).track.port
-    events = [
-        {"type": "track", "event": "view", "anonymousId": "waits", "messageId": f"w{item}", "properties": {"item": item}} for item in "abc"
-    ]
-    answer = _post(port, "/v1/batch?decisions=wait", {"batch": events})
+    port, me, seen = load(shop).track.port, Visitor(shop, "waits"), [{"item": item} for item in "abc"]
+    mine = [{"type": "track", "event": "view", "anonymousId": me.id, "proof": "waits", "properties": each} for each in seen]
+    answer = _post(port, "/v1/batch?decisions=wait", {"batch": mine})
     [decision] = answer["decisions"]
     assert (answer["success"], decision["rule"], decision["action"]["title"]) == (True, "browsing", "Still looking?")
-    calm = _post(port, "/v1/track?decisions=wait", {"event": "view", "anonymousId": "calm", "properties": {"item": "a"}})
-    assert calm == {"success": True, "results": {}, "decisions": []}
+    calm = {"event": "view", "anonymousId": visitor_id_of("calm"), "proof": "calm", "properties": {"item": "a"}}
+    assert _post(port, "/v1/track?decisions=wait", calm) == {"success": True, "results": {}, "decisions": []}
+
+
+def test_who_names_others_is_told_nothing_of_them(shop: Path) -> None:
+    port, track = load(shop).track.port, "/v1/batch?decisions=wait"
+    views = [{"type": "track", "event": "view", "properties": {"item": item}} for item in "abc"]
+    victim = Visitor(shop, "the victim")
+    _post(port, "/v1/batch", {"batch": [{**view, "userId": "victim"} for view in views[:2]]})
+    proven = {"anonymousId": visitor_id_of("attacker"), "proof": "attacker"}
+    claims = [
+        {"userId": "victim"},
+        {"anonymousId": victim.id},
+        {"anonymousId": victim.id, "proof": "attacker"},
+        {**proven, "userId": "victim"},
+        {"anonymousId": victim.id, "userId": "attacker's own"},
+    ]
+    others = [{"anonymousId": f"person {number}"} for number in range(300)]
+    for who in claims:
+        assert _post(port, track, {"batch": [{**view, **who} for view in views]})["decisions"] == [], who
+    assert _post(port, track, {"batch": [{**view, **who} for who in others for view in views]})["decisions"] == []
+    decided = "SELECT COUNT(*) FROM shop.events WHERE event_name = 'action_decided' AND STARTS_WITH(keys.visitor_id, 'person ')"
+    eventually(ask(shop, decided, victim), lambda rows: rows == [(300,)])  # so it was not for want of decisions
+    assert Visitor(shop, "attacker").pull() == []
+    # Whereas the user, whose id the site's server signed, gets what is theirs.
+    signature = sign_user(Secret.open(load(shop).data / "secret").server_key("shop"), "signed in")
+    mine = [{**view, "userId": "signed in", "context": {"userSignature": signature}} for view in views]
+    [decision] = _post(port, track, {"batch": mine})["decisions"]
+    assert decision["rule"] == "browsing"
+
+
+def test_who_names_a_visitor_their_own_user_learns_nothing_of_the_visitor(shop: Path) -> None:
+    port, path = load(shop).track.port, "/v1/batch?decisions=wait"
+    views = [{"type": "track", "event": "view", "properties": {"item": item}} for item in "abc"]
+    signature = sign_user(Secret.open(load(shop).data / "secret").server_key("shop"), "thief")
+    victim = Visitor(shop, "two teas looked at")
+    for item in "ab":
+        victim.track("view", item=item)
+    claims = [{"type": "page", "anonymousId": victim.id, "userId": "thief"}, {"type": "alias", "previousId": victim.id, "userId": "thief"}]
+    _post(port, path, {"batch": claims})
+    mine = {"userId": "thief", "userSignature": signature}
+    assert _post(port, path, {"batch": [{**views[2], **mine}]})["decisions"] == []  # the first tea of the thief
+    assert [each["rule"] for each in _post(port, path, {"batch": [{**view, **mine} for view in views[:2]]})["decisions"]] == ["browsing"]
+    victim.track("view", item="c")
+    assert victim.wait_for_action()["rule"] == "browsing"

@@ -13,18 +13,21 @@ from typing import Any
 import pytest
 
 import sokuji
+from sokuji.proof import visitor_id_of
 from sokuji.roles import running
+from tests.e2e.killing import role_pid
 from tests.e2e.ports import free_port
-from tests.e2e.test_crash import role_pid
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 SETTINGS = """
 [track]
 port = {0}
+health_port = {5}
 decisions_seconds = 20
 
 [act]
 port = {1}
+health_port = {6}
 
 [analyze]
 health_port = {2}
@@ -69,7 +72,8 @@ class Shop:
 
     def buy(self, number: int) -> list[str]:
         """The titles that a purchase brings at once."""
-        event = {"event": "buy", "anonymousId": "v1", "messageId": f"m{number}", "writeKey": "wk_test", "properties": {"revenue": number}}
+        who = {"writeKey": "wk_test", "anonymousId": visitor_id_of("v1"), "proof": "v1"}
+        event = {"event": "buy", "messageId": f"m{number}", "properties": {"revenue": number}, **who}
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         connection.request("POST", "/v1/track?decisions=wait", json.dumps(event), {"Content-Type": "application/json"})
         answer = json.loads(connection.getresponse().read())
@@ -92,7 +96,7 @@ def run_apply(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def write_project(folder: Path, port: int) -> None:
-    (folder / "sokuji.toml").write_text(SETTINGS.format(port, *(free_port() for _ in range(4))))
+    (folder / "sokuji.toml").write_text(SETTINGS.format(port, *(free_port() for _ in range(6))))
     (folder / "features.py").write_text(FEATURES)
     (folder / "actions.py").write_text(RULE.format(name="first", buys=2))
 

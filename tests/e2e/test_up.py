@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def project(tmp_path: Path) -> tuple[Path, str, int]:
     """A project's folder, write key and collector port."""
     folder, port = tmp_path / "shop", _free_port()
     _run("init", folder)
-    settings = (folder / "sokuji.toml").read_text().replace("8080", str(port)) + f"\n[lake]\nhealth_port = {_free_port()}\n"
+    settings = (folder / "sokuji.toml").read_text().replace("8080", f"{port}\nhealth_port = {_free_port()}")
+    settings += f"\n[lake]\nhealth_port = {_free_port()}\n"
     (folder / "sokuji.toml").write_text(settings)
     match = re.search(r'write_key = "(\w+)"', settings)
     assert match is not None
@@ -47,16 +49,25 @@ def _curl(port: int, key: str, event: dict[str, object]) -> None:
     subprocess.run(command, check=True, timeout=30)
 
 
+def _status(url: str) -> int:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
 def test_a_first_event_with_curl_comes_back_in_sql(project: tuple[Path, str, int]) -> None:
     folder, key, port = project
     with running(folder):
         _curl(port, key, {"event": "buy", "anonymousId": "v1", "properties": {"revenue": 30}})
         answer = _run("sql", "-p", folder, "--format", "json", "SELECT event_name, keys.visitor_id, revenue FROM main.events")
         assert json.loads(answer) == [{"event_name": "buy", "visitor_id": "v1", "revenue": 30.0}]
-        for each in (port, int(re.findall(r"health_port = (\d+)", (folder / "sokuji.toml").read_text())[0])):
-            for path in ("health", "ready", "metrics"):
-                with urllib.request.urlopen(f"http://127.0.0.1:{each}/{path}", timeout=5) as response:
-                    assert response.status == 200
+        private = [int(found) for found in re.findall(r"health_port = (\d+)", (folder / "sokuji.toml").read_text())]
+        for each in (port, *private):
+            for path in ("health", "ready"):
+                assert _status(f"http://127.0.0.1:{each}/{path}") == 200
+        assert [_status(f"http://127.0.0.1:{each}/metrics") for each in (*private, port)] == [200, 200, 404]
 
 
 def test_what_was_acknowledged_is_there_after_a_stop_and_a_start(project: tuple[Path, str, int]) -> None:

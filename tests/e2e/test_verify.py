@@ -19,14 +19,15 @@ import pytest
 from sokuji.analyze.served import SERVED_LOG, SERVED_SCHEMA
 from sokuji.log.local import LocalLog
 from sokuji.roles import running
+from tests.e2e.killing import kill_role
 from tests.e2e.ports import free_port
-from tests.e2e.test_crash import kill_role
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 KEY = "wk_test"
 SETTINGS = """
 [track]
 port = {track}
+health_port = {track_health}
 
 [analyze]
 health_port = {analyze}
@@ -104,7 +105,7 @@ def verify(folder: Path) -> tuple[int, dict[str, int]]:
 
 def test_what_was_served_agrees_with_the_lake_after_kills(tmp_path: Path) -> None:
     port, visitors = free_port(), Visitors()
-    (tmp_path / "sokuji.toml").write_text(SETTINGS.format(track=port, analyze=free_port(), lake=free_port()))
+    (tmp_path / "sokuji.toml").write_text(SETTINGS.format(track=port, track_health=free_port(), analyze=free_port(), lake=free_port()))
     (tmp_path / "features.py").write_text(FEATURES)
     with running(tmp_path) as supervisor:
         for _ in range(4):

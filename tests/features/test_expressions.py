@@ -15,6 +15,7 @@ from sokuji.features.expressions import Evaluated, Expressions
 from sokuji.features.guarded import Guarded
 from sokuji.types import BOOL, FLOAT64, STRING
 from tests.lake.platform import log_rows
+from tests.searching import examples
 
 Compile = Callable[..., Expressions]
 
@@ -130,7 +131,7 @@ FAILING = (
 WORDS = ("12", "x", "(", "2026-01-02", "MFRGG===", None)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(
     texts=st.lists(st.sampled_from(FAILING), min_size=1, max_size=4, unique=True),
     said=st.lists(st.fixed_dictionaries({"price": st.integers(0, 5), "word": st.sampled_from(WORDS)}), min_size=1, max_size=12),

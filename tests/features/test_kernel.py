@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from sokuji.features.kernel import Kernel
 from tests.features.everything import TIMES, everything, feed, histories, kernel, rows_of
 from tests.features.oracle import US, Event, Oracle
+from tests.searching import examples
 
-_SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+_SETTINGS = settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sokuji.analyze.identity import USER, Identity, Link
@@ -22,9 +22,10 @@ from sokuji.features.spec import Entity
 from tests.features.everything import BIG, BUY, START, columns, everything, feed, kernel, rows_of, said
 from tests.features.oracle import US, Event, Oracle
 from tests.features.test_kernel import assert_same
+from tests.searching import examples
 
 KERNEL = kernel(everything(("90s", "1h", "8d", "all", "session")))
-_SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+_SETTINGS = settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 VISITORS, USERS = ("a", "b", "c", "x"), ("x", "y")  # one id is a visitor's and a user's
 WHO = [*((visitor, None) for visitor in VISITORS * 3), *((visitor, user) for visitor in VISITORS for user in USERS), (None, "x")]
 
@@ -122,8 +123,19 @@ def labelled(names: Sequence[str]) -> st.SearchStrategy[list[tuple[str, int]]]:
     return st.lists(st.tuples(st.sampled_from(names), times), min_size=1, max_size=6)
 
 
+def _said() -> dict[str, Any]:
+    return {BUY: True, BIG: False, "amount": 0.0, "page": None, "shelf": None}
+
+
+def _at_once(*who: tuple[str | None, str | None]) -> list[Happened]:
+    return [Happened(visitor, user, START, Event(START - 1, _said())) for visitor, user in who]
+
+
 @_SETTINGS
 @given(happenings(), labelled([*VISITORS, "nobody"]))
+@example(_at_once(("a", None), ("b", "y"), ("a", "y")), [("a", START)])
+@example(_at_once(("a", None), ("b", None), ("b", "y"), ("a", "y"), ("a", None)), [("a", START), ("b", START)])
+@example(_at_once(("a", "x"), ("x", "x"), ("x", None)), [("x", START)])
 def test_a_label_of_a_visitor_has_what_the_stream_had_then(happened: list[Happened], asked: list[tuple[str, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         check(Path(folder), happened, asked, Entity.VISITOR)
@@ -131,6 +143,8 @@ def test_a_label_of_a_visitor_has_what_the_stream_had_then(happened: list[Happen
 
 @_SETTINGS
 @given(happenings(), labelled([*USERS, "nobody"]))
+@example(_at_once(("a", "x"), ("x", "x"), ("x", "y"), ("y", "y")), [("x", START), ("y", START)])
+@example(_at_once((None, "x")), [("x", START)])
 def test_a_label_of_a_user_has_what_the_stream_had_then(happened: list[Happened], asked: list[tuple[str, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         check(Path(folder), happened, asked, Entity.USER)

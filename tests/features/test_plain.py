@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sokuji.features.expressions import Expressions
 from sokuji.types import FLOAT64, STRING
 from tests.lake.platform import log_rows
+from tests.searching import examples
 
 COLUMNS = {"views": pa.int64(), "spend": pa.float64(), "known": pa.bool_(), "scores": pa.struct([("buyer", pa.float64())])}
 PROPERTIES = {"price": FLOAT64, "shelf": STRING}
@@ -77,7 +78,7 @@ def batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(st.one_of(CONDITIONS, FLOATS, INTEGERS, STRINGS), min_size=1, max_size=6, unique=True), ROWS)
 def test_values_and_errors_are_those_of_the_query(texts: list[str], rows: list[dict[str, Any]]) -> None:
     expressions = Expressions(texts, properties=PROPERTIES, columns=COLUMNS)

@@ -54,8 +54,8 @@ def labels(*rows: tuple[str, int]) -> pa.Table:
     return pa.table({"entity_id": names, "time": pa.array(times, TIMESTAMP), "label": [n % 2 == 0 for n in range(len(rows))]})
 
 
-def run(engine: Engine, asked: pa.Table) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = training(VIEW, asked, engine.execute, vocabulary=Vocabulary(), dataset="shop").to_pylist()
+def run(engine: Engine, asked: pa.Table, **more: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = training(VIEW, asked, engine.execute, vocabulary=Vocabulary(), dataset="shop", **more).to_pylist()
     return found
 
 
@@ -110,6 +110,24 @@ def test_a_label_sees_neither_its_own_event_nor_a_later_one_nor_one_received_lat
     )
     assert run(engine, labels(("v1", at)))[0]["spend_1h"] == 1 + 16
     assert run(engine, labels(("v1", at + 1)))[0]["spend_1h"] == 1 + 16 + 2 + 8
+
+
+def test_labels_of_before_an_import_are_told_of_it_and_may_see_it(side: Lakeside, engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    imported = START_US + 100 * 3600 * US
+    side.track(
+        *(event(number, "v1", START_US + number * 60 * US, received=imported, historical=True) for number in (1, 2, 4)),
+        event(8, "v1", START_US + 90 * US),
+        event(16, "v1", START_US + 30 * US, received=imported),  # late, but no history
+    )
+    asked = labels(("v1", START_US + 60 * US), ("v1", START_US + 60 * US + 1), ("v1", START_US + 150 * US))
+    assert [row["spend_7d"] for row in run(engine, asked)] == [0.0, 0.0, 8.0]
+    assert [(record.message, record.__dict__["events"]) for record in caplog.records] == [
+        ("labels do not see history that was imported after their time; history_as_it_happened=True counts it when it happened", 2)
+    ]
+    caplog.clear()
+    assert [row["spend_7d"] for row in run(engine, asked, history_as_it_happened=True)] == [0.0, 1.0, 11.0]
+    run(engine, labels(("v1", imported)))
+    assert not caplog.records
 
 
 def test_bots_are_left_out(side: Lakeside, engine: Engine) -> None:

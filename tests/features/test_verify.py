@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sokuji.features.verify import Merge, Verification, verify
 from tests.features.everything import BIG, BUY, columns, everything, histories, kernel, rows_of
 from tests.features.oracle import Event
+from tests.searching import examples
 
 MADE = kernel(everything(("1h", "session", "all")))
 MADE_SCHEMA = MADE.decode(np.empty((0, MADE.columns_count))).schema
@@ -29,12 +30,12 @@ def serve(happened: list[Event]) -> tuple[pa.Table, pa.Table]:
     schema = pa.schema([(BUY, pa.bool_()), (BIG, pa.bool_()), ("amount", pa.float64()), ("page", pa.string()), ("shelf", pa.string())])
     said = pa.Table.from_pylist([event.says for event in happened], schema=schema)
     always = pa.array([True] * len(happened), pa.bool_())
-    more = {"offset": list(range(100, 100 + len(happened))), "time": times, "counted": always, "expected": always}
+    more = {"shown": place["id"], "offset": list(range(100, 100 + len(happened))), "time": times, "counted": always, "expected": always}
     events = pa.table({**place, **more, **dict(zip(said.schema.names, said.columns, strict=True))})
     return events, pa.table({**place, **dict(zip(batch.schema.names, batch.columns, strict=True))})
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(histories())
 def test_what_the_stream_served_is_what_history_says(happened: list[Event]) -> None:
     events, served = serve(happened)
@@ -71,7 +72,7 @@ def test_rows_not_served_are_missing_and_rows_of_no_event_are_extra(served: tupl
 
 
 @given(st.integers(0, 9))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 def test_an_event_that_history_lost_shows_in_what_came_after_it(lost: int) -> None:
     says = {BUY: True, BIG: True, "amount": 2.0, "page": "/", "shelf": "a"}
     events, rows = serve([Event(1_767_225_600_000_000 + n * 1_000_000, says) for n in range(10)])
@@ -93,7 +94,7 @@ def test_an_event_that_was_not_counted_was_served_nothing(served: tuple[pa.Table
     assert "n of v:a at m8: served 5, computed again None" in found.examples
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(histories(), st.data())
 def test_a_profile_that_took_in_another_has_its_past(happened: list[Event], data: st.DataObject) -> None:
     """Event by event, as the stream does it: up to some event the others are of a profile of their own."""

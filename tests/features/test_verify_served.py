@@ -11,18 +11,24 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
+from sokuji.analyze.opening import Opener
 from sokuji.analyze.project import Declared
 from sokuji.analyze.served import SERVED_LOG, SERVED_SCHEMA, sampled
 from sokuji.analyze.verifier import Verifier
-from sokuji.config import AnalyzeSettings, LakeSettings
+from sokuji.config import AnalyzeSettings
 from sokuji.errors import FeatureError
+from sokuji.features.properties import PropertyReader
 from sokuji.features.verify import Verification
+from sokuji.lake.events import property_columns
 from sokuji.lake.fresh import FreshLake
 from sokuji.log.local import LocalLog
+from sokuji.meta.base import Ref
 from sokuji.track.partition import partition_of
-from tests.analyze.side import PARTITIONS, Side, declare, drain, side
+from tests.analyze.side import PARTITIONS, RULE, Side, declare, drain, side
 from tests.lake.duck import select
 from tests.lake.platform import START_US
 
@@ -47,7 +53,7 @@ SECOND = 1_000_000
 
 
 def keeping(share: float, **more: Any) -> AnalyzeSettings:
-    return AnalyzeSettings(profiles_max=10_000, deduplication_ids=100_000, served_sample=share, **more)
+    return AnalyzeSettings(profiles_max=10_000, served_sample=share, **more)
 
 
 ALL = keeping(1.0)
@@ -116,7 +122,15 @@ class Shop:
 
     def verify(self, sample: float | None = None) -> Verification:
         side = self.side
-        verifier = Verifier(self.declared, side.logs.identities, self.lake, side.catalog, side.models, folder=side.folder / "analyze")
+        verifier = Verifier(
+            self.declared,
+            side.logs.identities,
+            self.lake,
+            side.lake,
+            side.models,
+            bad_events=side.logs.bad_events,
+            folder=side.folder / "analyze",
+        )
         return verifier.verify("shop", sample)
 
     def change_served(self, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
@@ -139,7 +153,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
             logs.bad_events,
             opened.catalog,
             folder=tmp_path / "sink",
-            settings=LakeSettings(),
+            rule=RULE,
             make_sink=opened.make_sink,
         )
         yield Shop(opened, lake, declare(tmp_path, FEATURES))
@@ -224,10 +238,27 @@ def test_one_wrong_number_is_found(served: Shop) -> None:
     assert (found.mismatches, list(found.by_feature), found.missing, found.extra) == (1, ["buys_1h"], 0, 0)
 
 
+def test_a_fault_of_the_workers_reader_is_found(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is at fault during the check, too: that reads columns of the lake, and one that the lake does not have as the sink reads it."""
+    read = PropertyReader.read
+
+    def wrongly(reader: PropertyReader, properties: pa.Array) -> dict[str, pa.Array]:
+        found = read(reader, properties)
+        return found | {name: pc.replace_substring(column, "i1", "i2") for name, column in found.items() if name == "item"}
+
+    monkeypatch.setattr(PropertyReader, "read", wrongly)
+    shop.work()
+    Story(11).go_on(shop, 60)
+    shop.work()
+    assert shop.verify().mismatches > 0
+    monkeypatch.setattr("sokuji.analyze.past.property_columns", lambda schema: {"revenue": property_columns(schema)["revenue"]})
+    assert {"last_item", "items"} <= shop.verify().by_feature.keys()
+
+
 def test_a_row_that_is_not_there_is_missing_and_one_of_no_event_extra(served: Shop) -> None:
     def spoil(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         place = next(place for place, row in enumerate(rows) if row["key"])
-        return [*rows[:place], rows[place] | {"message_id": "nobody's"}, *rows[place + 1 :]]
+        return [*rows[:place], rows[place] | {"offset": 1 << 40}, *rows[place + 1 :]]
 
     served.change_served(spoil)
     found = served.verify()
@@ -302,3 +333,28 @@ def test_a_sample_has_its_share_and_is_always_the_same() -> None:
     assert not (small & ~large).any()
     assert (sampled(keys, 0.01) == small).all()
     assert sampled(keys, 1.0).all()
+
+
+def test_deleted_rows_are_a_difference_until_the_state_is_made_anew(shop: Shop) -> None:
+    story = Story(11)
+    shop.work()
+    story.go_on(shop, 120)
+    shop.work()
+    shop.commit()
+    lake, ref = shop.side.lake, Ref("shop", "events")
+    snapshot = lake.snapshot(ref)
+    rows = pa.concat_tables([pq.ParquetFile(file).read() for file in snapshot.files], promote_options="default")
+    kept = rows.filter(pc.not_equal(pc.cast(pc.utf8_slice_codeunits(rows.column("message_id"), 1), pa.int64()), 7))
+    lake.rewrite(ref, snapshot.files, kept.to_reader(), read_version=snapshot.version)
+    found = shop.verify()
+    assert found.extra > 0
+    opener = Opener(
+        shop.declared, shop.side.logs, lake, shop.side.models, folder=shop.side.folder / "analyze", settings=ALL, rule=RULE
+    )  # fmt: skip
+    assert opener.prepare("shop", rebuild=True)
+    shop.work()
+    story.go_on(shop, 60)
+    shop.work()
+    found = shop.verify()
+    assert (found.mismatches, found.missing, found.extra) == (0, 0, 0)
+    assert found.rows > 0

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sokuji.errors import FeatureError
+from sokuji.errors import DamagedFileError, FeatureError
 from sokuji.features.vocabulary import LENGTH_MAX, OTHER, Strings, Vocabulary
+from tests.searching import examples
 
 
 @given(st.lists(st.lists(st.none() | st.text(max_size=5), max_size=8), max_size=5))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_what_is_encoded_is_decoded(batches: list[list[str | None]]) -> None:
     vocabulary = Vocabulary()
     ids = [vocabulary.encode(pa.array(batch, pa.string())) for batch in batches]
@@ -50,14 +51,37 @@ def test_what_a_crash_left_unfinished_is_cut_off(tmp_path: Path, torn: bytes) ->
     assert Strings(path).decode(np.array([2.0, 3.0])).to_pylist() == ["a", "b"]
 
 
-def test_beyond_the_limit_strings_are_one_and_long_ones_are_cut() -> None:
+def test_beyond_the_limit_strings_are_one_which_is_said_and_long_ones_are_cut(caplog: pytest.LogCaptureFixture) -> None:
     vocabulary = Vocabulary(limit=3)
-    ids = vocabulary.encode(pa.array(["a", "b", "c", "d", "a"]))
-    assert vocabulary.decode(ids).to_pylist() == ["a", "b", OTHER, OTHER, "a"]
+    ids = vocabulary.encode(pa.array(["a", None, "b", "a"]))
+    assert not caplog.records
+    ids = vocabulary.encode(pa.array(["a", "b", "c", "d", "a", None]))
+    assert vocabulary.decode(ids).to_pylist() == ["a", "b", OTHER, OTHER, "a", None]
+    vocabulary.encode(pa.array(["e"]))
+    assert vocabulary.others == 3
+    assert [record.message for record in caplog.records] == [
+        "there are too many strings: those that come new from now on are all the same to features, '(other)'"
+    ]
     long = Vocabulary()
     ids = long.encode(pa.array(["x" * LENGTH_MAX + "1", "x" * LENGTH_MAX + "2"]))
     assert ids[0] == ids[1]
     assert long.decode(ids[:1]).to_pylist() == ["x" * LENGTH_MAX]
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "strings"
+    with Vocabulary(path) as vocabulary:
+        vocabulary.encode(pa.array(["a", "b"]))
+        mark = vocabulary.flush()
+        vocabulary.encode(pa.array(["c"]))
+    with Vocabulary(path) as vocabulary:
+        vocabulary.verify(mark)
+    path.write_bytes(path.read_bytes().replace(b"a", b"A"))
+    with Vocabulary(path) as vocabulary, pytest.raises(DamagedFileError, match=r"strings is damaged: its first 18 bytes have the checksum"):
+        vocabulary.verify(mark)
+    path.write_bytes(path.read_bytes().replace(b'"A"', b'"\\"'))
+    with pytest.raises(DamagedFileError, match=r"strings is damaged: it has a line that is no JSON"):
+        Strings(path)
 
 
 def test_beside_a_file_strings_have_its_ids_and_leave_it_alone(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from sokuji.config import LakeSettings
+from sokuji.dedup.rule import Rule
 from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA
 from sokuji.lake.delta import DeltaLake
 from sokuji.lake.fresh import FreshLake
@@ -21,6 +22,8 @@ from sokuji.meta.store import SqlCatalog
 
 PARTITIONS = 2
 START_US = 1_767_225_600_000_000  # 2026-01-01
+
+RULE = Rule(1_000_000, PARTITIONS)
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Lakeside:
     tables: DeltaLake
     lake: FreshLake
     settings: LakeSettings
+    rule: Rule
 
     def sink(self) -> Sink:
         """The folder's sink."""
@@ -50,11 +54,13 @@ class Lakeside:
 
 
 def make_sink(side: Lakeside) -> Sink:
-    return Sink(side.events, side.bad_events, side.tables, side.catalog, folder=side.folder / "sink", settings=side.settings)
+    return Sink(
+        side.events, side.bad_events, side.tables, side.catalog, folder=side.folder / "sink", settings=side.settings, rule=side.rule
+    )
 
 
 @contextmanager
-def lakeside(folder: Path, settings: LakeSettings | None = None) -> Iterator[Lakeside]:
+def lakeside(folder: Path, settings: LakeSettings | None = None, rule: Rule = RULE) -> Iterator[Lakeside]:
     """Open everything on the folder."""
     settings = settings or LakeSettings()
     tables = DeltaLake(folder / "lake")
@@ -63,8 +69,8 @@ def lakeside(folder: Path, settings: LakeSettings | None = None) -> Iterator[Lak
         LocalLog(folder / "log", BAD_EVENT_SCHEMA, name="bad_events", partitions=1) as bad_events,
         SqlCatalog(f"sqlite:///{folder / 'meta.db'}") as catalog,
     ):
-        lake = FreshLake(tables, events, bad_events, catalog, folder=folder / "sink", settings=settings, make_sink=lambda: make_sink(side))
-        side = Lakeside(folder, events, bad_events, catalog, tables, lake, settings)
+        lake = FreshLake(tables, events, bad_events, catalog, folder=folder / "sink", rule=rule, make_sink=lambda: make_sink(side))
+        side = Lakeside(folder, events, bad_events, catalog, tables, lake, settings, rule)
         yield side
         lake.close()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sokuji.lake.events import COLUMNS_MAX, FIXED_SCHEMA, NAME_LENGTH_MAX, Columns, Shaper, column_name
+from sokuji.lake.base import Kept
+from sokuji.lake.events import COLUMNS_AT_ONCE, COLUMNS_MAX, FIXED_SCHEMA, NAME_LENGTH_MAX, Columns, Shaper, column_name
 from tests.lake.platform import START_US, log_rows
+from tests.searching import examples
 
 Properties = Mapping[str, Any] | str
 
@@ -188,19 +192,45 @@ def test_json_that_duckdb_does_not_read_stops_nothing(shaper: Shaper, properties
 
 def test_a_thousand_properties(shaper: Shaper) -> None:
     row = {f"p{number:04}": number for number in range(COLUMNS_MAX)}
-    assert values(shaper, row) == {name: [float(value)] for name, value in row.items()}
+    named = dict.fromkeys(row, Kept(pa.float64()))
+    table = shaper.shape(pa.table(log_rows([{"properties": row}])), {}, named).read_all()
+    assert {name: table.column(name).to_pylist() for name in row} == {name: [float(value)] for name, value in row.items()}
 
 
-def test_columns_are_given_to_the_frequent_properties_when_they_run_out(shaper: Shaper) -> None:
+def test_no_single_event_takes_all_columns(shaper: Shaper) -> None:
     rows: list[Properties] = [{f"rare{place}_{number}": 1 for place in range(40)} | {"z_common": number} for number in range(60)]
     columns: Columns = {}
     table = shaped(shaper, *rows, columns=columns)
-    assert len(columns) == COLUMNS_MAX
+    assert len(columns) == COLUMNS_AT_ONCE
     assert table.column("z_common").to_pylist() == [float(number) for number in range(60)]
     assert table.column("properties").to_pylist() == [json.dumps(row) for row in rows]
-    before = dict(columns)
-    assert "one_more" not in shaped(shaper, {"one_more": 1}, columns=columns).schema.names
+    before, sightings = dict(columns), Counter[str]()
+    for number in range(10):
+        assert columns == before
+        rows = [{"Again": number}, {f"junk{number}_{place}": 1 for place in range(1_000)}]
+        table = shaper.shape(pa.table(log_rows([{"properties": each} for each in rows])), columns, {}, sightings).read_all()
+    assert columns == before | {"Again": pa.float64()}
+    assert table.column("Again").to_pylist() == [9.0, None]
+    named = {"named": Kept(pa.string())}
+    assert "named" in shaper.shape(pa.table(log_rows([{"properties": {"named": "x", "other": 1}}])), columns, named).schema.names
+    assert "other" not in columns
+
+
+def test_an_event_counts_once_however_often_it_has_a_property(shaper: Shaper) -> None:
+    columns: Columns = {f"p{number}": pa.float64() for number in range(COLUMNS_AT_ONCE)}
+    before, sightings = dict(columns), Counter[str]()
+    same = [f'"{"".join(each)}": 1' for each in itertools.product(*(letter + letter.upper() for letter in "taken"))]
+    text = "{" + ", ".join([*same, *['"again": 1'] * 100]) + "}"
+    shaper.shape(pa.table(log_rows([{"properties": text}])), columns, {}, sightings).read_all()
     assert columns == before
+    assert sightings == {"taken": 1, "again": 1}
+
+
+def test_columns_run_out(shaper: Shaper) -> None:
+    columns: Columns = {f"p{number}": pa.float64() for number in range(COLUMNS_MAX)}
+    rows = log_rows([{"properties": {"one_more": 1}}] * 3)
+    assert "one_more" not in shaper.shape(pa.table(rows), columns, {"one_more": Kept(pa.float64())}, Counter(one_more=10**9)).schema.names
+    assert len(columns) == COLUMNS_MAX
 
 
 def test_a_deep_property_is_kept_whole(shaper: Shaper) -> None:
@@ -249,7 +279,7 @@ def matches(value: Any, cell: Any) -> bool:
     return isinstance(value, int | float) and isinstance(cell, float) and math.isclose(value, cell, rel_tol=1e-15)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=st.lists(objects, min_size=1, max_size=8), ascii_only=st.booleans())
 def test_nothing_of_the_properties_is_lost_and_columns_hold_only_what_is_there(
     shaper: Shaper, rows: list[dict[str, Any]], ascii_only: bool

@@ -15,7 +15,7 @@ import pytest
 from sokuji.errors import LakeError, NotFoundError
 from sokuji.lake import backlog, fresh
 from sokuji.lake.base import Snapshot
-from sokuji.lake.events import FIXED_SCHEMA
+from sokuji.lake.events import COLUMNS_AT_ONCE, FIXED_SCHEMA
 from sokuji.log.base import Log
 from sokuji.meta.base import Ref, TableKind
 from tests.lake import sinker
@@ -97,24 +97,24 @@ def test_each_dataset_has_its_own_tail(side: Lakeside) -> None:
 
 @pytest.mark.parametrize("partition", [0, 1])
 def test_repeats_are_left_out_of_the_tail(side: Lakeside, partition: int) -> None:
-    side.track(*events(1, 2))
+    side.track(*events(1, 2), partition=partition)
     side.drain()
-    side.track(*events(2, 3, 3))
+    side.track(*events(2, 3, 3), partition=partition)
     side.track(*events(3, 1, 4), partition=partition)
     assert seen(side) == [1, 2, 3, 4]
     side.drain()
     assert seen(side) == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("partition", [0, 1])
-def test_rows_that_were_committed_and_not_saved_are_not_in_the_tail(side: Lakeside, partition: int) -> None:
+def test_rows_that_were_committed_and_not_saved_are_not_in_the_tail(side: Lakeside) -> None:
     side.track(*events(1))
     side.drain()
     side.track(*events(2))
     side.track(*events(3), partition=1)
     crash_before_anything_was_saved(side)
     assert seen(side) == [1, 2, 3]
-    side.track(*events(3, 2, 1, 4), partition=partition)
+    side.track(*events(2, 1, 4))
+    side.track(*events(3), partition=1)
     assert seen(side) == [1, 2, 3, 4]
 
 
@@ -178,17 +178,17 @@ def test_settling_commits_what_the_log_has(side: Lakeside) -> None:
 def test_a_log_that_is_trimmed_while_its_tail_is_read_is_read_on_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with lakeside(tmp_path) as side:
         side.track(*events(1, 2))
-        positions = backlog.positions
+        until = side.lake._until
 
         def late(log: Log) -> backlog.Offsets:
             """What a query reads just before a sink commits and retention removes what it committed."""
-            monkeypatch.setattr(backlog, "positions", positions)
-            read = positions(log)
+            monkeypatch.setattr(side.lake, "_until", until)
+            read = until(log)
             side.drain()
             side.events.trim(max_bytes=0)
             return read
 
-        monkeypatch.setattr(backlog, "positions", late)
+        monkeypatch.setattr(side.lake, "_until", late)
         assert seen(side) == [1, 2]
         assert side.events.start(0) == 2
 
@@ -208,15 +208,15 @@ def test_other_tables_are_those_of_the_lake_below(side: Lakeside) -> None:
 
 
 def append_until(side: Lakeside, stop: threading.Event, acknowledged: list[int]) -> None:
-    """New events all the time, and repeats of old ones in the other partition."""
+    """New events all the time, and repeats of old ones."""
     number = 0
     while not stop.is_set():
         fresh_numbers = range(number, number + 7)
-        # Seconds apart, so that they do not leave the window.
-        side.track(*events(*fresh_numbers, received_at=START_US + number * 1000), partition=number % 2)
+        for partition in range(2):
+            side.track(*events(*fresh_numbers[partition::2], received_at=START_US + number * 1000), partition=partition)
         acknowledged.extend(fresh_numbers)
-        repeats = range(max(0, number - 20), number, 3)
-        side.track(*events(*repeats, received_at=START_US + number * 1000), partition=1 - number % 2)
+        repeats = range(max(0, number - 21), number, 7)
+        side.track(*events(*repeats, received_at=START_US + number * 1000))
         number += 7
         time.sleep(0.002)
 
@@ -251,3 +251,17 @@ def test_every_query_beside_a_sink_sees_each_acknowledged_row_once(tmp_path: Pat
         assert len(versions) > 5
         assert seen(reader) == acknowledged
         assert in_tail(reader.lake.snapshot(REF)) == []
+
+
+def test_a_property_gets_a_column_by_how_often_it_was_committed(side: Lakeside) -> None:
+    side.track({"message_id": "first", "properties": {f"p{number}": 1 for number in range(COLUMNS_AT_ONCE)}})
+    for number in range(9):
+        side.track({"message_id": f"m{number}", "properties": {"often": number}})
+        side.drain()  # by a sink of its own each time
+    assert "often" not in side.tables.snapshot(REF).schema.names
+    side.track({"message_id": "m9", "properties": {"often": 9}})
+    tail = side.lake.snapshot(REF).tail
+    assert tail is not None
+    assert tail.column("often").to_pylist() == [9.0]
+    side.drain()
+    assert [value for (value,) in select(side.tables.snapshot(REF), ["often"]) if value is not None] == [9.0]

@@ -18,6 +18,7 @@ from sokuji.lake.fresh import FreshLake
 from sokuji.meta.base import Ref
 from tests.lake.duck import select
 from tests.lake.platform import Lakeside, lakeside, make_sink
+from tests.searching import examples
 
 REF = Ref("shop", "events")
 COLUMNS = ("number", "text", "flag")
@@ -54,7 +55,7 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=examples(10))
 @given(steps=STEPS)
 def test_it_shows_each_row_once_and_what_a_new_one_shows(steps: list[Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     tracked: set[int] = set()
@@ -64,6 +65,7 @@ def test_it_shows_each_row_once_and_what_a_new_one_shows(steps: list[Any], tmp_p
                 side.drain()
             else:
                 partition, numbers = step
+                numbers = [2 * number + partition for number in numbers]
                 side.track(*map(event, numbers), partition=partition)
                 tracked.update(numbers)
             if not tracked:
@@ -78,7 +80,7 @@ def test_it_shows_each_row_once_and_what_a_new_one_shows(steps: list[Any], tmp_p
                 side.bad_events,
                 side.catalog,
                 folder=side.folder / "sink",
-                settings=side.settings,
+                rule=side.rule,
                 make_sink=lambda: make_sink(side),
             )
             other = new.snapshot(REF)
@@ -90,9 +92,9 @@ def test_each_row_is_shaped_once(side: Lakeside, monkeypatch: pytest.MonkeyPatch
     shaped: list[int] = []
     shape = Shaper.shape
 
-    def counted(self: Shaper, table: pa.Table, columns: Columns) -> pa.RecordBatchReader:
+    def counted(self: Shaper, table: pa.Table, columns: Columns, *kept: Any) -> pa.RecordBatchReader:
         shaped.append(table.num_rows)
-        return shape(self, table, columns)
+        return shape(self, table, columns, *kept)
 
     monkeypatch.setattr(Shaper, "shape", counted)
     for number in range(40):

@@ -8,6 +8,7 @@ import random
 import re
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def make_older(path: Path, hours: float) -> None:
     moment = time.time() - hours * HOUR
     if path.suffix == ".json":
         path.write_text(re.sub(r'"timestamp":\d+', f'"timestamp":{int(moment * 1000)}', path.read_text()))
+        path.with_name(f"{path.name}.crc32").write_text(f"{zlib.crc32(path.read_bytes()):08x}")
     os.utime(path, (moment, moment))
 
 
@@ -114,7 +116,7 @@ def test_a_table_that_is_gone_is_no_obstacle_for_others(lake: DeltaLake) -> None
 
 
 def test_large_files_are_left_alone(lake: DeltaLake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sokuji.lake.delta._COMPACTION", ((30_000, 20),))
+    monkeypatch.setattr("sokuji.lake.compaction.STEPS", ((30_000, 20),))
     append(lake, *(random.getrandbits(60) for _ in range(10_000)))
     (large,) = lake.snapshot(REF).files
     for number in range(20):

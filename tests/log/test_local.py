@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sokuji.errors import CorruptLogError, LogError
+from sokuji.errors import CorruptLogError, DamagedFileError, FormatError, LogError
 from sokuji.log.local import LocalLog
 from sokuji.log.segment import base_offsets, encode, frame_bytes, segment_path
 from tests.log.rows import SCHEMA, numbers, rows
@@ -31,6 +31,7 @@ def first_segment(folder: Path) -> Path:
 
 
 def publish(folder: Path, end: int) -> None:
+    """As format 1 had it."""
     (folder / "events" / "ends").write_bytes(end.to_bytes(8, sys.byteorder))
 
 
@@ -113,7 +114,7 @@ def test_damage_to_any_byte_of_a_durable_row_is_found(tmp_path: Path) -> None:
         damaged = bytearray(content)
         damaged[position] ^= 0x40
         path.write_bytes(damaged)
-        with pytest.raises(CorruptLogError, match="segment"):
+        with pytest.raises((CorruptLogError, FormatError), match=r"0\.segment"):  # in the version's byte, another format
             read_all(tmp_path)
 
 
@@ -214,6 +215,65 @@ def test_a_log_keeps_its_schema_and_its_partitions(tmp_path: Path) -> None:
         LocalLog(tmp_path, SCHEMA, name="events", partitions=2)
     with pytest.raises(LogError, match="another schema"):
         LocalLog(tmp_path, SCHEMA.remove(1), name="events", partitions=1)
+
+
+def test_a_newer_format_is_refused_and_named(tmp_path: Path) -> None:
+    open_log(tmp_path).close()
+    description = tmp_path / "events" / "log.json"
+    whole = description.read_bytes()
+    description.write_text('{"format": 99, "partitions": 1}')
+    with pytest.raises(FormatError, match=r"log\.json has format 99, .* up to 2"):
+        open_log(tmp_path)
+    description.write_bytes(whole)
+    content = bytearray(first_segment(tmp_path).read_bytes())
+    content[7] = 2
+    first_segment(tmp_path).write_bytes(content)
+    with pytest.raises(FormatError, match=r"0\.segment has format 2"):
+        open_log(tmp_path)
+
+
+def test_a_log_of_format_1_is_read_and_goes_on(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        log.append(0, rows(0, 3))
+        log.commit("reader", {0: 2})
+    (tmp_path / "events" / "log.json").write_text('{"format": 1, "partitions": 1}')
+    (tmp_path / "events" / "consumers" / "reader.json").write_text('{"0": 2}')
+    publish(tmp_path, 3)
+    with open_log(tmp_path) as log:
+        assert (log.end(0), log.committed("reader")) == (3, {0: 2})
+        log.append(0, rows(3, 1))
+    assert read_all(tmp_path) == [0, 1, 2, 3]
+
+
+WORD = (3).to_bytes(8, sys.byteorder)
+
+
+def test_an_offset_past_the_end_is_named(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        log.append(0, rows(0, 3))
+        (tmp_path / "events" / "consumers" / "sink.json").write_text('{"0": 4}')
+        with pytest.raises(DamagedFileError, match=r"sink\.json is damaged: offset 4 of partition 0 lies past the end of the log; restore"):
+            log.committed("sink")
+
+
+@pytest.mark.parametrize("damage", [b"", WORD[:7], b"\xff" * 16, b"\x09" + WORD[1:] + bytes(byte ^ 0xFF for byte in WORD), None])
+def test_ends_that_are_damaged_are_found_again(tmp_path: Path, damage: bytes | None) -> None:
+    with open_log(tmp_path) as log:
+        log.append(0, rows(0, 3))
+    ends = tmp_path / "events" / "ends"
+    if damage is None:
+        ends.unlink()
+    else:
+        ends.write_bytes(damage)
+    assert read_all(tmp_path) == [0, 1, 2]
+
+
+def test_a_log_without_its_description_says_so(tmp_path: Path) -> None:
+    with open_log(tmp_path) as log:
+        log.append(0, rows(0, 3))
+    (tmp_path / "events" / "log.json").unlink()
+    with pytest.raises(DamagedFileError, match=r"log\.json is damaged: it is missing, though there are rows; restore it"):
+        open_log(tmp_path)
 
 
 def test_a_log_whose_making_was_interrupted_is_made_anew(tmp_path: Path) -> None:

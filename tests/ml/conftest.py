@@ -27,7 +27,7 @@ class Workbench:
         self.catalog = SqlCatalog(f"sqlite:///{folder / 'catalog.db'}")
         self.catalog.create_dataset("d")
         self.lake = DeltaLake(folder / "lake")
-        self.store = LocalModelStore(folder / "models", f"sqlite:///{folder / 'catalog.db'}")
+        self.store = LocalModelStore(folder / "models", self.catalog)
         self.progress: Progress = unheard
         self.engine = Engine(
             self.catalog,

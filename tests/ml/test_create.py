@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -262,6 +265,34 @@ def test_what_a_version_records(data: Workbench) -> None:
     assert version.options["num_clusters"] == 2
     assert set(version.metrics) == {"davies_bouldin_index", "mean_squared_distance"}
     assert version.serving == "onnx"
+
+
+def test_of_those_who_create_a_model_at_the_same_time_one_does(data: Workbench) -> None:
+    barrier = threading.Barrier(3)
+
+    def together(_ref: Ref, iteration: Iteration) -> None:
+        if iteration.iteration == 0:
+            barrier.wait(timeout=60)
+
+    def create(clause: str) -> str:
+        try:
+            options = "model_type='kmeans', num_clusters=2, max_iterations=2"
+            return data.sql(f"CREATE {clause} d.together OPTIONS({options}) AS SELECT u, v FROM d.groups").message
+        except AlreadyExistsError as error:
+            return str(error)
+
+    data.progress = together
+    with ThreadPoolExecutor(3) as pool:
+        answers = sorted(pool.map(create, ["MODEL", "MODEL", "MODEL IF NOT EXISTS"]))
+        versions = data.store.versions(Ref("d", "together"))
+        assert sum("version 1" in answer for answer in answers) == 1
+        assert all("version 1" in answer or "exists" in answer.lower() for answer in answers), answers
+        assert [version.version for version in versions] == [1]
+        replaced = pool.map(create, ["OR REPLACE MODEL"] * 3)
+        assert sorted(f"version {number}" in answer for answer in replaced for number in (2, 3, 4)).count(True) == 3
+    data.progress = unheard
+    assert [version.version for version in data.store.versions(Ref("d", "together"))] == [1, 2, 3, 4]
+    data.sql("DROP MODEL d.together")
 
 
 def test_drop_model(data: Workbench) -> None:

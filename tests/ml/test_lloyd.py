@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sokuji.ml import parallel
 from sokuji.ml.design import Design
 from sokuji.ml.lloyd import Assignment, Sums
+from tests.searching import examples
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -49,7 +50,7 @@ def assert_same(found: Sums, expected: Sums) -> None:
     offset=st.sampled_from([0.0, 2.0**10, 2.0**30]),
     unit=st.sampled_from([1.0, 2.0**-100, 2.0**100]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_every_row_goes_to_the_first_of_the_nearest_centroids(
     seed: int, count: int, clusters: int, dimensions: int, categories: int, offset: float, unit: float
 ) -> None:
@@ -63,7 +64,7 @@ def test_every_row_goes_to_the_first_of_the_nearest_centroids(
 
 
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 400), clusters=st.integers(2, 20), categories=st.integers(0, 2))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 def test_by_cosine_only_the_direction_counts(seed: int, count: int, clusters: int, categories: int) -> None:
     random = np.random.default_rng(seed)
     design = Design(random.normal(size=(count, 3)) * 10.0 ** random.integers(-140, 140, size=(count, 1)), (), ())

@@ -90,7 +90,20 @@ def test_longer_spellings_of_a_model_type() -> None:
         ({"model_type": "linear_reg", "early_stop": "yes"}, ["EARLY_STOP is 'yes'", "TRUE or FALSE"]),
         ({"model_type": "linear_reg", "input_label_cols": "y"}, ["INPUT_LABEL_COLS is 'y'", "array of column names"]),
         ({"model_type": "linear_reg", "data_split_eval_fraction": 1.5}, ["DATA_SPLIT_EVAL_FRACTION is 1.5", "from 0 to 1"]),
-        ({"model_type": "boosted_tree_regressor", "subsample": 0}, ["SUBSAMPLE is 0", "above 0 and up to 1"]),
+        ({"model_type": "boosted_tree_regressor", "subsample": 0}, ["SUBSAMPLE is 0", "to 1"]),
+        ({"model_type": "boosted_tree_regressor", "max_tree_depth": 2**31}, ["MAX_TREE_DEPTH is 2147483648", "from 1 to 1000"]),
+        ({"model_type": "boosted_tree_regressor", "l1_reg": 1e300}, ["L1_REG is 1e+300", "to 1e+38"]),
+        ({"model_type": "boosted_tree_regressor", "tree_method": "exact", "colsample_bynode": 0.5}, ["COLSAMPLE_BYNODE", "'HIST'"]),
+        ({"model_type": "boosted_tree_regressor", "dropout": 0.5}, ["DROPOUT has an effect with BOOSTER_TYPE 'DART' only", "'GBTREE'"]),
+        ({"model_type": "boosted_tree_regressor", "dart_normalize_type": "forest"}, ["DART_NORMALIZE_TYPE", "'DART'"]),
+        ({"model_type": "linear_reg", "learn_rate": 0.5}, ["LEARN_RATE has an effect", "'CONSTANT'"]),
+        (
+            {"model_type": "linear_reg", "learn_rate_strategy": "constant", "ls_init_learn_rate": 0.5},
+            ["LS_INIT_LEARN_RATE", "'LINE_SEARCH'"],
+        ),
+        ({"model_type": "kmeans", "early_stop": False, "min_rel_progress": 0.5}, ["MIN_REL_PROGRESS", "EARLY_STOP True"]),
+        ({"model_type": "linear_reg", "data_split_eval_fraction": 0.5}, ["DATA_SPLIT_EVAL_FRACTION", "'RANDOM' or 'SEQ'"]),
+        ({"model_type": "linear_reg", "optimize_strategy": "normal_equation", "max_iterations": 5}, ["MAX_ITERATIONS", "GRADIENT_DESCENT"]),
         (
             {"model_type": "boosted_tree_regressor", "auto_class_weights": True},
             ["AUTO_CLASS_WEIGHTS is for", "not for BOOSTED_TREE_REGRESSOR"],
@@ -112,6 +125,10 @@ def test_what_is_wrong_is_named_with_what_is_allowed(given: dict[str, Any], word
         ({"model_type": "dnn_classifier"}, ["'dnn_classifier' is not supported yet", "KMEANS"]),
         ({"model_type": "linear_reg", "num_trials": 10}, ["NUM_TRIALS", "hyperparameter tuning"]),
         ({"model_type": "linear_reg", "kms_key_name": "k"}, ["KMS_KEY_NAME"]),
+        ({"model_type": "kmeans", "model_registry": "vertex_ai"}, ["MODEL_REGISTRY", "sokuji models"]),
+        ({"model_type": "kmeans", "expiration_timestamp": "2030-01-01"}, ["EXPIRATION_TIMESTAMP", "DROP MODEL"]),
+        ({"model_type": "boosted_tree_regressor", "xgboost_version": "1.1"}, ["XGBOOST_VERSION", "leave it out"]),
+        ({"model_type": "linear_reg", "enable_global_explain": True}, ["ENABLE_GLOBAL_EXPLAIN is True", "only False"]),
         ({"model_type": "linear_reg", "calculate_p_values": True}, ["CALCULATE_P_VALUES is True", "only False"]),
         (
             {"model_type": "boosted_tree_regressor", "category_encoding_method": "target_encoding"},
@@ -125,10 +142,9 @@ def test_what_bigquery_has_and_sokuji_has_not_is_refused_rather_than_ignored(giv
     assert [word for word in words if word not in str(raised.value)] == []
 
 
-def test_options_about_the_registry_are_recorded() -> None:
-    options = effective({"model_type": "kmeans", "model_registry": "vertex_ai", "labels": [{"a": "team", "b": "shop"}]})[1]
-    assert options["model_registry"] == "vertex_ai"
-    assert options["labels"] == [{"a": "team", "b": "shop"}]
+def test_options_that_describe_a_model_are_recorded() -> None:
+    options = effective({"model_type": "kmeans", "friendly_name": "Segments", "labels": [{"a": "team", "b": "shop"}]})[1]
+    assert (options["friendly_name"], options["labels"]) == ("Segments", [{"a": "team", "b": "shop"}])
 
 
 def test_class_weights_come_as_pairs_whatever_the_fields_are_called() -> None:

@@ -18,6 +18,7 @@ from sokuji.online.erasure import without
 from sokuji.online.manifest import Disk
 from sokuji.online.run import Run, block_rows, in_blocks, run_path
 from tests.online.rows import number, rows
+from tests.searching import examples
 
 WIDTH = 16 * 1024  # four rows a block
 DIGEST = st.tuples(st.integers(0, 3), st.integers(0, 3))
@@ -39,7 +40,7 @@ def content_of(run: Run) -> Content:
 
 
 @given(CONTENT, st.lists(DIGEST, max_size=20))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 def test_a_run_has_what_was_written(content: Content, wanted: list[tuple[int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = save(Disk.open(Path(folder), WIDTH), content)
@@ -54,7 +55,7 @@ def test_a_run_has_what_was_written(content: Content, wanted: list[tuple[int, in
 
 
 @given(st.lists(CONTENT, min_size=1, max_size=4), st.integers(0, 6))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 def test_a_merged_run_has_the_newest_row_of_each_key_that_is_not_expired(contents: list[Content], expired_before: int) -> None:
     expected: Content = {}
     for content in reversed(contents):
@@ -67,7 +68,7 @@ def test_a_merged_run_has_the_newest_row_of_each_key_that_is_not_expired(content
 
 
 @given(CONTENT, st.lists(DIGEST, max_size=5))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 def test_erased_digests_are_in_no_byte_of_the_new_file(content: Content, erased: list[tuple[int, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         disk = Disk.open(Path(folder), WIDTH)

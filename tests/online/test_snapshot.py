@@ -15,6 +15,7 @@ from sokuji.online.resident import CLEAN, FREE, ResidentRows
 from sokuji.online.run import block_rows
 from sokuji.online.table import Layout, TableFile
 from tests.online.rows import keys, number, rows
+from tests.searching import examples
 
 WIDTH = 64 * 1024  # one row a block, and 16 blocks are copied at a time
 COUNT = 48
@@ -23,7 +24,7 @@ STEPS = st.lists(st.tuples(st.sampled_from(["put", "remove"]), st.sets(st.intege
 
 
 @given(st.permutations(range(COUNT)), st.sets(st.integers(0, COUNT - 1)), STEPS)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 def test_a_snapshot_is_of_its_moment(order: list[int], changed: set[int], steps: list[tuple[str, set[int]]]) -> None:
     assert block_rows(WIDTH) == 1
     digests = Hasher(SALT).digests(keys(map(str, range(COUNT))))

@@ -17,6 +17,7 @@ from sokuji.rules.engine import Rules
 from sokuji.rules.spec import Action, Actions, Project, Quiet
 from tests.rules.oracle import Oracle, Outcome
 from tests.rules.stream import MINUTE_US, SECOND_US, START_US, Event, Worker, numbered
+from tests.searching import examples
 
 NAMES = ("page", "cart", "buy", "search")
 CONDITIONS = ("rich", "new", "near")
@@ -89,7 +90,7 @@ def cut(stream: Sequence[Event], places: Sequence[int]) -> list[Sequence[Event]]
     return [stream[start:end] for start, end in itertools.pairwise(edges) if start < end]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(declared(), events(backwards=True), st.lists(st.integers(1, 40), max_size=6))
 def test_decisions_are_those_of_one_event_at_a_time_wherever_batches_end(actions: Actions, stream: list[Event], places: list[int]) -> None:
     oracle = Oracle(actions)
@@ -137,7 +138,7 @@ def test_long_streams_of_visitors_who_come_again_and_again(seed: int) -> None:
     assert len(oracle.outcomes) > 50
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(declared(), events(), st.lists(st.integers(1, 40), max_size=6))
 def test_a_timer_decides_the_same_whether_time_or_the_next_event_finds_it_due(
     actions: Actions, stream: list[Event], places: list[int]

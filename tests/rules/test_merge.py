@@ -15,6 +15,7 @@ from sokuji.rules.decision import Decision
 from sokuji.rules.engine import Rules
 from sokuji.rules.spec import Actions, Project, Rule
 from tests.rules.stream import MINUTE_US, SECOND_US, START_US, Event, Worker, numbered
+from tests.searching import examples
 
 POPUP = popup(title="Hello")
 
@@ -121,7 +122,7 @@ def test_suppressions_of_both_are_reported_together() -> None:
     assert (found.suppressed, found.occasions) == (True, 3)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(("page", "cart", "buy")), st.integers(0, 3)), max_size=30))
 def test_many_rows_merge_as_each_alone(steps: list[tuple[bool, str, int]]) -> None:
     rules = (

@@ -177,7 +177,7 @@ def test_the_view_is_there_before_any_event_and_follows_the_rules(platform: Plat
 
 
 def test_a_table_of_that_name_is_left_alone(platform: Platform) -> None:
-    platform.sql("CREATE SCHEMA main; CREATE TABLE main.action_results AS SELECT 1 AS one")
+    platform.sql("CREATE TABLE main.action_results AS SELECT 1 AS one")
     with pytest.raises(RuleError, match=r"main\.action_results is a table"):
         keep(platform, RULE)
     assert platform.sql("SELECT * FROM main.action_results").rows() == [(1,)]

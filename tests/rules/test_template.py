@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import urljoin
 
 import pytest
 from hypothesis import given
@@ -121,14 +121,35 @@ def test_a_field_alone_never_leads_off_the_site_nor_runs(value: str) -> None:
     assert link.startswith("/")
     assert not link.startswith("//")
     assert "\\" not in link
-    image = render_image(parse_url("{url}"), {"url": value})
-    assert image == "" or urlsplit(image).scheme.lower() == "https"
+    image = render_image(parse_url("{url}"), {"url": value}, ["cdn.example"])
+    assert image == "" or urljoin("https://shop.example/page", image).startswith(("https://shop.example/", "https://cdn.example/"))
 
 
-def test_a_field_alone_gives_its_path_as_link_and_itself_as_image() -> None:
+def test_a_field_alone_gives_its_path_as_link() -> None:
     values = {"url": "https://shop.example/items/1?a=b#c"}
     assert render_link(parse_url("{url}"), values) == "/items/1?a=b#c"
-    assert render_image(parse_url("{url}"), values) == "https://shop.example/items/1?a=b#c"
+    assert render_image(parse_url("{url}"), values, ["shop.example"]) == "https://shop.example/items/1?a=b#c"
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("/img/1.jpg?w=9", True),
+        ("https://cdn.example/1.jpg", True),
+        ("HTTPS://CDN.example/1.jpg", True),
+        ("https://evil.example/1.jpg", False),
+        ("https://cdn.example.evil.example/1.jpg", False),
+        ("https://cdn.example:8443/1.jpg", False),
+        ("https://cdn.example@evil.example/1.jpg", False),
+        ("http://cdn.example/1.jpg", False),
+        ("//evil.example/1.jpg", False),
+        ("/\\evil.example/1.jpg", False),
+        ("data:image/png;base64,AAAA", False),
+        ("1.jpg", False),
+    ],
+)
+def test_a_field_alone_names_images_of_the_site_and_of_hosts_that_the_project_names(image: str, expected: bool) -> None:
+    assert render_image(parse_url("{url}"), {"url": image}, ["cdn.example"]) == (image if expected else "")
 
 
 def test_in_json_a_field_alone_keeps_its_type() -> None:

@@ -101,6 +101,7 @@ MISUSES: dict[str, tuple[Callable[[], object], str]] = {
     "zone": (lambda: schedule(zone="Tokyo"), "zone='Tokyo': expected a time zone's IANA name such as 'Asia/Tokyo'"),
     "holdout": (lambda: project(holdout=5), "project holdout=5: expected a share from 0 to below 1"),
     "gap": (lambda: project(gap="30"), "project gap='30': expected a duration"),
+    "image hosts": (lambda: project(image_hosts=["https://x.example/"]), "expected a host's name such as 'cdn.shop.example'"),
     "gap views": (lambda: project(gap_views=-1), "expected a number of page views"),
     "project quiet": (lambda: project(quiet="22:00-08:00"), "expected quiet_hours('22:00-08:00')"),  # type: ignore[arg-type]
     "weight": (lambda: arm("x", POPUP, weight=0), "expected a number above 0"),

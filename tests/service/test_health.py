@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import urllib.error
 import urllib.request
 from typing import NamedTuple
@@ -48,6 +49,24 @@ def test_metrics_are_prometheus_text() -> None:
         "text/plain; version=0.0.4; charset=utf-8",
         '# HELP sink_rows_total Rows written.\n# TYPE sink_rows_total counter\nsink_rows_total{dataset="shop"} 5\n',
     )
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /health HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"400"),
+        (b"GET /health HTTP/1.0\r\n\r\n", b"200"),
+        (b"GET /health?%b HTTP/1.1\r\nHost: a\r\n\r\n" % b"&".join([b"a=1"] * 100), b"404"),
+    ],
+)
+def test_a_request_names_one_host(head: bytes, status: bytes) -> None:
+    with (
+        HealthServer("127.0.0.1", 0, ready=lambda: True, metrics=str) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection,
+    ):
+        connection.sendall(head)
+        assert connection.recv(4096).split()[1] == status
 
 
 def test_a_port_that_is_taken_is_an_error() -> None:

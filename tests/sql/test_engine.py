@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sokuji.errors import AlreadyExistsError, LakeError, NotFoundError, SokujiError, SqlError, UnsupportedSqlError
+from sokuji.errors import AlreadyExistsError, DamagedFileError, LakeError, NotFoundError, SokujiError, SqlError, UnsupportedSqlError
 from sokuji.meta.base import Ref
 from sokuji.sql.engine import Engine
 from sokuji.sql.extension import Queries
@@ -245,7 +245,7 @@ def test_files_that_vanish_under_a_query_are_no_defect(engine: Engine, tmp_path:
     engine.execute("CREATE TABLE shop.t AS SELECT 1 AS x")
     for file in (tmp_path / "lake").rglob("*.parquet"):
         file.unlink()
-    with pytest.raises(SqlError, match="Files could not be read"):
+    with pytest.raises(DamagedFileError, match=r"\.parquet is damaged: it is missing"):
         rows(engine, "SELECT x FROM shop.t")
 
 

@@ -16,6 +16,7 @@ from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.lake.delta import DeltaLake
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.engine import Engine
+from tests.searching import examples
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -96,7 +97,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         yield engine
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(table=FEATURES, minute=st.integers(-1, 21), num_rows=st.integers(1, 4), fill=st.booleans())
 def test_features_at_one_time(shared: Engine, table: list[Feature], minute: int, num_rows: int, fill: bool) -> None:
     call = f"ML.FEATURES_AT_TIME({features(table)}, time => {timestamp(minute)}, num_rows => {num_rows}, ignore_feature_nulls => {fill})"
@@ -104,7 +105,7 @@ def test_features_at_one_time(shared: Engine, table: list[Feature], minute: int,
     assert Counter(shared.execute(f"SELECT * FROM {call}").rows()) == Counter(wanted)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=examples(40))
 @given(table=FEATURES, asked=ASKED, num_rows=st.integers(1, 4), fill=st.booleans())
 def test_features_at_each_entitys_times(shared: Engine, table: list[Feature], asked: list[Asked], num_rows: int, fill: bool) -> None:
     call = f"ML.ENTITY_FEATURES_AT_TIME({features(table)}, {entity_times(asked)}, num_rows => {num_rows}, ignore_feature_nulls => {fill})"

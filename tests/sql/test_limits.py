@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -153,3 +154,39 @@ def test_many_threads_query_one_engine(engine: Engine) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(work, range(8))) == [5 * 500_500] * 8
+
+
+LONG = {
+    "operators": lambda n: f"SELECT {' + '.join(['x'] * n)} FROM (SELECT 1 AS x)",
+    "calls": lambda n: f"SELECT {'ABS(' * n}{n}{')' * n}",
+    "subqueries": lambda n: f"SELECT {'(SELECT ' * n}{n}{')' * n}",
+    "a script": lambda n: f"DECLARE x INT64 DEFAULT 1; SET x = {' + '.join(['x'] * n)}; SELECT x",
+    "text": lambda n: f"EXECUTE IMMEDIATE CONCAT('SELECT 1', REPEAT(' + 1', {n - 1}))",
+}
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """Garbage of other tests is not collected meanwhile: its finalizers would run where the stack ends, and fail."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize("of", LONG)
+@pytest.mark.usefixtures("no_collections")
+def test_a_statement_is_nested_as_deeply_as_people_write_or_refused(engine: Engine, of: str) -> None:
+    assert engine.execute(LONG[of](40)).rows() == [(40,)]
+    for depth in (200, 3000):  # the first is too deep for Python, the second for ZetaSQL
+        with pytest.raises(SqlError, match="nested too deeply"):
+            engine.execute(LONG[of](depth)).rows()
+    assert engine.execute("SELECT 1").rows() == [(1,)]
+
+
+@pytest.mark.usefixtures("no_collections")
+def test_what_duckdb_and_arrow_find_too_deep_is_said_so(engine: Engine) -> None:
+    names = ", ".join(f"t{n} AS (SELECT a FROM t{n - 1})" for n in range(1, 1500))
+    for statement in (f"SELECT {'STRUCT(' * 80}1{')' * 80}", f"WITH t0 AS (SELECT 1 AS a), {names} SELECT a FROM t1499"):
+        with pytest.raises(SqlError, match="nested too deeply"):
+            engine.execute(statement).rows()

@@ -13,7 +13,7 @@ from zetasql.wasi._pb2.zetasql.proto import options_pb2
 
 from sokuji.errors import SqlError
 from sokuji.sql import wasm
-from sokuji.sql.wasm import ZetaSql, cache_file, shared
+from sokuji.sql.wasm import Instance, cache_file, shared
 
 
 def test_the_instance_is_shared() -> None:
@@ -41,7 +41,7 @@ def test_a_damaged_cache_file_is_made_again(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(wasm, "cache_file", lambda: damaged)
     monkeypatch.setattr(wasm, "_compile", lambda engine: cache_file().read_bytes())
     request = service.AnalyzerOptionsRequest()
-    assert ZetaSql().call("GetAnalyzerOptions", request, options_pb2.AnalyzerOptionsProto).default_timezone
+    assert Instance().call("GetAnalyzerOptions", request, options_pb2.AnalyzerOptionsProto).default_timezone
     assert damaged.stat().st_size == cache_file().stat().st_size
 
 
@@ -51,7 +51,7 @@ from sokuji.sql import wasm
 compiled = wasm.cache_file().read_bytes()
 wasm.cache_file = lambda: Path("{file}")
 wasm._compile = lambda engine: compiled
-zetasql = wasm.ZetaSql()
+zetasql = wasm.Instance()
 from sokuji.sql.analyzer import language_options
 print(len(language_options(zetasql).enabled_language_features) > 100)
 """

@@ -24,13 +24,16 @@ from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS
 from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
 from sokuji.service.event_loop import Address
-from sokuji.track.app import Track
+from sokuji.service.proxies import Proxies
+from sokuji.track.app import Decided, Track
 from sokuji.track.request import Source
 from sokuji.track.server import run
 
 PARTITIONS = 4
 ANY_PORT = TrackSettings(port=0)
 SOURCES = {"shop-key": Source("shop", "main"), "app-key": Source("app", "mobile")}
+SERVER_KEYS = {f"sk_{'0a' * 32}": "main", f"sk_{'0b' * 32}": "mobile"}
+MAIN_SERVER, MOBILE_SERVER = SERVER_KEYS
 
 
 @dataclass
@@ -49,11 +52,14 @@ class Answer:
 class Collector:
     """A running collector and its logs."""
 
-    def __init__(self, port: int, events_log: Log, bad_events_log: Log) -> None:
-        self.port, self.events_log, self.bad_events_log = port, events_log, bad_events_log
+    def __init__(self, port: int, app: Track, events_log: Log, bad_events_log: Log) -> None:
+        self.port, self.app, self.events_log, self.bad_events_log = port, app, events_log, bad_events_log
 
-    def request(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, *, source: str = "127.0.0.1"
+    ) -> Answer:
+        """One request of a client at the address `source`."""
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=20, source_address=(source, 0))) as connection:
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()
             return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
@@ -74,10 +80,12 @@ class Collector:
         *,
         key: str | None = "shop-key",
         zipped: bool = False,
+        source: str = "127.0.0.1",
     ) -> Answer:
         """POST `message` as JSON (or as it is, if bytes); `key` goes into a Basic header as most SDKs write it."""
         body = message if isinstance(message, bytes) else json.dumps(message).encode()
-        return self.request("POST", path, gzip.compress(body) if zipped else body, (basic(key) if key else {}) | dict(headers or {}))
+        headers = (basic(key) if key else {}) | dict(headers or {})
+        return self.request("POST", path, gzip.compress(body) if zipped else body, headers, source=source)
 
     def events(self) -> list[dict[str, Any]]:
         """Every stored event."""
@@ -149,7 +157,18 @@ def serving(app: Any, address: Address, connections: int = 1024, *, run: Callabl
 
 
 @contextmanager
-def collecting(folder: Path, settings: TrackSettings = ANY_PORT, clock: Clock = now_us) -> Iterator[Collector]:
-    """A collector with its logs in `folder`."""
-    with logs(folder) as (events, bad_events), serving(Track(SOURCES, events, bad_events, settings, clock=clock), settings) as port:
-        yield Collector(port, events, bad_events)
+def collecting(
+    folder: Path,
+    settings: TrackSettings = ANY_PORT,
+    clock: Clock = now_us,
+    decided: Callable[[Log], Decided] | None = None,
+    *,
+    proxies: Proxies | None = None,
+    connections: int = 1024,
+) -> Iterator[Collector]:
+    """A collector with its logs in `folder`; `decided` makes of its events log what answers requests that wait."""
+    with logs(folder) as (events, bad_events):
+        answer = None if decided is None else decided(events)
+        app = Track(SOURCES, events, bad_events, settings, server_keys=SERVER_KEYS, clock=clock, decided=answer, proxies=proxies)
+        with serving(app, settings, connections) as port:
+            yield Collector(port, app, events, bad_events)

@@ -12,10 +12,10 @@ import msgspec
 import pytest
 
 from sokuji.errors import InvalidRequestError
+from sokuji.service.proxies import Proxies
 from sokuji.track import connection
 from sokuji.track.body import Bodies
 from sokuji.track.connection import Exchange
-from sokuji.track.http1 import Head
 from tests.track.collector import ANY_PORT, Collector, collecting, serving
 from tests.track.test_limits import metric, page, slow_collector, wait_until_queued
 
@@ -200,7 +200,7 @@ def read_all(client: Client) -> None:
 def test_a_client_that_does_not_read_is_not_read_and_then_cut_off(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     with connected(collector.port) as client:
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        assert flood(client, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 100, 50_000_000) < 20_000_000
+        assert flood(client, b"GET /v1/projects/shop-key/settings HTTP/1.1\r\nHost: x\r\n\r\n" * 100, 50_000_000) < 20_000_000
         assert collector.post("/v1/batch", {"batch": [page("other")]}).status == 200
         monkeypatch.setattr(connection, "UNREAD_SECONDS_MAX", 0.05)
         client.socket.settimeout(20)
@@ -225,7 +225,7 @@ def test_connections_are_bounded_and_further_clients_wait() -> None:
     with serving(Echo(waiting), ANY_PORT, connections=2) as port, ExitStack() as stack:
         clients = [stack.enter_context(connected(port)) for _ in range(3)]
         for client in clients:
-            client.send(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         wait_until(lambda: len(waiting.exchanges) == 2)
         time.sleep(0.3)
         assert len(waiting.exchanges) == 2
@@ -237,15 +237,15 @@ def test_connections_are_bounded_and_further_clients_wait() -> None:
 
 
 def test_an_idle_connection_makes_room_for_the_next_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_IDLE_SECONDS_MIN", 0.2)
+    monkeypatch.setattr(connection, "_SLOW_SECONDS_MIN", 0.2)
     app = Echo(lambda exchange: exchange.answer(200, [], b"here"))
     with serving(app, ANY_PORT, connections=2) as port, ExitStack() as stack:
         clients = [stack.enter_context(connected(port)) for _ in range(3)]
         for client in clients:
-            client.send(b"GET / HTTP/1.1\r\n\r\n")
+            client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
             assert client.answer()[2] == b"here"
         assert clients[0].ended()
-        clients[1].send(b"GET / HTTP/1.1\r\n\r\n")
+        clients[1].send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert clients[1].answer()[2] == b"here"
 
 
@@ -260,10 +260,10 @@ class Echo:
     """An application that does with every request what a test says."""
 
     def __init__(self, handle: Callable[[Exchange], None]) -> None:
-        self.bodies = Bodies(1000)
+        self.bodies, self.proxies = Bodies(1000), Proxies()
         self.handle = handle
 
-    def admit(self, head: Head) -> None:
+    def admit(self, exchange: Exchange) -> None:
         pass
 
     def refused(self, problem: InvalidRequestError) -> None:

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.searching import examples
 from tests.track.collector import PARTITIONS, Collector, basic, collecting
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
-SETTINGS = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ANSWERS = {200, 400, 401, 404, 405, 408, 413}
 
 EVENT = (
@@ -66,7 +67,7 @@ def fuzzed(tmp_path: Path) -> Iterator[Collector]:
         for event in collector.events():
             assert {type(json.loads(text)) for text in (event["context"], event["properties"]) if text} <= {dict}
         deadline = time.monotonic() + 10  # the last client may just have left
-        while "\nsokuji_track_held_bytes 0\n" not in collector.request("GET", "/metrics").body.decode():
+        while "\nsokuji_track_held_bytes 0\n" not in collector.app.render_metrics():
             assert time.monotonic() < deadline
             time.sleep(0.01)
 
@@ -109,7 +110,7 @@ def test_of_a_batch_with_a_damaged_event_every_event_is_stored_or_refused(fuzzed
 
 @pytest.mark.parametrize("path", ["track", "page", "identify", "group", "alias"])
 def test_a_damaged_event_is_stored_or_refused(fuzzed: Collector, path: str) -> None:
-    @settings(SETTINGS, max_examples=100)
+    @settings(SETTINGS, max_examples=examples(100))
     @given(damaged(EVENT) | values_damaged())
     def send(event: bytes) -> None:
         before = count(fuzzed)

@@ -11,7 +11,7 @@ from sokuji.errors import InvalidRequestError
 from sokuji.track.http1 import Chunks, answer_text, parse_head
 
 NAMES = st.text(string.ascii_letters + string.digits + "-_.", min_size=1, max_size=12).filter(
-    lambda name: name.lower() not in {"content-length", "transfer-encoding", "connection"}
+    lambda name: name.lower() not in {"content-length", "transfer-encoding", "connection", "host"}
 )
 VALUES = st.text([chr(code) for code in range(0x21, 0x100) if code != 0x7F], max_size=20)
 PATHS = st.text(string.ascii_letters + string.digits + "/%.-_~!$&'()*+,;=:@", max_size=20).map(lambda text: "/" + text)
@@ -19,7 +19,7 @@ QUERIES = st.text(string.ascii_letters + string.digits + "%=&+?/[]即", max_size
 
 
 def head(*fields: str, line: str = "POST /v1/t HTTP/1.1") -> bytes:
-    return "\r\n".join([line, *fields, "", ""]).encode("latin-1")
+    return "\r\n".join([line, "Host: x", *fields, "", ""]).encode("latin-1")
 
 
 @given(
@@ -31,10 +31,10 @@ def head(*fields: str, line: str = "POST /v1/t HTTP/1.1") -> bytes:
 )
 def test_a_head_says_what_was_written(method: str, path: str, query: str, fields: list[tuple[str, str]], space: str) -> None:
     line = f"{method} {path}?{query} HTTP/1.1".encode()
-    lines = [line, *(f"{name}:{space}{value}{space}".encode("latin-1") for name, value in fields), b"", b""]
+    lines = [line, b"HOST: x", *(f"{name}:{space}{value}{space}".encode("latin-1") for name, value in fields), b"", b""]
     found = parse_head(b"\r\n".join(lines))
     assert (found.method, found.path, found.query, found.length, found.keep_alive) == (method, path, query, 0, True)
-    expected: dict[str, list[str]] = {}
+    expected: dict[str, list[str]] = {"host": ["x"]}
     for name, value in fields:
         expected.setdefault(name.lower(), []).append(value)
     assert found.headers == {name: ", ".join(values) for name, values in expected.items()}
@@ -93,6 +93,10 @@ def test_where_a_body_ends_and_whether_another_request_may_follow(
         head("Content-Length: 1", "Content-Length: 1"),
         *(head(f"Transfer-Encoding: {coding}") for coding in ["gzip", "gzip, chunked", "chunked, chunked", "identity", "", "xchunked"]),
         head("Transfer-Encoding: chunked", line="POST / HTTP/1.0"),
+        b"GET / HTTP/1.1\r\n\r\n",  # RFC 9112, 3.2: exactly one Host
+        head("Host: x"),
+        head("Host: y", line="GET / HTTP/1.0"),
+        *(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % host for host in [b"a b", b"a, b", b"a/b", b"u@a", b"a:b", b"\xff", b"[::1", b"a" * 300]),
     ],
 )
 def test_what_two_programs_could_read_in_two_ways_is_refused(text: bytes) -> None:
@@ -101,11 +105,20 @@ def test_what_two_programs_could_read_in_two_ways_is_refused(text: bytes) -> Non
     assert (refused.value.status, refused.value.code) == (400, "invalid_http")
 
 
+@pytest.mark.parametrize("host", ["", "shop.example", "shop.example:8080", "192.0.2.1:80", "[2001:db8::1]:80", "[::1]", "xn--a_b.example"])
+def test_hosts_of_every_form(host: str) -> None:
+    assert parse_head(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).headers["host"] == host
+
+
+def test_the_first_version_may_leave_the_host_out() -> None:
+    assert parse_head(b"GET / HTTP/1.0\r\n\r\n").headers == {}
+
+
 def test_headers_are_bounded_in_number() -> None:
     fields = [f"X-{number}: v" for number in range(101)]
-    assert len(parse_head(head(*fields[:100])).headers) == 100
+    assert len(parse_head(head(*fields[:99])).headers) == 100
     with pytest.raises(InvalidRequestError, match="more than 100 headers"):
-        parse_head(head(*fields))
+        parse_head(head(*fields[:100]))
 
 
 def fed(text: bytes, cuts: list[int]) -> tuple[bytes, bytes, bool]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.track.collector import Collector, basic
+from tests.track.collector import MAIN_SERVER, MOBILE_SERVER, Collector, basic
 
 pytestmark = pytest.mark.e2e
 
@@ -103,7 +103,9 @@ def test_browser_settings_point_back_at_the_collector(collector: Collector, pref
     assert collector.request("GET", f"{prefix}/nobody/settings").status == 401
     behind_tls = collector.request("GET", f"{prefix}/shop-key/settings", headers={"X-Forwarded-Proto": "https", "Host": "in.example"})
     assert behind_tls.json["integrations"]["Segment.io"] == {"apiKey": "shop-key", "apiHost": "in.example/v1", "protocol": "https"}
-    behind_two = collector.request("GET", f"{prefix}/shop-key/settings", headers={"X-Forwarded-Proto": "https, http"})
+    behind_two = collector.request(
+        "GET", f"{prefix}/shop-key/settings", headers={"X-Forwarded-Proto": "https, http", "X-Forwarded-For": "203.0.113.9, 127.0.0.2"}
+    )
     assert behind_two.json["integrations"]["Segment.io"]["protocol"] == "https"
 
 
@@ -181,13 +183,16 @@ def test_a_batch_sent_to_the_address_of_one_event_is_a_bad_event(collector: Coll
     assert [json.loads(row["payload"]) for row in collector.bad_events()] == [{"batch": batch}]
 
 
-def test_json_of_any_depth_is_taken_or_refused(collector: Collector) -> None:
-    # Where the parser gives up depends on how deep the collector's own calls are: around there every depth is tried.
+@pytest.mark.parametrize("length", [0, 20_000])
+def test_json_of_any_depth_is_taken_or_refused(collector: Collector, length: int) -> None:
+    # Where the parser gives up depends on how deep the collector's own calls are: around there every depth is tried. What is longer is
+    # read beside the event loop, where that are fewer.
     forms = ('{"type":"page","anonymousId":"v","name":"n","properties":%s}', '{"type":"page","anonymousId":"null","properties":%s}')
     for form in forms:
         for depth in (64, *range(960, 1000)):
             deep = form % ('{"a":' * depth + "1" + "}" * depth)
-            answer = collector.post("/v1/batch", ('{"batch":[{"type":"page","anonymousId":"good"},' + deep + "]}").encode())
+            text = '{"batch":[{"type":"page","anonymousId":"good"},' + deep + "]}" + " " * length
+            answer = collector.post("/v1/batch", text.encode())
             assert (answer.status, answer.json.get("code")) in {(200, None), (400, "too_deep")}, depth
     stored = [event["visitor_id"] for event in collector.events()]
     assert (stored.count("v"), set(stored)) == (1, {"v", "good"})
@@ -218,6 +223,12 @@ def test_headers_may_be_any_bytes(collector: Collector, method: bytes, name: byt
     assert answer.startswith(b"HTTP/1.1 204 " if method == b"OPTIONS" else b"HTTP/1.1 200 ")
 
 
+def test_a_key_of_any_bytes_is_a_401(collector: Collector) -> None:
+    for key in (b"\xff\xc3", b"*", b"/w=="):
+        answer = collector.raw(b"POST /v1/batch HTTP/1.1\r\nHost: x\r\nAuthorization: Basic %b\r\nContent-Length: 2\r\n\r\n{}" % key)
+        assert answer.startswith(b"HTTP/1.1 401 ")
+
+
 def test_a_single_bad_event_is_a_400_and_kept(collector: Collector) -> None:
     answer = collector.post("/v1/track", {"event": "buy", "userId": {"id": 1}})
     assert (answer.status, answer.json["code"]) == (400, "wrong_type")
@@ -227,7 +238,7 @@ def test_a_single_bad_event_is_a_400_and_kept(collector: Collector) -> None:
 def test_a_body_that_cannot_be_read_is_a_400_and_kept_if_it_is_known_whose(collector: Collector) -> None:
     assert collector.post("/v1/batch", b'{"batch": [').status == 400
     assert collector.post("/v1/batch", b'{"writeKey": "app-key", "batch": [\xff', key=None).status == 400
-    assert collector.post("/v1/batch", b'{"batch": [', key=None).status == 400
+    assert collector.post("/v1/batch", b'{"batch": [', key=None).status == 401
     kept = collector.bad_events()
     assert [(row["code"], row["source"], row["payload"]) for row in kept] == [
         ("invalid_json", "shop", '{"batch": ['),
@@ -235,21 +246,92 @@ def test_a_body_that_cannot_be_read_is_a_400_and_kept_if_it_is_known_whose(colle
     ]
 
 
+def test_a_byte_order_mark_is_passed_over(collector: Collector) -> None:
+    for zipped in (False, True):
+        assert collector.post("/v1/batch", b"\xef\xbb\xbf" + json.dumps({"batch": [BUY, BUY]}).encode(), zipped=zipped).status == 200
+        assert collector.post("/v1/track", b"\xef\xbb\xbf" + json.dumps(BUY).encode(), zipped=zipped).status == 200
+    assert len(collector.events()) == 6
+
+
+def test_of_very_many_refused_events_the_first_are_named(collector: Collector) -> None:
+    batch = [{"type": "page"}] * 2_500 + [BUY] * 2_500 + [7] * 2_500  # of the one kind, read; of the other, not
+    for events in (batch[:5_000], batch[2_500:], batch):
+        stored, kept = len(collector.events()), len(collector.bad_events())
+        answer = collector.post("/v1/batch", {"batch": events})
+        assert (answer.status, len(answer.json["results"])) == (200, 1_001)
+        assert list(answer.json["results"].values())[-1]["details"].startswith("too_many_refused: ")
+        assert (len(collector.events()), len(collector.bad_events())) == (stored + 2_500, kept + 1_001)
+
+
 def test_an_empty_batch_is_fine(collector: Collector) -> None:
     assert collector.post("/v1/batch", {"batch": []}).status == 200
 
 
+OLD = BUY | {"timestamp": "2019-01-01T00:00:00Z"}
+
+
 def test_history_is_marked_by_batch_or_by_event(collector: Collector) -> None:
-    old = BUY | {"timestamp": "2019-01-01T00:00:00Z"}
-    collector.post("/v1/batch", {"batch": [old | {"messageId": "1"}], "historical": True})
-    collector.post("/v1/batch", {"batch": [old | {"messageId": "2", "historical": True}, old | {"messageId": "3"}]})
+    collector.post("/v1/batch", {"batch": [OLD | {"messageId": "1"}], "historical": True}, key=MAIN_SERVER)
+    collector.post("/v1/batch", {"batch": [OLD | {"messageId": "2", "historical": True}, OLD | {"messageId": "3"}]}, key=MAIN_SERVER)
     found = {event["message_id"]: (event["historical"], event["time_rule"]) for event in collector.events()}
     assert found == {"1": (True, "trusted"), "2": (True, "trusted"), "3": (False, "client")}
 
 
+@pytest.mark.parametrize("in_batch", [False, True])
+def test_history_needs_a_server_key_and_what_has_none_is_kept_as_refused(collector: Collector, in_batch: bool) -> None:
+    live = BUY | {"messageId": "live"}
+    events = [OLD | {"messageId": "old", "historical": not in_batch}, *([] if in_batch else [live])]
+    answer = collector.post("/v1/batch", {"batch": events, "historical": in_batch})
+    assert answer.status == 200
+    assert answer.json["results"]["old"]["details"].startswith("historical_needs_server_key: ")
+    single = collector.post("/v1/track", OLD | {"messageId": "single", "historical": True})
+    assert (single.status, single.json["code"]) == (400, "historical_needs_server_key")
+    assert [event["message_id"] for event in collector.events()] == ([] if in_batch else ["live"])
+    assert [row["message_id"] for row in collector.bad_events()] == ["old", "single"]
+
+
+@pytest.mark.parametrize(
+    ("key", "body_key", "source"),
+    [
+        (MAIN_SERVER, None, ("server", "main")),
+        (MAIN_SERVER, MAIN_SERVER, ("server", "main")),
+        (None, MOBILE_SERVER, ("server", "mobile")),
+        (MAIN_SERVER, "shop-key", ("shop", "main")),
+    ],
+)
+def test_a_server_key_is_a_key_wherever_a_write_key_is(
+    collector: Collector, key: str | None, body_key: str | None, source: tuple[str, str]
+) -> None:
+    collector.post("/v1/batch", {"batch": [OLD | {"historical": True}], "writeKey": body_key}, key=key)
+    assert [(event["source"], event["dataset"], event["historical"]) for event in collector.events()] == [(*source, True)]
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "body_key", "code"),
+    [
+        ("/v1/batch", f"sk_{'0c' * 32}", None, "unknown_server_key"),
+        ("/v1/batch", MAIN_SERVER, "app-key", "other_dataset"),
+        ("/v1/batch", MAIN_SERVER, "nobody", "unknown_write_key"),
+        (f"/v1/batch?writeKey={MAIN_SERVER}", None, None, "server_key_in_address"),
+    ],
+)
+def test_a_server_key_is_of_one_dataset_and_not_for_addresses(
+    collector: Collector, path: str, key: str | None, body_key: str | None, code: str
+) -> None:
+    answer = collector.post(path, {"batch": [BUY], "writeKey": body_key}, key=key)
+    assert (answer.status, answer.json["code"]) == (401, code)
+    assert collector.events() == []
+
+
+def test_a_refused_event_is_kept_without_the_server_key_it_came_with(collector: Collector) -> None:
+    collector.post("/v1/track", {"writeKey": MAIN_SERVER, "event": "buy"}, key=None)
+    collector.post("/v1/batch", b'{"batch": 1, "writeKey": "%b"}' % MAIN_SERVER.encode(), key=None)
+    assert [MAIN_SERVER in row["payload"] for row in collector.bad_events()] == [False, False]
+
+
 def test_metrics_tell_what_happened(collector: Collector) -> None:
     collector.post("/v1/batch", {"batch": [BUY, BUY, {"type": "track"}]})
-    lines = collector.request("GET", "/metrics").body.decode().splitlines()
+    lines = collector.app.render_metrics().splitlines()
     assert 'sokuji_track_requests_total{status="200"} 1' in lines
     assert 'sokuji_track_events_total{source="shop"} 2' in lines
     assert 'sokuji_track_refused_total{code="unknown_type"} 0' not in lines
@@ -258,8 +340,8 @@ def test_metrics_tell_what_happened(collector: Collector) -> None:
     collector.post("/v1/batch", b"{", key=None)
     collector.post("/v1/page", {})
     collector.request("GET", "/pixel/v1/page?writeKey=shop-key")
-    counted = collector.request("GET", "/metrics").body.decode().splitlines()
-    assert 'sokuji_track_refused_total{code="invalid_json"} 2' in counted
+    counted = collector.app.render_metrics().splitlines()
+    assert 'sokuji_track_refused_total{code="invalid_json"} 1' in counted
     assert 'sokuji_track_refused_total{code="missing_id"} 2' in counted
     assert "sokuji_track_queue_events 0" in lines
     assert "sokuji_track_held_bytes 0" in lines

@@ -33,7 +33,7 @@ def test_a_signal_ends_it_and_nothing_acknowledged_is_missing(tmp_path: Path, nu
     process.start()
     port = receiving.recv()
     with logs(tmp_path) as (events, bad_events):
-        collector = Collector(port, events, bad_events)
+        collector = Collector(port, Track(SOURCES, events, bad_events, ANY_PORT), events, bad_events)
         acknowledged: list[str] = []
         enough = threading.Event()
 

@@ -29,7 +29,8 @@ def stored(
     """An event that arrives at noon."""
     events = [{"type": "page", "anonymousId": f"v{number}", "timestamp": timestamp} | event for number in range(visitors)]
     request = parse_batch(json.dumps({"batch": events, "sentAt": sent_at}).encode())
-    request.source, request.sender, request.received_at = Source("shop", "main"), sender, int(NOON.timestamp() * 1_000_000)
+    request.source, request.sender = Source("shop", "main", is_server=True), sender
+    request.received_at = int(NOON.timestamp() * 1_000_000)
     (batch,) = to_arrow([request], 1, Limits(), clocks or ClockOffsets(MINUTE)).values()
     row: dict[str, Any] = batch.to_pylist()[0]
     return row
@@ -70,6 +71,29 @@ def test_history_is_trusted_whatever_the_clock() -> None:
     assert (row["event_time"].isoformat(), row["time_rule"]) == (at(days=-900), "trusted")
 
 
+@given(
+    timestamp=st.datetimes(timezones=st.just(UTC)),
+    sent_at=st.datetimes(timezones=st.just(UTC)) | st.none(),
+    historical=st.booleans(),
+    name=st.sampled_from(["timestamp", "originalTimestamp"]),
+)
+def test_no_event_is_of_the_future(timestamp: datetime, sent_at: datetime | None, historical: bool, name: str) -> None:
+    row = stored(
+        timestamp.isoformat() if name == "timestamp" else None,
+        None if sent_at is None else sent_at.isoformat(),
+        originalTimestamp=timestamp.isoformat(),
+        historical=historical,
+    )
+    assert row["event_time"] <= row["received_at"]
+    assert row["event_time"] == NOON or row["time_rule"] != "clamped"
+
+
+@pytest.mark.parametrize("timestamp", [at(seconds=1), at(days=400), "9999-12-31T23:59:59Z"])
+def test_history_of_the_future_is_clamped(timestamp: str) -> None:
+    row = stored(timestamp, at(), historical=True)
+    assert (row["event_time"].isoformat(), row["time_rule"], row["historical"]) == (at(), "clamped", True)
+
+
 def test_a_file_closed_hours_before_it_is_sent_is_not_a_wrong_clock() -> None:
     clocks = ClockOffsets(MINUTE)
     assert stored(at(seconds=-2), at(seconds=-1), clocks)["time_rule"] == "client"
@@ -84,21 +108,72 @@ def test_a_batch_of_many_visitors_has_its_servers_clock() -> None:
     assert stored(at(hours=-3), at(hours=-3), clocks, sender="good", visitors=3)["time_rule"] == "client"
 
 
-@given(offset=st.integers(-100 * HOUR, 100 * HOUR), delays=st.lists(st.integers(0, 10 * HOUR), min_size=1, max_size=30))
-def test_the_estimate_is_the_offset_plus_the_smallest_recent_delay(offset: int, delays: list[int]) -> None:
-    clocks = ClockOffsets(0)
-    found = [clocks.correction("phone", offset + delay, index) for index, delay in enumerate(delays)]
-    for index, estimate in enumerate(found):
-        assert offset + min(delays[: index + 1]) <= estimate <= offset + min(delays[max(0, index - 7) : index + 1])
+class Requests:
+    """Requests of one device: what is added to the times of each, in hours."""
+
+    def __init__(self, threshold: int = MINUTE) -> None:
+        self.clocks, self.now = ClockOffsets(threshold), 0
+
+    def send(self, *differences: float, every: int = 10) -> list[float]:
+        """One with each difference in hours, this many seconds apart."""
+        return [self._send(difference, every) for difference in differences]
+
+    def _send(self, difference: float, every: int) -> float:
+        self.now += every * 1_000_000
+        return self.clocks.correction("phone", round(difference * HOUR), self.now) / HOUR
 
 
-def test_a_clock_that_was_put_right_is_believed_after_a_while() -> None:
-    clocks = ClockOffsets(MINUTE)
-    assert [clocks.correction("phone", -HOUR, 0) for _ in range(20)] == [-HOUR] * 20
-    assert [clocks.correction("phone", 0, 0) for _ in range(20)][-1] == 0
-    assert clocks.correction("tablet", -HOUR, 0) == -HOUR
-    clocks.correction("tablet", 0, 25 * HOUR)
-    assert clocks.correction("tablet", 0, 50 * HOUR) == 0
+YEARS = 73 * 365.25 * 24
+
+
+def test_one_request_with_a_wrong_clock_does_not_date_those_after_it() -> None:
+    phone = Requests()
+    assert phone.send(-YEARS, *[0.001] * 20) == [-YEARS] + [0] * 20
+    assert phone.send(0.05, 2) == [0, 0]  # late ones of the right clock
+
+
+@pytest.mark.parametrize("hours", [-3, -1, 3, 24 * 400])
+def test_a_clock_that_is_put_right_is_believed_at_once(hours: float) -> None:
+    phone = Requests()
+    assert phone.send(*[hours] * 14) == [hours] * 14
+    assert phone.send(*[0.0] * 14) == [0] * 14
+
+
+def test_devices_of_one_user_and_servers_behind_one_address_do_not_disturb_each_other() -> None:
+    both = Requests()
+    assert both.send(*[0.0, -2.0, -5.0] * 40) == [0, -2, -5] * 40
+    behind = Requests()
+    assert behind.send(0, *[1.0, 0.0] * 15, every=10) == [0.0] * 31  # so far it may be late: it says 1 h ago, and an hour ago it was right
+    assert behind.send(*[1.0, 0.0] * 40) == [1, 0] * 40
+
+
+def test_a_clock_that_goes_wrong_is_found_out_after_minutes() -> None:
+    phone = Requests()
+    assert phone.send(0, *[4.0] * 30) == [0] * 31
+    assert phone.send(*[4.0] * 20) == [4] * 20
+
+
+def test_files_closed_offline_are_late_and_not_of_a_wrong_clock() -> None:
+    phone = Requests()
+    phone.send(0)
+    assert phone.send(*[8 - file / 60 for file in range(300)], every=2) == [0] * 300  # ten minutes of sending what eight hours left
+    assert phone.send(24 * 14, 24 * 13) == [0, 0]
+    slow = Requests()
+    assert slow.send(2, 2, 9, 8.5, 2) == [2, 2, 2, 2, 2]  # a clock two hours behind, of which some files are late too
+
+
+def test_differences_of_one_clock_vary_by_the_delay_of_the_network() -> None:
+    phone = Requests()
+    assert phone.send(-2, -1.995, -2.001, -1.999) == [-2, -2, -2.001, -2.001]
+
+
+@given(st.lists(st.tuples(st.integers(-300 * HOUR, 300 * HOUR), st.integers(0, HOUR)), min_size=1, max_size=40))
+def test_no_correction_is_larger_than_what_the_request_shows(requests: list[tuple[int, int]]) -> None:
+    clocks, now = ClockOffsets(MINUTE), 0
+    for difference, pause in requests:
+        now += pause
+        found = clocks.correction("phone", difference, now)
+        assert found == 0 if abs(difference) <= MINUTE else difference - 2 * MINUTE <= found <= difference or 0 <= found <= difference
 
 
 def test_memory_is_bounded_and_the_least_recently_seen_are_forgotten() -> None:

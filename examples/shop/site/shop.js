@@ -2,6 +2,7 @@
 "use strict";
 
 window.sokuji = (...call) => { (window.sokuji.q = window.sokuji.q || []).push(call); };
+// Where people sign in, the page hands on what the shop's server signed: sokuji("identify", userId, traits, { signature }).
 sokuji("init", window.shop);
 
 const tag = document.createElement("script");

@@ -6,29 +6,30 @@ import asyncio
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from urllib.parse import parse_qs
 
 import msgspec
 from granian.rsgi import HTTPProtocol, ProtocolClosed, Scope  # type: ignore[attr-defined]
 from msgspec import Struct
 
-from sokuji import metrics
-from sokuji.act.decision import Audience, Decision, iso
+from sokuji.act.decision import Decision, iso
 from sokuji.act.eligibility import Eligibility
 from sokuji.act.metrics import ActMetrics
 from sokuji.act.recent import Recent
 from sokuji.act.secret import Secret
+from sokuji.act.shown import Shown, ShownTail
 from sokuji.act.stream import Streams, Transport
 from sokuji.act.tag import Tag
 from sokuji.act.tail import PARTITION, Tail
-from sokuji.act.token import Grant, Tokens, proves
+from sokuji.act.token import Grant, Tokens
 from sokuji.clock import Clock, now_us
 from sokuji.config import ActSettings
 from sokuji.errors import InvalidRequestError
 from sokuji.log.base import Log
+from sokuji.proof import is_signature, proves
 from sokuji.track import answers
 from sokuji.track.answers import Answer
 from sokuji.track.keys import Keys
+from sokuji.track.query import parameter
 from sokuji.track.request import Source
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class TokenRequest(Struct, rename="camel"):
     anonymous_id: str | None = None
     user_id: str | None = None
     proof: str | None = None  # what the visitor's id was made from
+    user_signature: str | None = None  # what the site's server made of the user's id
     dataset: str | None = None  # with a server key
 
 
@@ -65,6 +67,7 @@ class Act:
     def __init__(
         self,
         sources: Mapping[str, Source],
+        events_log: Log,
         decisions_log: Log,
         secret: Secret,
         settings: ActSettings,
@@ -72,14 +75,18 @@ class Act:
         eligibility: Eligibility,
         clock: Clock = now_us,
     ) -> None:
-        """Deliver from `decisions_log` to the visitors of `sources` (by write key)."""
+        """Deliver from `decisions_log` to the visitors of `sources` (by write key) what `events_log` does not say that they were shown."""
         self._keys, self._log, self._clock, self._eligibility = Keys(sources), decisions_log, clock, eligibility
         self._server_keys = {secret.server_key(source.dataset): source.dataset for source in sources.values()}
+        self._signing_keys = {dataset: key for key, dataset in self._server_keys.items()}
         self._tokens = Tokens(secret.key("token"), settings.token_seconds)
+        self._unsigned_users = settings.unsigned_users
         self._metrics = ActMetrics()
-        self._recent = Recent(settings.memory_mib * 1024 * 1024)
+        self._recent = Recent(settings.memory_mib * 1024 * 1024, unsigned_users=settings.unsigned_users)
         self._streams = Streams(self._recent, eligibility, settings, self._metrics, clock)
         self._metrics.watch(lambda: self._streams.count, lambda: len(self._recent))
+        self._shown = ShownTail(events_log, self._receive_shown)
+        eligibility.wait_for(self._shown.progress)
         self._tail = Tail(decisions_log, self._receive, back=_BACK_ROWS)
         self._tag = Tag()
         self._open = 0
@@ -88,6 +95,7 @@ class Act:
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to follow the log; called by the server before the first request."""
         loop.call_soon(self._tail.start)
+        loop.call_soon(self._shown.start, lambda: self._recent.oldest_us(self._clock()), self._tail.caught_up)
 
     async def __rsgi__(self, scope: Scope, proto: HTTPProtocol) -> None:
         """Answer one request."""
@@ -117,20 +125,35 @@ class Act:
     def close(self) -> None:
         """Stop following the log, which stays open: it is its owner's."""
         self._tail.close()
+        self._shown.close()
         self._eligibility.close()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has read the decisions log."""
+        return self._tail.is_current
+
+    def render_metrics(self) -> str:
+        """What was counted, in Prometheus' text format."""
+        return self._metrics.render()
 
     def _receive(self, decisions: Sequence[Decision]) -> None:
         self._streams.publish([decision for decision in decisions if self._recent.add(decision)])
 
+    def _receive_shown(self, found: Sequence[Shown]) -> None:
+        for decision_id, people in found:
+            self._recent.show(decision_id, people)
+
     async def _answer(self, scope: Scope, proto: HTTPProtocol) -> Answer | None:
         """None: answered already, by a stream."""
+        _check_host(scope)
         method, path = scope.method, scope.path.rstrip("/")
         if method == "OPTIONS":
             return answers.preflight(scope.headers.get("access-control-request-headers", ""))
         if path == "/v1/actions/token":
             _expect(method, path, "POST")
             return self._token(scope, await _body(proto))
-        known = path in {"/v1/actions/stream", "/v1/actions", "/sokuji.js", "/health", "/ready", "/metrics"}
+        known = path in {"/v1/actions/stream", "/v1/actions", "/sokuji.js", "/health", "/ready"}
         if not known and not _ELIGIBLE.fullmatch(path):
             raise InvalidRequestError(404, "not_found", f"{path or '/'} is not an address of the api role")
         _expect(method, path, "GET")
@@ -146,9 +169,7 @@ class Act:
             return await self._check(scope, checked.group(1))
         if path == "/sokuji.js":
             return self._tag.answer(scope.headers)
-        if path == "/metrics":
-            return answers.text(self._metrics.render(), metrics.CONTENT_TYPE)
-        if path == "/ready" and not self._tail.is_current:
+        if path == "/ready" and not self.is_ready:
             raise InvalidRequestError(503, "unavailable", "the decisions log is not read yet, or cannot be")
         return answers.json({"status": "ready" if path == "/ready" else "ok"})
 
@@ -157,57 +178,62 @@ class Act:
             request = _TOKEN_REQUEST.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequestError(400, "invalid_json", f'{error}; expected {{"writeKey", "anonymousId", "proof"}}') from error
+        dataset = self._dataset(scope.headers.get("authorization"), request)
         now = self._clock()
-        token, expires_at = self._tokens.issue(self._audience(scope.headers.get("authorization"), request), now)
+        token, expires_at = self._tokens.issue(dataset, request.anonymous_id, request.user_id, now)
         # The clock of a client need not be right, so it also gets the time that is left.
-        return _private({"token": token, "expires_at": iso(expires_at), "seconds": (expires_at - now) / 1_000_000})
+        left = {"expires_at": iso(expires_at), "seconds": (expires_at - now) / 1_000_000}
+        return _private({"token": token, **left, "unsigned_users": self._unsigned_users})
 
-    def _audience(self, authorization: str | None, request: TokenRequest) -> Audience:
-        """Whom the client has shown to be, or to speak for."""
+    def _dataset(self, authorization: str | None, request: TokenRequest) -> str:
+        """Of a client that has shown to be, or to speak for, everyone it names."""
+        if not request.user_id and not request.anonymous_id:
+            raise InvalidRequestError(400, "missing_id", "neither anonymousId nor userId is there; a token needs one of them, or both")
         scheme, _, key = (authorization or "").partition(" ")
         if scheme.lower() == "bearer":
             dataset = self._server_keys.get(key.strip())
             if dataset is None or request.dataset not in {None, dataset}:
                 raise InvalidRequestError(401, "unknown_server_key", "the Bearer key is not the server key of this dataset")
-            if bool(request.user_id) == bool(request.anonymous_id):
-                raise InvalidRequestError(400, "one_id", "expected either userId or anonymousId")
-            return (
-                Audience("user", dataset, request.user_id) if request.user_id else Audience("visitor", dataset, request.anonymous_id or "")
-            )
+            return dataset
         dataset = self._keys.source(authorization, request.write_key, "").dataset
-        if not request.anonymous_id or not request.proof or not proves(request.proof, request.anonymous_id):
+        if request.anonymous_id and not proves(request.proof or "", request.anonymous_id):
             raise InvalidRequestError(
                 403, "proof_required", "`proof` is not what `anonymousId` was made from; for other ids the site's server asks, with its key"
             )
-        return Audience("visitor", dataset, request.anonymous_id)
+        if request.user_id and not is_signature(self._signing_keys[dataset], request.user_id, request.user_signature or ""):
+            raise InvalidRequestError(
+                403, "signature_required", "`userSignature` is not what the site's server makes of `userId` (`sokuji keys --sign USER_ID`)"
+            )
+        return dataset
 
     def _grant(self, scope: Scope) -> Grant:
         scheme, _, token = (scope.headers.get("authorization") or "").partition(" ")
         if scheme.lower() != "bearer":
-            token = _parameter(scope.query_string, "token") or ""  # EventSource sends no headers
+            token = parameter(scope.query_string, "token") or ""  # EventSource sends no headers
         return self._tokens.check(token.strip(), self._clock())
 
     async def _pull(self, scope: Scope) -> Answer:
         grant = self._grant(scope)
-        found = await self._eligibility.eligible(self._recent.deliverable(grant.audience, self._after(scope, "after"), self._clock()))
+        found = await self._streams.deliverable(grant, self._after(scope, "after"))
         self._metrics.pulled(len(found))
         actions = [decision.message() | {"cursor": str(decision.offset)} for decision in found]
         return _private({"actions": actions})
 
     async def _check(self, scope: Scope, decision_id: str) -> Answer:
         grant = self._grant(scope)
-        decision, obstacle = self._recent.obstacle(decision_id, grant.audience, self._clock())
+        decision, obstacle = self._recent.obstacle(decision_id, grant.audiences, self._clock())
         reason: str | None = obstacle
         if decision is not None and obstacle is None:
             [reason] = await self._eligibility.reasons([decision])
-        elif decision is not None and decision.is_for_page:
+            reason = reason or self._recent.obstacle(decision_id, grant.audiences, self._clock())[1]  # by all that was acknowledged
+        elif decision is not None and decision.is_for_page and obstacle != "shown":
             await self._eligibility.record(decision, str(obstacle))
         self._metrics.checked(reason)
         return _private({"eligible": reason is None, "reason": reason})
 
     async def _stream(self, scope: Scope, proto: HTTPProtocol) -> None:
         grant = self._grant(scope)
-        self._streams.check_capacity(grant.audience)
+        self._streams.check_capacity(grant)
         gone = asyncio.ensure_future(proto.client_disconnect())
 
         def begin() -> Transport:
@@ -221,9 +247,9 @@ class Act:
         finally:
             gone.cancel()
 
-    def _after(self, scope: Scope, parameter: str) -> int:
+    def _after(self, scope: Scope, name: str) -> int:
         """The offset a client has seen; -1 for nothing, or for a number that this log never gave."""
-        text = scope.headers.get("last-event-id") or _parameter(scope.query_string, parameter) or ""
+        text = scope.headers.get("last-event-id") or parameter(scope.query_string, name) or ""
         seen = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
         return seen if seen < self._log.end(PARTITION) else -1
 
@@ -233,8 +259,11 @@ def _expect(method: str, path: str, expected: str) -> None:
         raise InvalidRequestError(405, "method_not_allowed", f"{path} takes {expected}")
 
 
-def _parameter(query: str, name: str) -> str | None:
-    return parse_qs(query, max_num_fields=20).get(name, [None])[0] if query else None
+def _check_host(scope: Scope) -> None:
+    """RFC 9112, 3.2: exactly one."""
+    hosts = scope.headers.get_all("host")  # type: ignore[attr-defined]
+    if len(hosts) != 1 and not (scope.http_version == "1" and not hosts):
+        raise InvalidRequestError(400, "invalid_http", f"the request has {len(hosts)} Host headers; expected one")
 
 
 def _private(value: object) -> Answer:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import pyarrow as pa
 
+from sokuji.analyze.identity import USER, VISITOR
 from sokuji.errors import SokujiError
 from sokuji.rules import decision as rules
 from sokuji.rules.decision import DECIDED
@@ -28,20 +29,25 @@ class Audience(NamedTuple):
     id: str
 
 
+def audiences(dataset: str, visitor_id: str | None, user_id: str | None) -> list[Audience]:
+    """The visitor and the user, as far as they are there."""
+    ids: tuple[tuple[Literal["visitor", "user"], str | None], ...] = (("visitor", visitor_id), ("user", user_id))
+    return [Audience(kind, dataset, id_) for kind, id_ in ids if id_]
+
+
 class Decision(rules.Decision, frozen=True, kw_only=True, eq=False):
     """One row of the log."""
 
     offset: int
 
-    @property
-    def audiences(self) -> list[Audience]:
-        """Everyone who may receive it."""
-        found = []
-        if self.visitor_id:
-            found.append(Audience("visitor", self.dataset, self.visitor_id))
-        if self.user_id:
-            found.append(Audience("user", self.dataset, self.user_id))
-        return found
+    def audiences(self, *, unsigned_users: bool) -> list[Audience]:
+        """Everyone who may receive it: whose profile it was made on, as its texts and its very existence tell of that profile.
+
+        With `unsigned_users` also the visitor whose event led to it, who says to be the user.
+        """
+        if self.profile.startswith(VISITOR):
+            return audiences(self.dataset, self.profile.removeprefix(VISITOR), None)
+        return audiences(self.dataset, self.visitor_id if unsigned_users else None, self.profile.removeprefix(USER))
 
     @property
     def kind(self) -> str | None:

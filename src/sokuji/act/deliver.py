@@ -66,12 +66,13 @@ class Deliverer:
     ) -> None:
         """Keep the queue in `folder`. `load` gives what carries out the project's functions; it is called in another process."""
         self._log, self._bad_events_log, self._settings, self._clock = decisions_log, bad_events_log, settings, clock
-        self._queue = Queue(folder / "queue.db")
+        taken = self._log.committed(CONSUMER).get(PARTITION, 0)
+        self._queue = Queue(folder / "queue.db", is_new=not taken)
         self._webhooks = Webhooks(secret, settings.timeout_seconds, frozenset(settings.private_hosts))
         self._functions = None if load is None else Functions(load, settings.function_seconds)
         self._function_thread = ThreadPoolExecutor(1, thread_name_prefix="deliver-function")
         self._log_thread = ThreadPoolExecutor(1, thread_name_prefix="deliver-log")
-        self._offset = max(self._queue.position(), self._log.committed(CONSUMER).get(PARTITION, 0))
+        self._offset = max(self._queue.position(), taken)
         # Those of which the process before could still say what came of them, but not take them off the queue.
         outcomes = recorded(self._log, self._queue.outcomes_position())
         self._put_down = self._offset  # what a start after a crash reads on from

@@ -40,7 +40,7 @@ class Eligibility:
 
     def __init__(self, state: State, events_log: Log, progress: Callable[[], Mapping[int, int]], decisions_log: Log, clock: Clock) -> None:
         """`progress` gives, by partition of the events log, the offset before which `state` has all events."""
-        self._state, self._events_log, self._progress = state, events_log, progress
+        self._state, self._events_log, self._progress = state, events_log, [progress]
         self._log, self._clock = decisions_log, clock
         self._recorded = dict.fromkeys(id_ for _, _, id_ in recorded(decisions_log, decisions_log.end(0) - _BACK_ROWS))  # oldest first
         self._asked: list[Decision] = []
@@ -48,6 +48,10 @@ class Eligibility:
         self._turn = asyncio.Lock()
         self._is_failing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="eligibility")
+
+    def wait_for(self, progress: Callable[[], Mapping[int, int]]) -> None:
+        """Answer no question before another reader of the events log, too, has come to where that ended when it was asked."""
+        self._progress.append(progress)
 
     async def reasons(self, decisions: Sequence[Decision]) -> list[str | None]:
         """Why each decision must not be shown now; None: it may be.
@@ -96,9 +100,9 @@ class Eligibility:
         """Wait until the state has all events that are in the log now."""
         ends = {partition: self._events_log.end(partition) for partition in range(self._events_log.partitions)}
         deadline = asyncio.get_running_loop().time() + _BEHIND_SECONDS
-        while any(self._progress().get(partition, 0) < end for partition, end in ends.items()):
+        while any(progress().get(partition, 0) < end for progress in self._progress for partition, end in ends.items()):
             if asyncio.get_running_loop().time() > deadline:
-                raise SokujiError(f"the worker is more than {_BEHIND_SECONDS:g} s behind, or does not run")
+                raise SokujiError(f"the worker, or this process, is more than {_BEHIND_SECONDS:g} s behind, or the worker does not run")
             await asyncio.sleep(_POLL_SECONDS)
 
     def _ask(self, decisions: Sequence[Decision]) -> list[str | None]:

@@ -22,6 +22,6 @@ def keys(secret: Secret, datasets: Iterable[str], actions: Actions) -> list[Key]
     """The server keys of datasets, and the secrets of the receivers that the rules name."""
     receivers = {parse(arm.action.url).endpoint for rule in actions.rules for arm in rule.arms if isinstance(arm.action, Webhook)}
     return [
-        *(Key(dataset, secret.server_key(dataset), "server key: tokens for visitors and users") for dataset in datasets),
+        *(Key(dataset, secret.server_key(dataset), "server key: history, tokens, signatures of user ids") for dataset in datasets),
         *(Key(receiver, secret.webhook_secret(receiver), "webhook secret: checks signatures") for receiver in sorted(receivers)),
     ]

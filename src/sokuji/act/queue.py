@@ -6,22 +6,35 @@ neither the log nor other receivers back, and attempts are counted across restar
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from sokuji.errors import DamagedFileError, SokujiError
+from sokuji.log.files import make_folder
+from sokuji.log.stored import check_format
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS deliveries (
   id TEXT PRIMARY KEY, endpoint TEXT NOT NULL, due_us INTEGER NOT NULL, attempts INTEGER NOT NULL, expires_us INTEGER NOT NULL,
-  dataset TEXT NOT NULL, visitor_id TEXT, user_id TEXT, rule TEXT NOT NULL, arm TEXT, address TEXT, body BLOB NOT NULL
+  dataset TEXT NOT NULL, visitor_id TEXT, user_id TEXT, rule TEXT NOT NULL, arm TEXT, address TEXT, body BLOB NOT NULL,
+  checksum INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS deliveries_due ON deliveries (endpoint, due_us);
-CREATE TABLE IF NOT EXISTS position (name TEXT PRIMARY KEY, next_offset INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS position (name TEXT PRIMARY KEY, next_offset INTEGER NOT NULL, checksum INTEGER NOT NULL DEFAULT 0);
 """
+_FORMAT = 2  # 1 had no checksums
+_UPGRADE = """
+ALTER TABLE deliveries ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE position ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+"""
+_REMEDY = "restore it from a copy, or delete it and the offsets of the consumer 'deliver': what the log has is then delivered once more"
 _COLUMNS = "id, endpoint, due_us, attempts, expires_us, dataset, visitor_id, user_id, rule, arm, address, body"
-_INSERT = f"INSERT OR IGNORE INTO deliveries ({_COLUMNS}) VALUES ({', '.join('?' * 12)})"
+_INSERT = f"INSERT OR IGNORE INTO deliveries ({_COLUMNS}, checksum) VALUES ({', '.join('?' * 13)})"
 _DECISIONS, _OUTCOMES = "decisions", "outcomes"
 
 
@@ -45,11 +58,54 @@ class Delivery(NamedTuple):
 class Queue:
     """Deliveries by endpoint and time. For one process, and one thread at a time."""
 
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path, *, is_new: bool = True) -> None:
+        """Open the file; `is_new` is whether it may not be there yet, and is made then.
+
+        Raises:
+            DamagedFileError: the file is missing, or not as it was written.
+            FormatError: a newer release wrote it.
+        """
+        self._path = path
+        make_folder(path.parent)
+        if not is_new and not path.exists():
+            raise DamagedFileError(path, "it is missing, though deliveries were taken", _REMEDY)
         self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare()
+            self.counts: dict[str, int] = dict(self._database.execute("SELECT endpoint, COUNT(*) FROM deliveries GROUP BY endpoint"))
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # a message may quote what is no text
+            self._database.close()
+            raise DamagedFileError(path, str(error), _REMEDY) from error
+        except SokujiError:
+            self._database.close()
+            raise
+
+    def _prepare(self) -> None:
+        [(found,)] = self._database.execute("PRAGMA user_version")
+        check_format(found, _FORMAT, self._path)
+        [(state, *_), *_] = self._database.execute("PRAGMA integrity_check(1)")
+        if state != "ok":
+            raise DamagedFileError(self._path, state.replace("\n", " "), _REMEDY)
+        tables = self._database.execute("SELECT COUNT(*) FROM sqlite_master WHERE name = 'deliveries'").fetchall()
         self._database.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;" + _SCHEMA)
-        self.counts: dict[str, int] = dict(self._database.execute("SELECT endpoint, COUNT(*) FROM deliveries GROUP BY endpoint"))
+        if tables == [(1,)] and found < _FORMAT:
+            self._upgrade()
+        self._database.execute(f"PRAGMA user_version = {_FORMAT}")
+        deliveries = self._database.execute(f"SELECT checksum, {_COLUMNS} FROM deliveries")
+        positions = self._database.execute("SELECT checksum, name, next_offset FROM position")
+        for checksum, *row in itertools.chain(deliveries, positions):
+            if checksum != _checksum(row):
+                raise DamagedFileError(self._path, f"the row of {row[0]!r} fails its checksum", _REMEDY)
+
+    def _upgrade(self) -> None:
+        with self._transaction():
+            for statement in _UPGRADE.strip().split(";")[:-1]:
+                self._database.execute(statement)
+            for row in self._database.execute(f"SELECT {_COLUMNS} FROM deliveries").fetchall():
+                self._database.execute("UPDATE deliveries SET checksum = ? WHERE id = ?", (_checksum(row), row[0]))
+            for name, next_offset in self._database.execute("SELECT name, next_offset FROM position").fetchall():
+                self._set_position(name, next_offset)
+            self._database.execute(f"PRAGMA user_version = {_FORMAT}")
 
     def __len__(self) -> int:
         return sum(self.counts.values())
@@ -66,7 +122,7 @@ class Queue:
         """Add deliveries and remember `next_offset`, in one transaction, durable on return. One that is there already stays as it is."""
         with self._transaction():
             for delivery in deliveries:
-                added = self._database.execute(_INSERT, delivery).rowcount
+                added = self._database.execute(_INSERT, (*delivery, _checksum(delivery))).rowcount
                 self._count(delivery.endpoint, added)
             self._set_position(_DECISIONS, next_offset)
 
@@ -85,7 +141,8 @@ class Queue:
                 for (endpoint,) in self._database.execute("DELETE FROM deliveries WHERE id = ? RETURNING endpoint", (id_,)).fetchall():
                     self._count(endpoint, -1)
             self._database.executemany(
-                "UPDATE deliveries SET due_us = ?, attempts = ? WHERE id = ?", [(each.due_us, each.attempts, each.id) for each in again]
+                "UPDATE deliveries SET due_us = ?, attempts = ?, checksum = ? WHERE id = ?",
+                [(each.due_us, each.attempts, _checksum(each), each.id) for each in again],
             )
             self._set_position(_OUTCOMES, outcomes_position)
 
@@ -98,7 +155,8 @@ class Queue:
         return 0 if row is None else int(row[0])
 
     def _set_position(self, name: str, next_offset: int) -> None:
-        self._database.execute("INSERT OR REPLACE INTO position VALUES (?, ?)", (name, next_offset))
+        row = (name, next_offset)
+        self._database.execute("INSERT OR REPLACE INTO position VALUES (?, ?, ?)", (*row, _checksum(row)))
 
     def _count(self, endpoint: str, change: int) -> None:
         count = self.counts.get(endpoint, 0) + change
@@ -112,3 +170,7 @@ class Queue:
         self._database.execute("BEGIN IMMEDIATE")
         with self._database:  # commits, or rolls back after an exception
             yield
+
+
+def _checksum(row: Iterable[Any]) -> int:
+    return zlib.crc32(repr(tuple(row)).encode())

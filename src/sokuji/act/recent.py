@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -12,7 +13,10 @@ from sokuji.act.decision import Audience, Decision
 # A decision's objects and its places in the tables, beside its action (by tracemalloc).
 _OVERHEAD_BYTES = 1536
 
-Obstacle = Literal["unknown", "nothing_to_show", "expired", "superseded"]
+# Of decisions that are not here yet: a page may have one from the collector before this process has read it.
+_EARLY_MAX, _EARLY_PEOPLE_MAX = 10_000, 8
+
+Obstacle = Literal["unknown", "nothing_to_show", "expired", "shown", "superseded"]
 """Why a decision is not to be shown."""
 
 
@@ -22,12 +26,15 @@ class Recent:
     Of one rule's decisions for the same audience only the last one holds: it supersedes the others.
     """
 
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
+    def __init__(self, bytes_max: int, *, unsigned_users: bool) -> None:
+        """`unsigned_users` as `Decision.audiences` says."""
+        self._bytes_max, self._unsigned_users = bytes_max, unsigned_users
         self._all: deque[tuple[Decision, int]] = deque()  # with its bytes, oldest first
         self._bytes = 0
         self._by_id: dict[str, Decision] = {}
         self._last: dict[Audience, dict[str, Decision]] = {}  # by rule
+        self._shown: set[str] = set()
+        self._early: OrderedDict[str, list[Audience]] = OrderedDict()  # who say that they were shown what is not here
 
     def __len__(self) -> int:
         return len(self._all)
@@ -39,8 +46,9 @@ class Recent:
         size = _OVERHEAD_BYTES + len(msgspec.json.encode(decision.action))
         self._all.append((decision, size))
         self._by_id[decision.id] = decision
-        for audience in decision.audiences:
+        for audience in self.audiences(decision):
             self._last.setdefault(audience, {})[decision.rule] = decision
+        self.show(decision.id, self._early.pop(decision.id, []))
         self._bytes += size
         while self._bytes > self._bytes_max:
             oldest, size = self._all.popleft()
@@ -48,31 +56,63 @@ class Recent:
             self._forget(oldest)
         return True
 
-    def deliverable(self, audience: Audience, after: int, now_us: int) -> list[Decision]:
-        """What is to be shown to `audience` of the rows past offset `after`, oldest first."""
+    def show(self, decision_id: str, people: Sequence[Audience]) -> None:
+        """`people`, who are one person, say that they were shown the decision; of another's that says nothing."""
+        decision = self._by_id.get(decision_id)
+        if decision is not None:
+            if not set(people).isdisjoint(decision.audiences(unsigned_users=True)):
+                self._shown.add(decision_id)
+            return
+        early = self._early.setdefault(decision_id, [])
+        early += people[: _EARLY_PEOPLE_MAX - len(early)]
+        while len(self._early) > _EARLY_MAX:
+            self._early.popitem(last=False)
+
+    def oldest_us(self, now_us: int) -> int | None:
+        """When the oldest decision was made that can still be shown; None: there is none."""
+        return min((decision.at_us for decision, _ in self._all if decision.is_for_page and not decision.is_expired(now_us)), default=None)
+
+    def audiences(self, decision: Decision) -> list[Audience]:
+        """Everyone who may receive the decision."""
+        return decision.audiences(unsigned_users=self._unsigned_users)
+
+    def deliverable(self, audiences: Sequence[Audience], after: int, now_us: int) -> list[Decision]:
+        """What is to be shown to someone who is all of `audiences` of the rows past offset `after`, oldest first."""
         found = [
             decision
-            for decision in self._last.get(audience, {}).values()
-            if decision.offset > after and decision.is_for_page and not decision.is_expired(now_us)
+            for decision in self._holding(audiences).values()
+            if decision.offset > after and decision.is_for_page and not decision.is_expired(now_us) and decision.id not in self._shown
         ]
         return sorted(found, key=lambda decision: decision.offset)
 
-    def obstacle(self, decision_id: str, audience: Audience, now_us: int) -> tuple[Decision | None, Obstacle | None]:
-        """The decision, and what speaks against showing it to `audience`; None if nothing does that is known here."""
+    def obstacle(self, decision_id: str, audiences: Sequence[Audience], now_us: int) -> tuple[Decision | None, Obstacle | None]:
+        """The decision, and what speaks against showing it to who is all of `audiences`; None if nothing does that is known here."""
         decision = self._by_id.get(decision_id)
-        if decision is None or audience not in decision.audiences:
+        if decision is None or set(audiences).isdisjoint(self.audiences(decision)):
             return None, "unknown"  # the same answer for another's decision: ids tell nothing
         if not decision.is_for_page:
             return decision, "nothing_to_show"
         if decision.is_expired(now_us):
             return decision, "expired"
-        if self._last[audience].get(decision.rule) is not decision:
+        if decision_id in self._shown:
+            return decision, "shown"
+        if self._holding(audiences).get(decision.rule) is not decision:
             return decision, "superseded"
         return decision, None
 
+    def _holding(self, audiences: Sequence[Audience]) -> dict[str, Decision]:
+        """By rule the last decision for any of `audiences`."""
+        found: dict[str, Decision] = {}
+        for audience in audiences:
+            for rule, decision in self._last.get(audience, {}).items():
+                if rule not in found or found[rule].offset < decision.offset:
+                    found[rule] = decision
+        return found
+
     def _forget(self, decision: Decision) -> None:
         del self._by_id[decision.id]
-        for audience in decision.audiences:
+        self._shown.discard(decision.id)
+        for audience in self.audiences(decision):
             rules = self._last[audience]
             if rules.get(decision.rule) is decision:
                 del rules[decision.rule]

@@ -14,6 +14,7 @@ import secrets
 from pathlib import Path
 
 from sokuji.errors import ConfigError
+from sokuji.log.private import make_private_folder
 
 _BYTES = 32
 
@@ -32,7 +33,7 @@ class Secret:
             ConfigError: the file is not one of these.
         """
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(path.parent)
             draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
@@ -55,7 +56,7 @@ class Secret:
         return hmac.new(self._master, purpose.encode(), hashlib.sha256).digest()
 
     def server_key(self, dataset: str) -> str:
-        """What a site's own server shows to get tokens for the visitors and users of a dataset. Not for pages."""
+        """What a site's own server shows to get tokens for visitors and users of a dataset, and signs users' ids with. Not for pages."""
         return f"sk_{self.key(f'server {dataset}').hex()}"
 
     def webhook_secret(self, endpoint: str) -> str:

@@ -53,15 +53,15 @@ class Streams:
         self._closing = False
         self.count = 0
 
-    def check_capacity(self, audience: Audience) -> None:
-        """Whether `audience` may open one more.
+    def check_capacity(self, grant: Grant) -> None:
+        """Whether the holder of `grant` may open one more: the visitor, where it names one, as a user may have many devices.
 
         Raises:
             InvalidRequestError: 503 or 429, too many are open.
         """
         if self._closing or self.count >= self._settings.streams:
             raise InvalidRequestError(503, "unavailable", f"{self.count} streams are open; pull with GET /v1/actions, or come again")
-        if len(self._clients.get(audience, ())) >= self._settings.visitor_streams:
+        if len(self._clients.get(grant.audiences[0], ())) >= self._settings.visitor_streams:
             raise InvalidRequestError(
                 429, "too_many_streams", f"{self._settings.visitor_streams} streams are open for this visitor already"
             )
@@ -74,30 +74,37 @@ class Streams:
         """
         client = _Client()
         gone.add_done_callback(lambda _: _end(client, "gone"))
-        self._clients.setdefault(grant.audience, set()).add(client)
+        for audience in grant.audiences:
+            self._clients.setdefault(audience, set()).add(client)
         self.count += 1
         try:
-            found = self._recent.deliverable(grant.audience, after, self._clock())
             # In front of what is decided meanwhile, which was true a moment ago and is not asked about.
-            client.queue.extendleft(reversed(await self._eligibility.eligible(found)))
+            client.queue.extendleft(reversed(await self.deliverable(grant, after)))
             self._metrics.ended(await self._send(client, grant, begin()))
         finally:
             self.count -= 1
-            others = self._clients[grant.audience]
-            others.discard(client)
-            if not others:
-                del self._clients[grant.audience]
+            for audience in grant.audiences:
+                others = self._clients[audience]
+                others.discard(client)
+                if not others:
+                    del self._clients[audience]
+
+    async def deliverable(self, grant: Grant, after: int) -> list[Decision]:
+        """What still holds past offset `after`, by everything that was acknowledged before. Raises as `Eligibility.reasons`."""
+        found = await self._eligibility.eligible(self._recent.deliverable(grant.audiences, after, self._clock()))
+        still = self._recent.deliverable(grant.audiences, after, self._clock())  # without what was shown by then
+        return [decision for decision in found if decision in still]
 
     def publish(self, decisions: Sequence[Decision]) -> None:
         """Hand new decisions to the streams they are for."""
         for decision in decisions:
-            for audience in decision.audiences if decision.is_for_page else ():
-                for client in self._clients.get(audience, ()):
-                    if len(client.queue) >= self._settings.queue_decisions:
-                        client.end = "slow"
-                    else:
-                        client.queue.append(decision)
-                    client.changed.set()
+            audiences = self._recent.audiences(decision) if decision.is_for_page else ()
+            for client in {client for audience in audiences for client in self._clients.get(audience, ())}:
+                if len(client.queue) >= self._settings.queue_decisions:
+                    client.end = "slow"
+                else:
+                    client.queue.append(decision)
+                client.changed.set()
 
     def close(self) -> None:
         """End all streams, and open no more."""
@@ -124,11 +131,11 @@ class Streams:
                 return client.end
             if sent >= _STREAM_BYTES_MAX:
                 return "bytes"
-            frame = self._frame(client.queue.popleft(), grant.audience) if client.queue else _HEARTBEAT
+            frame = self._frame(client.queue.popleft(), grant.audiences) if client.queue else _HEARTBEAT
 
-    def _frame(self, decision: Decision, audience: Audience) -> bytes:
+    def _frame(self, decision: Decision, audiences: Sequence[Audience]) -> bytes:
         now = self._clock()
-        if self._recent.obstacle(decision.id, audience, now)[1] is not None:  # expired or superseded while it waited
+        if self._recent.obstacle(decision.id, audiences, now)[1] is not None:  # expired or superseded while it waited
             return b""
         self._metrics.streamed((now - decision.at_us) / 1_000_000)
         return b"id: %d\nevent: action\ndata: %b\n\n" % (decision.offset, msgspec.json.encode(decision.message()))

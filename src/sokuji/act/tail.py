@@ -59,12 +59,13 @@ class Tail:
         self._cursor = Cursor(log, back=back)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decisions-tail")
         self._task: asyncio.Task[None] | None = None
-        self._caught_up = False
+        self.caught_up = asyncio.Event()
+        """Set when what was there at the start has been handed over."""
 
     @property
     def is_current(self) -> bool:
         """Whether what was there when it started has been handed over, and it still runs."""
-        return self._caught_up and self._task is not None and not self._task.done()
+        return self.caught_up.is_set() and self._task is not None and not self._task.done()
 
     def start(self) -> None:
         """Begin, on the running loop; nothing if it has begun."""
@@ -84,7 +85,7 @@ class Tail:
             while not self._cursor.is_at_end():
                 self._receive(self._cursor.read())
                 await asyncio.sleep(0)
-            self._caught_up = True
+            self.caught_up.set()
             await loop.run_in_executor(self._thread, self._log.wait, {PARTITION: self._cursor.offset}, _WAIT_SECONDS)
 
 

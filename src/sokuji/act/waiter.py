@@ -22,12 +22,14 @@ _WAITING_MAX = 10_000
 _POLL_SECONDS = 0.001
 
 _Message = tuple[str, str]  # dataset and message id
+Wanted = Callable[[Decision], bool]
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
     done: asyncio.Future[None]
     partitions: int  # in which events have not been analyzed yet
+    wanted: Wanted
 
 
 class Waiter:
@@ -42,23 +44,30 @@ class Waiter:
         self._order = itertools.count()
         self._task: asyncio.Task[None] | None = None
 
-    async def wait(self, dataset: str, message_ids: Sequence[str], ends: Mapping[int, int], timeout_seconds: float) -> list[Decision]:
-        """The decisions on these messages of `dataset`, in the log's order, control arms left out.
+    async def wait(
+        self, dataset: str, message_ids: Sequence[str], ends: Mapping[int, int], timeout_seconds: float, wanted: Wanted = lambda _: True
+    ) -> list[Decision]:
+        """The `wanted` decisions on these messages of `dataset`, in the log's order, control arms left out.
 
         Returns at the first moment that there are some, that the messages are analyzed (most cause none, and need not wait for the time
-        limit), or that the time is up; a decision that is made later comes by the stream. When too many wait, it returns at once.
+        limit), or that the time is up; a decision that is made later comes by the stream. When too many wait, it returns at once. When
+        it returns tells nothing of other decisions than the wanted ones.
 
         Args:
             dataset: of the messages.
             message_ids: of the events, which are durable.
             ends: by partition of the events log, the offset after the last of the events.
             timeout_seconds: the bound of the wait.
+            wanted: whether a decision is for who waits.
         """
         messages = [(dataset, message_id) for message_id in message_ids]
         self._watch_from_now()
-        if len(self._waiting) < _WAITING_MAX and not any(message in self._kept for message in messages):
-            await self._until_known(messages, ends, timeout_seconds)
-        return sorted((found for message in messages for found in self._kept.get(message, ())), key=lambda decision: decision.offset)
+        if len(self._waiting) < _WAITING_MAX and not self._found(messages, wanted):
+            await self._until_known(messages, ends, timeout_seconds, wanted)
+        return sorted(self._found(messages, wanted), key=lambda decision: decision.offset)
+
+    def _found(self, messages: Sequence[_Message], wanted: Wanted) -> list[Decision]:
+        return [decision for message in messages for decision in self._kept.get(message, ()) if wanted(decision)]
 
     def _watch_from_now(self) -> None:
         if self._task is None:
@@ -66,8 +75,8 @@ class Waiter:
             self._task = asyncio.get_running_loop().create_task(self._watch())
             self._task.add_done_callback(self._ended)
 
-    async def _until_known(self, messages: Sequence[_Message], ends: Mapping[int, int], timeout_seconds: float) -> None:
-        waiting = _Waiting(asyncio.get_running_loop().create_future(), len(ends))
+    async def _until_known(self, messages: Sequence[_Message], ends: Mapping[int, int], timeout_seconds: float, wanted: Wanted) -> None:
+        waiting = _Waiting(asyncio.get_running_loop().create_future(), len(ends), wanted)
         for message in messages:
             self._waiting.setdefault(message, []).append(waiting)
         for partition, end in ends.items():
@@ -108,7 +117,8 @@ class Waiter:
             message = (decision.dataset, decision.trigger_id)
             self._kept.setdefault(message, []).append(decision)
             for waiting in self._waiting.get(message, ()):
-                _finish(waiting)
+                if waiting.wanted(decision):
+                    _finish(waiting)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
 

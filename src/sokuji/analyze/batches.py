@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sokuji.clock import now_us
+from sokuji.dedup.rule import Places
 from sokuji.errors import LogError
 from sokuji.log.base import Log
 
@@ -59,6 +60,16 @@ class Batch:
     partitions: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
     ends: Offsets
+
+    @property
+    def places(self) -> Places:
+        """Where each row stands."""
+        return Places(self.partitions, self.offsets)
+
+    def part(self, first: int, last: int) -> Batch:
+        """The same batch with these of its rows only."""
+        rows, partitions, offsets = self.rows.slice(first, last - first), self.partitions[first:last], self.offsets[first:last]
+        return Batch(self.number, self.now_us, rows, partitions, offsets, self.ends)
 
 
 class _Part(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -13,13 +13,19 @@ from sokuji.analyze.pipeline import Pipeline
 from sokuji.analyze.rows import RowLayout, Rows
 from sokuji.analyze.stage import MARKS, Marks, Position, position
 from sokuji.analyze.timers import Timers
-from sokuji.log.files import replace_file
+from sokuji.features.known import Types
+from sokuji.lake.events import PROPERTY_TYPES
+from sokuji.log.stored import read_record, write_record
 from sokuji.online.shared import SharedStore
 from sokuji.rules.engine import Rules
 
 LAYOUT_FILE = "layout.json"
 """Of a state that is complete: while history is taken in for the first time it is not there."""
+ROWS = "rows"
+"""The folder of a state that has its profiles."""
 
+_FORMAT = 2  # 1 had no checksum
+_REMEDY = "restore it from a copy, or delete it: what rules remember of that state is then not brought along"
 _ROWS_MAX = 10_000  # in memory; each row is read once
 
 
@@ -30,12 +36,24 @@ class _Stored(msgspec.Struct):
     start: int
     stop: int
     rules: str
+    properties: dict[str, str] = {}  # their types; states that earlier releases wrote do not say them
 
 
-def describe(state: Path, layout: RowLayout, rules: Rules) -> None:
-    """Keep beside the rows in `state`, which are complete, what a later `Carrier` must know of them."""
-    stored = _Stored(layout.width, layout.rules.start, layout.rules.stop, rules.layout)
-    replace_file(state / LAYOUT_FILE, msgspec.json.encode(stored))
+def describe(state: Path, layout: RowLayout, rules: Rules, properties: Types) -> None:
+    """Keep beside the rows in `state`, which are complete, what a later `Carrier`, and who reads the rows, must know of them."""
+    types = {name: str(type_) for name, type_ in properties.items()}
+    stored = _Stored(layout.width, layout.rules.start, layout.rules.stop, rules.layout, types)
+    write_record(state / LAYOUT_FILE, stored, format=_FORMAT)
+
+
+def taken(folder: Path) -> Types:
+    """What the newest complete state of a dataset in `folder` takes properties for; nothing if there is none."""
+    found: list[tuple[int, _Stored]] = []
+    for file in folder.glob(f"*/{LAYOUT_FILE}"):
+        with suppress(FileNotFoundError):  # it makes room at this moment
+            found.append((file.stat().st_mtime_ns, read_record(file, _Stored, format=_FORMAT, remedy=_REMEDY)))
+    types = max(found, key=lambda each: each[0])[1].properties if found else {}
+    return {name: PROPERTY_TYPES[type_] for name, type_ in types.items()}
 
 
 class Carrier:
@@ -73,8 +91,8 @@ def carrying(folder: Path, state: Path, rules: Rules) -> Iterator[Carrier | None
     """The last complete state of a dataset in `folder`, other than `state`; None if there is none."""
     for other in folder.iterdir():
         if other != state and (other / LAYOUT_FILE).exists():
-            stored = msgspec.json.decode((other / LAYOUT_FILE).read_bytes(), type=_Stored)
-            with SharedStore(other / "rows", width=stored.width, rows_max=_ROWS_MAX) as store:
+            stored = read_record(other / LAYOUT_FILE, _Stored, format=_FORMAT, remedy=_REMEDY)
+            with SharedStore(other / ROWS, width=stored.width, rows_max=_ROWS_MAX) as store:
                 yield Carrier(store, stored, rules)
             return
     yield None

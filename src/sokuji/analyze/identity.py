@@ -1,10 +1,17 @@
-"""Who a visitor is: from the first event that names a user, what the visitor did and does belongs to that user's profile."""
+"""Whose event an event is.
+
+An event that names a user is that user's, whatever becomes of its visitor. One that names none is its visitor's: of the profile of the user
+that the visitor is known as, or of a profile of its own. A visitor becomes known by an event that names a visitor and a user: what the
+visitor did is merged into the user's profile. That is refused where it would merge people (`VISITORS_PER_USER_MAX`, a visitor id that is a
+known user's id): then the visitor stays alone. An id that stands for the visitor and the user of one event has nothing to merge once the
+user is known.
+"""
 
 from __future__ import annotations
 
 import enum
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, overload
@@ -14,7 +21,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.analyze.marked import MarkedFile
+from sokuji.log.marked import AnyMark, Mark, MarkedFile
+from sokuji.proof import is_provable
 
 VISITOR, USER = "v:", "u:"
 """A profile's key begins with one of these."""
@@ -23,7 +31,8 @@ FILE = "identities.jsonl"
 """What is saved of an `Identity`, in the folder of the state it belongs to."""
 
 VISITORS_PER_USER_MAX = 200
-"""A user id that more visitors than this were known as is a constant in somebody's code, and would merge everyone."""
+"""A user id that more visitors than this were known as is a constant in somebody's code, or its visitor ids are made for each call. No
+further ones merge; events that name the user are still the user's."""
 
 
 class LinkKind(enum.StrEnum):
@@ -31,7 +40,7 @@ class LinkKind(enum.StrEnum):
 
     MERGED = "merged"  # the visitor's profile went into the user's
     SWITCHED = "switched"  # the visitor was known as another user: later events go to the new one, profiles stay apart
-    REFUSED = "refused"  # nothing changed: `reason` says why
+    REFUSED = "refused"  # the visitor stays as it was, the event is the user's: `reason` says why
 
 
 class Link(NamedTuple):
@@ -83,15 +92,19 @@ class Resolution:
 class Identity:
     """The visitors of a dataset that are known, kept in memory and, as far as `mark` says, in a file."""
 
-    def __init__(self, folder: Path, mark: int) -> None:
-        """Load the first `mark` bytes of the file in `folder`."""
+    def __init__(self, folder: Path, mark: AnyMark) -> None:
+        """Load the file in `folder` up to `mark`.
+
+        Raises:
+            DamagedFileError: it does not hold what it held at `mark`.
+        """
         self._file = MarkedFile(folder / FILE, mark)
         self._users: dict[str, str] = {}
         self._visitors: dict[str, int] = {}  # how many visitors were known as each user
         for visitor, user in known(self._file.read()):
             self._remember(visitor, user)
 
-    def mark(self) -> int:
+    def mark(self) -> Mark:
         """Make what is known durable, and say up to where it is in the file."""
         return self._file.mark()
 
@@ -100,8 +113,11 @@ class Identity:
         user = self._users.get(visitor_id)
         return VISITOR + visitor_id if user is None else USER + user
 
-    def resolve(self, visitors: pa.StringArray, users: pa.StringArray) -> Resolution:
-        """Whose events these are, and remember who became known. Each event has a visitor, a user, or both."""
+    def resolve(self, visitors: pa.StringArray, users: pa.StringArray, is_unproven: Callable[[int], bool] = lambda _: False) -> Resolution:
+        """Whose events these are, and remember who became known. Each event has a visitor, a user, or both.
+
+        Of an event that `is_unproven` (`sokuji.proof.UNPROVEN`; asked of the few that matter) a visitor does not become known.
+        """
         names, visitor = _distinct(visitors)
         persons, user = _distinct(users)
         numbers = {person: number for number, person in enumerate(persons)}
@@ -117,14 +133,15 @@ class Identity:
         merges: dict[int, tuple[int, int]] = {}  # by event
         linking = (user >= 0) & (visitor >= 0) & (owner[visitor] != user)
         if linking.any():
+            themselves = np.array([numbers.get(name, -1) if name in self._visitors else -1 for name in names] + [-1], np.int32)
+            linking &= themselves[visitor] != user
+        if linking.any():
             for event in np.flatnonzero(np.isin(visitor, np.unique(visitor[linking]))).tolist():
                 who, named, known = int(visitor[event]), int(user[event]), int(owner[visitor[event]])
-                if named >= 0 and named != known:
-                    link = self._link(event, names[who], persons[named], None if known < 0 else persons[known])
+                owner_id = None if known < 0 else persons[known]
+                if named >= 0 and named != known and (link := self._link(event, names[who], persons[named], owner_id, is_unproven)):
                     links.append(link)
-                    if link.kind is LinkKind.REFUSED:
-                        named = -1  # the event is the visitor's alone
-                    else:
+                    if link.kind is not LinkKind.REFUSED:
                         owner[who] = named
                     if link.kind is LinkKind.MERGED:
                         merges[event] = (who, len(names) + 1 + named)
@@ -133,11 +150,16 @@ class Identity:
         rounds, by_round = _rounds(owned, merges)
         return _resolution(names, persons, owned, rounds, by_round, links)
 
-    def _link(self, event: int, visitor: str, user: str, owner: str | None) -> Link:
+    def _link(self, event: int, visitor: str, user: str, owner: str | None, is_unproven: Callable[[int], bool]) -> Link | None:
+        """What becomes of a visitor known as `owner` when an event names another user; None: nothing."""
+        if visitor == user and user in self._visitors:
+            return None
+        if is_provable(visitor) and is_unproven(event):
+            return Link(event, LinkKind.REFUSED, visitor, user, owner, f"{visitor!r} is not proven by the event: anyone may name it")
         if self._visitors.get(user, 0) >= VISITORS_PER_USER_MAX:
             reason = f"user id {user!r} stands for {VISITORS_PER_USER_MAX} visitors already: it is no person's"
             return Link(event, LinkKind.REFUSED, visitor, user, owner, reason)
-        if visitor in self._visitors:
+        if visitor in self._visitors and not is_provable(visitor):  # such an id is a visitor's, whoever takes it for a user's
             reason = f"{visitor!r} is itself a known user: one known user is never merged into another"
             return Link(event, LinkKind.REFUSED, visitor, user, owner, reason)
         self._remember(visitor, user)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from sokuji.analyze.carrying import ROWS
+from sokuji.analyze.following import Following
 from sokuji.analyze.identity import FILE, USER, VISITOR, LinkKind, known
 from sokuji.analyze.profiles import Profiles
 from sokuji.analyze.project import Compiled
-from sokuji.analyze.rows import RowLayout
+from sokuji.errors import OnlineStoreError
 from sokuji.features.reader import FeatureReader
 from sokuji.features.spec import Entity
 from sokuji.features.vocabulary import STRINGS_FILE, Strings
 from sokuji.log.base import Log
+from sokuji.online.manifest import read_manifest
 
 _READ_ROWS = 10_000
 
@@ -22,9 +25,12 @@ _READ_ROWS = 10_000
 class Owners:
     """Whom each visitor of one dataset is known as: as the worker saved it, and since then as the merge log says."""
 
-    def __init__(self, dataset: str, log: Log, saved: Path) -> None:
-        """`saved` is the file of the worker's `Identity`."""
-        self._dataset, self._log, self._offset = dataset, log, log.start(0)
+    def __init__(self, dataset: str, log: Log, saved: Path, since: int = 0) -> None:
+        """`saved` is the file of the worker's `Identity`, which has what the merge log says before `since`.
+
+        What it does not have of that is of events that were deleted before the state was made anew.
+        """
+        self._dataset, self._log, self._offset = dataset, log, max(since, log.start(0))
         self._users = dict(known(saved.read_bytes())) if saved.exists() else {}
 
     def refresh(self) -> None:
@@ -41,24 +47,29 @@ class Owners:
         return profile if user is None else USER + user
 
 
+class _Beside(NamedTuple):
+    """What stands beside the rows that one start of the worker published."""
+
+    start: object
+    owners: Owners
+    readers: list[FeatureReader]
+
+
 class Lookup:
     """Reads one dataset's features by key. Thread-safe."""
 
-    def __init__(self, dataset: str, compiled: Compiled, identities: Log, folder: Path) -> None:
-        """`folder` is the worker's, `identities` the merge log."""
-        self._dataset, self._kernels, self._identities, self._folder = dataset, compiled.kernels, identities, folder / dataset
-        self._layout = RowLayout.of(compiled.kernels, compiled.rules)
-        self._profiles = Profiles(dataset, self._layout, folder)
+    def __init__(self, dataset: str, following: Following, identities: Log, folder: Path, is_led: Callable[[], bool]) -> None:
+        """`folder` is the worker's, `identities` the merge log, `is_led` whether somebody keeps the state up to date."""
+        self._following, self._is_led = following, is_led
+        self._dataset, self._identities, self._folder = dataset, identities, folder / dataset
         self._lock = threading.Lock()
+        self._use(following.compiled)
 
-    @functools.cached_property
-    def _owners(self) -> Owners:
-        return Owners(self._dataset, self._identities, self._profiles.folder / FILE)
-
-    @functools.cached_property
-    def _readers(self) -> list[FeatureReader]:
-        strings = Strings(self._folder / STRINGS_FILE)
-        return [FeatureReader(kernel, strings) for kernel in self._kernels]
+    def _use(self, compiled: Compiled) -> None:
+        compiled.close()  # no event is evaluated here
+        self._kernels, self._layout = compiled.kernels, compiled.layout()
+        self._profiles = Profiles(self._dataset, self._layout, self._folder.parent)
+        self._beside: _Beside | None = None
 
     def features(self, key: str, at_us: int) -> dict[str, Any]:
         """The features of the profile with this key (`VISITOR` or `USER`, then the id) for a reader at `at_us`, by name.
@@ -67,15 +78,38 @@ class Lookup:
         none for a visitor who is not known.
 
         Raises:
-            OnlineStoreError: the worker has not published its state yet, or not for these declarations.
+            OnlineStoreError: no worker runs, or its state is not up to date yet, or it is not for these declarations.
         """
         found: dict[str, Any] = {}
         with self._lock:
-            self._profiles.check()  # what stands beside the rows is read after that, as a prepared state brings its own
-            self._owners.refresh()
-            [row] = self._profiles.rows([key], self._owners)
-            is_user = self._owners.profile(self._dataset, key).startswith(USER)
-            for kernel, reader, where in zip(self._kernels, self._readers, self._layout.views, strict=True):
+            self._check()  # what stands beside the rows is read after that, as a state made anew brings its own
+            if not self._is_led():
+                raise OnlineStoreError(
+                    f"no worker keeps {self._folder} up to date: it does not run, or repeats what was done before it was killed; "
+                    "start `sokuji up`, or wait until its /ready says so"
+                )
+            if self._beside is None or self._beside.start != self._profiles.start:
+                self._beside = self._read_beside()
+            owners, readers = self._beside.owners, self._beside.readers
+            owners.refresh()
+            [row] = self._profiles.rows([key], owners)
+            is_user = owners.profile(self._dataset, key).startswith(USER)
+            for kernel, reader, where in zip(self._kernels, readers, self._layout.views, strict=True):
                 if is_user or kernel.view.entity is not Entity.USER:
                     found |= reader.read(row[where].tobytes(), at_us)
         return found
+
+    def _check(self) -> None:
+        try:
+            self._profiles.check()
+        except OnlineStoreError:
+            if (renewed := self._following.renew()) is None:
+                raise
+            self._use(renewed)
+            self._profiles.check()
+
+    def _read_beside(self) -> _Beside:
+        strings = Strings(self._folder / STRINGS_FILE)
+        since = read_manifest(self._profiles.folder / ROWS).offsets.get(self._identities.name, 0)
+        owners = Owners(self._dataset, self._identities, self._profiles.folder / FILE, since)
+        return _Beside(self._profiles.start, owners, [FeatureReader(kernel, strings) for kernel in self._kernels])

@@ -6,6 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import duckdb
@@ -14,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sokuji.analyze import excluded as excluding
 from sokuji.analyze.batches import CONSUMER, Logs, Offsets
-from sokuji.analyze.carrying import Carrier, carrying, describe
-from sokuji.analyze.deduplicator import Deduplicator
+from sokuji.analyze.carrying import LAYOUT_FILE, ROWS, Carrier, carrying, describe
 from sokuji.analyze.identity import Identity
 from sokuji.analyze.outbox import Outbox
 from sokuji.analyze.pipeline import Pipeline
@@ -25,25 +26,35 @@ from sokuji.analyze.project import Compiled, Declared, compile_for
 from sokuji.analyze.publish import identity_rows
 from sokuji.analyze.rows import RowLayout
 from sokuji.analyze.served import SERVED_LOG, SERVED_SCHEMA, Served
-from sokuji.analyze.stage import MARKS, Marks, Position, Stage, position
+from sokuji.analyze.stage import MARKS, MARKS_FORMAT, Marks, Position, Stage, position
 from sokuji.analyze.timers import Timers
 from sokuji.analyze.warm import warm
 from sokuji.clock import now_us
 from sokuji.config import AnalyzeSettings
-from sokuji.errors import NotFoundError
-from sokuji.events import EVENT_SCHEMA, OWN_SOURCE
+from sokuji.dedup.hashing import hash_messages
+from sokuji.dedup.rule import Places, Rule
+from sokuji.dedup.table import Deduplicator
+from sokuji.errors import CorruptLogError, DamagedFileError, LakeError, LogError, NotFoundError
+from sokuji.events import EVENT_SCHEMA, LINK_KEY, OWN_SOURCE
+from sokuji.features.known import agree
 from sokuji.features.vocabulary import STRINGS_FILE, Vocabulary
 from sokuji.lake.backlog import applications
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS, TIME_COLUMN
+from sokuji.lake.physical import rows_of
+from sokuji.lake.recall import recalled
 from sokuji.lake.writers import committed_offsets
 from sokuji.log.local import LocalLog
-from sokuji.meta.base import Catalog, Ref
+from sokuji.log.stored import check_format
+from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore
 from sokuji.online.shared import SharedStore
 
 _LOG = logging.getLogger(__name__)
+_ATTEMPTS = 20  # each fails only if the sink makes a column of a property that nobody knew just before
 _HISTORY_ROWS = 50_000
+_ASIDE = ".damaged"
+_SERVED_BEFORE = "served"  # told events by the ids of their messages, which may come again much later
 _SERVED_SEGMENTS = 16  # retention frees whole segments
 
 
@@ -60,15 +71,15 @@ class Opener:
         declared: Declared,
         logs: Logs,
         lake: Lake,
-        catalog: Catalog,
         models: ModelStore,
         *,
         folder: Path,
         settings: AnalyzeSettings,
+        rule: Rule,
     ) -> None:
-        """Open stages below `folder`; `lake` is the one that the sink commits to."""
+        """Open stages below `folder`; `lake` is the one that the sink commits to, by the same `rule` of repeats."""
         self._declared, self._logs, self._lake = declared, logs, lake
-        self._catalog, self._models, self._folder, self._settings = catalog, models, folder, settings
+        self._models, self._folder, self._settings, self._rule = models, folder, settings, rule
 
     def open(self, dataset: str) -> Stage:
         """The stage of a dataset, up to date with its last checkpoint, or with the history that there is.
@@ -76,20 +87,40 @@ class Opener:
         Raises:
             FeatureError, RuleError, SqlError, ModelError: as `compile_for`.
         """
+        try:
+            return self._open(dataset)
+        except DamagedFileError as error:
+            # What rules remember is in the rows alone: that they are gone is not for this to decide.
+            if not error.path.is_relative_to(self._folder / dataset) or error.path.parent.name == ROWS:
+                raise
+            _LOG.warning("made the state anew from the lake and the log: %s", error, extra={"dataset": dataset})
+            self._set_aside(dataset, error.path)
+            return self._open(dataset)
+
+    def _open(self, dataset: str) -> Stage:
         folder = self._folder / dataset
         prepared = self._take_over(dataset)
-        vocabulary = Vocabulary(folder / STRINGS_FILE)
-        compiled = compile_for(dataset, self._declared, self._catalog, self._models, vocabulary)
-        for sentence in compiled.unseen:
-            _LOG.warning("%s", sentence, extra={"dataset": dataset})
-        layout = RowLayout.of(compiled.kernels, compiled.rules)
-        warm(compiled, layout)
-        state = folder / layout.fingerprint
-        store = SharedStore(state / "rows", width=layout.width, rows_max=self._settings.profiles_max)
-        blobs = store.blobs()
-        marks = msgspec.msgpack.decode(blobs[MARKS], type=Marks) if MARKS in blobs else Marks()
-        compiled.scores.use(marks.versions)
-        pipeline = self._pipeline(compiled, layout, state, store, marks)
+        with ExitStack() as undo:
+            vocabulary = undo.enter_context(Vocabulary(folder / STRINGS_FILE))
+            compiled = undo.enter_context(closing(self._compile(dataset, vocabulary)))
+            for sentence in compiled.unseen:
+                _LOG.warning("%s", sentence, extra={"dataset": dataset})
+            layout = compiled.layout()
+            warm(compiled, layout)
+            state = folder / layout.fingerprint
+            store = undo.enter_context(SharedStore(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max))
+            blobs = store.blobs()
+            if MARKS in blobs and prepared is None and self._is_left_behind(state, position(store.offsets())):
+                undo.close()
+                _LOG.warning("made the state anew: the log no longer has what came since", extra={"dataset": dataset})
+                self._set_aside(dataset, state)
+                return self._open(dataset)
+            marks = msgspec.msgpack.decode(blobs[MARKS], type=Marks) if MARKS in blobs else Marks()
+            check_format(marks.format, MARKS_FORMAT, state)
+            vocabulary.verify(marks.strings)
+            compiled.scores.use(marks.versions)
+            pipeline = self._pipeline(compiled, layout, state, store, marks)
+            undo.pop_all()
         offsets = store.offsets()
         served = self._served(state, offsets.get(SERVED_LOG, 0))
         stage = Stage(pipeline, vocabulary, position(offsets), served)
@@ -100,16 +131,49 @@ class Opener:
                 stage.position = self._begin(dataset, pipeline, carrier, prepared)
             # Before the first batch: a crash after it must replay it, not take it for history.
             stage.checkpoint(stage.position, wait=True)
+        elif not pipeline.deduplicator.is_complete:
+            self._recall(dataset, pipeline.deduplicator, stage.position.ends)
         if prepared is not None:
             prepared.done()
-        describe(state, layout, compiled.rules)
+        describe(state, layout, compiled.rules, compiled.properties)
         for other in folder.iterdir():
             if other.is_dir() and other != state:
                 shutil.rmtree(other)
         return stage
 
-    def prepare(self, dataset: str) -> bool:
+    def _is_left_behind(self, state: Path, here: Position) -> bool:
+        """Whether the logs no longer have what came since a place.
+
+        Raises:
+            LogError: they have not come to it yet, so that they are others, or older copies.
+        """
+        places = {(self._logs.events, partition): end for partition, end in here.ends.items()} | {(self._logs.batches, 0): here.number}
+        for (log, partition), offset in places.items():
+            if offset > log.end(partition):
+                raise LogError(
+                    f"the worker's state in {state} is at offset {offset:,} of partition {partition} of the log {log.name!r}, which ends at"
+                    f" {log.end(partition):,}: it is another log, or an older copy; restore the log, or delete {state.parent}: the state is"
+                    " made again from the lake"
+                )
+        return any(offset < log.start(partition) for (log, partition), offset in places.items())
+
+    def _set_aside(self, dataset: str, damaged: Path) -> None:
+        """Leave a state that has a damaged file, or is left behind, to a `Carrier`.
+
+        What rules remember is in its rows, which have checksums of their own.
+        """
+        folder = self._folder / dataset
+        if damaged == folder / STRINGS_FILE:
+            damaged.unlink()
+        for state in folder.iterdir():
+            if (state / LAYOUT_FILE).exists() and not state.name.endswith(_ASIDE):
+                shutil.rmtree(folder / (state.name + _ASIDE), ignore_errors=True)
+                state.rename(folder / (state.name + _ASIDE))
+
+    def prepare(self, dataset: str, *, rebuild: bool = False) -> bool:
         """Make the state anew from the lake, beside a worker that goes on by other declarations; False if there is no need.
+
+        With `rebuild` there is need whatever the declarations are, as the lake has changed.
 
         Raises:
             FeatureError, RuleError, SqlError, ModelError: as `compile_for`.
@@ -119,11 +183,11 @@ class Opener:
         if not current.exists():
             return False
         vocabulary = Vocabulary(folder / STRINGS_FILE)
-        compiled = compile_for(dataset, self._declared, self._catalog, self._models, vocabulary)
-        layout = RowLayout.of(compiled.kernels, compiled.rules)
-        if is_needed := not (current / layout.fingerprint).exists():
+        compiled = self._compile(dataset, vocabulary)
+        layout = compiled.layout()
+        if is_needed := rebuild or not (current / layout.fingerprint).exists():
             state = folder / layout.fingerprint
-            store = SharedStore(state / "rows", width=layout.width, rows_max=self._settings.profiles_max)
+            store = SharedStore(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max)
             pipeline = self._pipeline(compiled, layout, state, store, Marks())
             stage, keys = Stage(pipeline, vocabulary, position({}), None), Keys()
             ends, _ = self._from_lake(dataset, pipeline, [], keys)
@@ -135,13 +199,34 @@ class Opener:
             shutil.rmtree(folder)
         return is_needed
 
+    def _compile(self, dataset: str, vocabulary: Vocabulary) -> Compiled:
+        """Compile what is declared, and see that the events table takes its properties for what they are taken for here."""
+        for _ in range(_ATTEMPTS):
+            compiled = compile_for(dataset, self._declared, self._lake, self._models, vocabulary)
+            if agree(self._lake, dataset, compiled.properties):
+                return compiled
+            compiled.close()
+        raise LakeError(f"the events table of {dataset} gets new columns faster than the declarations can be compiled; start again")
+
     def _served(self, state: Path, since: int) -> Served | None:
         settings = self._settings
+        shutil.rmtree(state / _SERVED_BEFORE, ignore_errors=True)
         if not settings.served_sample:
             shutil.rmtree(state / SERVED_LOG, ignore_errors=True)
             return None
-        log = LocalLog(state, SERVED_SCHEMA, name=SERVED_LOG, partitions=1, segment_bytes=settings.served_bytes // _SERVED_SEGMENTS + 1)
+        try:
+            log = self._served_log(state)
+        except (DamagedFileError, CorruptLogError) as error:
+            _LOG.warning("what was served is not kept any more: %s", error)
+            shutil.rmtree(state / SERVED_LOG)
+            log, since = self._served_log(state), 0
         return Served(log, since, sample=settings.served_sample, bytes_max=settings.served_bytes)
+
+    def _served_log(self, state: Path) -> LocalLog:
+        segment_bytes = self._settings.served_bytes // _SERVED_SEGMENTS + 1
+        log = LocalLog(state, SERVED_SCHEMA, name=SERVED_LOG, partitions=1, segment_bytes=segment_bytes)
+        log.committed(CONSUMER)  # cannot be read if it is damaged
+        return log
 
     def _take_over(self, dataset: str) -> Prepared | None:
         """Put what was prepared in its place, if it is for these declarations and the log has all that came since."""
@@ -149,8 +234,8 @@ class Opener:
         found = Prepared.find(folder) or Prepared.find(self._folder / f"{dataset}.next")
         if found is None:
             return None
-        compiled = compile_for(dataset, self._declared, self._catalog, self._models, Vocabulary())
-        layout = RowLayout.of(compiled.kernels, compiled.rules).fingerprint
+        compiled = self._compile(dataset, Vocabulary())
+        layout = compiled.layout().fingerprint
         if found.layout != layout or any(events.start(partition) > end for partition, end in found.ends.items()):
             found.drop()
             shutil.rmtree(self._folder / f"{dataset}.next", ignore_errors=True)
@@ -159,7 +244,7 @@ class Opener:
 
     def _begin(self, dataset: str, pipeline: Pipeline, carrier: Carrier | None, prepared: Prepared | None) -> Position:
         """Take all of the dataset's history in that is not prepared, and return the place up to where that is."""
-        started, events = time.perf_counter(), self._logs.events
+        started = time.perf_counter()
         links: list[pa.RecordBatch] = []
         if prepared is None:
             ends, rows = self._from_lake(dataset, pipeline, links, carrier)
@@ -171,9 +256,9 @@ class Opener:
         worked_on = self._worked_on()
         for partition, end in worked_on.items():
             while ends[partition] < end:
-                read = events.read(partition, ends[partition], end - ends[partition])
-                rows += _take_in(pipeline, read.batch.filter(pc.equal(read.batch.column("dataset"), dataset)), links, carrier)
-                ends[partition] = read.next_offset
+                own, places, following = self._read(dataset, partition, ends[partition], end)
+                rows += _take_in(pipeline, own, links, carrier, places)
+                ends[partition] = following
         number = self._logs.batches.end(0)
         # Timers of a worker that was killed may have fired since, and events that no worker saw may have stopped them.
         if carrier is not None and carrier.position.number == number and all(ends[each] <= end for each, end in worked_on.items()):
@@ -195,16 +280,36 @@ class Opener:
         except NotFoundError:
             return ends, 0
         rows = sum(_take_in(pipeline, batch, links, carrier) for batch in _history(dataset, snapshot))
-        return ends | committed_offsets(snapshot, names), rows
+        ends |= committed_offsets(snapshot, names)
+        for messages, places in recalled(dataset, events, snapshot, self._rule, ends):
+            pipeline.deduplicator.first(hash_messages(messages), places)
+        return ends, rows
+
+    def _recall(self, dataset: str, deduplicator: Deduplicator, ends: Offsets) -> None:
+        """Learn again which messages were worked on before `ends`."""
+        try:
+            snapshot = self._lake.snapshot(Ref(dataset, EVENTS))
+        except NotFoundError:
+            snapshot = None
+        for messages, places in recalled(dataset, self._logs.events, snapshot, self._rule, ends):
+            deduplicator.first(hash_messages(messages), places)
+        _LOG.info("learned again which messages were worked on", extra={"dataset": dataset})
+
+    def _read(self, dataset: str, partition: int, start: int, end: int) -> tuple[pa.RecordBatch, Places, int]:
+        """Rows of the dataset from `start` on, at most to `end`, where they stand, and where to read on."""
+        batch, following = self._logs.events.read(partition, start, end - start)
+        own = pc.equal(batch.column("dataset"), dataset)
+        offsets = np.arange(start, following)[own.to_numpy(zero_copy_only=False)]
+        return batch.filter(own), Places(np.full(len(offsets), partition, np.int32), offsets), following
 
     def _pipeline(self, compiled: Compiled, layout: RowLayout, state: Path, store: SharedStore, marks: Marks) -> Pipeline:
+        excluded = excluding.read(compiled.dataset, self._logs.bad_events, self._lake)
+        with ExitStack() as undo:
+            identity = undo.enter_context(closing(Identity(state, marks.identity)))
+            deduplicator = Deduplicator(state / "ids", marks.messages, self._rule)
+            undo.pop_all()
         return Pipeline(
-            compiled,
-            layout,
-            store=store,
-            identity=Identity(state, marks.identity),
-            deduplicator=Deduplicator(state / "ids", marks.deduplicator, ids_max=self._settings.deduplication_ids),
-            timers=Timers(marks.timers),
+            compiled, layout, store=store, identity=identity, deduplicator=deduplicator, timers=Timers(marks.timers), excluded=excluded
         )
 
     def _publish(self, dataset: str, links: list[pa.RecordBatch]) -> None:
@@ -217,12 +322,10 @@ class Opener:
         except NotFoundError:
             files = []
         if files:
-            known = "SELECT source, message_id FROM read_parquet($files, union_by_name = true)"
+            known = f"SELECT {', '.join(LINK_KEY)} FROM {rows_of(files, LINK_KEY)}"
             with duckdb.connect() as connection:
-                found = connection.sql(
-                    f"SELECT found.* FROM found ANTI JOIN ({known}) USING (source, message_id)", params={"files": files}
-                ).to_arrow_table()
-        outbox = Outbox(log, log.start(0), ("dataset", "source", "message_id"))
+                found = connection.sql(f"SELECT found.* FROM found ANTI JOIN ({known}) USING ({', '.join(LINK_KEY)})").to_arrow_table()
+        outbox = Outbox(log, log.start(0), ("dataset", *LINK_KEY))
         for batch in found.cast(log.schema).to_batches():
             outbox.append(batch)
 
@@ -230,9 +333,11 @@ class Opener:
         """Up to where events were worked on, by partition: as the last batch says, or if that is forgotten the last checkpoint."""
         number = self._logs.batches.end(0)
         if number <= self._logs.batches.start(0):
-            return self._logs.events.committed(CONSUMER)
-        [last] = self._logs.batches.read(0, number - 1, 1).batch.to_pylist()
-        return dict(enumerate(last["ends"]))
+            ends = self._logs.events.committed(CONSUMER)
+        else:
+            [last] = self._logs.batches.read(0, number - 1, 1).batch.to_pylist()
+            ends = dict(enumerate(last["ends"]))
+        return {partition: min(end, self._logs.events.end(partition)) for partition, end in ends.items()}  # not beyond an older copy
 
 
 def _bring(prepared: Prepared, pipeline: Pipeline, carrier: Carrier) -> None:
@@ -250,13 +355,19 @@ def _bring(prepared: Prepared, pipeline: Pipeline, carrier: Carrier) -> None:
             pipeline.store.put_many(own, rows, now_us())
 
 
-def _take_in(pipeline: Pipeline, rows: pa.RecordBatch, links: list[pa.RecordBatch], carrier: Carrier | Keys | None) -> int:
-    """Work on rows as on a history import, which fills features and triggers nothing. Who was whom is added to `links`."""
+def _take_in(
+    pipeline: Pipeline, rows: pa.RecordBatch, links: list[pa.RecordBatch], carrier: Carrier | Keys | None, places: Places | None = None
+) -> int:
+    """Work on rows as on a history import, which fills features and triggers nothing. Who was whom is added to `links`.
+
+    `places` is where they stand in the log; those of the lake, which are no repeats, need none.
+    """
     for start in range(0, rows.num_rows, _HISTORY_ROWS):
         part = rows.slice(start, _HISTORY_ROWS)
         now_us = part.column("received_at")[-1].value
         past = part.set_column(part.schema.get_field_index("historical"), part.schema.field("historical"), pa.array([True] * part.num_rows))
-        outcome = pipeline.work(past, now_us, want_features=False)
+        where = None if places is None else places.take(np.arange(start, start + part.num_rows))
+        outcome = pipeline.work(past, where, now_us, want_features=False)
         if outcome.links:
             links.append(identity_rows(outcome.events, outcome.links))
         if carrier is not None and outcome.rows is not None:
@@ -273,14 +384,13 @@ def _history(dataset: str, snapshot: Snapshot) -> Iterator[pa.RecordBatch]:
     items = ", ".join(f"{keys.get(name, name)} AS {name}" for name in EVENT_SCHEMA.names)
     order = ", ".join(name for name in ("received_at", *PLACE_COLUMNS, TIME_COLUMN) if name in snapshot.schema.names)
     query = f"""
-        SELECT {items} FROM read_parquet($files, union_by_name = true)
+        SELECT {items} FROM {rows_of(snapshot.files)}
         WHERE source != '{OWN_SOURCE}'  -- on the stream, too, decisions are no events of the visitor
         ORDER BY {order}
     """
-    params = {"files": list(snapshot.files), "dataset": dataset}
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        for batch in connection.sql(query, params=params).to_arrow_reader(_HISTORY_ROWS):
+        for batch in connection.sql(query, params={"dataset": dataset}).to_arrow_reader(_HISTORY_ROWS):
             yield pa.RecordBatch.from_arrays(
                 [column.cast(field.type) for column, field in zip(batch.columns, EVENT_SCHEMA, strict=True)], schema=EVENT_SCHEMA
             )

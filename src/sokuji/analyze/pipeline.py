@@ -6,31 +6,36 @@ gives the same.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.analyze.conditions import Judged
-from sokuji.analyze.deduplicator import Deduplicator
-from sokuji.analyze.hashing import hash_pairs
+from sokuji.analyze.excluded import NOBODY, Excluded
 from sokuji.analyze.identity import Identity, Keys, Link, Resolution
 from sokuji.analyze.project import Compiled
 from sokuji.analyze.rows import RowLayout, Rows
 from sokuji.analyze.timers import Timers
 from sokuji.bots import is_bot
+from sokuji.dedup.hashing import hash_messages
+from sokuji.dedup.rule import Places
+from sokuji.dedup.table import Deduplicator
 from sokuji.events import EVENT_SCHEMA, EventType
 from sokuji.features.properties import PropertyReader
 from sokuji.features.spec import Entity
+from sokuji.json_text import decode
 from sokuji.online.base import OnlineStore
+from sokuji.proof import UNPROVEN
 from sokuji.rules.decision import Decision
 from sokuji.rules.engine import TIMER_SLACK_US
 
+_NOWHERE = Places(np.zeros(0, np.int32), np.zeros(0, np.int64))
 _TIMERS_MAX = 10_000  # profiles whose timers fire in one batch; after a long pause there may be very many
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -50,6 +55,7 @@ class Outcome:
     """What came of a batch, to be published before its state is."""
 
     events: pa.RecordBatch  # of the dataset, without duplicates
+    places: Places  # of these, in the log; of history from the lake there are none
     duplicates: int
     links: list[Link] = field(default_factory=list)
     poison: list[Poison] = field(default_factory=list)
@@ -58,6 +64,7 @@ class Outcome:
     profiles: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))  # by event, an index into `keys`
     numbers: list[Floats] = field(default_factory=list)  # by view, the features at each event as its kernel gives them
     rows: Rows | None = None  # and what becomes of them
+    unfit: Counter[str] = field(default_factory=Counter)  # values of another type than their property's, by property
 
 
 class Pipeline:
@@ -72,29 +79,39 @@ class Pipeline:
         identity: Identity,
         deduplicator: Deduplicator,
         timers: Timers,
+        excluded: Excluded = NOBODY,
     ) -> None:
         self.kernels, self.rules, self.conditions = compiled.kernels, compiled.rules, compiled.conditions
         self.scores, self.layout, self._expressions = compiled.scores, layout, compiled.expressions
         self._compiled = compiled
+        self.types = compiled.properties
+        """What the properties are taken for, by name."""
         self.store, self.identity, self.deduplicator, self.timers = store, identity, deduplicator, timers
+        self._excluded = excluded
         self._room: Rows = np.empty((0, layout.width), np.uint8)
         # Once for both; where filters and conditions take a property for different types, conditions read theirs themselves.
         self._properties = PropertyReader({**compiled.conditions.properties, **compiled.expressions.properties})
 
-    def work(self, rows: pa.RecordBatch, now_us: int, *, want_features: bool = True) -> Outcome:
+    def work(self, rows: pa.RecordBatch, places: Places | None, now_us: int, *, want_features: bool = True) -> Outcome:
         """Take the events of a batch in: everything but `commit`, which makes the new rows visible.
+
+        `places` is where they stand in the log; None: they are known to be no repeats, as the lake has them.
 
         Without `want_features` those at each event are NaN, which saves half the time: of history nobody asks for them.
         """
-        events, duplicates = self._without_duplicates(rows)
-        resolution = self._resolve(events)
-        outcome = Outcome(events, duplicates, resolution.links)
+        new = np.ones(rows.num_rows, np.bool_) if places is None else self.deduplicator.first(hash_messages(rows), places)
+        duplicates = rows.num_rows - int(new.sum())
+        if len(self._excluded):
+            new &= ~self._excluded.mask(rows)
+        where = _NOWHERE if places is None else places.take(new)
+        resolution = self._resolve(rows := rows if new.all() else rows.filter(pa.array(new)))
+        outcome = Outcome(rows, where, duplicates, resolution.links)
         due = pa.array(self.timers.due(now_us - TIMER_SLACK_US, _TIMERS_MAX), pa.string())
         others = due.filter(pc.invert(pc.is_in(due, resolution.keys.array)))
         outcome.keys = pa.concat_arrays([resolution.keys.array, others])
         if len(outcome.keys):
-            rows = outcome.rows = self.store.get_many(outcome.keys, self._room_for(len(outcome.keys))).rows
-            self._take_in(outcome, rows, resolution, now_us, want_features=want_features)
+            outcome.rows = self.store.get_many(outcome.keys, self._room_for(len(outcome.keys))).rows
+            self._take_in(outcome, outcome.rows, resolution, now_us, want_features=want_features)
         return outcome
 
     def commit(self, outcome: Outcome, now_us: int) -> None:
@@ -111,7 +128,6 @@ class Pipeline:
             row = np.zeros((1, kernel.width), np.uint8)
             kernel.update(row, np.zeros(1, np.int32), np.zeros(1, np.int64), kernel.columns(evaluated))
             kernel.merge(row, np.zeros_like(row))
-        self.deduplicator.first(hash_pairs(*(pa.array([], pa.string()) for _ in range(2))))
         self.store.get_many(pa.array([""]))
 
     def _room_for(self, profiles: int) -> Rows:
@@ -125,11 +141,6 @@ class Pipeline:
         for each in (self.store, self.deduplicator, self.identity, self._compiled):
             each.close()
 
-    def _without_duplicates(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, int]:
-        first = self.deduplicator.first(hash_pairs(rows.column("source"), rows.column("message_id")))
-        events = rows if first.all() else rows.filter(pa.array(first))
-        return events, rows.num_rows - events.num_rows
-
     def _resolve(self, events: pa.RecordBatch) -> Resolution:
         visitors = events.column("visitor_id")
         aliases = pc.equal(events.column("type"), EventType.ALIAS)
@@ -138,11 +149,13 @@ class Pipeline:
             said = [_previous_id(text) for text in events.column("properties").filter(aliases).to_pylist()]
             before = pc.replace_with_mask(pa.nulls(len(visitors), pa.string()), aliases, pa.array(said, pa.string()))
             visitors = pc.coalesce(before, visitors)
-        return self.identity.resolve(visitors, events.column("user_id"))
+        contexts = events.column("context")
+        return self.identity.resolve(visitors, events.column("user_id"), lambda row: _is_unproven(contexts[row].as_py()))
 
     def _take_in(self, outcome: Outcome, rows: Rows, resolution: Resolution, now_us: int, *, want_features: bool) -> None:
         events, keys, segment = outcome.events, Keys(outcome.keys), rows[:, self.layout.rules]
         properties = self._properties.read(events.column("properties"))
+        outcome.unfit, self._properties.unfit = self._properties.unfit, Counter()
         evaluated, failed = self._expressions.evaluate(events, properties)
         outcome.poison = [Poison(row, reason) for row, reason in sorted(failed.items())]
         bots = is_bot(events.column("context")).to_numpy(zero_copy_only=False)
@@ -227,6 +240,10 @@ def _merge(merge: Callable[[Rows, Rows], None], segment: Rows, sources: Indices,
         segment[targets] = into
 
 
+def _is_unproven(context: str | None) -> bool:
+    return context is not None and UNPROVEN in context and decode(context).get(UNPROVEN) is True
+
+
 def _previous_id(properties: str | None) -> str | None:
-    previous = msgspec.json.decode(properties or "{}").get("previous_id")
+    previous = decode(properties or "{}").get("previous_id")
     return previous if isinstance(previous, str) and previous else None

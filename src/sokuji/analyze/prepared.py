@@ -15,6 +15,7 @@ from sokuji.analyze.batches import Offsets
 from sokuji.analyze.rows import Rows
 
 _FILE = "prepared.arrow"
+_BEFORE = ".before"
 _META = b"prepared"
 _PENDING_MAX = 1_000_000
 
@@ -78,7 +79,10 @@ class Prepared:
         """Put it in the place of `folder`, with the states in there beside it. A crash on the way leaves one that can be taken over."""
         for state in folder.iterdir():
             if state.is_dir():
-                state.rename(self.folder / state.name)
+                # One of the same layout is the state from before all the same, which rules remember by.
+                target = self.folder / (state.name + _BEFORE if state.name == self.layout else state.name)
+                shutil.rmtree(target, ignore_errors=True)
+                state.rename(target)
         shutil.rmtree(folder)
         self.folder.rename(folder)
         return Prepared(folder, self.layout, self.ends)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from sokuji.analyze.carrying import LAYOUT_FILE
+from sokuji.analyze.carrying import LAYOUT_FILE, ROWS
 from sokuji.analyze.rows import RowLayout, Rows
 from sokuji.errors import OnlineStoreError
 from sokuji.online.reader import SharedReader
@@ -32,6 +32,8 @@ class Profiles:
         self._dataset, self._layout = dataset, layout
         self.folder = folder / dataset / layout.fingerprint
         self._reader: SharedReader | None = None
+        self.start: tuple[int, int] | None = None
+        """Of the worker, as `check` found it last: another one may have made the state anew, with other files beside the rows."""
 
     def check(self) -> None:
         """See that what is there is complete, and what stands beside it of the same state.
@@ -39,10 +41,17 @@ class Profiles:
         Raises:
             OnlineStoreError: the worker has not published its state yet, or not for this layout.
         """
-        if not (self.folder / LAYOUT_FILE).exists():  # not yet, or it is gone: a worker with other declarations is not followed
+        try:
+            found = (self.folder / LAYOUT_FILE).stat()  # each start of the worker writes it
+        except FileNotFoundError as error:  # not yet, or it is gone: a worker with other declarations is not followed
             raise OnlineStoreError(
                 f"{self.folder} is not complete: the worker never ran, is taking history in, or has other declarations than this process"
-            )
+            ) from error
+        start = found.st_ino, found.st_mtime_ns
+        if start != self.start and self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        self.start = start
 
     def rows(self, profiles: Sequence[str], successors: Successors) -> Rows:
         """A copy of each profile's row as it is now, zeros where there is none: `uint8[profiles, width]`.
@@ -52,7 +61,7 @@ class Profiles:
         """
         self.check()
         if self._reader is None:
-            self._reader = SharedReader(self.folder / "rows")
+            self._reader = SharedReader(self.folder / ROWS)
         keys = [successors.profile(self._dataset, profile) for profile in profiles]
         while True:
             rows = np.zeros((len(keys), self._layout.width), np.uint8)

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
 import pyarrow as pa
 
 from sokuji.analyze.conditions import Conditions
+from sokuji.analyze.rows import RowLayout
 from sokuji.analyze.scores import SCORES, Scores, models_named
-from sokuji.errors import NotFoundError, RuleError, SqlError
+from sokuji.errors import RuleError, SqlError
 from sokuji.events import EVENT_SCHEMA
+from sokuji.features import known
 from sokuji.features import load as features_file
+from sokuji.features.declare import Declarations
 from sokuji.features.expressions import Expressions
 from sokuji.features.kernel import Kernel
+from sokuji.features.known import Types
 from sokuji.features.spec import ViewSpec
 from sokuji.features.vocabulary import Vocabulary
-from sokuji.lake.events import EVENTS, FIXED_SCHEMA
-from sokuji.meta.base import Catalog, Ref
+from sokuji.lake.base import Lake
+from sokuji.lake.events import FIXED_SCHEMA
 from sokuji.models.base import ModelStore
 from sokuji.rules import load as actions_file
 from sokuji.rules.engine import Rules
 from sokuji.rules.spec import Actions, Project
-from sokuji.types import BOOL, FLOAT64, STRING, Type, to_arrow
+from sokuji.types import BOOL, Type, to_arrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class Declared:
 
     views: tuple[ViewSpec, ...]
     actions: Actions
+    properties: Mapping[str, Type] = field(default_factory=dict)  # the types that are said of them
 
     @classmethod
     def load(cls, folder: Path) -> Declared:
@@ -42,9 +47,11 @@ class Declared:
             FeatureError, RuleError: a file declares what is not allowed; the message begins with file and line.
         """
         features, actions = folder / features_file.FILE_NAME, folder / actions_file.FILE_NAME
+        found = features_file.read(features) if features.exists() else Declarations([], {})
         return cls(
-            features_file.load(features) if features.exists() else (),
+            tuple(found.views),
             actions_file.load(actions) if actions.exists() else Actions(Project(), ()),
+            found.properties,
         )
 
     def __bool__(self) -> bool:
@@ -55,6 +62,7 @@ class Declared:
 class Compiled:
     """What one dataset's pipeline computes with."""
 
+    dataset: str
     kernels: tuple[Kernel, ...]
     expressions: Expressions
     rules: Rules
@@ -62,7 +70,12 @@ class Compiled:
     scores: Scores
     rechecks: Expressions  # what must still hold when something is shown
     recheck_scores: Scores
+    properties: Types  # what those are taken for that are named, or said to have a type
     unseen: tuple[str, ...]  # a sentence for each property that is named, but that no event has had: it may be misspelt
+
+    def layout(self) -> RowLayout:
+        """Of the profiles' rows."""
+        return RowLayout.of(self.kernels, self.rules, self.properties)
 
     def close(self) -> None:
         """Release the databases."""
@@ -70,61 +83,61 @@ class Compiled:
             each.close()
 
 
-def compile_for(dataset: str, declared: Declared, catalog: Catalog, models: ModelStore, vocabulary: Vocabulary) -> Compiled:
+def compile_for(
+    dataset: str, declared: Declared, lake: Lake, models: ModelStore, vocabulary: Vocabulary, *, taken: Types | None = None
+) -> Compiled:
     """Compile all that is declared for one dataset.
+
+    Its properties are what they are `taken` for, and others what `lake`, the one that the sink commits to, has them for.
 
     Raises:
         FeatureError: an expression's type does not fit its function.
         RuleError, SqlError: an expression is not valid; the message shows the place.
         ModelError: a model that a condition names needs what is no feature.
     """
-    properties = known_properties(catalog, dataset)
+    properties, said = known.known(lake, dataset) | (taken or {}), declared.properties
     texts = tuple(dict.fromkeys(text for view in declared.views for text in view.expressions))
     numbers = frozenset().union(*(view.numbers for view in declared.views))
-    expressions = Expressions(texts, properties=properties, numbers=numbers)
+    expressions = Expressions(texts, properties=properties, said=said, numbers=numbers)
     kernels = tuple(Kernel(view, expressions.types, vocabulary) for view in declared.views)
     features = {field.name: to_arrow(field.type) for kernel in kernels for field in kernel.fields}
     _check_names(features)
     rules = Rules(declared.actions)
     scores = Scores(models, dataset, models_named(rules.conditions), features)
-    conditions = _conditions(rules.conditions, features, scores, properties)
+    conditions = _conditions(rules.conditions, features, scores, properties | expressions.properties, said)
     recheck_scores = Scores(models, dataset, models_named(rules.rechecks), features)
-    rechecks = _conditions(rules.rechecks, features, recheck_scores, {})
+    rechecks = _conditions(rules.rechecks, features, recheck_scores, {}, {})
     if others := sorted(rechecks.names - features.keys() - {SCORES}):
         raise RuleError(f"still=... names {', '.join(others)}, no feature or score: there is no event when something is shown")
-    unseen = _unseen({*expressions.properties, *conditions.properties}, properties.keys(), features.keys())
-    return Compiled(kernels, expressions, rules, Conditions(rules, conditions, scores), scores, rechecks, recheck_scores, unseen)
+    taken = {**said, **conditions.properties, **expressions.properties}
+    unseen = _unseen({*expressions.properties, *conditions.properties}, known.columns(lake, dataset).keys(), features.keys())
+    judged = Conditions(rules, conditions, scores)
+    return Compiled(dataset, kernels, expressions, rules, judged, scores, rechecks, recheck_scores, taken, unseen)
 
 
-def _unseen(named: set[str], known: Collection[str], features: Collection[str]) -> tuple[str, ...]:
-    if not known:  # before the first event nobody can tell
+def _unseen(named: set[str], seen: Collection[str], features: Collection[str]) -> tuple[str, ...]:
+    if not seen:  # before the first event nobody can tell
         return ()
     sentences = []
-    for name in sorted(named.difference(known)):
-        close = get_close_matches(name, [*features, *known], 1)
+    for name in sorted(named.difference(seen)):
+        close = get_close_matches(name, [*features, *seen], 1)
         sentences.append(f"no event has had the property {name} so far" + "".join(f"; did you mean {other}?" for other in close))
     return tuple(sentences)
 
 
-def _conditions(texts: tuple[str, ...], features: Mapping[str, pa.DataType], scores: Scores, properties: Mapping[str, Type]) -> Expressions:
-    made = Expressions(texts, properties=properties, columns=dict(features) | ({SCORES: scores.type} if scores.names else {}))
+def _conditions(
+    texts: tuple[str, ...],
+    features: Mapping[str, pa.DataType],
+    scores: Scores,
+    properties: Mapping[str, Type],
+    said: Mapping[str, Type],
+) -> Expressions:
+    columns = dict(features) | ({SCORES: scores.type} if scores.names else {})
+    made = Expressions(texts, properties=properties, said=said, columns=columns)
     for text, type_ in made.types.items():
         if type_ != BOOL:
             raise RuleError(f"the condition {text!r} is {type_}; a condition is true or false: write a comparison")
     return made
-
-
-def known_properties(catalog: Catalog, dataset: str) -> dict[str, Type]:
-    """The property columns of the dataset's events table so far."""
-    try:
-        table = catalog.table(Ref(dataset, EVENTS))
-    except NotFoundError:
-        return {}
-    return {
-        column.name: column.type
-        for column in table.columns
-        if column.name not in FIXED_SCHEMA.names and column.type in {STRING, FLOAT64, BOOL}
-    }
 
 
 def _check_names(features: Mapping[str, pa.DataType]) -> None:

@@ -25,11 +25,11 @@ def identity_rows(events: pa.RecordBatch, links: Sequence[Link]) -> pa.RecordBat
     return pa.RecordBatch.from_arrays([columns[name] for name in IDENTITY_SCHEMA.names], schema=IDENTITY_SCHEMA)
 
 
-def bad_rows(events: pa.RecordBatch, poison: Sequence[Poison]) -> pa.RecordBatch:
+def bad_rows(events: pa.RecordBatch, poison: Sequence[Poison], code: str = POISON) -> pa.RecordBatch:
     """What the log of bad events records. The events themselves are in the lake all the same."""
     at = pa.array([each.event for each in poison], pa.int64())
     columns = {name: events.column(name).take(at) for name in ("dataset", "source", "received_at", "message_id")}
-    columns["code"] = pa.array([POISON] * len(poison))
+    columns["code"] = pa.array([code] * len(poison))
     columns["reason"] = pa.array([each.reason for each in poison])
     payloads = events.column("properties").take(at).to_pylist()
     columns["payload"] = pa.array([(payload or "")[:_PAYLOAD_MAX] for payload in payloads])

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from sokuji.analyze.following import Following
 from sokuji.analyze.identity import USER, VISITOR, LinkKind
 from sokuji.analyze.profiles import Profiles
 from sokuji.analyze.project import Compiled
-from sokuji.analyze.rows import RowLayout, Rows
+from sokuji.analyze.rows import Rows
 from sokuji.analyze.scores import SCORES
+from sokuji.errors import OnlineStoreError
 from sokuji.features.vocabulary import STRINGS_FILE, Strings
 from sokuji.log.base import Log
 from sokuji.rules.decision import Decision
@@ -51,12 +53,16 @@ class Merges:
 class Recheck:
     """Asks the state of one dataset's profiles. For one thread at a time."""
 
-    def __init__(self, dataset: str, compiled: Compiled, merges: Merges, folder: Path) -> None:
+    def __init__(self, dataset: str, following: Following, merges: Merges, folder: Path) -> None:
         """`folder` is the worker's."""
-        self._compiled, self._merges = compiled, merges
-        self._layout = RowLayout.of(compiled.kernels, compiled.rules)
-        self._profiles = Profiles(dataset, self._layout, folder)
+        self._dataset, self._following, self._merges, self._folder = dataset, following, merges, folder
         self._strings_file, self._strings = folder / dataset / STRINGS_FILE, Strings(None)
+        self._use(following.compiled)
+
+    def _use(self, compiled: Compiled) -> None:
+        self._compiled, self._layout = compiled, compiled.layout()
+        self._profiles = Profiles(self._dataset, self._layout, self._folder)
+        self._start: object = None  # of the worker whose strings these are
         self._models_us = 0
         if compiled.rules.rechecks:
             self._still(np.zeros((1, self._layout.width), np.uint8), 0)  # the kernel is compiled now, not while a page waits
@@ -67,10 +73,10 @@ class Recheck:
         Raises:
             OnlineStoreError: the worker has not published its state yet, or not for these declarations.
         """
-        rows = self._profiles.rows([decision.profile for decision in decisions], self._merges)
+        rows = self._rows([decision.profile for decision in decisions])
         rules = self._compiled.rules
-        if not len(self._strings):  # with the state, so not before: a worker that takes a prepared state over brings another file
-            self._strings = Strings(self._strings_file)
+        if self._start != self._profiles.start:  # with the state, so not before: a worker may bring another file
+            self._strings, self._start = Strings(self._strings_file), self._profiles.start
         truth = self._still(rows, now_us) if rules.rechecks else {}
         segment = rows[:, self._layout.rules]
         found: list[Ineligible | None] = []
@@ -80,6 +86,20 @@ class Recheck:
             holds = rule is None or rule.still is None or truth[rule.still][number]
             found.append(ineligible(decision, rule, stopped_us=stopped_us, holds=holds, now_us=now_us))
         return found
+
+    def _rows(self, profiles: Sequence[str]) -> Rows:
+        try:
+            return self._profiles.rows(profiles, self._merges)
+        except OnlineStoreError:
+            if (renewed := self._following.renew()) is None:
+                raise
+            self._compiled.close()
+            self._use(renewed)
+            return self._profiles.rows(profiles, self._merges)
+
+    def close(self) -> None:
+        """Release what is held."""
+        self._compiled.close()
 
     def _still(self, rows: Rows, now_us: int) -> Mapping[str, list[bool]]:
         """What is true of each row, by condition; NULL and an error are not."""
@@ -102,10 +122,9 @@ class Recheck:
 class Rechecks:
     """Asks the state of all datasets. For one thread at a time."""
 
-    def __init__(self, compiled: Mapping[str, Compiled], merges: Merges, folder: Path) -> None:
-        """By dataset what it is compiled to; `folder` is the worker's."""
-        self._compiled = compiled
-        self._of = {dataset: Recheck(dataset, each, merges, folder) for dataset, each in compiled.items()}
+    def __init__(self, of: Mapping[str, Recheck]) -> None:
+        """By dataset."""
+        self._of = of
 
     def reasons(self, decisions: Sequence[Decision], now_us: int) -> list[Ineligible | None]:
         """As `Recheck.reasons` for decisions of several datasets. A dataset that the project has no more has no rules on.
@@ -122,5 +141,5 @@ class Rechecks:
 
     def close(self) -> None:
         """Release what is held."""
-        for each in self._compiled.values():
+        for each in self._of.values():
             each.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from sokuji.features.kernel import Kernel
 from sokuji.rules.engine import Rules
+from sokuji.types import Type
 
 Rows = npt.NDArray[np.uint8]
 _WORD = 8
@@ -26,12 +27,14 @@ class RowLayout:
     fingerprint: str
 
     @classmethod
-    def of(cls, kernels: Sequence[Kernel], rules: Rules) -> RowLayout:
-        """The layout for these views and rules."""
+    def of(cls, kernels: Sequence[Kernel], rules: Rules, properties: Mapping[str, Type]) -> RowLayout:
+        """The layout for these views and rules, over properties of these types."""
         at, views = 0, []
         for kernel in kernels:
             views.append(slice(at, at + kernel.width))
             at += kernel.width
         width = -(-(at + rules.width) // _WORD) * _WORD or _WORD
-        text = "\n".join([*(f"{kernel.view.name} {kernel.view.entity} {kernel.fingerprint}" for kernel in kernels), rules.layout])
+        views_of = (f"{kernel.view.name} {kernel.view.entity} {kernel.fingerprint}" for kernel in kernels)
+        taken = (f"{name} {type_}" for name, type_ in sorted(properties.items()))
+        text = "\n".join([*views_of, rules.layout, *taken])
         return cls(tuple(views), slice(at, at + rules.width), width, hashlib.sha256(text.encode()).hexdigest()[:16])

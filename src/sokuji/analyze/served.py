@@ -20,11 +20,11 @@ from sokuji.log.local import LocalLog
 from sokuji.online.digest import SALT_BYTES
 from sokuji.online.hashing import Hasher
 
-SERVED_LOG = "served"
+SERVED_LOG = "served_at"
 SERVED_SCHEMA = pa.schema(
     [
-        ("source", pa.string()),
-        ("message_id", pa.string()),
+        ("partition", pa.int32()),  # where the event stands in the log
+        ("offset", pa.int64()),
         ("key", pa.string()),  # of the event's profile
         ("batch", pa.int64()),  # the order of arrival is that of (batch, row)
         ("row", pa.int64()),
@@ -52,7 +52,7 @@ class Served:
     def __init__(self, log: Log, since: int, *, sample: float, bytes_max: int) -> None:
         """Go on in `log`, which ended at `since` when the checkpoint was taken that the state begins from."""
         self._log, self._sample, self._bytes_max = log, sample, bytes_max
-        self._outbox = Outbox(log, max(since, log.start(0)), ("source", "message_id"))
+        self._outbox = Outbox(log, max(since, log.start(0)), ("partition", "offset"))
         self._waiting: list[pa.RecordBatch] = []
         self._marked: Mapping[int, int] | None = None
 
@@ -75,7 +75,7 @@ class Served:
             row = {"ends": [ends[partition] for partition in sorted(ends)], "sample": self._sample}
             self._log.append(0, pa.RecordBatch.from_pylist([row], schema=SERVED_SCHEMA))
             self._marked = dict(ends)
-        self._log.commit(CONSUMER, {0: durable})
+        self._log.commit(CONSUMER, {0: min(durable, self._log.end(0))})  # a damaged log was begun again
         self._log.trim(max_bytes=self._bytes_max)
         return self._log.end(0)
 
@@ -99,8 +99,7 @@ def _rows(outcome: Outcome, batch: int, chosen: npt.NDArray[np.intp]) -> pa.Reco
     numbers = np.concatenate([np.empty((count, 0)), *(each[chosen] for each in outcome.numbers)], axis=1)
     starts = np.arange(count + 1, dtype=np.int32) * np.int32(numbers.shape[1])
     columns = [
-        outcome.events.column("source").take(at),
-        outcome.events.column("message_id").take(at),
+        *map(pa.array, outcome.places.take(chosen)),
         outcome.keys.take(pa.array(outcome.profiles[chosen])),
         pa.array(np.full(count, batch)),
         at,

@@ -13,8 +13,11 @@ import numpy.typing as npt
 from sokuji.analyze.batches import Batch, Offsets
 from sokuji.analyze.pipeline import Outcome, Pipeline
 from sokuji.analyze.served import SERVED_LOG, Served
+from sokuji.dedup.rule import Places
+from sokuji.dedup.table import TableMark
 from sokuji.events import BAD_EVENTS_LOG, DECISIONS_LOG, IDENTITIES_LOG
 from sokuji.features.vocabulary import Vocabulary
+from sokuji.log.marked import AnyMark
 from sokuji.rules.engine import TIMER_SLACK_US
 
 MARKS = "marks"
@@ -31,11 +34,17 @@ class Position(NamedTuple):
     published: Mapping[str, int]  # where the logs of what is published ended
 
 
+MARKS_FORMAT = 2
+"""Of `Marks`. 1 knew messages by their number only."""
+
+
 class Marks(msgspec.Struct):
     """What else a checkpoint must bring back, beside the rows."""
 
-    deduplicator: dict[str, int] = {}
-    identity: int = 0
+    format: int = 1
+    messages: TableMark | None = None
+    identity: AnyMark = 0
+    strings: AnyMark = 0
     versions: dict[str, int] = {}  # of models
     timers: bytes = b""
 
@@ -44,16 +53,16 @@ class Stage:
     """One dataset."""
 
     def __init__(self, pipeline: Pipeline, vocabulary: Vocabulary, position: Position, served: Served | None) -> None:
-        self.pipeline, self.position = pipeline, position
-        self._vocabulary, self._served = vocabulary, served
+        self.pipeline, self.position, self.vocabulary = pipeline, position, vocabulary
+        self._served = served
         self._saved = 0  # the batch that the last checkpoint was begun before
 
-    def has_taken_in(self, batch: Batch) -> npt.NDArray[np.bool_]:
-        """Which rows of a batch the state had before the first batch it was given."""
-        ends = np.zeros(max(batch.ends, default=0) + 1, np.int64)
+    def has_taken_in(self, places: Places) -> npt.NDArray[np.bool_]:
+        """Which rows the state had before the first batch it was given, by where they stand in the events log."""
+        ends = np.zeros(max([*self.position.ends, int(places.partitions.max(initial=0))]) + 1, np.int64)
         for partition, end in self.position.ends.items():
             ends[partition] = end
-        taken: npt.NDArray[np.bool_] = batch.offsets < ends[batch.partitions]
+        taken: npt.NDArray[np.bool_] = places.offsets < ends[places.partitions]
         return taken
 
     def has_timer_due(self, now_us: int) -> bool:
@@ -85,13 +94,12 @@ class Stage:
         offsets = {_NUMBER: here.number, **here.published, **{f"{_EVENTS}{partition}": end for partition, end in ends.items()}}
         durable = pipeline.store.offsets().get(SERVED_LOG, 0)
         with ThreadPoolExecutor() as syncs:  # side by side: no batch is worked on meanwhile
-            flushed = syncs.submit(self._vocabulary.flush)
+            flushed = syncs.submit(self.vocabulary.flush)
             seen, known = syncs.submit(pipeline.deduplicator.mark), syncs.submit(pipeline.identity.mark)
             if self._served is not None:
                 offsets[SERVED_LOG] = self._served.mark(ends, durable)
             timers = pipeline.timers.save()
-            marks = Marks(seen.result(), known.result(), pipeline.scores.versions, timers)
-            flushed.result()
+            marks = Marks(MARKS_FORMAT, seen.result(), known.result(), flushed.result(), pipeline.scores.versions, timers)
         pipeline.store.checkpoint(offsets, {MARKS: msgspec.msgpack.encode(marks)}, wait=wait)
         self._saved = here.number
 
@@ -102,7 +110,7 @@ class Stage:
     def close(self) -> None:
         """Release everything."""
         self.pipeline.close()
-        self._vocabulary.close()
+        self.vocabulary.close()
         if self._served is not None:
             self._served.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -12,36 +13,42 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.analyze import past, served
+from sokuji.analyze import excluded, past, served
+from sokuji.analyze.carrying import taken
 from sokuji.analyze.identity import USER
 from sokuji.analyze.past import Past
 from sokuji.analyze.pipeline import Mask
-from sokuji.analyze.project import Declared, compile_for
-from sokuji.analyze.rows import RowLayout
+from sokuji.analyze.project import Compiled, Declared, compile_for
 from sokuji.analyze.served import Kept
 from sokuji.bots import is_bot
 from sokuji.errors import NotFoundError
 from sokuji.events import EVENT_SCHEMA, IDENTITY_SCHEMA
 from sokuji.features.expressions import Expressions, in_one_piece
 from sokuji.features.kernel import Kernel
+from sokuji.features.known import Types
 from sokuji.features.spec import Entity
-from sokuji.features.verify import COUNTED, EXPECTED, ID, KEY, OFFSET, TIME, Merge, Verification, verify
+from sokuji.features.verify import COUNTED, EXPECTED, ID, KEY, OFFSET, SHOWN, TIME, Merge, Verification, verify
 from sokuji.features.vocabulary import STRINGS_FILE, Vocabulary
 from sokuji.lake import backlog
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA, IDENTITIES, PLACE_COLUMNS
+from sokuji.lake.physical import rows_of
 from sokuji.log.base import Log
-from sokuji.meta.base import Catalog, Ref
+from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore
+
+_SERVED_PLACE = ("partition", "offset")
 
 
 class Verifier:
     """Computes what was served anew from the events in the lake, in the order in which they arrived."""
 
-    def __init__(self, declared: Declared, identities: Log, lake: Lake, catalog: Catalog, models: ModelStore, *, folder: Path) -> None:
-        """`folder` is the worker's; `lake` sees all events that were acknowledged."""
-        self._declared, self._identities, self._lake = declared, identities, lake
-        self._catalog, self._models, self._folder = catalog, models, folder
+    def __init__(
+        self, declared: Declared, identities: Log, lake: Lake, tables: Lake, models: ModelStore, *, bad_events: Log, folder: Path
+    ) -> None:
+        """`folder` is the worker's; `lake` sees all events that were acknowledged, `tables` those that the sink has committed."""
+        self._declared, self._identities, self._lake, self._bad_events = declared, identities, lake, bad_events
+        self._tables, self._models, self._folder = tables, models, folder
 
     def verify(self, dataset: str, sample: float | None = None) -> Verification:
         """Compare for a share of the profiles, or for all that are kept if None. The worker may be running.
@@ -52,15 +59,29 @@ class Verifier:
             FeatureError: nothing that was served is kept, or less than `sample`.
         """
         self._lake.refresh()
-        compiled = compile_for(dataset, self._declared, self._catalog, self._models, Vocabulary())
         folder = self._folder / dataset
+        compiled = self._compile(dataset, taken(folder))
         with closing(compiled):
-            kept = served.read(folder / RowLayout.of(compiled.kernels, compiled.rules).fingerprint, sample)
+            kept = served.read(folder / compiled.layout().fingerprint, sample)
             # After what was served: it has all strings that are named there.
             vocabulary = Vocabulary.beside(folder / STRINGS_FILE)
             kernels = [Kernel(kernel.view, compiled.expressions.types, vocabulary) for kernel in compiled.kernels]
-            happened = past.read(dataset, self._events(dataset), self._links(dataset), kept.sample)
-            return _compare(happened, kept, kernels, compiled.expressions)
+            properties, left_out = compiled.expressions.properties, excluded.read(dataset, self._bad_events, self._lake)
+            happened = past.read(dataset, self._events(dataset), self._links(dataset), kept.sample, properties, left_out)
+            found = _compare(happened, kept, kernels, compiled.expressions)
+            return replace(found, outdated=self._outdated(dataset, compiled.properties))
+
+    def _compile(self, dataset: str, types: Types) -> Compiled:
+        return compile_for(dataset, self._declared, self._tables, self._models, Vocabulary(), taken=types)
+
+    def _outdated(self, dataset: str, types: Types) -> tuple[str, ...]:
+        """A sentence for each property that a state made anew would take for something else."""
+        with closing(self._compile(dataset, {})) as anew:
+            return tuple(
+                f"{dataset}: the worker takes the property {name} for {type_}, the events table for {anew.properties[name]}"
+                for name, type_ in types.items()
+                if anew.properties.get(name, type_) != type_
+            )
 
     def _events(self, dataset: str) -> Snapshot:
         try:
@@ -80,21 +101,25 @@ class Verifier:
             files = ()
         if files:
             names = ", ".join(name for name in IDENTITY_SCHEMA.names if name != "dataset")
-            query = f"SELECT $dataset AS dataset, {names} FROM read_parquet($files, union_by_name = true)"
+            query = f"SELECT $dataset AS dataset, {names} FROM {rows_of(files)}"
             with duckdb.connect() as connection:
                 connection.execute("SET TimeZone = 'UTC'")
-                parts.append(connection.sql(query, params={"dataset": dataset, "files": list(files)}).to_arrow_table())
+                parts.append(connection.sql(query, params={"dataset": dataset}).to_arrow_table())
         return pa.concat_tables([part.cast(IDENTITY_SCHEMA) for part in parts] or [IDENTITY_SCHEMA.empty_table()])
 
 
 def _compare(happened: Past, kept: Kept, kernels: Sequence[Kernel], expressions: Expressions) -> Verification:
     rows = happened.events.select(EVENT_SCHEMA.names).combine_chunks()
     evaluated, failed = expressions.evaluate(
-        pa.RecordBatch.from_arrays([in_one_piece(column) for column in rows.columns], schema=EVENT_SCHEMA)
+        pa.RecordBatch.from_arrays([in_one_piece(column) for column in rows.columns], schema=EVENT_SCHEMA),
+        happened.properties(expressions.properties),
     )
-    counted = ~is_bot(in_one_piece(rows.column("context"))).to_numpy(zero_copy_only=False)
+    # As the sink found it, but in rows from before it looked.
+    bots = pc.coalesce(in_one_piece(happened.events.column("is_bot")), is_bot(in_one_piece(rows.column("context"))))
+    counted = ~bots.to_numpy(zero_copy_only=False)
     counted[list(failed)] = False
     order, expected, is_there = _places(happened, kept)
+    stood = _stood(happened.events, PLACE_COLUMNS)
     merges = [Merge(int(order[row]), source, target) for row, source, target in happened.merges if is_there[row]]
     width = sum(kernel.columns_count for kernel in kernels)
     numbers = in_one_piece(kept.rows.column("numbers")).flatten().to_numpy().reshape(kept.rows.num_rows, width)
@@ -102,7 +127,8 @@ def _compare(happened: Past, kept: Kept, kernels: Sequence[Kernel], expressions:
     for kernel in kernels:
         is_ours = np.array([kernel.view.entity is not Entity.USER or key.startswith(USER) for key in happened.keys], np.bool_)
         events = {
-            ID: pa.array([_shown(each) for each in happened.ids], pa.string()),
+            ID: pa.array(stood),
+            SHOWN: pa.array([" ".join(each) for each in happened.ids], pa.string()),
             KEY: pa.array(happened.keys, pa.string()),
             OFFSET: pa.array(order),
             TIME: rows.column("event_time").cast(pa.int64()),
@@ -112,7 +138,7 @@ def _compare(happened: Past, kept: Kept, kernels: Sequence[Kernel], expressions:
         }
         mine = kernel.decode(np.ascontiguousarray(numbers[:, at : at + kernel.columns_count]))
         at += kernel.columns_count
-        said = {ID: pa.array([_shown(each) for each in _ids(kept.rows)], pa.string()), KEY: kept.rows.column("key")}
+        said = {ID: pa.array(_stood(kept.rows, _SERVED_PLACE)), KEY: kept.rows.column("key")}
         was_served = pa.table(said | dict(zip(mine.schema.names, mine.columns, strict=True)))
         found.append(verify(kernel, pa.table(events).filter(pa.array(is_there)), was_served, merges))
     return Verification.total(found)
@@ -123,8 +149,9 @@ def _places(happened: Past, kept: Kept) -> tuple[npt.NDArray[np.int64], Mask, Ma
 
     What was served has its place from then, and comes after what was not: that is history, or of a profile that was merged.
     """
-    places = dict(zip(_ids(kept.rows), zip(*(kept.rows.column(name).to_pylist() for name in ("batch", "row")), strict=True), strict=True))
-    served_at = [places.get(each) for each in happened.ids]
+    served = zip(*(kept.rows.column(name).to_pylist() for name in ("batch", "row")), strict=True)
+    places = dict(zip(_stood(kept.rows, _SERVED_PLACE).tolist(), served, strict=True))
+    served_at = [places.get(each) for each in _stood(happened.events, PLACE_COLUMNS).tolist()]
     partitions, offsets = (pc.fill_null(in_one_piece(happened.events.column(name)), -1).to_numpy() for name in PLACE_COLUMNS)
     received = happened.events.column("received_at").cast(pa.int64()).to_numpy()
     unserved = [(0, *place) for place in zip(received.tolist(), partitions.tolist(), offsets.tolist(), strict=True)]
@@ -138,9 +165,7 @@ def _places(happened: Past, kept: Kept) -> tuple[npt.NDArray[np.int64], Mask, Ma
     return order, expected, was_served | ~happened.is_sampled | (offsets < ends)
 
 
-def _ids(rows: pa.Table) -> list[past.Id]:
-    return list(zip(rows.column("source").to_pylist(), rows.column("message_id").to_pylist(), strict=True))
-
-
-def _shown(each: past.Id) -> str:
-    return " ".join(each)
+def _stood(rows: pa.Table, names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Where in the log each row's event stood, as one number; -1 where that is not known."""
+    partitions, offsets = (pc.fill_null(in_one_piece(rows.column(name)).cast(pa.int64()), -1).to_numpy() for name in names)
+    return np.where(offsets < 0, -1, partitions * (1 << 48) + offsets)

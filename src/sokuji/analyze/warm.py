@@ -8,17 +8,21 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
-from sokuji.analyze.deduplicator import Deduplicator
 from sokuji.analyze.identity import Identity
 from sokuji.analyze.pipeline import Pipeline
 from sokuji.analyze.project import Compiled
 from sokuji.analyze.rows import RowLayout
 from sokuji.analyze.timers import Timers
+from sokuji.compiled import is_compiled
+from sokuji.dedup.rule import Places, Rule
+from sokuji.dedup.table import Deduplicator
 from sokuji.events import EVENT_SCHEMA, EventType, TimeRule
-from sokuji.features.compiled import is_compiled
 from sokuji.online.shared import SharedStore
+
+_PLACES = Places(np.zeros(2, np.int32), np.arange(2))
 
 
 def warm(compiled: Compiled, layout: RowLayout) -> None:
@@ -28,9 +32,9 @@ def warm(compiled: Compiled, layout: RowLayout) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with SharedStore(folder / "rows", width=layout.width, rows_max=16) as store:
-            identity, deduplicator = Identity(folder, 0), Deduplicator(folder / "ids", {}, ids_max=16)
+            identity, deduplicator = Identity(folder, 0), Deduplicator(folder / "ids", None, Rule(16, 1))
             pipeline = Pipeline(compiled, layout, store=store, identity=identity, deduplicator=deduplicator, timers=Timers())
-            pipeline.commit(pipeline.work(_events(compiled.expressions.names), 0), 0)
+            pipeline.commit(pipeline.work(_events(compiled.expressions.names), _PLACES, 0), 0)
             store.checkpoint({}, wait=True)
             store.expire(1)
             store.checkpoint({}, wait=True)

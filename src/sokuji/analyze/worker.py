@@ -5,21 +5,28 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Self
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from sokuji.analyze import search
+from sokuji.analyze.attempts import Attempts
 from sokuji.analyze.batches import CONSUMER, Batch, Batches, Logs
 from sokuji.analyze.outbox import Outbox
-from sokuji.analyze.pipeline import Outcome
+from sokuji.analyze.pipeline import Outcome, Poison
 from sokuji.analyze.progress import Progress
 from sokuji.analyze.publish import bad_rows, identity_rows
+from sokuji.analyze.search import DEATHS, Search
 from sokuji.analyze.stage import Position, Stage, oldest
 from sokuji.config import AnalyzeSettings
+from sokuji.events import STOPPED_WORKER, by_dataset
 from sokuji.metrics import CounterValue, GaugeValue, HistogramValue, Metric, counter, gauge, histogram
 from sokuji.rules.decision import to_events
 
@@ -48,37 +55,63 @@ class Worker:
         start = oldest([stage.position for stage in stages.values()])
         rows_max = max(1, settings.batch_rows // logs.events.partitions)
         self._batches = Batches(logs.events, logs.batches, start.ends, start.number, rows_max=rows_max)
+        self._since = start.published
         message = ("dataset", "source", "message_id")
         self._decisions = Outbox(logs.decisions, start.published[logs.decisions.name], message)
         self._identities = Outbox(logs.identities, start.published[logs.identities.name], message)
         self._bad_events = Outbox(logs.bad_events, start.published[logs.bad_events.name], (*message, "code"))
         self._publisher = ThreadPoolExecutor(2, thread_name_prefix="publish")
         self._checkpoint_at = time.monotonic() + settings.checkpoint_seconds
+        self._attempts = Attempts(progress.path.with_name("attempts"))
         self._now_us = 0  # of the last batch
+        if not self._batches.is_replaying:
+            progress.lead()
         self._events = counter("sokuji_analyze_events_total", "Events worked on, by dataset.", ["dataset"])
         self._duplicates = counter("sokuji_analyze_duplicates_total", "Repeats that were left out, by dataset.", ["dataset"])
         self._decided = counter("sokuji_analyze_decisions_total", "Decisions, by dataset.", ["dataset"])
         self._poison = counter("sokuji_analyze_poison_total", "Events that an expression failed on, by dataset.", ["dataset"])
+        unfit = "Values of another type than their property's, which count as NULL, by dataset and property."
+        self._unfit = counter("sokuji_analyze_unfit_values_total", unfit, ["dataset", "property"])
+        self._unfit_since: dict[str, Counter[str]] = {}  # the last checkpoint
         self._seconds = histogram("sokuji_analyze_batch_seconds", "Working on one batch.", buckets=_BATCH_SECONDS)
         lag = gauge("sokuji_analyze_lag_rows", "Rows in the log that were not worked on.")
         lag.labels().set_function(self._batches.lag_rows)
-        self.metrics: list[AnyMetric] = [self._events, self._duplicates, self._decided, self._poison, self._seconds, lag]
+        strings = gauge("sokuji_analyze_strings", "Distinct strings that features know, by dataset.", ["dataset"])
+        others = gauge("sokuji_analyze_other_strings", "Strings that came when there were too many to know apart, by dataset.", ["dataset"])
+        for dataset, stage in stages.items():
+            strings.labels(dataset).set_function(partial(len, stage.vocabulary))
+            for each in (self._events, self._duplicates, self._decided, self._poison):
+                each.labels(dataset)
+            others.labels(dataset).set_function(partial(getattr, stage.vocabulary, "others"))
+        self.metrics: list[AnyMetric] = [
+            self._events, self._duplicates, self._decided, self._poison, self._unfit, self._seconds, lag, strings, others
+        ]  # fmt: skip
 
     @property
     def is_replaying(self) -> bool:
         """Whether it still works on what was worked on before a crash."""
         return self._batches.is_replaying
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set and the log is worked off, then checkpoint."""
+    def run(self, stop: threading.Event) -> bool:
+        """Work until `stop` is set and the log is worked off, then checkpoint.
+
+        Returns early, True, when the worker must be closed and opened again: an event has killed it, and is searched for.
+        """
         while not stop.is_set():
             if self._batches.wait(_WAIT_SECONDS) or self._timer_is_due():
+                if self._kills():
+                    self._search()
+                    return True
                 self.run_once()
             if time.monotonic() >= self._checkpoint_at and not any(stage.is_saving for stage in self.stages.values()):
                 self.checkpoint()
         while self._batches.is_replaying or self._batches.lag_rows():
+            if self._kills():
+                self._search()
+                return True
             self.run_once()
         self.checkpoint(wait=True)
+        return False
 
     def run_once(self) -> int:
         """Work on the next batch and return how many rows of the log it had."""
@@ -86,17 +119,22 @@ class Worker:
         was_replaying = self._batches.is_replaying
         batch = self._batches.next()
         self._now_us = batch.now_us
-        outcomes = {dataset: outcome for dataset in self.stages if (outcome := self._work(dataset, batch)) is not None}
+        self._attempts.begin(batch.number)
+        if self._attempts.deaths(batch.number):
+            self._batches.settle()  # so that it is the same batch that it dies of again
+        outcomes = self._outcomes(batch)
         self._batches.settle()
-        self._publish(batch, outcomes)
+        self._publish(*_published(batch, outcomes))
         for dataset, outcome in outcomes.items():
             self.stages[dataset].commit(outcome, batch)
+        self._attempts.done(batch.number)
         self._progress.publish(batch.ends)
         if was_replaying and not self._batches.is_replaying:
             for outbox in (self._decisions, self._identities, self._bad_events):
                 outbox.caught_up()
             for stage in self.stages.values():
                 stage.caught_up()
+            self._progress.lead()
             _LOG.info("replayed the log", extra={"batch": batch.number})
         self._seconds.labels().observe(time.perf_counter() - started)
         return len(batch.offsets)
@@ -104,48 +142,115 @@ class Worker:
     def checkpoint(self, *, wait: bool = False) -> None:
         """Save all state with the place in the log it belongs to, and let the logs forget what no replay needs."""
         oldest_us = self._now_us - int(self._settings.profile_days * _DAY_US)
-        here = Position(self._batches.number, self._batches.ends, self._logs.published())
+        # While what was done before is repeated, the logs end behind this place: a replay from here must know what is published already.
+        published = self._since if self._batches.is_replaying else self._logs.published()
+        here = Position(self._batches.number, self._batches.ends, published)
         for stage in self.stages.values():
             stage.pipeline.store.expire(oldest_us)
             stage.checkpoint(here, wait=wait)
+        self._warn_of_unfit()
         start = oldest([stage.durable_position() for stage in self.stages.values()])
         self._logs.events.commit(CONSUMER, start.ends)
         self._logs.batches.commit(CONSUMER, {0: start.number})
         self._logs.batches.trim(max_age_seconds=0)
         self._checkpoint_at = time.monotonic() + self._settings.checkpoint_seconds
 
+    def _warn_of_unfit(self) -> None:
+        for dataset, counts in self._unfit_since.items():
+            for name, count in counts.items():
+                _LOG.warning(
+                    "property %s: %d values are no %s and count as NULL; property_types() in features.py says what it is",
+                    name, count, self.stages[dataset].pipeline.types[name], extra={"dataset": dataset},
+                )  # fmt: skip
+        self._unfit_since = {}
+
     def _timer_is_due(self) -> bool:
         now_us = time.time_ns() // 1000
         return any(stage.has_timer_due(now_us) for stage in self.stages.values())
 
-    def _work(self, dataset: str, batch: Batch) -> Outcome | None:
+    def _work(self, dataset: str, rows: pa.RecordBatch, places: npt.NDArray[np.intp], batch: Batch) -> Outcome:
+        """Work on a dataset's rows of a batch, which are at these places there."""
         stage = self.stages[dataset]
-        if batch.number < stage.position.number:  # its checkpoint is newer than others'
-            return None
-        mine = pc.equal(batch.rows.column("dataset"), dataset).to_numpy(zero_copy_only=False) & ~stage.has_taken_in(batch)
-        rows = batch.rows if mine.all() else batch.rows.filter(pa.array(mine))
-        outcome = stage.pipeline.work(rows, batch.now_us)
+        own = batch.places.take(places)
+        new = ~stage.has_taken_in(own)
+        if not new.all():
+            rows, own = rows.filter(pa.array(new)), own.take(new)
+        outcome = stage.pipeline.work(rows, own, batch.now_us)
         self._events.labels(dataset).inc(outcome.events.num_rows)
         self._duplicates.labels(dataset).inc(outcome.duplicates)
         self._decided.labels(dataset).inc(len(outcome.decisions))
         self._poison.labels(dataset).inc(len(outcome.poison))
+        for name, count in outcome.unfit.items():
+            self._unfit.labels(dataset, name).inc(count)
+            self._unfit_since.setdefault(dataset, Counter())[name] += count
         return outcome
 
-    def _publish(self, batch: Batch, outcomes: Mapping[str, Outcome]) -> None:
+    def _outcomes(self, batch: Batch) -> dict[str, Outcome]:
+        """What comes of a batch, by dataset; a dataset of which it has nothing and no timer is due is not worked on."""
+        parts = {dataset: (rows, places) for dataset, rows, places in by_dataset(batch.rows)}
+        nothing = batch.rows.slice(0, 0), np.zeros(0, np.intp)
+        return {
+            dataset: self._work(dataset, *parts.get(dataset, nothing), batch)
+            for dataset, stage in self.stages.items()
+            if batch.number >= stage.position.number  # else its checkpoint is newer than others'
+            and (dataset in parts or stage.has_timer_due(batch.now_us))
+        }
+
+    def _publish(self, decisions: pa.RecordBatch | None, links: pa.RecordBatch | None, poison: pa.RecordBatch | None) -> None:
         """Everything that others see, before the state that it was made from counts."""
-        decisions = [decision for outcome in outcomes.values() for decision in outcome.decisions]
-        links = [identity_rows(outcome.events, outcome.links) for outcome in outcomes.values() if outcome.links]
-        poison = [bad_rows(outcome.events, outcome.poison) for outcome in outcomes.values() if outcome.poison]
         # Side by side with the decisions, for which someone may wait.
-        others = [self._publisher.submit(self._identities.append, pa.concat_batches(links))] if links else []
-        others += [self._publisher.submit(self._bad_events.append, pa.concat_batches(poison))] if poison else []
-        if decisions:
-            self._decisions.append(to_events(decisions, batch.now_us))
+        others = [self._publisher.submit(self._identities.append, links)] if links is not None else []
+        others += [self._publisher.submit(self._bad_events.append, poison)] if poison is not None else []
+        if decisions is not None:
+            self._decisions.append(decisions)
         for other in others:
             other.result()
 
+    def _kills(self) -> bool:
+        """Whether the next batch has killed the worker too often to be by chance."""
+        return self._batches.is_replaying and self._attempts.deaths(self._batches.number) >= DEATHS
+
+    def _search(self) -> None:
+        """One step of the search for the event that does. The state is spoiled afterwards."""
+        path, number = self._progress.path.with_name(search.FILE), self._batches.number
+        found = search.load(path, number)
+        if found is None:
+            self.checkpoint(wait=True)  # each trial begins from here
+        batch = self._batches.next()
+        found = found or Search(number, 0, len(batch.offsets))
+        if found.trial is not None:
+            found.settle(search.KILLED)  # the last process has not survived it
+        elif not found.is_over:
+            found.trial = found.next_trial()
+            search.save(path, found)
+            found.settle(self._try(batch.part(*found.trial)))
+        search.save(path, found)
+        if found.is_over:
+            self._exclude(batch, found)
+            self._attempts.done(number)
+            path.unlink()
+
+    def _try(self, batch: Batch) -> str | None:
+        """Work on a part of a batch up to what would be published; why that fails, or None."""
+        try:
+            _published(batch, self._outcomes(batch))
+        except Exception as error:  # noqa: BLE001 whatever would have ended the worker
+            return f"{type(error).__name__}: {error}"
+        return None
+
+    def _exclude(self, batch: Batch, found: Search) -> None:
+        if found.culprit is None:
+            _LOG.error("a batch kills the worker, but no event of it alone does: %s", found.reason, extra={"batch": batch.number})
+            return
+        rows = bad_rows(batch.rows, [Poison(found.culprit, found.reason)], STOPPED_WORKER)
+        self._bad_events.append(rows)
+        [row] = rows.select(["dataset", "source", "message_id"]).to_pylist()
+        _LOG.error("an event has killed the worker, and nothing is computed of it any more: %s", found.reason, extra=row)
+
     def close(self) -> None:
         """Release the stages; what was not checkpointed is worked on again."""
+        self._progress.leave()
+        self._attempts.close()
         self._batches.close()
         self._publisher.shutdown()
         for stage in self.stages.values():
@@ -156,3 +261,15 @@ class Worker:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _published(batch: Batch, outcomes: Mapping[str, Outcome]) -> tuple[pa.RecordBatch | None, pa.RecordBatch | None, pa.RecordBatch | None]:
+    """What is published of a batch: decisions, links, bad events."""
+    decisions = [decision for outcome in outcomes.values() for decision in outcome.decisions]
+    links = [identity_rows(outcome.events, outcome.links) for outcome in outcomes.values() if outcome.links]
+    poison = [bad_rows(outcome.events, outcome.poison) for outcome in outcomes.values() if outcome.poison]
+    return (
+        to_events(decisions, batch.now_us) if decisions else None,
+        pa.concat_batches(links) if links else None,
+        pa.concat_batches(poison) if poison else None,
+    )

@@ -33,7 +33,7 @@ SAMPLE = 0.1
 _REFRESH_SECONDS = 0.25
 _VERIFY_SECONDS = 5.0
 _WAIT_SECONDS = 60.0
-_PORTS = {"track": 8080, "act": 8081, "analyze": 8083, "webhooks": 8084, "lake": 8082}
+_PORTS = {"track": 8080, "act": 8081, "lake": 8082, "analyze": 8083, "webhooks": 8084, "track_health": 8085, "act_health": 8086}
 
 
 def run(folder: Path, *, rate: float, seconds: float | None, print_json: bool) -> None:

@@ -26,9 +26,10 @@ data = "data"
 
 [track]
 port = {port}
+health_port = {track_health}
 
 [lake]
-health_port = {health_port}
+health_port = {lake_health}
 
 [sources.shop]
 write_key = "demo"
@@ -55,7 +56,8 @@ def run(folder: Path, *, serve: bool, print_json: bool) -> None:
     """
     console = Console(stderr=print_json)
     started = time.monotonic()
-    make(folder, {FILE_NAME: PROJECT.format(mark=MARK, port=free_port(8080), health_port=free_port(8082))})
+    ports = {"port": free_port(8080), "track_health": free_port(8085), "lake_health": free_port(8082)}
+    make(folder, {FILE_NAME: PROJECT.format(mark=MARK, **ports)})
     settings = load(folder)
     with running(folder) as supervisor, Platform.open(folder) as platform:
         console.print(f"The platform runs in [bold]{folder}[/], its collector on port {settings.track.port}.\n")

@@ -11,9 +11,11 @@ data = "data"
 
 [track]
 port = {track}
+health_port = {track_health}
 
 [act]
 port = {act}
+health_port = {act_health}
 
 [analyze]
 health_port = {analyze}

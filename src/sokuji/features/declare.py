@@ -27,19 +27,29 @@ import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import overload
+from typing import NamedTuple, overload
 
 from sokuji.errors import FeatureError
 from sokuji.features.spec import BY_CATEGORY, LISTS, Aggregate, Derived, Entity, Expression, Feature, Function, ViewSpec
 from sokuji.features.windows import ALL, SESSION, Window, WindowKind, length, window
+from sokuji.lake.events import PROPERTY_TYPES, column_name
+from sokuji.types import Type
 
 _N_MAX = 100
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _SESSION_GAP = "30m"
 _OF_ONE_SESSION = frozenset({Function.SESSION_EVENTS, Function.SESSION_DURATION})
 
-declared: ContextVar[list[ViewSpec] | None] = ContextVar("declared", default=None)
-"""Where `view` enters what it makes while a project's file is loaded."""
+
+class Declarations(NamedTuple):
+    """What a project's file declares."""
+
+    views: list[ViewSpec]
+    properties: dict[str, Type]  # the types that it says properties have
+
+
+declared: ContextVar[Declarations | None] = ContextVar("declared", default=None)
+"""Where what is declared is entered while a project's file is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,9 +264,28 @@ def view(
         raise FeatureError(f'view {name!r} has no features; write view({name!r}, entity={entity!r}, buys=events("buy").count().over("7d"))')
     _check_distinct(name, columns)
     made = ViewSpec(name, Entity(entity), tuple(columns), length(session_gap, "session_gap"))
-    views = declared.get()
-    if views is not None:
-        views.append(made)
+    if (entered := declared.get()) is not None:
+        entered.views.append(made)
+    return made
+
+
+def property_types(types: Mapping[str, str] | None = None, **named: str) -> dict[str, Type]:
+    """Say which types properties have, whatever an event has in them first: `property_types(revenue="FLOAT64", sku="STRING")`.
+
+    A value of another type counts as NULL. The column of a property that comes later has this type, too.
+
+    Raises:
+        FeatureError: a type is none that a property can have, or a name is none.
+    """
+    made: dict[str, Type] = {}
+    for name, type_ in {**(types or {}), **named}.items():
+        if column_name(name) != name:
+            raise FeatureError(f"no property has the column {name!r}; write what it is called in SQL")
+        if type_ not in PROPERTY_TYPES:
+            raise FeatureError(f"property {name}: {type_!r} is no type of a property; write {', '.join(PROPERTY_TYPES)}")
+        made[name] = PROPERTY_TYPES[type_]
+    if (entered := declared.get()) is not None:
+        entered.properties.update(made)
     return made
 
 

@@ -39,6 +39,7 @@ from sokuji.types import BOOL, FLOAT64, JSON, STRING, Field, Type, from_arrow, t
 _TABLE = Ref("e", "events")
 _UNKNOWN = re.compile(r"Unrecognized name: `?(\w+)`?")
 _UNREPEATABLE = re.compile(r'"ZetaSQL:(rand|generate_uuid|current_[a-z]+)"')
+_WORD = re.compile(r"\w+")
 _GUESSES = (STRING, FLOAT64, BOOL)
 _ASKED_MAX = 100  # rows of a batch that are asked alone why they fail; others are told what those said
 _GUESSED_MAX = 4  # unknown properties of one expression: each triples the attempts
@@ -61,6 +62,7 @@ class Expressions:
         texts: Sequence[str],
         *,
         properties: Mapping[str, Type] | None = None,
+        said: Mapping[str, Type] | None = None,
         columns: Mapping[str, pa.DataType] | None = None,
         numbers: frozenset[str] = frozenset(),
     ) -> None:
@@ -68,8 +70,9 @@ class Expressions:
 
         Args:
             texts: the expressions, each once.
-            properties: the types of properties that are known, from the events table. Another one gets the type that makes the
-                expression valid: STRING, else FLOAT64, else BOOL.
+            properties: the types of properties that are known, from the events table. Another one, and one that makes an expression
+                invalid, gets the type that makes it valid: STRING, else FLOAT64, else BOOL.
+            said: the types that properties have whatever is known.
             columns: further columns that batches have.
             numbers: those of the expressions that must be numbers, so that a property alone is taken for one.
 
@@ -77,7 +80,7 @@ class Expressions:
             SqlError: an expression is not valid; the message shows it with the place.
         """
         with SqlCatalog("sqlite://") as catalog:
-            scope = _Scope(catalog, columns or {}, properties or {})
+            scope = _Scope(catalog, columns or {}, properties or {}, said or {})
             for text in (*numbers, *(text for text in texts if text not in numbers)):  # the pickiest first
                 scope.settle(text, wants_number=text in numbers)
             analysis = scope.analyze(_items(texts))
@@ -114,7 +117,7 @@ class Expressions:
         It needs to have those of `names` only. `properties` are columns that were read from it already.
         """
         if not self._fields:
-            return Evaluated(pa.RecordBatch.from_pylist([{}] * batch.num_rows, schema=pa.schema([])), {})
+            return Evaluated(batch_of({}, batch.num_rows), {})
         rows = self._rows(batch, properties or {})
         try:
             return Evaluated(self._mostly_plain(rows), {})
@@ -149,7 +152,7 @@ class Expressions:
         """The columns that the query reads."""
         found = {name: properties[name] for name, type_ in self.properties.items() if _is(properties.get(name), type_)}
         if len(found) < len(self.properties):
-            found = self._reader.read(batch.column("properties"))
+            found = self._reader.read(batch.column("properties")) | found
         columns = {name: found[name] if name in found else _column(batch, name) for name in sorted(self.names)}
         # A query that reads no column needs rows all the same.
         return pa.table(columns or {"_": pa.nulls(batch.num_rows, pa.bool_())})
@@ -227,7 +230,9 @@ class Expressions:
 class _Scope:
     """What expressions can name, and the types that properties are found to have."""
 
-    def __init__(self, catalog: SqlCatalog, columns: Mapping[str, pa.DataType], known: Mapping[str, Type]) -> None:
+    def __init__(
+        self, catalog: SqlCatalog, columns: Mapping[str, pa.DataType], known: Mapping[str, Type], said: Mapping[str, Type]
+    ) -> None:
         self._catalog, self._analyzer = catalog, Analyzer(catalog)
         self._columns = [
             Column(field.name, JSON if field.name in JSON_COLUMNS else from_arrow(field.type))
@@ -236,7 +241,10 @@ class _Scope:
         ]
         self._columns += [Column(name, from_arrow(type_)) for name, type_ in columns.items()]
         taken = {column.name.lower() for column in self._columns}
-        self.properties = {name: type_ for name, type_ in known.items() if name.lower() not in taken}
+        self._said = {name.lower(): type_ for name, type_ in said.items()}
+        names = {name.lower(): name for name in (*said, *known)}  # the table's spelling, if it has one
+        self.properties = {name: self._said.get(lower, known.get(name, STRING)) for lower, name in names.items() if lower not in taken}
+        self._settled: list[tuple[str, bool]] = []
         catalog.create_dataset(_TABLE.dataset)
         self._define(self.properties)
 
@@ -245,13 +253,34 @@ class _Scope:
         return self._analyzer.analyze(f"SELECT {items} FROM {_TABLE}").node
 
     def settle(self, text: str, *, wants_number: bool) -> None:
-        """See that an expression is valid, giving types to properties that it is the first to name."""
+        """See that an expression is valid, giving types to properties that it is the first to name, or cannot take as they are."""
         found = self._search(text, {}, wants_number)
+        if isinstance(found, SqlError):
+            found = self._retyped(text, wants_number) or found
+        if isinstance(found, SqlError) and wants_number:
+            found = self._search(text, {}, wants_number=False)  # who wants the number says so
         if not isinstance(found, SqlError):
             self.properties |= found
+            self._settled.append((text, wants_number))
         self._define(self.properties)
         if isinstance(found, SqlError):
             raise found
+
+    def _retyped(self, text: str, wants_number: bool) -> dict[str, Type] | None:
+        """Other types for known properties that make the expression valid, and leave those valid that were settled before."""
+        words = {word.lower() for word in _WORD.findall(text)}
+        named = [name for name in self.properties if name.lower() in words and name.lower() not in self._said]
+        if not 0 < len(named) <= _GUESSED_MAX:
+            return None
+        before = self.properties
+        self.properties = {name: type_ for name, type_ in before.items() if name not in named}
+        found = self._search(text, {}, wants_number)
+        if not isinstance(found, SqlError):
+            self.properties = before | found
+            others = [self._search(other, {}, wants) for other, wants in self._settled]
+            found = next((each for each in others if isinstance(each, SqlError)), found)
+        self.properties = before
+        return None if isinstance(found, SqlError) else found
 
     def _search(self, text: str, guessed: dict[str, Type], wants_number: bool) -> dict[str, Type] | SqlError:
         """Types for the properties nobody knows that make the expression valid; the error of the first attempt if none do."""
@@ -270,7 +299,7 @@ class _Scope:
                 return error
             attempts = [self._search(text, guessed | {unknown[1]: guess}, wants_number) for guess in _GUESSES]
             return next((each for each in attempts if not isinstance(each, SqlError)), attempts[0])
-        if wants_number and type_ == STRING and guessed:
+        if wants_number and type_ == STRING:
             return SqlError(f"{text} is no number", line=1, column=1, sql=text)
         return guessed
 
@@ -345,6 +374,13 @@ def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
     if name == "is_bot":
         return is_bot(*columns)
     return columns[0] if len(columns) == 1 else pa.StructArray.from_arrays(columns, names=list(sources))
+
+
+def batch_of(columns: Mapping[str, pa.Array], rows: int) -> pa.RecordBatch:
+    """A batch of these columns, which has its rows if there are none, too."""
+    if columns:
+        return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
+    return pa.RecordBatch.from_struct_array(pa.array([{}] * rows, pa.struct([])))
 
 
 def in_one_piece(column: pa.ChunkedArray) -> pa.Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import queue
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.bots import is_bot
-from sokuji.events import OWN_SOURCE
-from sokuji.features.expressions import Evaluated, Expressions
+from sokuji.events import EXCLUDED_KEY, OWN_SOURCE, STOPPED_WORKER
+from sokuji.features.expressions import Evaluated, Expressions, batch_of
 from sokuji.features.kernel import Kernel
 from sokuji.features.kernel_columns import EventColumns
 from sokuji.features.merge_log import MergeLog
@@ -23,17 +23,20 @@ from sokuji.features.point_in_time import Events, Places
 from sokuji.features.program import Ints
 from sokuji.features.spec import ViewSpec
 from sokuji.features.vocabulary import Vocabulary
-from sokuji.lake.events import FIXED_SCHEMA, IDENTITIES, TIME_COLUMN
+from sokuji.lake.events import BAD_EVENTS, FIXED_SCHEMA, IDENTITIES, TIME_COLUMN
 from sokuji.sql.result import Result
-from sokuji.types import BOOL, FLOAT64, STRING, Type, to_arrow
+from sokuji.types import BOOL, FLOAT64, STRING, Type
 
 Sql = Callable[[str], Result]
 """Runs a query, as `Platform.sql` does."""
 
 _CHUNK_ROWS = 1 << 19  # large enough for what is done once a piece, such as hashing the profiles
 _AHEAD = 2  # pieces a thread that wait or are worked on
-_OWN = ("visitor_id", "user_id", "event_time", "received_at", "log_offset")
-_ITEMS = {"visitor_id": "keys.visitor_id", "user_id": "keys.user_id", "event_time": TIME_COLUMN}
+_PLACE = "place"
+"""Where in the log an event stands: its partition, then its offset, as the worker orders what came in the same microsecond."""
+_PLACE_SQL = "{0}log_partition * (1 << 48) + {0}log_offset"
+_OWN = ("visitor_id", "user_id", "event_time", "received_at", _PLACE)
+_ITEMS = {"visitor_id": "keys.visitor_id", "user_id": "keys.user_id", "event_time": TIME_COLUMN, _PLACE: _PLACE_SQL.format("")}
 _MADE_OF = {TIME_COLUMN: ("event_time",), "keys": ("visitor_id", "user_id"), "is_bot": ("context",)}
 """What `Expressions` makes a column of, where the batch does not have it."""
 _PROPERTY = "property {}"
@@ -45,14 +48,19 @@ _ALIASED = """COALESCE(
   IF(type = 'alias' AND JSON_TYPE(properties.previous_id) = 'string', NULLIF(JSON_VALUE(properties, '$.previous_id'), ''), NULL),
   keys.visitor_id
 )"""
-_MERGE_LOG = """
-SELECT i.kind, i.visitor_id, i.user_id, UNIX_MICROS(i.known_at) AS known_at, e.log_offset
-FROM `{dataset}`.identities AS i
-LEFT JOIN `{dataset}`.events AS e ON e.message_id = i.message_id AND e.source = i.source AND e.received_at = i.known_at
-ORDER BY i.known_at, e.log_offset
+_RECEIVED = "received_at"
+_HAPPENED = f"IF(IFNULL({{0}}historical, FALSE), TIMESTAMP_ADD({{0}}{TIME_COLUMN}, INTERVAL 1 MICROSECOND), {{0}}received_at)"
+"""From when on an event is known: when it was received, or as if history had been received when it happened."""
+_MERGE_LOG = f"""
+SELECT i.kind, i.visitor_id, i.user_id, UNIX_MICROS({{known_at}}) AS known_at, {_PLACE_SQL.format("e.")} AS {_PLACE}
+FROM `{{dataset}}`.identities AS i
+JOIN `{{dataset}}`.events AS e ON e.message_id = i.message_id AND e.source = i.source AND e.received_at = i.known_at
+ORDER BY known_at, {_PLACE}
 """
+"""What was deleted of the events table is not known any more, as in a state that is made anew."""
+_EXCLUDED = f"SELECT {', '.join(EXCLUDED_KEY)} FROM `{{dataset}}`.bad_events WHERE code = '{STOPPED_WORKER}'"
 NO_MERGES = pa.schema(
-    [("kind", pa.string()), ("visitor_id", pa.string()), ("user_id", pa.string()), ("known_at", pa.int64()), ("log_offset", pa.int64())]
+    [("kind", pa.string()), ("visitor_id", pa.string()), ("user_id", pa.string()), ("known_at", pa.int64()), (_PLACE, pa.int64())]
 ).empty_table()
 
 
@@ -80,33 +88,64 @@ class _Part(NamedTuple):
 class History:
     """The events of one dataset, as the expressions of some views see them."""
 
-    def __init__(self, sql: Sql, dataset: str, views: Sequence[ViewSpec]) -> None:
-        """Compile the expressions.
+    def __init__(
+        self,
+        sql: Sql,
+        dataset: str,
+        views: Sequence[ViewSpec],
+        known: Mapping[str, Type],
+        said: Mapping[str, Type],
+        *,
+        as_it_happened: bool = False,
+    ) -> None:
+        """Compile the expressions. `known` and `said` are types of properties: what the events table was told, and `features.py` says.
+
+        With `as_it_happened`, events that are `historical` are taken for received when they happened.
 
         Raises:
             SqlError: there is no such dataset, or an expression is not valid; the message shows it with the place.
         """
-        self._sql, self._dataset, self._views = sql, dataset, views
+        self._sql, self._dataset, self._views, self._said, self._as_it_happened = sql, dataset, views, said, as_it_happened
         columns = {field.name: field.type for field in sql(f"SELECT * FROM `{dataset}`.events LIMIT 0").schema}
-        self._known = {
+        self._columns = {
             name: type_ for name, type_ in columns.items() if name not in FIXED_SCHEMA.names and type_ in {STRING, FLOAT64, BOOL}
         }
+        self._known = {name: type_ for name, type_ in known.items() if name not in {each.lower() for each in self._columns}} | self._columns
         self._free: queue.SimpleQueue[Expressions] = queue.SimpleQueue()
         first = self._compile()
         self._free.put(first)
         self.types: dict[str, Type] = first.types
         """Of the expressions, by text."""
         self._properties = first.properties
+        self._there = [name for name, type_ in first.properties.items() if self._columns.get(name) == type_]
         names = sorted(first.names - first.properties.keys())
+        if len(self._there) < len(first.properties):
+            names.append("properties")  # where the others are read from, as on the stream
         self._read_by_expressions = tuple(dict.fromkeys(part for name in names for part in _MADE_OF.get(name, (name,))))
         self._fixed = tuple(dict.fromkeys([*_OWN, *self._read_by_expressions]))
 
     def merge_log(self) -> pa.Table:
         """What `MergeLog` takes."""
-        tables = f"SELECT 1 FROM `{self._dataset}`.INFORMATION_SCHEMA.TABLES WHERE table_name = '{IDENTITIES}'"
-        if not self._sql(tables).rows():
+        if not self._has(IDENTITIES):
             return NO_MERGES  # nobody became known yet, or no worker has run
-        return self._sql(_MERGE_LOG.format(dataset=self._dataset)).arrow()
+        known_at = _HAPPENED.format("e.") if self._as_it_happened else "i.known_at"
+        return self._sql(_MERGE_LOG.format(dataset=self._dataset, known_at=known_at)).arrow()
+
+    def _excluded(self) -> str:
+        """A condition that leaves out what the worker left out, as it had killed it."""
+        if not self._has(BAD_EVENTS) or not self._sql(_EXCLUDED.format(dataset=self._dataset)).rows():
+            return ""
+        same = " AND ".join(f"b.{name} = e.{name}" for name in EXCLUDED_KEY)
+        return f" AND NOT EXISTS (SELECT 1 FROM ({_EXCLUDED.format(dataset=self._dataset)}) AS b WHERE {same})"
+
+    def _has(self, table: str) -> bool:
+        return bool(self._sql(f"SELECT 1 FROM `{self._dataset}`.INFORMATION_SCHEMA.TABLES WHERE table_name = '{table}'").rows())
+
+    def imported_later(self, first: int, last: int) -> int:
+        """How many events of history are older than a label at `last` (us), but were received after one at `first`."""
+        told = f"historical AND {TIME_COLUMN} < TIMESTAMP_MICROS({last}) AND received_at > TIMESTAMP_MICROS({first})"
+        [(count,)] = self._sql(f"SELECT COUNT(*) FROM `{self._dataset}`.events WHERE {told}").rows()
+        return int(count)
 
     def events(self, kernel: Kernel, vocabulary: Vocabulary, merges: MergeLog, until: int, *, threads: int | None = None) -> Taken:
         """The events before `until` (us) that had been received by then, of the profiles that matter. `vocabulary` is the kernel's."""
@@ -130,54 +169,54 @@ class History:
     def _compile(self) -> Expressions:
         texts = dict.fromkeys(text for view in self._views for text in view.expressions)
         numbers = frozenset().union(*(view.numbers for view in self._views))
-        return Expressions(tuple(texts), properties=self._known, numbers=numbers)
+        return Expressions(tuple(texts), properties=self._known, said=self._said, numbers=numbers)
 
     def _pieces(self, until: int) -> Iterator[pa.Table]:
-        """The events with the columns `_fixed` and those of the properties that there are."""
-        there = [name for name in self._properties if name in self._known]
-        seen = f"source <> '{OWN_SOURCE}' AND {TIME_COLUMN} < TIMESTAMP_MICROS({until}) AND received_at <= TIMESTAMP_MICROS({until})"
+        """The events with the columns `_fixed` and `_there`."""
+        received = _HAPPENED.format("") if self._as_it_happened else _RECEIVED
+        seen = f"source <> '{OWN_SOURCE}' AND {TIME_COLUMN} < TIMESTAMP_MICROS({until}) AND {received} <= TIMESTAMP_MICROS({until})"
+        seen += self._excluded()
+        own = {**_ITEMS, "received_at": received}
         others = tuple(dict.fromkeys([*self._fixed, "context"]))
         for where, fixed, visitor in ((_USUAL, self._fixed, "keys.visitor_id"), (_OTHERS, others, _ALIASED)):
-            items = [visitor if name == "visitor_id" else _ITEMS.get(name, name) for name in fixed]
-            items += [f"`{name}`" for name in there]
-            names = [*fixed, *map(_PROPERTY.format, there)]
-            result = self._sql(f"SELECT {', '.join(items)} FROM `{self._dataset}`.events WHERE {seen} AND {where}")
+            items = [visitor if name == "visitor_id" else own.get(name, name) for name in fixed]
+            items += [f"`{name}`" for name in self._there]
+            names = [*fixed, *map(_PROPERTY.format, self._there)]
+            result = self._sql(f"SELECT {', '.join(items)} FROM `{self._dataset}`.events AS e WHERE {seen} AND {where}")
             for batches in _gathered(result.batches()):
                 piece = pa.Table.from_batches(batches).rename_columns(names)
                 yield piece if where == _USUAL else piece.filter(pc.invert(is_bot(piece.column("context"))))
 
     def _read(self, rows: pa.Table, merges: MergeLog, view: ViewSpec, texts: Sequence[str]) -> _Part:
         times, received = us(rows.column("event_time")), us(rows.column("received_at"))
-        places = rows.column("log_offset")
-        offsets = pc.fill_null(places, np.iinfo(np.int64).max).to_numpy()
+        known = rows.column(_PLACE)
+        places = pc.fill_null(known, np.iinfo(np.int64).max).to_numpy()
         # What came before places were kept is in the order of its time; it is older than what has one.
-        arrived = np.where(places.is_null().to_numpy(), times, offsets) if places.null_count else offsets
+        arrived = np.where(known.is_null().to_numpy(), times, places) if known.null_count else places
         visible = np.maximum(times + 1, received)
-        whose = merges.whose_events(rows.column("visitor_id"), rows.column("user_id"), received, offsets, visible)
+        whose = merges.whose_events(rows.column("visitor_id"), rows.column("user_id"), received, places, visible)
         wanted = np.flatnonzero(whose.profiles >= 0)
         evaluated = self._evaluate(rows if len(wanted) == len(times) else rows.take(pa.array(wanted)))
         values = evaluated.values
         if evaluated.failed:
             good = np.setdiff1d(np.arange(len(wanted)), list(evaluated.failed))
             wanted, values = wanted[good], values.take(pa.array(good))
-        said = [values.column(text).dictionary_encode() if text in texts else values.column(text) for text in view.expressions]
+        columns = {text: values.column(text) for text in view.expressions}
+        said = {text: column.dictionary_encode() if text in texts else column for text, column in columns.items()}
         return _Part(
             whose.profiles[wanted],
             whose.rows[wanted],
             times[wanted],
             whose.points[wanted],
             arrived[wanted],
-            pa.RecordBatch.from_arrays(said, names=list(view.expressions)),
+            batch_of(said, len(wanted)),
             list(evaluated.failed.values()),
         )
 
     def _evaluate(self, rows: pa.Table) -> Evaluated:
         expressions = self._compile() if self._free.empty() else self._free.get()
         try:
-            properties = {
-                name: _whole(rows.column(_PROPERTY.format(name))) if name in self._known else pa.nulls(rows.num_rows, to_arrow(type_))
-                for name, type_ in self._properties.items()
-            }
+            properties = {name: _whole(rows.column(_PROPERTY.format(name))) for name in self._there}
             fixed = {name: _whole(rows.column(name)) for name in self._read_by_expressions}
             # A batch without columns would have no rows.
             batch = pa.RecordBatch.from_pydict(fixed or {"": pa.nulls(rows.num_rows)})

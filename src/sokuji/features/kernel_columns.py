@@ -10,12 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.features.compiled import compiled
+from sokuji.compiled import compiled, fixed
 from sokuji.features.kernel_rows import Floats
 from sokuji.features.layout import Column
 from sokuji.features.program import Ints
 from sokuji.features.vocabulary import Vocabulary
-from sokuji.online.jit import fixed
 from sokuji.types import Kind, Type
 
 

@@ -1,7 +1,7 @@
 """Finds the members of JSON objects without making objects of them: where each wanted value lies, and of what kind it is.
 
-What is unusual (escapes, exponents, long numbers, deep nesting, text that is no object) is left to a reader that is slow and knows it all:
-such rows are marked. Nothing is validated that the log has validated.
+What is unusual (keys with escapes, text that is no object) is left to a reader that is slow and knows it all: such rows are marked. So are
+values with escapes, with exponents or of many digits, by their kind. Nothing is validated that the log has validated.
 """
 
 # ruff: noqa: PLR0917 compiled functions are handed numbers and arrays, as they make no objects
@@ -13,21 +13,20 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sokuji.features.compiled import compiled
+from sokuji.compiled import compiled
 
 Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int32]
 
-NOTHING, TEXT, NUMBER, TRUE, FALSE = range(5)
-"""Kinds of a member. NOTHING: it is not there, or null, an array or an object."""
+NOTHING, TEXT, NUMBER, TRUE, FALSE, ESCAPED_TEXT, LONG_NUMBER, OTHER = range(8)
+"""Kinds of a member. NOTHING: it is not there; OTHER: null, an array or an object."""
 
 UNKNOWN_MAX = 256
 """Keys nobody has met before that a scan tells of; rows with further ones are marked as unusual."""
 
 _SLOW = -1
 _DIGITS_MAX = 15  # a whole number of so many digits, divided by a power of ten, is the float64 that is nearest
-_DEPTH_MAX = 64
-_QUOTE, _ESCAPE, _OPEN, _CLOSE, _COMMA, _COLON, _MINUS, _POINT = (ord(sign) for sign in '"\\{},:-.')
+_QUOTE, _ESCAPE, _OPEN, _CLOSE, _COMMA, _COLON, _MINUS, _PLUS, _POINT = (ord(sign) for sign in '"\\{},:-+.')
 _OPEN_LIST, _CLOSE_LIST, _ZERO, _NINE, _SPACE = (ord(sign) for sign in "[]09 ")
 _LOWER_E, _UPPER_E, _T, _F, _N = (ord(sign) for sign in "eEtfn")
 
@@ -94,8 +93,8 @@ def _object(text: Bytes, at: int, end: int, row: int, keys: Keys, members: Membe
     at = _blank(text, at + 1, end)
     while at < end and text[at] == _QUOTE:
         start = at + 1
-        at = _plain_text(text, start, end)
-        if at < 0:
+        at, is_escaped = _text_end(text, start, end)
+        if is_escaped:
             return found
         hashed = hash_key(text, start, at)
         place = find_key(keys, hashed)
@@ -114,8 +113,8 @@ def _object(text: Bytes, at: int, end: int, row: int, keys: Keys, members: Membe
         kind, at = _value(text, start, end)
         if kind == _SLOW:
             return found
-        if wanted >= 0:
-            quote = 1 if kind == TEXT else 0
+        if wanted >= 0 and members.kinds[wanted, row] == NOTHING:  # of a key that comes twice the first counts
+            quote = 1 if kind in (TEXT, ESCAPED_TEXT) else 0
             members.kinds[wanted, row] = kind
             members.starts[wanted, row], members.ends[wanted, row] = start + quote, at - quote
         at = _blank(text, at, end)
@@ -147,13 +146,20 @@ def _blank(text: Bytes, at: int, end: int) -> int:
 
 
 @compiled
-def _plain_text(text: Bytes, at: int, end: int) -> int:
-    """The closing quote; -1 if an escape comes before it."""
+def _text_end(text: Bytes, at: int, end: int) -> tuple[int, bool]:
+    """The closing quote of a text, and whether there is an escape in it."""
     while at < end and text[at] != _QUOTE:
         if text[at] == _ESCAPE:
-            return -1
+            return _escaped_end(text, at, end), True
         at += 1
-    return at if at < end else -1
+    return at, False
+
+
+@compiled
+def _escaped_end(text: Bytes, at: int, end: int) -> int:
+    while at < end and text[at] != _QUOTE:
+        at += 2 if text[at] == _ESCAPE else 1
+    return at
 
 
 @compiled
@@ -163,8 +169,8 @@ def _value(text: Bytes, at: int, end: int) -> tuple[int, int]:  # noqa: PLR0911 
         return _SLOW, at
     sign = text[at]
     if sign == _QUOTE:
-        close = _plain_text(text, at + 1, end)
-        return (TEXT, close + 1) if close >= 0 else (_SLOW, at)
+        close, is_escaped = _text_end(text, at + 1, end)
+        return ESCAPED_TEXT if is_escaped else TEXT, close + 1
     if sign == _MINUS or _ZERO <= sign <= _NINE:
         return _number(text, at, end)
     if sign == _T:
@@ -172,7 +178,7 @@ def _value(text: Bytes, at: int, end: int) -> tuple[int, int]:  # noqa: PLR0911 
     if sign == _F:
         return FALSE, at + 5
     if sign == _N:
-        return NOTHING, at + 4
+        return OTHER, at + 4
     if sign in (_OPEN, _OPEN_LIST):
         return _nested(text, at, end)
     return _SLOW, at
@@ -184,9 +190,12 @@ def _number(text: Bytes, at: int, end: int) -> tuple[int, int]:
     while at < end and (text[at] in (_MINUS, _POINT) or _ZERO <= text[at] <= _NINE):
         digits += 1 if text[at] >= _ZERO else 0
         at += 1
-    if digits > _DIGITS_MAX or (at < end and text[at] in (_LOWER_E, _UPPER_E)):
-        return _SLOW, at
-    return NUMBER, at
+    if at < end and text[at] in (_LOWER_E, _UPPER_E):
+        at += 1
+        while at < end and (text[at] in (_MINUS, _PLUS) or _ZERO <= text[at] <= _NINE):
+            at += 1
+        return LONG_NUMBER, at
+    return (LONG_NUMBER if digits > _DIGITS_MAX else NUMBER), at
 
 
 @compiled
@@ -195,22 +204,13 @@ def _nested(text: Bytes, at: int, end: int) -> tuple[int, int]:
     while at < end:
         sign = text[at]
         if sign == _QUOTE:
-            at = _plain_text(text, at + 1, end)
-            if at < 0:
-                return _SLOW, at
-        elif sign == _MINUS or _ZERO <= sign <= _NINE:
-            kind, at = _number(text, at, end)
-            if kind == _SLOW:
-                return _SLOW, at
-            at -= 1
+            at, _ = _text_end(text, at + 1, end)
         elif sign in (_OPEN, _OPEN_LIST):
             depth += 1
-            if depth > _DEPTH_MAX:
-                return _SLOW, at
         elif sign in (_CLOSE, _CLOSE_LIST):
             depth -= 1
             if depth == 0:
-                return NOTHING, at + 1
+                return OTHER, at + 1
         at += 1
     return _SLOW, at
 
@@ -250,9 +250,9 @@ def take_bools(kinds: Bytes, values: npt.NDArray[np.bool_], there: npt.NDArray[n
 
 @compiled
 def take_places(kinds: Bytes, starts: Places, ends: Places, first: Places, last: Places, there: npt.NDArray[np.bool_]) -> None:
-    """Where the texts of one key are, where none is there yet."""
+    """Where the texts of one key are, with their escapes, where none is there yet."""
     for row in range(kinds.size):
-        if kinds[row] == TEXT and not there[row]:
+        if kinds[row] in (TEXT, ESCAPED_TEXT) and not there[row]:
             first[row], last[row], there[row] = starts[row], ends[row], True
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sokuji.features.compiled import compiled
+from sokuji.compiled import compiled
 from sokuji.features.kernel_loops import ranking_of, spans_of
 from sokuji.features.kernel_merge import merge_all
 from sokuji.features.kernel_rows import Floats, State, look
@@ -17,13 +17,11 @@ from sokuji.features.program import Ints, Program
 
 
 @compiled
-def last_links(
-    visitors: npt.NDArray[np.int32], received: Ints, offsets: Ints, starts: Ints, known: Ints, places: Ints, found: Ints
-) -> None:
+def last_links(visitors: npt.NDArray[np.int32], received: Ints, places: Ints, starts: Ints, known: Ints, told: Ints, found: Ints) -> None:
     """The newest link that each event's visitor had when it came in, its own included; -1 for none.
 
-    The links of visitor v are those from `starts[v]` to `starts[v + 1]`, the oldest first: `known` when, and found by the event at which of
-    the log's `places`. The same for events: `received`, `offsets`.
+    The links of visitor v are those from `starts[v]` to `starts[v + 1]`, the oldest first: `known` when, and `told` by the event at which
+    place. The same for events: `received`, `places`.
     """
     for event in range(visitors.size):
         visitor = visitors[event]
@@ -31,7 +29,7 @@ def last_links(
         if visitor < 0:
             continue
         for link in range(starts[visitor + 1] - 1, starts[visitor] - 1, -1):
-            if known[link] < received[event] or (known[link] == received[event] and places[link] <= offsets[event]):
+            if known[link] < received[event] or (known[link] == received[event] and told[link] <= places[event]):
                 found[event] = link
                 break
 
@@ -50,11 +48,13 @@ def sweep_linked(
     event_starts: Ints,
     visible: Ints,
     times: Ints,
+    arrived: Ints,
     rows: npt.NDArray[np.int32],
     filters: npt.NDArray[np.uint8],
     columns: Floats,
     merge_starts: Ints,
     merges: Ints,
+    merge_places: Ints,
     label_starts: Ints,
     labels: Ints,
     label_visible: Ints,
@@ -64,8 +64,8 @@ def sweep_linked(
 ) -> None:
     """As `sweep`, of groups of profiles that become one: the user's in the group's row 0, and those that merge into it in rows 1, 2, ...
 
-    `merges`, from `merge_starts[g]` on, says at which point of `visible` the group's next row merges. Events become visible before or
-    after one, never at the same point. A group has no more rows than `state`.
+    `merges`, from `merge_starts[g]` on, says at which point of `visible` the group's next row merges, and `merge_places` before which
+    events of that point, by their `arrived`. A group has no more rows than `state`.
     """
     places = np.zeros(program.windows.size, np.int64)
     spans, ranking = spans_of(program), ranking_of(program)
@@ -79,7 +79,11 @@ def sweep_linked(
         for label in labels[label_starts[g] : label_starts[g + 1]]:
             until = label_visible[label]
             while True:
-                merges_next = merge < last_merge and merges[merge] <= until and (event == end or merges[merge] < visible[event])
+                merges_next = merge < last_merge and merges[merge] <= until
+                if merges_next and event < end:
+                    merges_next = merges[merge] < visible[event] or (
+                        merges[merge] == visible[event] and merge_places[merge] <= arrived[event]
+                    )
                 if merges_next:
                     b = (1 + merge - first_merge) * width
                     merge_all(program, state, width, _row(state, b), width, made, 1)

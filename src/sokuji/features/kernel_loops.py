@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sokuji.features.compiled import compiled
+from sokuji.compiled import compiled
 from sokuji.features.kernel_rows import Floats, Spans, State, look
 from sokuji.features.kernel_update import update
 from sokuji.features.kernel_values import Ranking, evaluate

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from sokuji.compiled import compiled
 from sokuji.features import program as p
-from sokuji.features.compiled import compiled
 from sokuji.features.kernel_rows import Floats, State
 from sokuji.features.kernel_sets import add_to_slot, insert_hash, largest, raise_register, register_of, slot_value
 from sokuji.features.kernel_update import append

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sokuji.compiled import compiled
 from sokuji.features import program as p
-from sokuji.features.compiled import compiled
 from sokuji.features.program import Ints, Program, Record
 from sokuji.features.windows import WindowKind
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from sokuji.compiled import compiled
 from sokuji.features import program as p
-from sokuji.features.compiled import compiled
 from sokuji.features.kernel_rows import Floats, State
 from sokuji.features.program import Ints, Record
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sokuji.compiled import compiled
 from sokuji.features import program as p
-from sokuji.features.compiled import compiled
 from sokuji.features.kernel_rows import Floats, Spans, State, session_at
 from sokuji.features.kernel_sets import count_distinct, largest, slot_value
 from sokuji.features.program import Ints, Program, Record

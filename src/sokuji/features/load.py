@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sokuji.declarations import run
 from sokuji.errors import FeatureError
-from sokuji.features.declare import declared
+from sokuji.features.declare import Declarations, declared
 from sokuji.features.hints import hint
 from sokuji.features.spec import ViewSpec
 
@@ -14,13 +14,18 @@ FILE_NAME = "features.py"
 
 
 def load(path: Path) -> tuple[ViewSpec, ...]:
-    """The views that the file declares, in its order. It is Python and is run as such: trusted like all of the project.
+    """The views that the file declares, in its order; as `read`."""
+    return tuple(read(path).views)
+
+
+def read(path: Path) -> Declarations:
+    """What the file declares. It is Python and is run as such: trusted like all of the project.
 
     Raises:
         FeatureError: the file is not there, is not Python, raises, or declares what is not allowed; the message begins with file and line.
     """
-    views: list[ViewSpec] = []
-    token = declared.set(views)
+    found = Declarations([], {})
+    token = declared.set(found)
     try:
         run(path, FeatureError)
     except FeatureError as error:
@@ -28,8 +33,8 @@ def load(path: Path) -> tuple[ViewSpec, ...]:
         raise FeatureError(f"{error}; {fix}" if fix else str(error)) from error.__cause__
     finally:
         declared.reset(token)
-    names = [feature.name.lower() for view in views for feature in view.features]
+    names = [feature.name.lower() for view in found.views for feature in view.features]
     for place, name in enumerate(names):
         if name in names[:place]:
             raise FeatureError(f"{path}: two views have a feature called {name}; rules name features alone, so rename one of them")
-    return tuple(views)
+    return found

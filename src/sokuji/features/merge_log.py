@@ -1,7 +1,9 @@
 """Whose profile an event or a label belongs to, by the merge log: a dataset's `identities` table.
 
-What is known of a visitor holds from the moment it was known. Until then the visitor has a profile alone, which then merges into the
-user's; later events are the user's at once.
+An event that names a user is the user's. What is known of a visitor holds from the moment it was known. Until then the visitor has a
+profile alone, which then merges into the user's; later events are the user's at once.
+
+A place is where in the log something stands, for order among what came in the same microsecond.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,12 +19,12 @@ from sokuji.features.point_in_time import Links, Places
 from sokuji.features.program import Ints
 from sokuji.features.spec import Entity
 
-MERGED, REFUSED = "merged", "refused"
-"""What the log says of a visitor's first user, and of an event that is the visitor's alone although it names a user."""
+REFUSED = "refused"
+"""What the log says of a visitor who was not made known by an event that names a user. Of the others the first merged."""
 
 _NEVER = np.iinfo(np.int64).max
-_STEPS = 4
-"""Points a microsecond: events of profiles that merge in it, merges, other events, labels."""
+_STEPS = 2
+"""Points a microsecond: events and merges in the order of their places, then labels."""
 
 
 class Whose(NamedTuple):
@@ -38,10 +39,9 @@ class MergeLog:
     """The part of the merge log that matters for some entities. A visitor or a user who is asked for has a profile."""
 
     def __init__(self, log: pa.Table, asked: pa.StringArray, entity: Entity) -> None:
-        """`log` has `kind`, `visitor_id`, `user_id`, `known_at` (us) and `log_offset` (of the event that told it), the oldest first."""
-        refused = log.filter(pc.equal(log.column("kind"), REFUSED))
-        self._refused = set(zip(refused.column("visitor_id").to_pylist(), refused.column("user_id").to_pylist(), strict=True))
-        self._refused_visitors = refused.column("visitor_id").combine_chunks()
+        """`log` has `kind`, `visitor_id`, `user_id`, `known_at` (us) and `place` (of the event that told it), the oldest first."""
+        self._is_kept = log.num_rows > 0
+        """Whether there is a worker that says who is known: else a visitor's events stay the visitor's, whomever they name."""
         log = log.filter(pc.not_equal(log.column("kind"), REFUSED))
         self._entity = entity
         if entity is Entity.USER:
@@ -61,18 +61,18 @@ class MergeLog:
         order = np.argsort(visitors, kind="stable")
         self._starts = np.searchsorted(visitors[order], np.arange(len(self._visitors) + 1)).astype(np.int64)
         self._known = log.column("known_at").to_numpy()[order].astype(np.int64)
-        self._offsets = pc.fill_null(log.column("log_offset"), -1).to_numpy()[order].astype(np.int64)
+        self._places = pc.fill_null(log.column("place"), -1).to_numpy()[order].astype(np.int64)
         self._owners = _codes(log.column("user_id"), self._users)[order]
         first = self._starts[:-1][np.diff(self._starts) > 0]
-        is_merged = pc.equal(log.column("kind"), MERGED).to_numpy()[order][first]
-        self._merged_at = np.full(len(self._visitors), _NEVER)
-        self._merged_at[visitors[order][first[is_merged]]] = self._known[first[is_merged]]
+        self._merged_at, self._merged_place = np.full(len(self._visitors), _NEVER), np.full(len(self._visitors), _NEVER)
+        merged = visitors[order][first]
+        self._merged_at[merged], self._merged_place[merged] = self._known[first], self._places[first]
 
     def _place(self, asked: int) -> None:
         """The profile and the row of each visitor alone."""
         if self._entity is Entity.USER:
             self._profiles = self._rows = np.full(len(self._visitors), -1, np.int32)
-            self.profiles, self._merges = len(self._users), (np.zeros(0, np.int32), np.zeros(0, np.int64))
+            self.profiles, self._merges = len(self._users), (np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64))
             return
         alone = self._merged_at == _NEVER
         self._profiles = np.full(len(self._visitors), -1, np.int32)
@@ -81,39 +81,41 @@ class MergeLog:
         self._profiles[wanted] = len(self._users) + np.arange(len(wanted))
         self.profiles = len(self._users) + len(wanted)
         merging = np.flatnonzero(~alone & (self._profiles >= 0))
-        merging = merging[np.lexsort((self._merged_at[merging], self._profiles[merging]))]
+        merging = merging[np.lexsort((self._merged_place[merging], self._merged_at[merging], self._profiles[merging]))]
         into = self._profiles[merging]
         self._rows = np.zeros(len(self._visitors), np.int32)
         self._rows[merging] = 1 + np.arange(len(merging)) - np.searchsorted(into, into)
-        self._merges = (into, self._merged_at[merging] * _STEPS + 1)
+        self._merges = (into, self._merged_at[merging] * _STEPS, self._merged_place[merging])
 
-    def whose_events(self, visitor_ids: pa.Array, user_ids: pa.Array, received: Ints, offsets: Ints, visible: Ints) -> Whose:
-        """Of events that came in when and where in the log, and that count from `visible` on."""
-        visitors, points = _codes(visitor_ids, self._visitors), visible * _STEPS + 2
-        if not len(self._known) and self._entity is Entity.VISITOR:  # nobody became known
-            return Whose(np.append(self._profiles, np.int32(-1))[visitors], np.zeros(len(visitors), np.int32), points)
-        users = _codes(user_ids, self._users)
-        links = self._links(visitors, received, offsets)
+    def whose_events(self, visitor_ids: pa.Array, user_ids: pa.Array, received: Ints, places: Ints, visible: Ints) -> Whose:
+        """Of events that came in when and at which places, and that count from `visible` on."""
+        visitors, points = _codes(visitor_ids, self._visitors), visible * _STEPS
+        named = pc.is_valid(user_ids).to_numpy(zero_copy_only=False)
+        if not self._is_kept and self._entity is Entity.VISITOR:
+            named = named & (visitors < 0)
+        if not len(self._known) and self._entity is Entity.VISITOR:  # none of them became known
+            profiles = np.append(self._profiles, np.int32(-1))[visitors]
+            profiles[named] = -1
+            return Whose(profiles, np.zeros(len(visitors), np.int32), points)
+        links = self._links(visitors, received, places)
         is_linked = links >= 0
         profiles, rows = np.full(len(visitors), -1, np.int32), np.zeros(len(visitors), np.int32)
         profiles[is_linked] = self._owners[links[is_linked]]
-        if self._entity is Entity.USER:
-            named = ~is_linked & (users >= 0) & ~self._is_refused(visitor_ids, user_ids)
-            profiles[named] = users[named]
-        else:
-            nobody = pc.is_null(visitor_ids).to_numpy(zero_copy_only=False)
-            profiles[nobody] = users[nobody]
-            before = np.flatnonzero(~is_linked & (visitors >= 0))
+        profiles[named] = _codes(user_ids, self._users)[named]
+        if self._entity is Entity.VISITOR:
+            before = np.flatnonzero(~is_linked & ~named & (visitors >= 0))
             profiles[before] = self._profiles[visitors[before]]
             # One that counts only after the merge, being dated later than it came, is the user's.
-            before = before[visible[before] <= self._merged_at[visitors[before]]]
-            rows[before] = self._rows[visitors[before]]
-            points[before] -= 2
+            merged_at = self._merged_at[visitors[before]]
+            earlier = (visible[before] < merged_at) | (
+                (visible[before] == merged_at) & (places[before] < self._merged_place[visitors[before]])
+            )
+            rows[before[earlier]] = self._rows[visitors[before[earlier]]]
         return Whose(profiles, rows, points)
 
     def whose_labels(self, ids: pa.Array, times: Ints) -> Whose:
         """Of labels at `times`: all that is known by then counts."""
-        points = times * _STEPS + 3
+        points = times * _STEPS + 1
         if self._entity is Entity.USER:
             return Whose(_codes(ids, self._users), np.zeros(len(ids), np.int32), points)
         visitors = _codes(ids, self._visitors)
@@ -125,19 +127,13 @@ class MergeLog:
 
     def links(self, events: Places, labels: Places) -> Links | None:
         """For the sweep, with the rows of events and labels; None if nothing merges."""
-        profiles, merged = self._merges
-        return Links(events, labels, profiles, merged) if len(profiles) else None
+        profiles, merged, places = self._merges
+        return Links(events, labels, profiles, merged, places) if len(profiles) else None
 
-    def _links(self, visitors: Places, received: Ints, offsets: Ints) -> Ints:
+    def _links(self, visitors: Places, received: Ints, places: Ints) -> Ints:
         found = np.empty(len(visitors), np.int64)
-        last_links(visitors, received, offsets, self._starts, self._known, self._offsets, found)
+        last_links(visitors, received, places, self._starts, self._known, self._places, found)
         return found
-
-    def _is_refused(self, visitor_ids: pa.Array, user_ids: pa.Array) -> npt.NDArray[np.bool_]:
-        mask: npt.NDArray[np.bool_] = pc.is_in(visitor_ids, self._refused_visitors).to_numpy(zero_copy_only=False).copy()
-        for event in np.flatnonzero(mask).tolist():
-            mask[event] = (visitor_ids[event].as_py(), user_ids[event].as_py()) in self._refused
-        return mask
 
 
 def _linked(log: pa.Table, name: str, ids: pa.Array, other: str) -> pa.StringArray:

@@ -8,26 +8,33 @@ from pathlib import Path
 import pyarrow as pa
 
 from sokuji.errors import FeatureError
-from sokuji.features.load import FILE_NAME, load
+from sokuji.features.known import known
+from sokuji.features.load import FILE_NAME, load, read
 from sokuji.features.spec import ViewSpec
 from sokuji.features.training import training
 from sokuji.features.vocabulary import STRINGS_FILE, Vocabulary
+from sokuji.lake.base import Lake
 from sokuji.sql.result import Result
 
 
 class OfflineFeatures:
     """The views that `features.py` declares, computed from the events in the lake by the kernel of the stream."""
 
-    def __init__(self, folder: Path, sql: Callable[[str], Result], state: Path) -> None:
-        """Of the project in `folder`; `sql` runs a query, and `state` is where the worker keeps its own, if there is one."""
-        self._folder, self._sql, self._state = folder, sql, state
+    def __init__(self, folder: Path, sql: Callable[[str], Result], tables: Lake, state: Path) -> None:
+        """Of the project in `folder`.
+
+        `sql` runs a query, `tables` is the lake that the sink commits to, and `state` is where the worker keeps its own, if there is one.
+        """
+        self._folder, self._sql, self._tables, self._state = folder, sql, tables, state
 
     @property
     def views(self) -> tuple[ViewSpec, ...]:
         """What is declared now. Raises FeatureError."""
         return load(self._folder / FILE_NAME)
 
-    def training(self, labels: pa.Table, *, view: str | None = None, dataset: str = "main") -> pa.Table:
+    def training(
+        self, labels: pa.Table, *, view: str | None = None, dataset: str = "main", history_as_it_happened: bool = False
+    ) -> pa.Table:
         """A training set: the labels with the features of each entity as they were at the label's time.
 
         Events that an expression fails on are left out, as on the stream; their number is in the metadata of the table's schema, as
@@ -35,16 +42,23 @@ class OfflineFeatures:
 
         Args:
             labels: `entity_id` (STRING), `time` (TIMESTAMP), and whatever else is to be kept.
-            view: its name; needs not be said if there is one view.
+            view: its name; optional when only one view is declared.
             dataset: whose events.
+            history_as_it_happened: a label sees history (`historical` events) from when it happened, and not only from when it was
+                imported. For labels of the time before the import; features then are what the stream would have had, not what it had.
 
         Raises:
             FeatureError: there is no such view, or the labels lack a column.
             SqlError: an expression is not valid over the dataset's events.
         """
-        views = self.views
+        declared = read(self._folder / FILE_NAME)
+        views, types = declared.views, known(self._tables, dataset)
         vocabulary = Vocabulary.beside(self._state / dataset / STRINGS_FILE)
-        return training(self._named(view, views), labels, self._sql, vocabulary=vocabulary, views=views, dataset=dataset)
+        return training(
+            self._named(view, views), labels, self._sql,
+            vocabulary=vocabulary, views=views, dataset=dataset, known=types, said=declared.properties,
+            history_as_it_happened=history_as_it_happened,
+        )  # fmt: skip
 
     def _named(self, name: str | None, views: Sequence[ViewSpec]) -> ViewSpec:
         found = [each for each in views if name in {None, each.name}]

@@ -50,14 +50,15 @@ class Labels(NamedTuple):
 class Links(NamedTuple):
     """That some profiles have several rows: row 0, and rows 1, 2, ... which merge into it.
 
-    The n-th merge of a profile, in the order of `merged`, is that of its row n. `merged` is in the terms of `visible`, and none of the
-    profile's events becomes visible at the same point.
+    The n-th merge of a profile, in the order of `merged` and then of `places`, is that of its row n. `merged` is in the terms of
+    `visible`. Of the profile's events that become visible at the same point, those come after the merge that arrived at `places` or later.
     """
 
     event_rows: Places
     label_rows: Places
     profiles: Places  # of each merge
     merged: Ints
+    places: Ints
 
 
 def numbers_at(
@@ -66,10 +67,11 @@ def numbers_at(
     """The kernel's numbers for each label; `kernel.decode` makes columns of them. `links` if profiles have several rows."""
     workers = threads or os.cpu_count() or 1
     out = np.empty((len(labels.profiles), kernel.columns_count))
-    event_order, event_starts = group(events.profiles, events.visible, events.times if events.arrived is None else events.arrived, profiles)
+    arrived = events.times if events.arrived is None else events.arrived
+    event_order, event_starts = group(events.profiles, events.visible, arrived, profiles)
     label_order, label_starts = group(labels.profiles, labels.visible, labels.times, profiles)
     program = kernel.layout.program
-    merges, merge_starts, rows = _merges(links, profiles)
+    merges, places, merge_starts, rows = _merges(links, profiles)
     # Parts of about as many events each, not of as many profiles.
     wanted = np.linspace(0, len(events.profiles), workers * _PARTS_A_THREAD + 1)
     bounds = np.unique([0, *np.searchsorted(event_starts[:-1], wanted[1:-1]), profiles]).tolist()
@@ -88,8 +90,9 @@ def numbers_at(
             return
         made, _ = kernel.state(np.zeros((1, kernel.width), np.uint8))
         sweep_linked(
-            program, state, made, starts, events.visible[own], events.times[own], links.event_rows[own], said.filters, said.values,
-            merge_starts[first : last + 1], merges, asked, label_order, labels.visible, labels.times, links.label_rows, out,
+            program, state, made, starts, events.visible[own], events.times[own], arrived[own], links.event_rows[own], said.filters,
+            said.values, merge_starts[first : last + 1], merges, places, asked, label_order, labels.visible, labels.times,
+            links.label_rows, out,
         )  # fmt: skip
 
     with ThreadPoolExecutor(workers) as pool:
@@ -98,10 +101,11 @@ def numbers_at(
     return out
 
 
-def _merges(links: Links | None, profiles: int) -> tuple[Ints, Ints, int]:
-    """When rows merge, profile by profile; where each profile's begin; how many rows a profile has at most."""
+def _merges(links: Links | None, profiles: int) -> tuple[Ints, Ints, Ints, int]:
+    """When and at which places rows merge, profile by profile; where each profile's begin; how many rows a profile has at most."""
     if links is None:
-        return np.zeros(0, np.int64), np.zeros(profiles + 1, np.int64), 1
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(profiles + 1, np.int64), 1
     counts = np.bincount(links.profiles, minlength=profiles)
     starts = np.concatenate([[0], np.cumsum(counts)])
-    return links.merged[np.lexsort((links.merged, links.profiles))], starts, 1 + int(counts.max(initial=0))
+    order = np.lexsort((links.places, links.merged, links.profiles))
+    return links.merged[order], links.places[order], starts, 1 + int(counts.max(initial=0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,13 +13,26 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sokuji.compiled import fixed
 from sokuji.features import kernel_json as scanner
+from sokuji.json_text import decode
 from sokuji.lake.events import column_name
-from sokuji.online.jit import fixed
 from sokuji.types import BOOL, FLOAT64, STRING, Type, to_arrow
 
-_DECODER = msgspec.json.Decoder(dict[str, Any])
+_TEXTS = msgspec.json.Decoder(list[str])
 _KEYS_MAX = 100_000
+_Part = tuple[scanner.Bytes, scanner.Places, scanner.Places]  # of the values of one key: kinds, starts, ends
+_SCALARS = (str, int, float)  # and bool, which is an int
+_KINDS: dict[int, Type | None] = {
+    scanner.NOTHING: None,
+    scanner.TEXT: STRING,
+    scanner.NUMBER: FLOAT64,
+    scanner.TRUE: BOOL,
+    scanner.FALSE: BOOL,
+    scanner.ESCAPED_TEXT: STRING,
+    scanner.LONG_NUMBER: FLOAT64,
+    scanner.OTHER: None,
+}
 
 
 class PropertyReader:
@@ -30,6 +45,8 @@ class PropertyReader:
         self._keys: dict[str, list[str]] = {name: [] for name in wanted}  # of each column, in order, as they came
         self._places: dict[str, int] = {}  # of these keys, the rows that a scan fills
         self._known = _KnownKeys()
+        self.unfit: Counter[str] = Counter()
+        """How many values were of another type and so NULL, by property, since somebody took it away."""
 
     def read(self, properties: pa.Array) -> dict[str, pa.Array]:
         """A column for each wanted property, from JSON objects."""
@@ -42,6 +59,7 @@ class PropertyReader:
         if self._learn(set().union(*objects)):
             members, slow = self._scan(texts)
         columns = {name: self._column(name, members, texts) for name in self._wanted}
+        self._count_unfit(members, slow, objects)
         if not len(rows):
             return columns
         mask = pa.array(slow.view(np.bool_))
@@ -84,9 +102,11 @@ class PropertyReader:
         parts = [(members.kinds[at], members.starts[at], members.ends[at]) for at in places]
         if type_ == STRING:
             start, end = np.zeros((2, rows), np.int32)
+            escaped = np.zeros(rows, np.bool_)
             for part in parts:
+                escaped |= (part[0] == scanner.ESCAPED_TEXT) & ~there
                 scanner.take_places(*part, start, end, there)
-            return texts.strings(start, end, there)
+            return _unescaped(texts.strings(start, end, there), escaped)
         if type_ == BOOL:
             truths = np.zeros(rows, np.bool_)
             for kinds, _, _ in parts:
@@ -95,7 +115,19 @@ class PropertyReader:
         numbers = np.zeros(rows)
         for part in parts:
             scanner.take_numbers(texts.data, *part, numbers, there)
+            _take_long_numbers(texts.data, part, numbers, there)
         return pa.array(numbers, mask=~there)
+
+    def _count_unfit(self, members: scanner.Members, slow: npt.NDArray[np.uint8], objects: list[dict[str, Any]]) -> None:
+        for name, type_ in self._wanted.items():
+            convert = _CONVERT[type_]
+            for key in self._keys[name]:
+                kinds = members.kinds[self._places[key]]
+                counts = np.bincount(kinds[slow == 0] if objects else kinds, minlength=len(_KINDS))
+                unfit = int(counts[[kind for kind, its in _KINDS.items() if its not in {None, type_}]].sum())
+                unfit += sum(isinstance(each.get(key), _SCALARS) and convert(each[key]) is None for each in objects)
+                if unfit:
+                    self.unfit[name] += unfit
 
     def _slowly(self, name: str, objects: list[dict[str, Any]]) -> pa.Array:
         type_ = self._wanted[name]
@@ -147,24 +179,35 @@ def _table(size: int) -> scanner.Keys:
     return scanner.Keys(np.zeros(size, np.uint64), np.full(size, -1, np.int32))
 
 
+def _unescaped(texts: pa.StringArray, escaped: npt.NDArray[np.bool_]) -> pa.StringArray:
+    """The texts, those that are `escaped` as JSON reads them."""
+    if not escaped.any():
+        return texts
+    mask = pa.array(escaped)
+    quoted = pc.binary_join_element_wise('"', texts.filter(mask), '"', "").to_pylist()
+    return pc.replace_with_mask(texts, mask, pa.array(_TEXTS.decode(f"[{','.join(quoted)}]"), pa.string()))
+
+
+def _take_long_numbers(text: scanner.Bytes, part: _Part, values: npt.NDArray[np.float64], there: npt.NDArray[np.bool_]) -> None:
+    """The numbers of one key that the scan left, where none is there yet and FLOAT64 holds them."""
+    kinds, starts, ends = part
+    for row in np.flatnonzero((kinds == scanner.LONG_NUMBER) & ~there).tolist():
+        value = float(text[starts[row] : ends[row]].tobytes())
+        values[row], there[row] = value, math.isfinite(value)
+
+
 def _object(text: str | None) -> dict[str, Any]:
-    if text is None:
-        return {}
     try:
-        return _DECODER.decode(text)
-    except (msgspec.DecodeError, RecursionError):  # 1e999: valid JSON that is no number here. The lake has no columns of it either.
-        return {}
+        found = None if text is None else decode(text)
+    except (ValueError, RecursionError):  # no JSON that the collector takes
+        found = None
+    return found if isinstance(found, dict) else {}
 
 
 def _number(value: Any) -> float | None:
     if type(value) is float:
         return value
-    if type(value) is int:
-        try:
-            return float(value)
-        except OverflowError:
-            return None
-    return None
+    return float(value) if type(value) is int else None
 
 
 def _string(value: Any) -> str | None:

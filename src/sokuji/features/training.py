@@ -2,12 +2,15 @@
 
 A label at time T sees the events with `event_time < T` that were received by T: not its own event, no later one, and none that came in
 only afterwards. It sees what was known by T of who is who. As on the stream, bots are left out, and so is what an expression fails on.
+
+History that was imported after T is not seen, as the stream did not have it then. For labels of the time before the import it can be taken
+as if it had been received when it happened.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +22,7 @@ from sokuji.features.merge_log import MergeLog
 from sokuji.features.point_in_time import Labels, numbers_at
 from sokuji.features.spec import ViewSpec
 from sokuji.features.vocabulary import Vocabulary
+from sokuji.types import Type
 
 ENTITY, TIME = "entity_id", "time"
 """The columns that labels have."""
@@ -26,11 +30,21 @@ ENTITY, TIME = "entity_id", "time"
 LEFT_OUT = b"left_out"
 """In the metadata of a training set: how many events were left out because an expression failed on them."""
 
+_NEVER = 2**62
 _LOG = logging.getLogger(__name__)
 
 
 def training(
-    view: ViewSpec, labels: pa.Table, sql: Sql, *, vocabulary: Vocabulary, views: Sequence[ViewSpec] = (), dataset: str = "main"
+    view: ViewSpec,
+    labels: pa.Table,
+    sql: Sql,
+    *,
+    vocabulary: Vocabulary,
+    views: Sequence[ViewSpec] = (),
+    dataset: str = "main",
+    known: Mapping[str, Type] | None = None,
+    said: Mapping[str, Type] | None = None,
+    history_as_it_happened: bool = False,
 ) -> pa.Table:
     """The labels with a column for each of the view's features.
 
@@ -41,6 +55,8 @@ def training(
         vocabulary: gets the strings; the stream's (`Vocabulary.beside`) for ties between categories to be the stream's.
         views: all that the stream computes, this one included: an event that an expression of one fails on counts in none.
         dataset: whose events.
+        known, said: the types that properties without a column are known to have, and those that they are said to have.
+        history_as_it_happened: take events that are `historical` for received when they happened, and not when they were imported.
 
     Raises:
         FeatureError: the labels lack a column, or have one that a feature is called.
@@ -48,8 +64,13 @@ def training(
     """
     _check(view, labels)
     ids, times = labels.column(ENTITY).combine_chunks().cast(pa.string()), us(labels.column(TIME))
-    history = History(sql, dataset, views or (view,))
+    history = History(sql, dataset, views or (view,), known or {}, said or {}, as_it_happened=history_as_it_happened)
     try:
+        if not history_as_it_happened and (later := history.imported_later(int(times.min(initial=_NEVER)), int(times.max(initial=0)))):
+            _LOG.warning(
+                "labels do not see history that was imported after their time; history_as_it_happened=True counts it when it happened",
+                extra={"dataset": dataset, "events": later},
+            )
         merges = MergeLog(history.merge_log(), pc.unique(ids), view.entity)
         kernel = Kernel(view, history.types, vocabulary)
         taken = history.events(kernel, vocabulary, merges, int(times.max(initial=0)))

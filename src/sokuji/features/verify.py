@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from sokuji.features.kernel import Kernel
 from sokuji.features.kernel_rows import Floats
 
-ID, KEY, OFFSET, TIME = "id", "key", "offset", "time"
+ID, SHOWN, KEY, OFFSET, TIME = "id", "shown", "key", "offset", "time"
 COUNTED, EXPECTED = "counted", "expected"
 
 _TOLERANCE = 1e-9  # a sum over tiles is the same in any run, but one that came through SQL or JSON may differ in the last digit
@@ -41,6 +41,7 @@ class Verification:
     extra: int
     by_feature: dict[str, int] = field(default_factory=dict)  # mismatches, those without any left out
     examples: tuple[str, ...] = ()
+    outdated: tuple[str, ...] = ()  # what of the state ALTER TABLE has changed since it was made
 
     def json(self) -> dict[str, int]:
         """The counts alone."""
@@ -52,7 +53,8 @@ class Verification:
         result = cls(0, 0, 0, 0, 0)
         for each in found:
             counts = {name: count + getattr(each, name) for name, count in result.json().items()}
-            result = cls(**counts, by_feature=result.by_feature | each.by_feature, examples=result.examples + each.examples)
+            by_feature, examples = result.by_feature | each.by_feature, result.examples + each.examples
+            result = cls(**counts, by_feature=by_feature, examples=examples, outdated=result.outdated + each.outdated)
         return result
 
 
@@ -61,9 +63,9 @@ def verify(kernel: Kernel, events: pa.Table, served: pa.Table, merges: Sequence[
 
     Args:
         kernel: of the view that was served, with the stream's vocabulary.
-        events: all events of the profiles looked at, and of those merged into them: `id`; `key`, the profile; `offset`, its place in the
-            order of arrival among the profile's; `time` in us; `counted`, whether the stream took it in; `expected`, whether it must have
-            been served; and a column for each of `kernel.view.expressions`.
+        events: all events of the profiles looked at, and of those merged into them: `id`; `shown`, what to call it; `key`, the profile;
+            `offset`, its place in the order of arrival among the profile's; `time` in us; `counted`, whether the stream took it in;
+            `expected`, whether it must have been served; and a column for each of `kernel.view.expressions`.
         served: rows as they were served at an event: `id`, `key`, and a column for each feature.
         merges: in any order; those into one profile have offsets of their own.
     """
@@ -79,7 +81,7 @@ def verify(kernel: Kernel, events: pa.Table, served: pa.Table, merges: Sequence[
             pairs.append((found, row))
     left = pa.array(list(places.values()), pa.int64())
     missing = pc.sum(events.column(EXPECTED).take(left)).as_py() or 0
-    by_feature, shown = _compare(wanted, served, pairs, examples)
+    by_feature, shown = _compare(wanted, events.column(SHOWN), served, pairs, examples)
     return Verification(len(pairs), len(kernel.fields), sum(by_feature.values()), missing, extra, by_feature, tuple(shown))
 
 
@@ -122,7 +124,9 @@ def _rounds(events: pa.Table, merges: Sequence[Merge]) -> tuple[npt.NDArray[np.i
     return rounds, by_round
 
 
-def _compare(wanted: pa.RecordBatch, served: pa.Table, pairs: list[tuple[int, int]], examples: int) -> tuple[dict[str, int], list[str]]:
+def _compare(
+    wanted: pa.RecordBatch, names: pa.ChunkedArray, served: pa.Table, pairs: list[tuple[int, int]], examples: int
+) -> tuple[dict[str, int], list[str]]:
     by_feature: dict[str, int] = {}
     shown: list[str] = []
     for name in wanted.schema.names:
@@ -132,7 +136,7 @@ def _compare(wanted: pa.RecordBatch, served: pa.Table, pairs: list[tuple[int, in
                 continue
             by_feature[name] = by_feature.get(name, 0) + 1
             if len(shown) < examples:
-                place = f"{served.column(KEY)[row]} at {served.column(ID)[row]}"
+                place = f"{served.column(KEY)[row]} at {names[event]}"
                 shown.append(f"{name} of {place}: served {found[row]!r}, computed again {expected[event]!r}")
     return by_feature, shown
 

@@ -7,7 +7,9 @@ number read (`Strings`). Ids are given in the order strings come, so that events
 from __future__ import annotations
 
 import json
+import logging
 import os
+import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.errors import FeatureError
+from sokuji.errors import DamagedFileError, FeatureError
+from sokuji.log.marked import REMEDY, AnyMark, Mark, check
 
 STRINGS_FILE = "strings.jsonl"
 """What the file is called in the folder of a dataset's state."""
@@ -30,6 +33,7 @@ LIMIT = 1_000_000
 
 OTHER = "(other)"
 _OTHER_ID = 1
+_LOG = logging.getLogger(__name__)
 
 
 class Strings:
@@ -41,15 +45,22 @@ class Strings:
         self.refresh()
 
     def refresh(self) -> list[str]:
-        """Read what the file got since it was read last, and return it."""
+        """Read what the file got since it was read last, and return it.
+
+        Raises:
+            DamagedFileError: that is no list of strings.
+        """
         if self._path is None or not self._path.exists():
             return []
         with self._path.open("rb") as file:
             file.seek(self._read)
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
+        try:
+            added: list[str] = [json.loads(line) for line in whole.splitlines()]
+        except ValueError as error:
+            raise DamagedFileError(self._path, f"it has a line that is no JSON ({error})", REMEDY) from error
         self._read += len(whole)
-        added = [json.loads(line) for line in whole.splitlines()]
         self._add(added)
         return added
 
@@ -85,7 +96,12 @@ class Vocabulary(Strings):
     def __init__(self, path: Path | None = None, *, limit: int = LIMIT) -> None:
         self._limit = limit
         self._ids: dict[str, int] = {}
-        self._file = None if path is None else _open(path)
+        self.others = 0
+        """How many strings of batches became `OTHER`, because there were too many before them."""
+        self._file: Any = None
+        self._checksum = 0
+        if path is not None:
+            self._file, self._checksum = _open(path)
         super().__init__(path)
         if not len(self):
             self._append([OTHER])
@@ -106,8 +122,10 @@ class Vocabulary(Strings):
         if self._file is None:
             self._add(texts)
             return
-        self._file.write(b"".join(json.dumps(text).encode() + b"\n" for text in texts))
+        lines = b"".join(json.dumps(text).encode() + b"\n" for text in texts)
+        self._file.write(lines)
         self._file.flush()
+        self._checksum = zlib.crc32(lines, self._checksum)
         self.refresh()
 
     def encode(self, texts: Any) -> npt.NDArray[np.float64]:
@@ -116,18 +134,39 @@ class Vocabulary(Strings):
         if isinstance(encoded, pa.ChunkedArray):
             encoded = encoded.combine_chunks()
         known = pc.utf8_slice_codeunits(encoded.dictionary, 0, LENGTH_MAX).to_pylist()
-        added = [text for text in dict.fromkeys(known) if text not in self._ids]
-        added = added[: max(self._limit - len(self), 0)]
-        if added:
-            self._append(added)
+        added = [text for text in dict.fromkeys(known) if text is not None and text not in self._ids]
+        room = max(self._limit - len(self), 0)
+        if added[:room]:
+            self._append(added[:room])
+        if added[room:]:
+            self._count_others(len(added) - room)
         ids = np.array([self._ids.get(text, _OTHER_ID) for text in known] + [np.nan])
         places: npt.NDArray[np.int64] = pc.fill_null(encoded.indices, len(known)).to_numpy(zero_copy_only=False)
         return ids[places]
 
-    def flush(self) -> None:
-        """Make sure that all strings with an id are on disk."""
+    def _count_others(self, count: int) -> None:
+        if not self.others:
+            _LOG.warning(
+                "there are too many strings: those that come new from now on are all the same to features, %r",
+                OTHER,
+                extra={"file": str(self._path), "strings": len(self), "limit": self._limit},
+            )
+        self.others += count
+
+    def flush(self) -> Mark:
+        """Make sure that all strings with an id are on disk, and return how far the file counts."""
         if self._file is not None:
             os.fsync(self._file.fileno())
+        return Mark(self._read, self._checksum)
+
+    def verify(self, mark: AnyMark) -> None:
+        """See that the file begins with what it held at `mark`; what came after that is given the same ids by a replay.
+
+        Raises:
+            DamagedFileError: it does not.
+        """
+        if self._path is not None:
+            check(self._path, mark)
 
     def close(self) -> None:
         """Flush, and close the file."""
@@ -142,17 +181,17 @@ class Vocabulary(Strings):
         self.close()
 
 
-def _open(path: Path) -> Any:
-    """The file, after what a crash left unfinished at its end was cut off."""
+def _open(path: Path) -> tuple[Any, int]:
+    """The file and its CRC-32, after what a crash left unfinished at its end was cut off."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+b")
     file.seek(0)
-    whole = 0
+    whole = checksum = 0
     for line in file:
         # A file system may have made the file longer without the data: zeros are no JSON.
         if not line.endswith(b"\n") or not line.startswith(b'"'):
             break
-        whole += len(line)
+        whole, checksum = whole + len(line), zlib.crc32(line, checksum)
     file.truncate(whole)
     file.seek(0, os.SEEK_END)
-    return file
+    return file, checksum

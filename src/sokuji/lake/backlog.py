@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from sokuji.dedup.rule import Places
+from sokuji.events import by_dataset
 from sokuji.lake.events import PLACE_COLUMNS
 from sokuji.log.base import Log
 
@@ -37,6 +38,11 @@ class Backlog:
     rows: pa.Table
     partitions: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
+
+    @property
+    def places(self) -> Places:
+        """Where each stands."""
+        return Places(self.partitions, self.offsets)
 
     def placed(self) -> pa.Table:
         """The rows with `PLACE_COLUMNS`."""
@@ -89,19 +95,10 @@ def _read(log: Log, start: Offsets, end: Offsets) -> tuple[dict[str, Backlog], O
         batch, following[partition] = log.read(partition, offset, end[partition] - offset)
         size += batch.nbytes
         offsets = np.arange(offset, following[partition])
-        for dataset, which in _by_dataset(batch):
-            rows = pa.table(batch if which is None else batch.filter(which))
-            chosen = offsets if which is None else offsets[which.to_numpy(zero_copy_only=False)]
-            parts.setdefault(dataset, []).append(Backlog(rows, np.full(len(chosen), partition, np.int32), chosen))
+        for dataset, rows, places in by_dataset(batch):
+            own = Backlog(pa.table(rows), np.full(len(places), partition, np.int32), offsets[places])
+            parts.setdefault(dataset, []).append(own)
     return {dataset: joined(rows) for dataset, rows in parts.items()}, following
-
-
-def _by_dataset(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.BooleanArray | None]]:
-    """The datasets in a batch and which rows are theirs; None for all."""
-    column = batch.column("dataset")
-    names = pc.unique(column).to_pylist()
-    for name in names:
-        yield name, None if len(names) == 1 else pc.equal(column, name)
 
 
 def joined(parts: Sequence[Backlog]) -> Backlog:

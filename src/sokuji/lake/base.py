@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import datetime as dt
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from sokuji.meta.base import Ref
+
+
+class Kept(NamedTuple):
+    """How a property of events is kept, whatever its first value is."""
+
+    type: pa.DataType
+    has_column: bool = True  # of its own, once an event has it; if not, its values are in `properties` only
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +34,7 @@ class Snapshot:
     version: int
     tail: pa.Table | None = None
     transactions: Mapping[str, int] = field(default_factory=dict)  # of the applications asked for, as of this version
+    kept: Mapping[str, Kept] = field(default_factory=dict)  # what `Lake.keep` was told, by lower-cased name
 
 
 class Lake(ABC):
@@ -35,8 +44,8 @@ class Lake(ABC):
     def create(self, ref: Ref, schema: pa.Schema, *, day_of: str | None = None) -> None:
         """An empty table. Raises AlreadyExistsError.
 
-        Columns may have any type of `types.to_arrow`. `day_of` names a timestamp column by whose day (UTC) the files are partitioned;
-        readers and writers do not see that.
+        Columns may have any type of `types.to_arrow`; what a field has as metadata is kept with each version. `day_of` names a timestamp
+        column by whose day (UTC) the files are partitioned; readers and writers do not see that.
         """
 
     @abstractmethod
@@ -63,16 +72,27 @@ class Lake(ABC):
         """
 
     @abstractmethod
-    def append(self, ref: Ref, rows: pa.RecordBatchReader, *, transactions: Mapping[str, int] | None = None) -> int:
+    def append(
+        self, ref: Ref, rows: pa.RecordBatchReader, *, transactions: Mapping[str, int] | None = None, expected: pa.Schema | None = None
+    ) -> int:
         """Append rows in one commit and return the new version.
 
         Columns the table does not have are added to it (NULL in older rows). `transactions` (application id -> number, such as
-        a log offset) is stored in the same commit.
+        a log offset) is stored in the same commit. `expected` is the schema of the snapshot that the caller made the rows for.
 
         Raises:
             NotFoundError: there is no such table.
+            ConflictError: the table's schema is not the one expected. Nothing was committed.
             LakeError: a column's type does not fit the table's, or someone else changed the table's columns or committed for the same
                 application meanwhile. Nothing was committed.
+        """
+
+    @abstractmethod
+    def add_columns(self, ref: Ref, columns: pa.Schema, *, expected: pa.Schema) -> int:
+        """Add columns, NULL in all rows, in one commit and return the new version.
+
+        Raises:
+            ConflictError: the table's schema is not `expected`, that of a snapshot. Nothing was committed.
         """
 
     @abstractmethod
@@ -80,7 +100,7 @@ class Lake(ABC):
         """Put `rows` (whose schema becomes the table's) in place of all rows, in one commit; return the new version.
 
         Raises:
-            LakeError: `read_version` is given and the table has changed since (the caller computed from what is gone: retry).
+            ConflictError: `read_version` is given and the table has changed since (the caller computed from what is gone: retry).
         """
 
     @abstractmethod
@@ -90,7 +110,29 @@ class Lake(ABC):
         What others appended since stays. UPDATE, DELETE and MERGE rewrite only the files with rows that change.
 
         Raises:
-            LakeError: one of the files has been replaced since, or a column's type does not fit the table's.
+            ConflictError: one of the files has been replaced since.
+            LakeError: a column's type does not fit the table's.
+        """
+
+    @abstractmethod
+    def keep(self, ref: Ref, properties: Mapping[str, Kept]) -> None:
+        """Say how properties of an events table are kept; what was said of others stays.
+
+        A column that a property has already keeps its type; one that it is to have no more is gone from the schema at once, and comes
+        back as it is when the property is to have one again (`remake` it).
+
+        Raises:
+            NotFoundError: there is no such table.
+        """
+
+    @abstractmethod
+    def remake(self, ref: Ref, columns: Mapping[str, pa.DataType], values: Callable[[pa.Table], Mapping[str, pa.Array]]) -> int:
+        """Give all rows new values in some columns, which they may have or not, in one commit; return the new version.
+
+        `values` is given some rows as they are stored, and gives the columns. Rows that others append meanwhile are made anew, too.
+
+        Raises:
+            LakeError: others change the table faster than this can follow.
         """
 
     @abstractmethod

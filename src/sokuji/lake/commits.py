@@ -1,4 +1,4 @@
-"""The commit files of a Delta table: `_delta_log/<version>.json`, and checkpoints of all before.
+"""The commit files of a Delta table: `_delta_log/<version>.json`, and checkpoints of all before; beside each its CRC-32, for us alone.
 
 Every commit lists that folder, and a table that is committed to each second would get 600,000 files there in a week. What lies before
 the last checkpoint is therefore moved to a log of its own, the history, which only reading old versions looks into.
@@ -8,15 +8,24 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
+import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import msgspec
+
+from sokuji.errors import DamagedFileError
 from sokuji.log.files import make_folder, sync_file, sync_folder
 
 _LOG = "_delta_log"
 _HISTORY = ".history"  # hidden from Delta's vacuum by its dot
+_SUM = ".crc32"  # eight hexadecimal digits, in a file named like the one they are of
 _FILES_MAX = 500  # of the log, before the older ones are moved; there is a checkpoint every 100 commits
+_DIGITS = re.compile(rb"[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +61,35 @@ def written_at(folder: Path, version: int) -> dt.datetime:
 
 
 def sync(folder: Path, versions: Iterable[int]) -> None:
-    """Make commits durable. Those that were archived meanwhile are: the checkpoint after them is."""
+    """Make commits durable, and keep their checksums. Those that were archived meanwhile are durable: the checkpoint after them is."""
     for version in versions:
         path = _file(folder, version)
         if path.exists():
             sync_file(path)
+        for written in (path, _checkpoint(folder, version)):
+            with suppress(FileNotFoundError):
+                if not _sum(written).exists():
+                    _sum(written).write_text(f"{zlib.crc32(written.read_bytes()):08x}")
     sync_folder(folder / _LOG)
+
+
+def check(folder: Path, version: int, after: int = -1) -> None:
+    """See that what a version of the table in `folder` is made of is as it was written, but for commits up to `after`.
+
+    What has no checksum is not looked at: it is from before there were any, or who committed it was killed just then.
+
+    Raises:
+        DamagedFileError: a commit, or the checkpoint, is not.
+    """
+    for number in range(version, after, -1):
+        checkpoint = _checkpoint(folder, number)
+        for written in (_file(folder, number), checkpoint):
+            with suppress(FileNotFoundError):
+                digits = _sum(written).read_bytes()
+                if _DIGITS.fullmatch(digits) and int(digits, 16) != zlib.crc32(written.read_bytes()):
+                    raise DamagedFileError(written, "it fails its checksum", "restore the table's folder from a copy")
+        if checkpoint.exists():
+            return
 
 
 def history(folder: Path) -> list[Path]:
@@ -93,6 +125,23 @@ def forget(folder: Path, needed_from: float) -> None:
             path.unlink()
 
 
+def damaged(folder: Path) -> Path:
+    """The commit that cannot be read, or before which one is missing; the log itself if it is neither."""
+    before = None
+    for version, path in _versioned(folder / _LOG):
+        if path.suffix != ".json":
+            continue
+        if before is not None and version != before + 1:
+            return _file(folder, before + 1)
+        before = version
+        try:
+            for line in path.read_bytes().splitlines():
+                msgspec.json.decode(line, type=dict[str, dict[str, Any]])
+        except msgspec.DecodeError:
+            return path
+    return folder / _LOG
+
+
 def _versioned(log: Path) -> list[tuple[int, Path]]:
     """Commits and checkpoints with their versions, oldest first: a move or removal that is cut short leaves no gap."""
     return sorted((int(path.name[:20]), path) for path in log.iterdir() if path.name[:20].isdecimal())
@@ -100,6 +149,14 @@ def _versioned(log: Path) -> list[tuple[int, Path]]:
 
 def _file(folder: Path, version: int) -> Path:
     return folder / _LOG / f"{version:020}.json"
+
+
+def _checkpoint(folder: Path, version: int) -> Path:
+    return folder / _LOG / f"{version:020}.checkpoint.parquet"
+
+
+def _sum(written: Path) -> Path:
+    return written.with_name(written.name + _SUM)
 
 
 def _identity(path: Path) -> tuple[int, int]:

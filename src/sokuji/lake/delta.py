@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import logging
 import math
+import re
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from sokuji.errors import AlreadyExistsError, LakeError, NotFoundError
-from sokuji.lake import commits
-from sokuji.lake.base import Lake, Snapshot
+from sokuji.errors import AlreadyExistsError, ConflictError, DamagedFileError, LakeError, NotFoundError
+from sokuji.lake import commits, compaction
+from sokuji.lake.base import Kept, Lake, Snapshot
 from sokuji.lake.commits import Version
-from sokuji.lake.files import DAY, with_day, without_day, write_files
-from sokuji.lake.physical import stored
-from sokuji.log.files import exclusive, make_folder, shared
+from sokuji.lake.files import DAY, by_time, joined, with_columns, with_day, without_day, write_files
+from sokuji.lake.physical import stored, stored_schema
+from sokuji.lake.sums import check
+from sokuji.log.files import exclusive, shared
+from sokuji.log.stored import claim
 from sokuji.meta.base import Ref
 
+_FORMAT = 1
 _COMMIT_ATTEMPTS = 100
 _DAY_OF = "sokuji.dayOf"  # the table property that names the column whose day the files are partitioned by
+_KEPT = "sokuji.properties"  # the table property that holds what `keep` was told, as JSON
 _DROPPED = ".dropped"  # where folders of dropped tables go until they are deleted
+_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
 _VACUUM_SECONDS = 3600.0
-# Compaction in two steps, (file size, how many smaller ones make it worth it): a byte is rewritten a few times, not at each round.
-_COMPACTION = ((16 * 1024 * 1024, 20), (256 * 1024 * 1024, 8))
-
-
+_COLUMN = Kept(pa.null())
 _LOG = logging.getLogger(__name__)
 
 
@@ -43,9 +48,16 @@ class DeltaLake(Lake):
     """Tables that any number of processes may use at the same time: commits are optimistic. Thread-safe."""
 
     def __init__(self, root: Path | str, *, time_travel_hours: float = 168.0) -> None:
-        """Use the folder `root`. `time_travel_hours` is how long the files of old versions are kept."""
+        """Use the folder `root`. `time_travel_hours` is how long the files of old versions are kept.
+
+        Raises:
+            LakeError: the folder has a name that Delta cannot use.
+            FormatError: a newer release wrote it.
+        """
         self._root = Path(root)
-        make_folder(self._root)
+        if _ESCAPE.search(str(self._root.absolute())):
+            raise LakeError(f"the lake cannot be in {self._root}: Delta takes '%' and two digits for a character; rename the folder")
+        claim(self._root / ".format.json", format=_FORMAT)
         # Shared by those who commit, exclusive for who drops: a commit to a table that was just dropped would leave a broken one.
         self._lock = self._root / ".lock"
         self._retention = dt.timedelta(hours=time_travel_hours)
@@ -82,6 +94,10 @@ class DeltaLake(Lake):
             self._folder(ref).rename(grave)  # the table is gone at once; deleting its files takes a while
         shutil.rmtree(grave)
 
+    def stored(self) -> list[Ref]:
+        """The tables that have files here, whether the catalog knows them or not, sorted."""
+        return sorted(Ref(*log.parent.relative_to(self._root).parts) for log in self._root.glob("[!.]*/[!.]*/_delta_log"))
+
     def snapshot(self, ref: Ref, *, at: dt.datetime | None = None, applications: Sequence[str] = ()) -> Snapshot:
         """As `Lake.snapshot`. Costs microseconds while the table does not change."""
         if at is not None:
@@ -90,41 +106,59 @@ class DeltaLake(Lake):
         if known is not None and known[0].is_newest() and known[1].transactions.keys() >= set(applications):
             return known[1]
         with self._table(ref) as table:
-            snapshot = _snapshot(table, applications)
+            snapshot = _snapshot(table, self._folder(ref), applications)
             self._snapshots[ref] = (Version.of(self._folder(ref), table.version()), snapshot)
         return snapshot
 
     def settle(self, ref: Ref) -> None:
         """As `Lake.settle`: nothing is in a log here."""
 
-    def append(self, ref: Ref, rows: pa.RecordBatchReader, *, transactions: Mapping[str, int] | None = None) -> int:
+    def append(
+        self, ref: Ref, rows: pa.RecordBatchReader, *, transactions: Mapping[str, int] | None = None, expected: pa.Schema | None = None
+    ) -> int:
         """As `Lake.append`."""
         transactions = transactions or {}
         with self._table(ref) as table:
             before = table.version()
-            prepared = _prepared(ref, table, rows)
+            _check_expected(ref, table, expected)
+            prepared, day_of = _prepared(ref, table, rows)
             present = set(pa.schema(table.schema()).names)
             added = [field for field in prepared.schema if field.name not in present]
             if added:
                 table.alter.add_columns(list(Schema.from_arrow(pa.schema(added)).fields))
-        files = self._write_files(ref, prepared)
+                expected = expected and _visible(table)
+        files = self._write_files(ref, prepared, day_of)
 
         def commit(table: DeltaTable) -> None:
             for name, number in transactions.items():
                 committed = table.transaction_version(name)
                 if committed is not None and committed >= number:
                     raise LakeError(f"table {ref}: {name} has committed {committed} already; {number} does not follow it")
+            _check_expected(ref, table, expected)
             _check_columns(ref, table, prepared.schema)
             _commit(table, files, "append", table.schema(), transactions)
 
         return self._commit_next(ref, commit, before)
 
+    def add_columns(self, ref: Ref, columns: pa.Schema, *, expected: pa.Schema) -> int:
+        """As `Lake.add_columns`. Delta refuses it beside another change of the schema."""
+        columns = stored_schema(columns)
+        with self._table(ref) as table:
+            before = table.version()
+            _check_expected(ref, table, expected)
+            _check_columns(ref, table, columns)
+            table.alter.add_columns(list(Schema.from_arrow(columns).fields))
+            version = int(table.version())
+            commits.sync(self._folder(ref), range(before + 1, version + 1))
+        return version
+
     def replace(self, ref: Ref, rows: pa.RecordBatchReader, *, read_version: int | None = None) -> int:
         """As `Lake.replace`."""
         with self._table(ref) as table:
             before = table.version()
-            prepared = with_day(stored(rows), table.metadata().configuration.get(_DAY_OF))
-        added = self._write_files(ref, prepared)
+            day_of = table.metadata().configuration.get(_DAY_OF)
+            prepared = with_day(stored(rows), day_of)
+        added = self._write_files(ref, prepared, day_of)
 
         def commit(table: DeltaTable) -> None:
             if read_version is not None and table.version() != read_version:
@@ -138,11 +172,11 @@ class DeltaLake(Lake):
         folder = self._folder(ref)
         with self._table(ref) as table:
             before = table.version()
-            prepared = _prepared(ref, table, rows)
-        added = self._write_files(ref, prepared)
+            prepared, day_of = _prepared(ref, table, rows)
+        added = self._write_files(ref, prepared, day_of)
 
         def commit(table: DeltaTable) -> None:
-            if table.version() < read_version or not set(table.file_uris()).issuperset(files):
+            if table.version() < read_version or not set(_files(table, folder)).issuperset(files):
                 raise _changed(ref)
             now_ms = time.time_ns() // 1_000_000
             removed = [RemoveAction(str(Path(file).relative_to(folder)), data_change=True, deletion_timestamp=now_ms) for file in files]
@@ -150,9 +184,48 @@ class DeltaLake(Lake):
 
         return self._commit_next(ref, commit, before)
 
-    def _write_files(self, ref: Ref, rows: pa.RecordBatchReader) -> list[AddAction]:
+    def keep(self, ref: Ref, properties: Mapping[str, Kept]) -> None:
+        """As `Lake.keep`."""
+        wanted = {name.lower(): kept for name, kept in properties.items()}
+
+        def commit(table: DeltaTable) -> None:
+            before = _kept(table)
+            if before != before | wanted:
+                text = json.dumps({name: {"type": str(kept.type), "column": kept.has_column} for name, kept in (before | wanted).items()})
+                table.alter.set_table_properties({_KEPT: text}, raise_if_not_exists=False)
+
+        self._commit_next(ref, commit, self.snapshot(ref).version)
+
+    def remake(self, ref: Ref, columns: Mapping[str, pa.DataType], values: Callable[[pa.Table], Mapping[str, pa.Array]]) -> int:
+        """As `Lake.remake`."""
+        folder = self._folder(ref)
+        made: dict[str, list[AddAction]] = {}  # by the file that they are made of
+
+        def make(table: DeltaTable) -> list[AddAction]:
+            names, day_of = _visible(table).names, table.metadata().configuration.get(_DAY_OF)
+            files = _files(table, folder)
+            check(set(files) - made.keys())
+            for file in set(files) - made.keys():
+                check([file], names)
+                with pq.ParquetFile(file) as parquet:
+                    rows = with_columns(parquet, names, columns, values)
+                    made[file] = self._write_files(ref, with_day(rows, day_of), day_of)
+            return [action for file in files for action in made[file]]
+
+        with self._table(ref) as table:
+            before = table.version()
+        make(DeltaTable(str(folder), version=before))  # most of it while others go on, who are not locked out
+
+        def commit(table: DeltaTable) -> None:
+            day_of, others = table.metadata().configuration.get(_DAY_OF), [field for field in _visible(table) if field.name not in columns]
+            rows = pa.schema([*others, *columns.items()]).empty_table().to_reader()
+            _commit(table, make(table), "overwrite", with_day(rows, day_of).schema)
+
+        return self._commit_next(ref, commit, before)
+
+    def _write_files(self, ref: Ref, rows: pa.RecordBatchReader, day_of: str | None) -> list[AddAction]:
         with _lake_errors(ref):
-            return write_files(self._folder(ref), rows)
+            return write_files(self._folder(ref), rows, day_of)
 
     def _commit_next(self, ref: Ref, commit: Callable[[DeltaTable], None], before: int) -> int:
         """Call `commit` with the newest version until it is the one to make the next; return that, all after `before` being durable.
@@ -176,14 +249,48 @@ class DeltaLake(Lake):
         """As `Lake.maintain`. A table that someone else rewrites or drops meanwhile is left for the next time."""
         for ref in refs:
             try:
-                with self._table(ref) as table:
-                    _compact(table)
+                self._compact(ref)
                 with _lake_errors(ref), exclusive(self._lock):
                     commits.archive(self._folder(ref))
                 if time.monotonic() - self._vacuumed.get(ref, -math.inf) >= _VACUUM_SECONDS:
                     self._vacuum(ref)
-            except (LakeError, NotFoundError) as error:
+            except (LakeError, NotFoundError, DamagedFileError) as error:
                 _LOG.warning("a table could not be maintained", extra={"table": str(ref), "error": str(error)})
+
+    def _compact(self, ref: Ref) -> None:
+        """Join small files by the lake's own writer: Delta's would leave files without checksums."""
+        with self._table(ref) as table:
+            columns, day_of = _visible(table), table.metadata().configuration.get(_DAY_OF)
+            merged = list(compaction.across_days(table))
+        for paths in merged:
+            self._join(ref, paths, lambda rows: by_time(rows, day_of), columns, day_of)
+        for step in compaction.STEPS:
+            with self._table(ref) as table:
+                packed = list(compaction.by_partition(table, *step))
+            for paths in packed:
+                self._join(ref, paths, lambda rows: with_day(rows, day_of), columns, day_of)
+
+    def _join(
+        self,
+        ref: Ref,
+        paths: Sequence[str],
+        placed: Callable[[pa.RecordBatchReader], pa.RecordBatchReader],
+        columns: pa.Schema,
+        day_of: str | None,
+    ) -> None:
+        """Put what the files hold, `placed` in partitions, in place of them."""
+        folder = self._folder(ref)
+        before, files = self.snapshot(ref).version, [str(folder / path) for path in paths]
+        added = self._write_files(ref, placed(joined(files, columns)), day_of)
+        now_ms = time.time_ns() // 1_000_000
+        removed = [RemoveAction(path, data_change=False, deletion_timestamp=now_ms) for path in paths]
+
+        def commit(table: DeltaTable) -> None:
+            if not set(_files(table, folder)).issuperset(files):
+                raise _changed(ref)
+            _commit(table, [*removed, *added], "append", table.schema())
+
+        self._commit_next(ref, commit, before)
 
     def _vacuum(self, ref: Ref) -> None:
         hours = math.ceil(self._retention.total_seconds() / 3600)
@@ -207,8 +314,10 @@ class DeltaLake(Lake):
                 table = known[1]
                 if not known[0].is_newest():
                     table.update_incremental()
+                    commits.check(self._folder(ref), table.version(), known[0].number)
             else:
-                table = DeltaTable(str(self._folder(ref)))
+                table = _open(self._folder(ref))
+                commits.check(self._folder(ref), table.version())
             yield table
             self._idle[ref] = (Version.of(self._folder(ref), table.version()), table)
 
@@ -219,34 +328,75 @@ class DeltaLake(Lake):
         folder = self._folder(ref)
         with _lake_errors(ref), shared(self._lock):
             for root in (folder, *commits.history(folder)):
-                table = DeltaTable(str(root))
+                table = _open(root)
                 table.load_as_version(at)
+                commits.check(root, table.version())
                 if commits.written_at(root, table.version()) <= at:
-                    snapshot = _snapshot(table, applications)
-                    return replace(snapshot, files=tuple(str(folder / Path(file).relative_to(root)) for file in snapshot.files))
+                    return _snapshot(table, folder, applications)
         raise LakeError(f"table {ref} cannot be read as of {at.isoformat()}: it did not exist yet")
 
 
-def _snapshot(table: DeltaTable, applications: Sequence[str]) -> Snapshot:
+def _open(folder: Path) -> DeltaTable:
+    """The table in a folder; DamagedFileError names the file of its log because of which there is none."""
+    try:
+        return DeltaTable(str(folder))
+    except TableNotFoundError:
+        raise
+    except DeltaError as error:
+        reason = str(error).splitlines()[0]
+        raise DamagedFileError(commits.damaged(folder), reason, "restore the table's folder from a copy") from error
+
+
+def _snapshot(table: DeltaTable, folder: Path, applications: Sequence[str]) -> Snapshot:
     numbers = ((name, table.transaction_version(name)) for name in applications)
     return Snapshot(
-        files=tuple(table.file_uris()),
-        schema=without_day(pa.schema(table.schema())),
+        files=_files(table, folder),
+        schema=_visible(table),
         version=table.version(),
         transactions={name: number for name, number in numbers if number is not None},
+        kept=_kept(table),
     )
 
 
-def _prepared(ref: Ref, table: DeltaTable, rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
-    """Rows to be added, as the files have them."""
-    rows = with_day(stored(rows), table.metadata().configuration.get(_DAY_OF))
+def _files(table: DeltaTable, folder: Path) -> tuple[str, ...]:
+    """The paths of a table's files, which are below `folder`. Delta writes the table's own path as in a URL."""
+    root = urlsplit(table.table_uri).path
+    return tuple(str(folder / file.removeprefix(root)) for file in table.file_uris())
+
+
+def _visible(table: DeltaTable) -> pa.Schema:
+    """The columns that readers see: not those that properties are to have no more."""
+    kept = _kept(table)
+    columns = without_day(pa.schema(table.schema()))
+    return pa.schema([field for field in columns if kept.get(field.name.lower(), _COLUMN).has_column])
+
+
+def _kept(table: DeltaTable) -> dict[str, Kept]:
+    said = json.loads(table.metadata().configuration.get(_KEPT, "{}"))
+    return {name: Kept(pa.type_for_alias(each["type"]), each["column"]) for name, each in said.items()}
+
+
+def _prepared(ref: Ref, table: DeltaTable, rows: pa.RecordBatchReader) -> tuple[pa.RecordBatchReader, str | None]:
+    """Rows to be added, as the files have them, and the column that the day is of."""
+    day_of = table.metadata().configuration.get(_DAY_OF)
+    rows = with_day(stored(rows), day_of)
     _check_columns(ref, table, rows.schema)
-    return rows
+    return rows, day_of
+
+
+def _check_expected(ref: Ref, table: DeltaTable, expected: pa.Schema | None) -> None:
+    if expected is not None and not _visible(table).equals(expected, check_metadata=True):
+        raise _changed(ref)
 
 
 def _check_columns(ref: Ref, table: DeltaTable, schema: pa.Schema) -> None:
     columns = {field.name: field.type for field in pa.schema(table.schema())}
+    kept = _kept(table)
     for field in schema:
+        said = kept.get(field.name.lower())
+        if said is not None and (not said.has_column or (field.name not in columns and said.type != field.type)):
+            wanted = f"is to hold {said.type}, not {field.type}" if said.has_column else "was dropped"
+            raise LakeError(f"table {ref}: column {field.name!r} {wanted}")
         if columns.get(field.name, field.type) != field.type:
             raise LakeError(f"table {ref}: column {field.name!r} holds {columns[field.name]}, not {field.type}")
     taken = {name.lower() for name in columns}
@@ -254,28 +404,6 @@ def _check_columns(ref: Ref, table: DeltaTable, schema: pa.Schema) -> None:
         if name not in columns and name.lower() in taken:
             raise LakeError(f"table {ref}: column {name!r} differs from another one only in case")
         taken.add(name.lower())
-
-
-def _compact(table: DeltaTable) -> None:
-    for target_bytes, count_min in _COMPACTION:
-        for partition, count in _small_files(table, target_bytes).items():
-            if count >= count_min:
-                table.optimize.compact(
-                    partition_filters=[(name, "=", value) for name, value in partition] or None,
-                    target_size=target_bytes,
-                    max_concurrent_tasks=1,
-                )
-
-
-def _small_files(table: DeltaTable, below_bytes: int) -> dict[tuple[tuple[str, str], ...], int]:
-    """How many files are smaller, by partition."""
-    names = table.metadata().partition_columns
-    found: dict[tuple[tuple[str, str], ...], int] = {}
-    for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-        if action["size_bytes"] < below_bytes:
-            partition = tuple((name, str(action[f"partition.{name}"])) for name in names)
-            found[partition] = found.get(partition, 0) + 1
-    return found
 
 
 def _commit(
@@ -287,8 +415,8 @@ def _commit(
     table.create_write_transaction(list(actions), mode, schema, table.metadata().partition_columns, commit_properties=properties)
 
 
-def _changed(ref: Ref) -> LakeError:
-    return LakeError(f"table {ref} was changed by someone else meanwhile; run the statement again")
+def _changed(ref: Ref) -> ConflictError:
+    return ConflictError(f"table {ref} was changed by someone else meanwhile; run the statement again")
 
 
 @contextmanager
@@ -300,4 +428,4 @@ def _lake_errors(ref: Ref) -> Iterator[None]:
     except (TableNotFoundError, FileNotFoundError) as error:
         raise NotFoundError(f"table {ref} is not in the lake") from error
     except DeltaError as error:
-        raise LakeError(f"table {ref}: {error}") from error
+        raise LakeError(f"table {ref}: {str(error).splitlines()[0]}") from error  # the other lines are of Delta's own code

@@ -5,21 +5,26 @@ Every scalar property gets a column of its own, besides the whole `properties` a
 - Numbers are FLOAT64, whether or not the first one seen had a decimal point, so that sums are right; `true` and `false` are BOOL; text is
   STRING, also if it looks like a time. The first value that is not null decides. A value of another type is NULL in the column and
   remains in `properties`, as do arrays and objects. A number with more digits than FLOAT64 holds is rounded in the column only.
+- What `Lake.keep` was told of a property comes first: its type, and whether it has a column. What was dropped by ALTER TABLE does not come
+  back by itself.
 - A property that is named like one of the fixed columns has its column under that name plus `_prop`.
 - What cannot stand in a column's name is replaced by `_`. Names that are then the same, whatever their case, share one column, as
   SQL could not tell them apart; when one event has several of them, the first in the alphabet counts.
-- A table has at most `COLUMNS_MAX` property columns; when the last ones are given, the properties that more events have come first.
-  Further properties are in `properties` only, as are those with names longer than `NAME_LENGTH_MAX`.
+- A table has at most `COLUMNS_MAX` property columns. The first `COLUMNS_AT_ONCE` are given to what comes first; then a property must have
+  been in 10 events, and in twice as many for each hundred columns more, so that no single event takes them. What a declaration names
+  gets its column at once. Further properties are in `properties` only, as are those with names longer than `NAME_LENGTH_MAX`.
 """
 
 from __future__ import annotations
 
 import heapq
-import itertools
 import json
 import logging
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 import duckdb
 import pyarrow as pa
@@ -28,11 +33,15 @@ import pyarrow.compute as pc
 from sokuji import types as t
 from sokuji.bots import is_bot
 from sokuji.clock import now_us
-from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA, TIMESTAMP
-from sokuji.lake.seen import Ids, make_ids
+from sokuji.dedup.runs import Ids
+from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA, IDENTITY_SCHEMA, TIMESTAMP
+from sokuji.lake.base import Kept
 from sokuji.meta.base import Column, Ref, Table, TableKind
 
 COLUMNS_MAX = 1000
+COLUMNS_AT_ONCE = 300
+"""As many columns are given to the first properties that come; each further one must have been seen in more events."""
+
 NAME_LENGTH_MAX = 128
 EVENTS = "events"
 BAD_EVENTS = "bad_events"
@@ -66,10 +75,16 @@ Within one `log_partition`, which holds all events of a visitor, `log_offset` is
 platform's own events, which come from elsewhere. What a table got before it had a column is NULL in it.
 """
 
+PROPERTY_TYPES = {str(type_): type_ for type_ in (t.STRING, t.FLOAT64, t.BOOL)}
+"""Those that the column of a property may have, by name."""
+
 PLACE_COLUMNS = ("log_partition", "log_offset")
 
 BAD_EVENTS_SCHEMA = BAD_EVENT_SCHEMA.remove(BAD_EVENT_SCHEMA.get_field_index("dataset"))
 """The columns of a dataset's table of refused events."""
+
+IDENTITIES_SCHEMA = IDENTITY_SCHEMA.remove(IDENTITY_SCHEMA.get_field_index("dataset"))
+"""The columns of a dataset's table of who became known as whom."""
 
 JSON_COLUMNS = {"context", "properties"}
 _RESERVED = {name.lower() for name in FIXED_SCHEMA.names} | {"_day"}
@@ -78,6 +93,7 @@ _CHUNK_CELLS = 12_000_000  # which makes the chunks of wide tables shorter: each
 _NOT_IN_NAMES = re.compile(r"\W")
 _LOG = logging.getLogger(__name__)
 
+NOTHING_SAID: Mapping[str, Kept] = MappingProxyType({})
 Columns = dict[str, pa.DataType]
 """The property columns of a table in their order: float64, bool or string."""
 
@@ -87,18 +103,34 @@ def property_columns(schema: pa.Schema) -> Columns:
     return {field.name: field.type for field in schema if field.name not in FIXED_SCHEMA.names}
 
 
-def table_definition(ref: Ref, schema: pa.Schema, known: Table | None) -> Table:
+def table_definition(ref: Ref, schema: pa.Schema, known: Table | None, kept: Mapping[str, Kept] = NOTHING_SAID) -> Table:
     """What the catalog says of an events table with at least the columns of `schema`.
 
-    Columns that only `known`, the definition so far, has are kept: they are those of events that are not in the lake yet.
+    Columns that only `known`, the definition so far, has are kept, unless they were dropped: they are those of events that are not in
+    the lake yet.
     """
     columns = [Column(field.name, t.JSON if field.name in JSON_COLUMNS else t.from_arrow(field.type)) for field in schema]
     names = {column.name for column in columns}
-    columns += [column for column in (known.columns if known else ()) if column.name not in names]
+    columns += [column for column in (known.columns if known else ()) if column.name not in names and _may_have(column.name, kept)]
     if known is not None and set(known.columns) == set(columns):
         return known
     created = now_us() if known is None else known.created_at_us
     return Table(ref, TableKind.EVENTS, tuple(columns), created_at_us=created)
+
+
+def _may_have(name: str, kept: Mapping[str, Kept]) -> bool:
+    """Whether a property may have a column: not if it was dropped."""
+    said = kept.get(name.lower())
+    return said is None or said.has_column
+
+
+def _needed(name: str, columns: int, kept: Mapping[str, Kept]) -> float:
+    """How many events must have had a property for it to get a column in a table that has so many of properties."""
+    if columns >= COLUMNS_MAX:
+        return math.inf
+    if columns < COLUMNS_AT_ONCE or name.lower() in kept:
+        return 1
+    return math.ldexp(10, (columns - COLUMNS_AT_ONCE) // 100)
 
 
 def column_name(key: str) -> str | None:
@@ -121,13 +153,17 @@ class Shaper:
         """Release the database."""
         self._duck.close()
 
-    def shape(self, rows: pa.Table, columns: Columns) -> pa.RecordBatchReader:
+    def shape(
+        self, rows: pa.Table, columns: Columns, kept: Mapping[str, Kept] = NOTHING_SAID, sightings: Counter[str] | None = None
+    ) -> pa.RecordBatchReader:
         """The rows with all of `columns`, and with those of properties seen for the first time, which are added to `columns`.
 
-        `rows` have the columns of EVENT_SCHEMA and, if they are to have a place, `PLACE_COLUMNS`.
+        `rows` have the columns of EVENT_SCHEMA and, if they are to have a place, `PLACE_COLUMNS`. `kept` is the table's, and
+        `sightings` says how many earlier rows had each property without a column; these are added to it.
         """
         chunks = [self._readable(pa.table(batch)) for batch in rows.to_batches(max_chunksize=_CHUNK_ROWS)]
-        keys = [self._keys(chunk, columns) for chunk in chunks]
+        sightings = Counter() if sightings is None else sightings
+        keys = [self._keys(chunk, columns, kept, sightings) for chunk in chunks]
         schema = pa.schema([*FIXED_SCHEMA, *columns.items()])
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -146,7 +182,7 @@ class Shaper:
         hashed = "md5_number(concat_ws(chr(31), source, message_id))"
         parts = f"SELECT CAST(h >> 64 AS UBIGINT), CAST(h & 18446744073709551615 AS UBIGINT) FROM (SELECT {hashed} AS h FROM chunk)"
         high, low = self._query(parts, rows).columns
-        return make_ids(high.to_numpy(), low.to_numpy(), rows.column("received_at").cast(pa.int64()).to_numpy())
+        return Ids(high.to_numpy(), low.to_numpy())
 
     def _query(self, query: str, chunk: pa.Table) -> pa.Table:
         self._duck.register("chunk", chunk)
@@ -164,27 +200,51 @@ class Shaper:
                 chunk = chunk.set_column(chunk.schema.get_field_index(name), name, fixed.column(0).cast(pa.string()))
         return chunk
 
-    def _keys(self, chunk: pa.Table, columns: Columns) -> dict[str, list[str]]:
-        """The properties in a chunk by their column. Those without one get it here, in `columns`, while there is room."""
-        keys = "SELECT unnest(json_keys(properties)) AS key FROM chunk"
+    def reread(self, rows: pa.Table, columns: Columns) -> dict[str, pa.Array]:
+        """These property columns, from the JSON of rows that have the columns of an events table."""
+        chunk = self._readable(rows.select(["properties", "context"]))
+        named = {name: keys for name, keys in self._named(self._counts(chunk), columns).items() if name in columns}
+        found = self._properties(chunk, named, columns)
+        return {name: found[name] if name in found else pa.nulls(rows.num_rows, type_) for name, type_ in columns.items()}
+
+    def _counts(self, chunk: pa.Table) -> dict[str, int]:
+        """How many rows have each property."""
+        keys = "SELECT unnest(list_distinct(json_keys(properties))) AS key FROM chunk"
         found = self._query(f"SELECT key, count(*) FROM ({keys}) GROUP BY key ORDER BY key", chunk)
-        counts = dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
+        return dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
+
+    @staticmethod
+    def _named(keys: Iterable[str], columns: Columns) -> dict[str, list[str]]:
+        """Properties by the column that they have or would get."""
         spelling = {name.lower(): name for name in columns}
         named: dict[str, list[str]] = {}
-        for key in counts:
+        for key in keys:
             name = column_name(key)
             if name is not None:
                 named.setdefault(spelling.setdefault(name.lower(), name), []).append(key)
-        room = COLUMNS_MAX - len(columns)
-        if room and not named.keys() <= columns.keys():
+        return named
+
+    def _keys(self, chunk: pa.Table, columns: Columns, kept: Mapping[str, Kept], sightings: Counter[str]) -> dict[str, list[str]]:
+        """The properties in a chunk by their column. Those without one get it here, in `columns`, once they were seen often enough."""
+        counts = self._counts(chunk)
+        named = self._named(counts, columns)
+        new = [name for name in named.keys() - columns.keys() if _may_have(name, kept)]
+        # Not the sum: one event may have any number of names that are the same but for their case.
+        sightings.update({name.lower(): max(counts[key] for key in named[name]) for name in new})
+        wanted = [name for name in new if sightings[name.lower()] >= _needed(name, len(columns), kept)]
+        if wanted:
             # No more than these are looked at: each chunk could bring any number of names.
-            frequent = heapq.nlargest(
-                COLUMNS_MAX, named.keys() - columns.keys(), lambda name: (sum(counts[key] for key in named[name]), name)
-            )
+            frequent = heapq.nlargest(COLUMNS_MAX, wanted, lambda name: (name.lower() in kept, sightings[name.lower()], name))
             types = self._types(chunk, {name: named[name] for name in frequent})
-            columns |= sorted(itertools.islice(types.items(), room))
-            if len(types) > room:
-                _LOG.warning("properties without a column: the table has as many as it can", extra={"limit": COLUMNS_MAX})
+            types |= {name: kept[name.lower()].type for name in types if name.lower() in kept}
+            given: Columns = {}
+            for name, type_ in types.items():
+                if sightings[name.lower()] >= _needed(name, len(columns) + len(given), kept):
+                    given[name] = type_
+                    del sightings[name.lower()]
+            columns |= sorted(given.items())
+            if len(columns) == COLUMNS_MAX:
+                _LOG.warning("properties may be without a column: the table has as many as it can", extra={"limit": COLUMNS_MAX})
         return {name: keys for name, keys in named.items() if name in columns}
 
     def _types(self, chunk: pa.Table, named: Mapping[str, list[str]]) -> Columns:
@@ -210,7 +270,7 @@ class Shaper:
         places, raw = _raw_values(named)
         values = (_value(group, columns[name]) for name, group in places.items())
         table = self._query(f"SELECT {', '.join(values)} FROM ({raw})", chunk)
-        return {name: _one(column, columns[name]) for name, column in zip(named, table.columns, strict=True)}
+        return {name: _finite(_one(column, columns[name])) for name, column in zip(named, table.columns, strict=True)}
 
 
 _TYPES = {'"': pa.string(), "t": pa.bool_(), "f": pa.bool_()}
@@ -246,7 +306,11 @@ def _raw_values(named: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], s
 def _value(raws: list[str], type_: pa.DataType) -> str:
     """The DuckDB expression for the value of a column."""
     values = [_typed(raw, type_) for raw in raws]
-    return values[0] if len(values) == 1 else f"coalesce({', '.join(values)})"
+    if len(values) == 1:
+        return values[0]
+    if type_ == pa.float64():
+        values = [f"CASE WHEN isfinite({value}) THEN {value} END" for value in values]
+    return f"coalesce({', '.join(values)})"
 
 
 def _typed(raw: str, type_: pa.DataType) -> str:
@@ -275,6 +339,13 @@ def _one(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
     if isinstance(array, pa.ChunkedArray):  # what pyarrow gives for a column without chunks
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], type_)
     return array if array.type == type_ else pc.cast(array, type_)
+
+
+def _finite(column: pa.Array) -> pa.Array:
+    """The column with NULL for numbers beyond FLOAT64, which became infinite."""
+    if column.type != pa.float64() or pc.all(finite := pc.is_finite(column)).as_py() is not False:
+        return column
+    return pc.if_else(finite, column, None)
 
 
 def _quoted(text: str) -> str:

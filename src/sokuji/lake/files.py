@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
+from sokuji.lake.sums import check, seal
 from sokuji.log.files import sync_file, sync_folder
 
 DAY = "_day"
-"""The partition column of a table made with `day_of`; no reader or writer of the lake sees it."""
+"""The partition column of a table made with `day_of`; no reader or writer of the lake sees it.
+
+It is NULL for the rows of days that have few rows, which share files, and for rows without a day.
+"""
 
 _DAY_FIELD = pa.field(DAY, pa.date32())
-_NULL_DAY = "__HIVE_DEFAULT_PARTITION__"
+_FEW = "__HIVE_DEFAULT_PARTITION__"  # how Delta writes NULL
+_DAYS_MAX = 31  # with files of their own in one commit
+_SHARE = 16  # of a batch's rows, one such part is what a day needs for that,
+_OWN_ROWS = 256  # and as many rows, but for the day that has the most: late events of a dozen days make one file, not a dozen
 _DAY_US = 86_400_000_000
+_FIRST_US, _END_US = -62_135_596_800_000_000, 253_402_300_799_000_000  # the years 1 to 9999, which a commit can tell of
 _GROUP_ROWS = 122_880
 _GROUP_BYTES = 64 * 1024 * 1024
 _SAMPLE_ROWS = 8192
+_BATCH_ROWS = 32_768
 
 
 def with_day(rows: pa.RecordBatchReader, day_of: str | None) -> pa.RecordBatchReader:
@@ -40,6 +50,49 @@ def with_day(rows: pa.RecordBatchReader, day_of: str | None) -> pa.RecordBatchRe
             yield pa.record_batch([*batch.columns, _days(batch.column(day_of))], schema=schema)
 
     return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def with_columns(
+    file: pq.ParquetFile, names: Sequence[str], columns: Mapping[str, pa.DataType], values: Callable[[pa.Table], Mapping[str, pa.Array]]
+) -> pa.RecordBatchReader:
+    """The rows of a file: its columns of these names, but `columns` as `values` makes them of some of the rows."""
+    others = [name for name in file.schema_arrow.names if name in names and name not in columns]
+    schema = pa.schema([*(file.schema_arrow.field(name) for name in others), *columns.items()])
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in file.iter_batches(_BATCH_ROWS):
+            made = values(pa.table(batch))
+            yield pa.record_batch([*(batch.column(name) for name in others), *(made[name] for name in columns)], schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def joined(paths: Sequence[str], columns: pa.Schema) -> pa.RecordBatchReader:
+    """The rows of several files in these columns, NULL where a file is from before one was there.
+
+    Raises:
+        DamagedFileError: a file is not as it was written.
+    """
+    check(paths, columns.names)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for path in paths:
+            with pq.ParquetFile(path) as file:
+                names = [name for name in columns.names if name in file.schema_arrow.names]
+                for batch in file.iter_batches(_BATCH_ROWS, columns=names):
+                    values = (batch.column(field.name) if field.name in names else pa.nulls(batch.num_rows) for field in columns)
+                    cast = [column.cast(field.type) for column, field in zip(values, columns, strict=True)]
+                    yield pa.RecordBatch.from_arrays(cast, schema=columns)
+
+    return pa.RecordBatchReader.from_batches(columns, batches())
+
+
+def by_time(rows: pa.RecordBatchReader, day_of: str | None) -> pa.RecordBatchReader:
+    """The rows in the order of their days, as those of days that have few."""
+    if day_of is None:
+        return rows
+    table = rows.read_all().sort_by(day_of)
+    return table.append_column(_DAY_FIELD, pa.nulls(table.num_rows, pa.date32())).to_reader()
 
 
 def without_day(schema: pa.Schema) -> pa.Schema:
@@ -57,18 +110,24 @@ def _days(times: pa.Array) -> pa.Array:
 class _File:
     """A file being written. Rows are gathered first: each write makes a row group, and readers want those large."""
 
-    def __init__(self, folder: Path, day: str | None, schema: pa.Schema) -> None:
-        self._folder, self._day = folder, day
+    def __init__(self, folder: Path, day: str | None, schema: pa.Schema, day_of: str | None) -> None:
+        self._folder, self._day, self._day_of = folder, day, day_of
         self.path = (folder if day is None else folder / f"{DAY}={day}") / f"part-{uuid.uuid4()}.zstd.parquet"
         self.path.parent.mkdir(exist_ok=True)  # the folder itself is there, unless the table was dropped
         self._schema = schema
         self._writer: pq.ParquetWriter | None = None
         self._pending: list[pa.RecordBatch] = []
-        self._rows = 0
+        self._rows = self._undated = 0
+        self._times: list[int] = []  # the earliest and the latest, in microseconds
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._pending.append(batch)
         self._rows += batch.num_rows
+        if self._day_of is not None:
+            times = batch.column(self._day_of).cast(pa.int64())
+            self._undated += times.null_count
+            known = [*self._times, *(time for time in pc.min_max(times).as_py().values() if time is not None)]
+            self._times = [min(known), max(known)] if known else []
         if (
             sum(pending.num_rows for pending in self._pending) >= _GROUP_ROWS
             or sum(pending.nbytes for pending in self._pending) >= _GROUP_BYTES
@@ -78,6 +137,8 @@ class _File:
     def _flush(self) -> None:
         if self._pending or self._writer is None:
             rows = pa.Table.from_batches(self._pending, self._schema)
+            if self._day == _FEW and self._day_of is not None:
+                rows = rows.sort_by(self._day_of)  # the statistics of the row groups, and pages, tell days apart
             self._writer = self._writer or pq.ParquetWriter(self.path, self._schema, compression="zstd", **_encodings(rows))
             self._writer.write_table(rows)
             self._pending.clear()
@@ -86,29 +147,41 @@ class _File:
         self._flush()
         if self._writer is not None:
             self._writer.close()
+            self.path = seal(self.path)
 
     def action(self) -> AddAction:
         return AddAction(
             path=str(self.path.relative_to(self._folder)),
             size=self.path.stat().st_size,
-            partition_values={} if self._day is None else {DAY: None if self._day == _NULL_DAY else self._day},
+            partition_values={} if self._day is None else {DAY: None if self._day == _FEW else self._day},
             modification_time=time.time_ns() // 1_000_000,
             data_change=True,
-            stats=json.dumps({"numRecords": self._rows}),
+            stats=json.dumps({"numRecords": self._rows} | self._stats()),
         )
 
+    def _stats(self) -> dict[str, Any]:
+        """What readers of Delta tables leave files out by."""
+        if not self._times or self._times[0] < _FIRST_US or self._times[1] >= _END_US:
+            return {}
+        first, last = self._times
+        ends = {"minValues": first // 1000, "maxValues": -(-last // 1000)}  # the last millisecond is not before any row
+        said: dict[str, Any] = {name: {self._day_of: f"{np.datetime64(time, 'ms')}Z"} for name, time in ends.items()}
+        return {**said, "nullCount": {self._day_of: self._undated}}
 
-def write_files(folder: Path, rows: pa.RecordBatchReader) -> list[AddAction]:
-    """Write `rows` to new files below `folder`, one for each day in them, and return what a commit must say of them.
+
+def write_files(folder: Path, rows: pa.RecordBatchReader, day_of: str | None = None) -> list[AddAction]:
+    """Write `rows` to new files below `folder`, one for each day that has many of them, and one for the other days.
+
+    Returns what a commit must say of them. `day_of` is the column that the day is of, if there are days.
 
     The files are durable on return. Raises FileNotFoundError if the folder is not there (any more).
     """
     files: dict[str | None, _File] = {}
     with ExitStack() as stack:
         for batch in rows:
-            for day, part in _by_day(batch):
+            for day, part in _by_day(batch, files):
                 if part.num_rows and day not in files:
-                    files[day] = _File(folder, day, part.schema)
+                    files[day] = _File(folder, day, part.schema, day_of)
                     stack.callback(files[day].close)
                 if part.num_rows:
                     files[day].write(part)
@@ -152,13 +225,23 @@ def _leaves(path: str, type_: pa.DataType) -> Iterator[str]:
         yield path
 
 
-def _by_day(batch: pa.RecordBatch) -> Iterator[tuple[str | None, pa.RecordBatch]]:
-    """The rows of each day, without the day itself; the day is None in a table without partitions."""
+def _by_day(batch: pa.RecordBatch, opened: Collection[str | None]) -> Iterator[tuple[str | None, pa.RecordBatch]]:
+    """The rows of each day that has or gets a file of its own, then the others, all without the day itself.
+
+    The day is None in a table without partitions.
+    """
     place = batch.schema.get_field_index(DAY)
     if place < 0:
         yield None, batch
         return
     days, rows = batch.column(place), batch.remove_column(place)
-    for day in pc.unique(days):
-        name = day.as_py().isoformat() if day.is_valid else _NULL_DAY
-        yield name, rows.filter(pc.equal(days, day) if day.is_valid else days.is_null())
+    own: list[str] = []
+    for each in sorted(pc.value_counts(days).to_pylist(), key=lambda each: each["counts"], reverse=True):
+        name = None if each["values"] is None else each["values"].isoformat()
+        is_large = not own or each["counts"] >= _OWN_ROWS
+        may_open = is_large and each["counts"] * _SHARE >= len(days) and len({*opened, *own} - {_FEW}) < _DAYS_MAX
+        if name is not None and (name in opened or may_open):
+            own.append(name)
+            yield name, rows.filter(pc.equal(days, each["values"]))
+    few = pc.invert(pc.fill_null(pc.is_in(days, pa.array(map(dt.date.fromisoformat, own), pa.date32())), False))
+    yield _FEW, rows.filter(few)

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sokuji.config import LakeSettings
-from sokuji.errors import LakeError, NotFoundError, OffsetTrimmedError
+from sokuji.dedup.rule import Rule
+from sokuji.errors import LakeError, NotFoundError, OffsetTrimmedError, StaleTableError
 from sokuji.lake import backlog
 from sokuji.lake.backlog import Backlog, Offsets
-from sokuji.lake.base import Lake, Snapshot
+from sokuji.lake.base import Kept, Lake, Snapshot
+from sokuji.lake.committed import Committed
 from sokuji.lake.events import BAD_EVENTS, BAD_EVENTS_SCHEMA, EVENTS, FIXED_SCHEMA, Shaper, property_columns
+from sokuji.lake.sightings import Sightings
 from sokuji.lake.sink import Sink
 from sokuji.lake.tail import Tail
-from sokuji.lake.writers import committed_offsets, define, open_seen
+from sokuji.lake.writers import committed_offsets, define, make_tables, open_seen
 from sokuji.log.base import Log
 from sokuji.meta.base import Catalog, Ref
 
@@ -46,8 +48,9 @@ class FreshLake(Lake):
         catalog: Catalog,
         *,
         folder: Path,
-        settings: LakeSettings,
+        rule: Rule,
         make_sink: Callable[[], Sink],
+        datasets: Sequence[str] = (),
     ) -> None:
         """Add the tail of `events` to the tables of `lake`.
 
@@ -56,12 +59,14 @@ class FreshLake(Lake):
             events, bad_events: the logs.
             catalog: gets the definitions of events tables and columns that only the log has yet.
             folder: the sink's.
-            settings: the sink's.
+            rule: the sink's: which messages are repeats.
             make_sink: opens a sink, or raises LakeError while one is running; used when a long tail has none.
+            datasets: those that have their tables before the first row comes.
         """
         self._lake, self._events, self._bad_events, self._catalog = lake, events, bad_events, catalog
-        self._folder, self._settings, self._make_sink = folder, settings, make_sink
+        self._folder, self._rule, self._make_sink = folder, rule, make_sink
         self._applications = backlog.applications(events)
+        self._datasets, self._made = datasets, set[str]()
         self._lock = threading.Lock()
         self._shaper = Shaper()
         self._place: tuple[Offsets, Offsets] = {}, {}
@@ -74,9 +79,14 @@ class FreshLake(Lake):
         """Let the catalog know all datasets, events tables and columns of the log. To be called before a statement is analysed."""
         with self._lock:
             self._read_tail()
+            unmade = {*self._datasets, *self._tails, *self._unseen_bad_events()} - self._made
+            make_tables(self._lake, self._catalog, unmade)
+            self._made |= unmade
+            self._datasets = ()  # what is dropped later stays so, until an event comes
             for dataset in self._tails:
                 ref = Ref(dataset, EVENTS)
-                define(self._catalog, ref, self._snapshot(ref, ()).schema)
+                snapshot = self._snapshot(ref, ())
+                define(self._catalog, ref, snapshot.schema, snapshot.kept)
             for dataset in self._unseen_bad_events():
                 define(self._catalog, Ref(dataset, BAD_EVENTS), BAD_EVENTS_SCHEMA)
 
@@ -84,6 +94,7 @@ class FreshLake(Lake):
         """As `Lake.snapshot`, with the tail."""
         if at is None and ref.name == BAD_EVENTS:
             self.settle(ref)
+            return self._base(ref, self._bad_events, applications)
         if at is not None or ref.name != EVENTS:
             return self._lake.snapshot(ref, at=at, applications=applications)
         with self._lock:
@@ -98,14 +109,34 @@ class FreshLake(Lake):
         end = _ends(log)
 
         def settled() -> bool:
-            return all(offset >= end[partition] for partition, offset in backlog.positions(log).items())
+            return all(offset >= end[partition] for partition, offset in self._until(log).items())
 
         if not settled():
             self._wait(settled)
 
+    def _until(self, log: Log) -> Offsets:
+        return Committed.read(self._folder, log).until(log)
+
+    def _base(self, ref: Ref, log: Log, applications: Sequence[str]) -> Snapshot:
+        """The table as it is, with all that was committed to it."""
+        said = Committed.read(self._folder, log)  # before the snapshot, which may have more
+        names = backlog.applications(log)
+        base = self._lake.snapshot(ref, applications=[*names.values(), *applications])
+        if not (missing := said.missing_from(ref.dataset, committed_offsets(base, names))):
+            return base
+        try:
+            sink = self._make_sink()
+        except StaleTableError:
+            raise
+        except LakeError as error:  # one is running
+            raise StaleTableError(f"table {ref} is an older copy, which lacks rows from {missing} on; start the platform again") from error
+        with sink:
+            sink.drain()
+        return self._lake.snapshot(ref, applications=[*names.values(), *applications])
+
     def _unseen_bad_events(self) -> list[str]:
         """The datasets with refused events that are not committed."""
-        place = backlog.positions(self._bad_events), _ends(self._bad_events)
+        place = self._until(self._bad_events), _ends(self._bad_events)
         if place != self._bad_place:
             found, self._bad_place = _read_until(self._bad_events, *place)
             self._bad_datasets = list(found)
@@ -113,12 +144,12 @@ class FreshLake(Lake):
 
     def _read_tail(self) -> None:
         """Read on in what is not committed. What it leaves out is in any snapshot of the tables that is taken after this."""
-        place = backlog.positions(self._events), _ends(self._events)
+        place = self._until(self._events), _ends(self._events)
         if place == self._place:
             return
         if _rows(*place) > _INLINE_ROWS:
-            self._wait(lambda: _rows(backlog.positions(self._events), _ends(self._events)) <= _TAIL_ROWS_MAX)
-            place = backlog.positions(self._events), _ends(self._events)
+            self._wait(lambda: _rows(self._until(self._events), _ends(self._events)) <= _TAIL_ROWS_MAX)
+            place = self._until(self._events), _ends(self._events)
         # Taken away meanwhile: after an interrupt all is read again, and no row is there twice.
         (positions, ends), (known, read) = place, self._place
         tails, self._tails, self._place = self._tails, {}, ({}, {})
@@ -138,11 +169,13 @@ class FreshLake(Lake):
         while True:
             try:
                 sink = self._make_sink()
+            except StaleTableError:
+                raise
             except LakeError:  # one is running
                 if done():
                     return
                 if time.monotonic() > deadline:
-                    behind = _rows(backlog.positions(self._events), _ends(self._events))
+                    behind = _rows(self._until(self._events), _ends(self._events))
                     raise LakeError(f"the sink is {behind:,} events behind the log and did not catch up in {_WAIT_SECONDS:.0f} s") from None
                 time.sleep(_POLL_SECONDS)
             else:
@@ -153,9 +186,9 @@ class FreshLake(Lake):
     def _snapshot(self, ref: Ref, applications: Sequence[str]) -> Snapshot:
         tail = self._tails.get(ref.dataset)
         # Before the snapshot: the repeats of what was seen after the snapshot's version would be missing in the tail.
-        seen = open_seen(self._folder, ref.dataset, self._settings) if tail is not None else None
+        seen = open_seen(self._folder, ref.dataset, self._rule) if tail is not None else None
         try:
-            base = self._lake.snapshot(ref, applications=[*self._applications.values(), *applications])
+            base = self._base(ref, self._events, applications)
         except NotFoundError:
             if tail is None:
                 raise
@@ -166,7 +199,8 @@ class FreshLake(Lake):
             seen.clear()
         known = self._snapshots.get(ref.dataset)
         if known is None or known[0] is not base:
-            rows = tail.table(property_columns(base.schema), committed_offsets(base, self._applications), seen)
+            committed, sightings = committed_offsets(base, self._applications), Sightings(self._folder, ref.dataset).counts
+            rows = tail.table(property_columns(base.schema), base.kept, committed, seen, sightings)
             known = self._snapshots[ref.dataset] = base, replace(base, schema=rows.schema, tail=rows)
         return known[1]
 
@@ -177,10 +211,17 @@ class FreshLake(Lake):
     def drop(self, ref: Ref) -> None:
         """As `Lake.drop`. Events that are in the log only, or come later, make the table anew."""
         self._lake.drop(ref)
+        self._made.discard(ref.dataset)
 
-    def append(self, ref: Ref, rows: pa.RecordBatchReader, *, transactions: Mapping[str, int] | None = None) -> int:
+    def append(
+        self, ref: Ref, rows: pa.RecordBatchReader, *, transactions: Mapping[str, int] | None = None, expected: pa.Schema | None = None
+    ) -> int:
         """As `Lake.append`."""
-        return self._lake.append(ref, rows, transactions=transactions)
+        return self._lake.append(ref, rows, transactions=transactions, expected=expected)
+
+    def add_columns(self, ref: Ref, columns: pa.Schema, *, expected: pa.Schema) -> int:
+        """As `Lake.add_columns`."""
+        return self._lake.add_columns(ref, columns, expected=expected)
 
     def replace(self, ref: Ref, rows: pa.RecordBatchReader, *, read_version: int | None = None) -> int:
         """As `Lake.replace`."""
@@ -189,6 +230,14 @@ class FreshLake(Lake):
     def rewrite(self, ref: Ref, files: Sequence[str], rows: pa.RecordBatchReader, *, read_version: int) -> int:
         """As `Lake.rewrite`."""
         return self._lake.rewrite(ref, files, rows, read_version=read_version)
+
+    def keep(self, ref: Ref, properties: Mapping[str, Kept]) -> None:
+        """As `Lake.keep`."""
+        self._lake.keep(ref, properties)
+
+    def remake(self, ref: Ref, columns: Mapping[str, pa.DataType], values: Callable[[pa.Table], Mapping[str, pa.Array]]) -> int:
+        """As `Lake.remake`."""
+        return self._lake.remake(ref, columns, values)
 
     def maintain(self, refs: Iterable[Ref]) -> None:
         """As `Lake.maintain`."""

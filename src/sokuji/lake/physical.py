@@ -12,13 +12,14 @@ All others are stored as they are, also inside ARRAY and STRUCT. Which type a co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.errors import LakeError
+from sokuji.lake.sums import check
 from sokuji.types import Kind, Type, field_names, to_arrow
 
 _INTERVAL = pa.struct([("months", pa.int64()), ("days", pa.int64()), ("nanoseconds", pa.int64())])
@@ -58,7 +59,7 @@ def stored_arrow_type(type_: pa.DataType) -> pa.DataType:
 
 def stored_schema(schema: pa.Schema) -> pa.Schema:
     """`schema` as the files have it: every column may be NULL, as constraints are SQL's to check."""
-    return pa.schema([pa.field(field.name, stored_arrow_type(field.type)) for field in schema])
+    return pa.schema([pa.field(field.name, stored_arrow_type(field.type), metadata=field.metadata) for field in schema])
 
 
 def stored(rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
@@ -71,6 +72,21 @@ def stored(rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
             yield pa.record_batch(columns, schema=schema)
 
     return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def rows_of(files: Sequence[str], columns: Collection[str] | None = None, *, file_column: str | None = None) -> str:
+    """What to write after FROM in DuckDB to read these columns, or all, of a snapshot's files, of which there is one at least.
+
+    `file_column` is the name of one that says which file a row is from.
+
+    Raises:
+        DamagedFileError: a file is not as it was written.
+    """
+    check(files, columns)
+    paths = ", ".join(_text(file) for file in files)
+    # Without `hive_partitioning = false`, DuckDB makes a column of every folder on the way that is called `name=value`.
+    named = "" if file_column is None else f", filename = {_text(file_column)}"
+    return f"read_parquet([{paths}], union_by_name = true, hive_partitioning = false{named})"
 
 
 def from_stored(type_: Type, value: str) -> str:
@@ -91,6 +107,10 @@ def from_stored(type_: Type, value: str) -> str:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _stored(array: pa.Array, type_: pa.DataType) -> pa.Array:

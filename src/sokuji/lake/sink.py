@@ -10,19 +10,23 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pyarrow as pa
+
 from sokuji.config import LakeSettings, LogSettings
-from sokuji.errors import LakeError, NotFoundError
+from sokuji.dedup.rule import Rule
+from sokuji.errors import LakeError, NotFoundError, StaleTableError
 from sokuji.lake import backlog
-from sokuji.lake.backlog import CONSUMER, Backlog
+from sokuji.lake.backlog import CONSUMER, Backlog, Offsets
 from sokuji.lake.base import Lake
-from sokuji.lake.events import BAD_EVENTS, IDENTITIES, Shaper
-from sokuji.lake.writers import DecisionsWriter, EventsWriter, PlainWriter, Writer, Written
+from sokuji.lake.committed import Committed
+from sokuji.lake.events import BAD_EVENTS, EVENTS, IDENTITIES, Shaper
+from sokuji.lake.writers import DecisionsWriter, EventsWriter, PlainWriter, Writer, Written, committed_offsets, make_tables
 from sokuji.log.base import Log
 from sokuji.log.files import hold, make_folder
 from sokuji.meta.base import Catalog, Ref, TableKind
@@ -48,9 +52,11 @@ class Sink:
         *,
         folder: Path,
         settings: LakeSettings,
+        rule: Rule,
         retention: LogSettings | None = None,
         decisions: Log | None = None,
         identities: Log | None = None,
+        datasets: Iterable[str] = (),
     ) -> None:
         """Begin where the last one ended.
 
@@ -58,31 +64,47 @@ class Sink:
             events, bad_events: the logs to read.
             lake, catalog: where the tables and their definitions go.
             folder: what the sink keeps for itself: its lock and the ids for deduplication.
-            settings: how often to commit, and the deduplication window.
+            settings: how often to commit.
+            rule: which messages are repeats.
             retention: how much the logs keep of what all their consumers have read; None: everything.
             decisions, identities: what the worker of the reactive side publishes, where there is one.
+            datasets: those that have their tables before the first row comes.
 
         Raises:
             LakeError: another sink runs on the folder.
+            StaleTableError: a table lacks rows that the log does not have any more.
         """
         self._lock = _locked(folder)
+        make_tables(lake, catalog, datasets)
         self._events, self._catalog, self._lake, self._settings = events, catalog, lake, settings
         self._logs = tuple(log for log in (events, bad_events, decisions, identities) if log is not None)
         self._retention = retention
         self._shaper = Shaper()
-        self._feeds = [
-            Feed(
-                events,
-                lambda dataset: EventsWriter(dataset, events, lake, catalog, shaper=self._shaper, folder=folder, settings=settings),
-            ),
-            Feed(bad_events, lambda dataset: PlainWriter(Ref(dataset, BAD_EVENTS), bad_events, lake, catalog, day_of="received_at")),
-        ]
-        if decisions is not None:
-            self._feeds.append(Feed(decisions, lambda dataset: DecisionsWriter(dataset, decisions, lake, catalog, shaper=self._shaper)))
-        if identities is not None:
-            self._feeds.append(
-                Feed(identities, lambda dataset: PlainWriter(Ref(dataset, IDENTITIES), identities, lake, catalog, day_of="known_at"))
-            )
+
+        def feed(log: Log, table: str, make_writer: Callable[[str], Writer]) -> Feed:
+            return Feed(log, lake, table, folder, make_writer)
+
+        def events_writer(dataset: str) -> Writer:
+            return EventsWriter(dataset, events, lake, catalog, shaper=self._shaper, folder=folder, rule=rule)
+
+        def plain_writer(log: Log, table: str, day_of: str) -> Callable[[str], Writer]:
+            return lambda dataset: PlainWriter(Ref(dataset, table), log, lake, catalog, day_of=day_of)
+
+        try:
+            self._feeds = [
+                feed(events, EVENTS, events_writer),
+                feed(bad_events, BAD_EVENTS, plain_writer(bad_events, BAD_EVENTS, "received_at")),
+            ]
+            if decisions is not None:
+                self._feeds.append(
+                    feed(decisions, EVENTS, lambda dataset: DecisionsWriter(dataset, decisions, lake, catalog, shaper=self._shaper))
+                )
+            if identities is not None:
+                self._feeds.append(feed(identities, IDENTITIES, plain_writer(identities, IDENTITIES, "known_at")))
+        except BaseException:
+            self._shaper.close()
+            os.close(self._lock)
+            raise
         self._maintenance = ThreadPoolExecutor(1, thread_name_prefix="lake-maintenance")
 
     @property
@@ -111,6 +133,7 @@ class Sink:
                 self.run_once()
             if maintained.done() and time.monotonic() >= due:
                 maintained.result()  # what failed there fails here
+                _release_memory()
                 maintained = self._maintenance.submit(self.maintain)
                 due = time.monotonic() + _MAINTENANCE_SECONDS
         self.drain()
@@ -137,6 +160,7 @@ class Sink:
                 )
                 if freed:
                     _LOG.info("retention freed a part of a log", extra={"log": log.name, "bytes": freed})
+        _release_memory()
 
     def close(self) -> None:
         """Release everything; another sink may run then."""
@@ -154,10 +178,19 @@ class Sink:
 class Feed:
     """One log on its way into one table of each dataset."""
 
-    def __init__(self, log: Log, make_writer: Callable[[str], Writer]) -> None:
-        self.positions = backlog.positions(log)
+    def __init__(self, log: Log, lake: Lake, table: str, folder: Path, make_writer: Callable[[str], Writer]) -> None:
+        """Read on where the tables are complete up to.
+
+        Raises:
+            StaleTableError: one lacks rows that the log does not have any more.
+        """
+        self._log, self._make_writer, self._folder = log, make_writer, folder
+        self._applications = backlog.applications(log)
+        self._committed = Committed.read(folder, log)
+        self._complete = self._committed.until(log)  # but for the tables in `_stale`
+        self._stale: set[str] = set()
+        self.positions = self._first(lake, table)
         log.commit(CONSUMER, self.positions)  # from now on, retention keeps what was not read
-        self._log, self._make_writer = log, make_writer
         self._writers: dict[str, Writer] = {}
         name = log.name
         self._rows = counter(f"sokuji_sink_{name}_total", f"Rows of the log {name} committed to the lake, by dataset.", ["dataset"])
@@ -166,6 +199,26 @@ class Feed:
         lag = gauge(f"sokuji_sink_{name}_lag_rows", "Rows in the log that are not in the lake.")
         lag.labels().set_function(self.pending)
         self.metrics: list[AnyMetric] = [self._rows, self._duplicates, self._seconds, lag]
+
+    def _first(self, lake: Lake, table: str) -> Offsets:
+        """Where to read on: earlier where a table is an older copy."""
+        first = dict(self._complete)
+        for dataset in list(self._committed.tables):
+            ref = Ref(dataset, table)
+            try:
+                in_table = committed_offsets(lake.snapshot(ref, applications=list(self._applications.values())), self._applications)
+            except NotFoundError:
+                in_table = {}
+            if not in_table:  # dropped
+                del self._committed.tables[dataset]
+            missing = self._committed.missing_from(dataset, in_table)
+            self._committed.check_log(ref, self._log, missing)
+            if missing:
+                _LOG.warning("table %s is an older copy; reading the log again from %s", ref, missing)
+                self._stale.add(dataset)
+                self._committed.tables[dataset] |= missing
+                first |= {partition: min(offset, first[partition]) for partition, offset in missing.items()}
+        return first
 
     def pending(self) -> int:
         """How many rows there are to commit."""
@@ -176,11 +229,18 @@ class Feed:
         started = time.perf_counter()
         datasets, following = backlog.read(self._log, self.positions, limit)
         for dataset, rows in datasets.items():
+            if self._stale and dataset not in self._stale:
+                rows = rows.take(rows.from_offsets(self._complete))  # noqa: PLW2901 - of a table that was dropped, rows stay so
             written = self._write(dataset, rows, following)
             self._rows.labels(dataset).inc(written.rows)
             self._duplicates.labels(dataset).inc(written.duplicates)
         count = sum(following.values()) - sum(self.positions.values())
         if count:
+            self._committed.positions = following
+            for dataset in datasets:
+                said = self._committed.tables.setdefault(dataset, {})
+                said |= {partition: max(offset, said.get(partition, 0)) for partition, offset in following.items()}
+            self._committed.write(self._folder, self._log)
             self._log.commit(CONSUMER, following)
             self._seconds.labels().observe(time.perf_counter() - started)
         self.positions = following
@@ -191,13 +251,20 @@ class Feed:
             try:
                 if dataset not in self._writers:
                     self._writers[dataset] = self._make_writer(dataset)
-                return self._writers[dataset].write(rows, following)
+                return self._writers[dataset].write(rows, following, self._committed)
+            except StaleTableError:
+                raise
             except (LakeError, NotFoundError):
                 # Someone dropped or altered the table: a new writer starts from what is there now.
                 self._writers.pop(dataset, None)
                 if attempt + 1 == _ATTEMPTS:
                     raise
         raise AssertionError("unreachable")
+
+
+def _release_memory() -> None:
+    """Give back what this thread's Arrow allocator keeps of memory that is free: after a compaction that is some 200 MB."""
+    pa.default_memory_pool().release_unused()
 
 
 def _locked(folder: Path) -> int:

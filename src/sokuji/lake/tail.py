@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from sokuji.dedup.rule import Places
+from sokuji.dedup.runs import Ids, Seen
 from sokuji.lake.backlog import Backlog, Mask, joined
-from sokuji.lake.events import COLUMNS_MAX, FIXED_SCHEMA, Columns, Shaper
-from sokuji.lake.seen import Ids, Seen
+from sokuji.lake.base import Kept
+from sokuji.lake.events import COLUMNS_AT_ONCE, COLUMNS_MAX, FIXED_SCHEMA, NOTHING_SAID, Columns, Shaper
 
 
 @dataclass
@@ -55,6 +58,7 @@ class Tail:
         self._shaper = shaper
         self._pieces: list[_Piece] = []
         self._table_columns: Columns = {}
+        self._kept: Mapping[str, Kept] = NOTHING_SAID
         self._columns: Columns = {}  # the table's, then those that only the log has yet
 
     def __len__(self) -> int:
@@ -70,32 +74,36 @@ class Tail:
         taken = (piece if mask.all() else piece.take(mask) for piece, mask in zip(self._pieces, masks, strict=True))
         self._pieces = [piece for piece in taken if len(piece)]
 
-    def table(self, table_columns: Columns, committed: Mapping[int, int], seen: Seen) -> pa.Table:
-        """The rows that a table with these property columns, offsets and messages does not have; its columns come first."""
-        self._conform(table_columns)
+    def table(
+        self, table_columns: Columns, kept: Mapping[str, Kept], committed: Mapping[int, int], seen: Seen, sightings: Counter[str]
+    ) -> pa.Table:
+        """The rows that a table with these property columns, offsets, messages and sightings does not have; its columns come first."""
+        self._conform(table_columns, kept)
         masks = self._new(committed, seen)
         for piece, mask in zip(self._pieces, masks, strict=True):
             if (mask & ~piece.kept).any():
-                shaped = self._shaper.shape(piece.rows.placed().filter(pa.array(mask)), self._columns)
+                shaped = self._shaper.shape(piece.rows.placed().filter(pa.array(mask)), self._columns, kept, Counter(sightings))
                 piece.kept, piece.shaped = mask, shaped.read_all()
         schema = pa.schema([*FIXED_SCHEMA, *self._columns.items()])
         tables = [piece.wanted(mask, schema) for piece, mask in zip(self._pieces, masks, strict=True)]
         self._merge(schema)
         return pa.concat_tables([schema.empty_table(), *tables])
 
-    def _conform(self, table_columns: Columns) -> None:
+    def _conform(self, table_columns: Columns, kept: Mapping[str, Kept]) -> None:
         """Bring the columns in line with the table's; if others were decided on here, all rows are to be shaped again."""
         spelling = {name.lower(): (name, type_) for name, type_ in self._columns.items()}
+        is_new = not table_columns.keys() <= self._columns.keys()
         agree = all(spelling.get(name.lower(), (name, type_)) == (name, type_) for name, type_ in table_columns.items())
         columns = table_columns | self._columns
-        # Once there was no room for a column, rows may have been shaped without one that the table has now.
-        if agree and self._table_columns.keys() <= table_columns.keys() and len(columns) <= COLUMNS_MAX:
+        # Where columns are not given at once, or there was no room, rows may have been shaped without one that the table has now.
+        agree &= not (is_new and len(columns) > COLUMNS_AT_ONCE)
+        if agree and kept == self._kept and self._table_columns.keys() <= table_columns.keys() and len(columns) <= COLUMNS_MAX:
             self._columns = columns
         else:
             for piece in self._pieces:
                 piece.kept, piece.shaped = np.zeros(len(piece), np.bool_), FIXED_SCHEMA.empty_table()
             self._columns = dict(table_columns)
-        self._table_columns = dict(table_columns)
+        self._table_columns, self._kept = dict(table_columns), kept
 
     def _new(self, committed: Mapping[int, int], seen: Seen) -> list[Mask]:
         """By piece, which rows the table does not have and no other repeats."""
@@ -103,10 +111,9 @@ class Tail:
             return []
         uncommitted = np.concatenate([piece.rows.from_offsets(committed) for piece in self._pieces])
         ids = Ids(np.concatenate([piece.ids.high for piece in self._pieces]), np.concatenate([piece.ids.low for piece in self._pieces]))
-        # Committed rows first: what repeats them is to be left out of the others, whatever partition they are in.
-        order = np.argsort(uncommitted, kind="stable")
-        new = uncommitted.copy()
-        new[order] &= seen.is_new(ids.take(order))
+        places = Places(*(np.concatenate(parts) for parts in zip(*(piece.rows.places for piece in self._pieces), strict=True)))
+        # The committed ones, too, which may not have been seen yet: others repeat them.
+        new = uncommitted & seen.is_new(ids, places)
         return np.split(new, np.cumsum([len(piece) for piece in self._pieces])[:-1])
 
     def _merge(self, schema: pa.Schema) -> None:

@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import duckdb
-import numpy as np
 import pyarrow as pa
 
-from sokuji.config import LakeSettings
-from sokuji.errors import AlreadyExistsError, LakeError, NotFoundError
+from sokuji.dedup.rule import Rule
+from sokuji.dedup.runs import Seen
+from sokuji.errors import AlreadyExistsError, LakeError, NotFoundError, StaleTableError
 from sokuji.lake import backlog
 from sokuji.lake.backlog import Backlog
-from sokuji.lake.base import Lake, Snapshot
-from sokuji.lake.events import EVENTS, FIXED_SCHEMA, TIME_COLUMN, Shaper, property_columns, table_definition
-from sokuji.lake.seen import Ids, Seen
+from sokuji.lake.base import Kept, Lake, Snapshot
+from sokuji.lake.committed import Committed
+from sokuji.lake.events import (
+    BAD_EVENTS,
+    BAD_EVENTS_SCHEMA,
+    EVENTS,
+    FIXED_SCHEMA,
+    IDENTITIES,
+    IDENTITIES_SCHEMA,
+    NOTHING_SAID,
+    TIME_COLUMN,
+    Shaper,
+    property_columns,
+    table_definition,
+)
+from sokuji.lake.recall import recalled
+from sokuji.lake.sightings import Sightings
 from sokuji.log.base import Log
 from sokuji.meta.base import Catalog, Ref, TableKind
+
+_TABLES = {
+    EVENTS: (FIXED_SCHEMA, TIME_COLUMN),
+    BAD_EVENTS: (BAD_EVENTS_SCHEMA, "received_at"),
+    IDENTITIES: (IDENTITIES_SCHEMA, "known_at"),
+}
+"""What a dataset has from the start: the columns, and the one by whose day the table is partitioned."""
 
 
 class Written(NamedTuple):
@@ -57,19 +76,25 @@ class Writer(ABC):
 
     def define(self) -> None:
         """Bring the catalog up to the table's columns."""
-        define(self.catalog, self.ref, self.snapshot().schema)
+        snapshot = self.snapshot()
+        define(self.catalog, self.ref, snapshot.schema, snapshot.kept)
 
     def transactions(self, following: Mapping[int, int]) -> dict[str, int]:
         """Offsets by partition as the table's commits name them."""
         return {self.applications[partition]: offset for partition, offset in following.items()}
 
-    def write(self, rows: Backlog, following: Mapping[int, int]) -> Written:
+    def write(self, rows: Backlog, following: Mapping[int, int], said: Committed) -> Written:
         """Commit the rows that the table does not have, and that all before `following` are there.
 
         Raises:
+            StaleTableError: the table lacks rows that it had, by what the sink `said`. Nothing was committed.
             LakeError: the table was changed meanwhile in a way that needs a new writer. Nothing was committed.
         """
         committed = committed_offsets(self.snapshot(), self.applications)
+        if missing := said.missing_from(self.ref.dataset, committed):
+            raise StaleTableError(
+                f"table {self.ref} was replaced by an older copy, which lacks rows from {missing} on; start the sink again"
+            )
         further = {partition: offset for partition, offset in following.items() if offset > committed.get(partition, 0)}
         return self._write(rows, rows.from_offsets(committed), self.transactions(further))
 
@@ -81,58 +106,49 @@ class Writer(ABC):
 class EventsWriter(Writer):
     """The `events` table: shaped rows, without duplicates."""
 
-    def __init__(
-        self, dataset: str, log: Log, lake: Lake, catalog: Catalog, *, shaper: Shaper, folder: Path, settings: LakeSettings
-    ) -> None:
+    def __init__(self, dataset: str, log: Log, lake: Lake, catalog: Catalog, *, shaper: Shaper, folder: Path, rule: Rule) -> None:
+        make_tables(lake, catalog, [dataset])
         super().__init__(Ref(dataset, EVENTS), log, lake, catalog, FIXED_SCHEMA, day_of=TIME_COLUMN)
         self._shaper = shaper
-        self._columns = property_columns(self.snapshot().schema)
-        self._seen = open_seen(folder, dataset, settings)
-        transactions = self.snapshot().transactions
-        if not self._seen.reflects(transactions):
-            self._seen.clear()
-        if self._seen.offsets is None:
-            self._recall(settings)
-
-    def _recall(self, settings: LakeSettings) -> None:
-        """Learn the messages in the window from the table, for want of files."""
         snapshot = self.snapshot()
-        if snapshot.files:
-            table = "read_parquet($files, union_by_name = true)"
-            hours = math.ceil(settings.deduplication_hours) + 1  # what comes next may be an hour older than the newest
-            start = f"SELECT max(received_at) - to_hours({hours}) FROM {table}"
-            query = f"SELECT source, message_id, received_at FROM {table} WHERE received_at >= ({start}) ORDER BY received_at"
-            with duckdb.connect() as connection:
-                for batch in connection.sql(query, params={"files": list(snapshot.files)}).to_arrow_reader(1_000_000):
-                    rows = pa.table(batch)
-                    self._seen.add(self._shaper.ids(rows), _newest_us(rows))
+        self._columns, self._kept = property_columns(snapshot.schema), snapshot.kept
+        self._sightings = Sightings(folder, dataset)
+        self._seen = open_seen(folder, dataset, rule, check=True)
+        self._recall(log, rule)
+
+    def _recall(self, log: Log, rule: Rule) -> None:
+        """Learn the messages that the files lack: all if they are lost, the last if a sink was killed before it saved."""
+        snapshot = self.snapshot()
+        if not self._seen.reflects(snapshot.transactions):
+            self._seen.clear()
+        known = self._seen.offsets or {}
+        since = {partition: known.get(name, 0) for partition, name in self.applications.items()}
+        committed = committed_offsets(snapshot, self.applications)
+        for rows, places in recalled(self.ref.dataset, log, snapshot, rule, committed, since):
+            ids = self._shaper.ids(pa.Table.from_batches([rows]))
+            new = self._seen.is_new(ids, places)
+            self._seen.add(ids.take(new), places.take(new))
         self._seen.save(snapshot.transactions)
 
-    def write(self, rows: Backlog, following: Mapping[int, int]) -> Written:
+    def write(self, rows: Backlog, following: Mapping[int, int], said: Committed) -> Written:
         """As `Writer.write`."""
-        written = super().write(rows, following)
-        # Not the table's transactions: after a crash they can lie further on than what was read again so far.
+        written = super().write(rows, following, said)
         self._seen.save(self.transactions(following))
+        self._sightings.save()
         self.define()
         return written
 
     def _write(self, rows: Backlog, new: backlog.Mask, transactions: Mapping[str, int]) -> Written:
-        ids, newest_us = self._shaper.ids(rows.rows), _newest_us(rows.rows)
-        offsets = self._seen.offsets or {}
-        saved = ~rows.from_offsets({partition: offsets.get(name, 0) for partition, name in self.applications.items()})
-        self._learn(ids.take(~new & ~saved), newest_us)
+        ids = self._shaper.ids(rows.rows)
         fresh = new.copy()
-        fresh[new] = self._seen.is_new(ids.take(new))
+        fresh[new] = self._seen.is_new(ids.take(new), rows.places.take(new))
         if transactions:
             placed = rows.placed()
             chosen = placed if fresh.all() else placed.filter(pa.array(fresh))
-            self.lake.append(self.ref, self._shaper.shape(chosen, self._columns), transactions=transactions)
-            self._seen.add(ids.take(fresh), newest_us)
+            shaped = self._shaper.shape(chosen, self._columns, self._kept, self._sightings.counts)
+            self.lake.append(self.ref, shaped, transactions=transactions)
+            self._seen.add(ids.take(fresh), rows.places.take(fresh))
         return Written(int(fresh.sum()), int(new.sum() - fresh.sum()))
-
-    def _learn(self, ids: Ids, newest_us: int) -> None:
-        """Remember the messages of rows that a sink committed and was killed before it could save them."""
-        self._seen.add(ids.take(self._seen.is_new(ids)), newest_us)
 
 
 class DecisionsWriter(Writer):
@@ -144,8 +160,9 @@ class DecisionsWriter(Writer):
 
     def _write(self, rows: Backlog, new: backlog.Mask, transactions: Mapping[str, int]) -> Written:
         if transactions:
-            columns = property_columns(self.snapshot().schema)  # the events' writer may have added some
-            self.lake.append(self.ref, self._shaper.shape(rows.rows.filter(pa.array(new)), columns), transactions=transactions)
+            snapshot = self.snapshot()  # the events' writer may have added columns
+            shaped = self._shaper.shape(rows.rows.filter(pa.array(new)), property_columns(snapshot.schema), snapshot.kept)
+            self.lake.append(self.ref, shaped, transactions=transactions)
             self.define()
         return Written(int(new.sum()), 0)
 
@@ -173,7 +190,19 @@ def make_table(lake: Lake, ref: Ref, schema: pa.Schema, *, day_of: str) -> None:
             lake.create(ref, schema, day_of=day_of)
 
 
-def define(catalog: Catalog, ref: Ref, schema: pa.Schema) -> None:
+def make_tables(lake: Lake, catalog: Catalog, datasets: Iterable[str]) -> None:
+    """Make the tables that datasets have from the start: a query of a healthy site's `bad_events` finds none, not an error."""
+    for dataset in datasets:
+        catalog.create_dataset(dataset, if_not_exists=True)
+        known = {table.ref for table in catalog.tables(dataset)}
+        for name, (schema, day_of) in _TABLES.items():
+            ref = Ref(dataset, name)
+            if ref not in known:
+                make_table(lake, ref, schema, day_of=day_of)
+                define(catalog, ref, schema)
+
+
+def define(catalog: Catalog, ref: Ref, schema: pa.Schema, kept: Mapping[str, Kept] = NOTHING_SAID) -> None:
     """Bring the definition of an events table up to `schema`; make it, and its dataset, if they are not there.
 
     Raises:
@@ -186,7 +215,7 @@ def define(catalog: Catalog, ref: Ref, schema: pa.Schema) -> None:
         catalog.create_dataset(ref.dataset, if_not_exists=True)
     if known is not None and known.kind is not TableKind.EVENTS:
         raise LakeError(f"{ref} is a {known.kind}, but the dataset's events belong there; rename or drop it")
-    table = table_definition(ref, schema, known)
+    table = table_definition(ref, schema, known, kept)
     if table is not known:
         catalog.put_table(table, replace=True)
 
@@ -196,11 +225,6 @@ def committed_offsets(snapshot: Snapshot, applications: Mapping[int, str]) -> di
     return {partition: snapshot.transactions[name] for partition, name in applications.items() if name in snapshot.transactions}
 
 
-def open_seen(folder: Path, dataset: str, settings: LakeSettings) -> Seen:
-    """The messages in a dataset's events table."""
-    window = max(1, round(settings.deduplication_hours * 60))
-    return Seen(folder / "seen" / dataset, window_minutes=window, ids_max=settings.deduplication_ids)
-
-
-def _newest_us(rows: pa.Table) -> int:
-    return int(np.max(rows.column("received_at").cast(pa.int64()).to_numpy(), initial=0))
+def open_seen(folder: Path, dataset: str, rule: Rule, *, check: bool = False) -> Seen:
+    """The messages in a dataset's events table; see `Seen`."""
+    return Seen(folder / "seen" / dataset, rule, check=check)

@@ -1,36 +1,43 @@
 """The log on a local disk.
 
 <path>/<name>/log.json         what the log is; written last when it is made
-<path>/<name>/ends             the published end of each partition (u64), mapped by every process
+<path>/<name>/ends             the published end of each partition, mapped by every process
 <path>/<name>/consumers/       committed offsets
 <path>/<name>/<partition>/     segments, and the lock an appender holds
 """
 
 from __future__ import annotations
 
-import json
-import mmap
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 
-from sokuji.errors import LogError
+from sokuji.errors import DamagedFileError, LogError
 from sokuji.log.base import Log, Read
-from sokuji.log.files import exclusive, make_folder, replace_file
+from sokuji.log.ends import Ends
+from sokuji.log.files import exclusive, make_folder
 from sokuji.log.offsets import ConsumerOffsets
 from sokuji.log.reader import Reader
-from sokuji.log.segment import encode
+from sokuji.log.segment import SUFFIX, encode
+from sokuji.log.stored import read_record, write_record
 from sokuji.log.writer import Writer
 
-_OFFSET_BYTES = 8
+_FORMAT = 2  # 1 had no checksum
 
 # A waiting process polls the mapped ends: at once often, as rows usually come close after each other, then this often at last,
 # which takes two per cent of a core and finds rows 1 ms late on average.
 _POLL_SECONDS_MIN, _POLL_SECONDS_MAX = 0.0002, 0.002
+
+_REMEDY = 'restore it from a copy, or write {"format":1,"partitions":N} there, N being the number of folders beside it that are numbers'
+
+
+class _Description(msgspec.Struct):
+    partitions: int
 
 
 class LocalLog(Log):
@@ -52,13 +59,13 @@ class LocalLog(Log):
 
         Raises:
             LogError: the log exists with another schema or number of partitions.
-            CorruptLogError: rows that were durable are missing or damaged.
+            CorruptLogError, DamagedFileError: rows that were durable, or what the log says of itself, are missing or damaged.
+            FormatError: a newer release made it.
         """
         self.name, self.schema, self.partitions = name, schema, partitions
         self._folder = Path(path) / name
         self._create()
-        with (self._folder / "ends").open("r+b") as file:
-            self._ends = memoryview(mmap.mmap(file.fileno(), partitions * _OFFSET_BYTES)).cast("Q")
+        self._ends = Ends(self._folder / "ends", partitions)
         folders = [self._folder / str(partition) for partition in range(partitions)]
         self._readers = [Reader(partition, folder, schema) for partition, folder in enumerate(folders)]
         self._writers = [Writer(partition, folder, schema, self._ends, segment_bytes) for partition, folder in enumerate(folders)]
@@ -80,11 +87,12 @@ class LocalLog(Log):
         make_folder(self._folder)
         with exclusive(self._folder / "lock"):
             if not description.exists():
+                if any(self._folder.glob(f"*/*{SUFFIX}")):
+                    raise DamagedFileError(description, "it is missing, though there are rows", _REMEDY)
                 for part in ("consumers", *map(str, range(self.partitions))):
                     make_folder(self._folder / part)
-                replace_file(self._folder / "ends", bytes(self.partitions * _OFFSET_BYTES))
-                replace_file(description, json.dumps({"format": 1, "partitions": self.partitions}).encode())
-        partitions = json.loads(description.read_bytes())["partitions"]
+                write_record(description, {"partitions": self.partitions}, format=_FORMAT)
+            partitions = read_record(description, _Description, format=_FORMAT, remedy=_REMEDY).partitions
         if partitions != self.partitions:
             raise LogError(
                 f"log {self.name!r} in {self._folder} has {partitions} partitions, not {self.partitions}; "
@@ -158,8 +166,16 @@ class LocalLog(Log):
         self._consumers.commit(consumer, offsets)
 
     def committed(self, consumer: str) -> dict[int, int]:
-        """As `Log.committed`."""
-        return self._consumers.committed(consumer)
+        """As `Log.committed`.
+
+        Raises:
+            DamagedFileError: an offset lies past the end: it is of another log, or the log is an older copy.
+        """
+        offsets = self._consumers.committed(consumer)
+        for partition, offset in offsets.items():
+            if not 0 <= partition < self.partitions or offset > self.end(partition):
+                raise self._consumers.damaged(consumer, f"offset {offset} of partition {partition} lies past the end of the log")
+        return offsets
 
     def trim(self, *, max_age_seconds: float | None = None, max_bytes: int | None = None) -> int:
         """As `Log.trim`. A segment's age is that of its newest row."""
@@ -177,7 +193,7 @@ class LocalLog(Log):
         for writer, reader in zip(self._writers, self._readers, strict=True):
             writer.close()
             reader.forget()
-        self._ends.release()
+        self._ends.close()
 
     def _check(self, partition: int) -> int:
         if not 0 <= partition < self.partitions:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from sokuji.errors import LogError
-from sokuji.log.files import exclusive, replace_file
+from sokuji.errors import DamagedFileError, LogError
+from sokuji.log.files import exclusive
+from sokuji.log.stored import read_record, write_record
 
+_FORMAT = 2  # 1 had no checksum, and no format
+_REMEDY = "restore it from a copy, or delete it: the consumer then reads the log from its beginning, and skips what it has"
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 _SUFFIX = ".json"
 
@@ -25,14 +27,23 @@ class ConsumerOffsets:
         path = self._path(consumer)
         with exclusive(self._folder / "lock"):
             merged = self.committed(consumer) | dict(offsets)
-            replace_file(path, json.dumps(merged).encode())
+            write_record(path, merged, format=_FORMAT)
 
     def committed(self, consumer: str) -> dict[int, int]:
-        """The offsets of one consumer by partition."""
-        path = self._path(consumer)
-        if not path.exists():
+        """The offsets of one consumer by partition.
+
+        Raises:
+            DamagedFileError: they cannot be read.
+            FormatError: a newer release wrote them.
+        """
+        try:
+            return read_record(self._path(consumer), dict[int, int], format=_FORMAT, remedy=_REMEDY)
+        except FileNotFoundError:
             return {}
-        return {int(partition): offset for partition, offset in json.loads(path.read_bytes()).items()}
+
+    def damaged(self, consumer: str, reason: str) -> DamagedFileError:
+        """What to raise if offsets cannot be of this log."""
+        return DamagedFileError(self._path(consumer), reason, _REMEDY)
 
     def lowest(self, partition: int) -> int | None:
         """The offset up to which every consumer has read; None if there is no consumer."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sokuji.errors import CorruptLogError, OffsetTrimmedError
 from sokuji.log.base import READ_BYTES_MAX, Read
-from sokuji.log.segment import Frame, Segment, base_offsets
+from sokuji.log.segment import RESTORE, Frame, Segment, base_offsets
 
 # Segments kept mapped: a consumer at the tail, another that catches up, and their next segments.
 _OPEN_MAX = 4
@@ -72,7 +72,7 @@ class Reader:
                 # The segment ends here, so there must be a next one, which was not there when the folder was listed.
                 self._bases = base_offsets(self._folder)
                 if self._base(offset) == segment.base_offset:
-                    raise CorruptLogError(f"{segment.path} ends before row {offset}, which was durable, and no segment begins with it")
+                    raise CorruptLogError(f"{segment.path} ends before row {offset}, which was durable; {RESTORE}, or the next one")
 
     def _segment(self, offset: int) -> Segment:
         base = self._base(offset)

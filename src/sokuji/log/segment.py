@@ -24,11 +24,14 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from sokuji.errors import CorruptLogError, LogError
+from sokuji.log.stored import check_format
 
 SUFFIX = ".segment"
+RESTORE = "restore the file from a copy"
 
 _SEGMENT = struct.Struct("<8sQII")
-_SEGMENT_MAGIC = b"sokuji\xf5\x01"  # the last byte is the version of the format
+_SEGMENT_NAME, _SEGMENT_FORMAT = b"sokuji\xf5", 1
+_SEGMENT_MAGIC = _SEGMENT_NAME + bytes([_SEGMENT_FORMAT])
 
 _FRAME = struct.Struct("<4sIQQII")
 _FRAME_MAGIC = b"\xf5\xf8fr"  # not valid UTF-8, so text in an event never looks like a frame
@@ -128,6 +131,7 @@ class Segment:
         Raises:
             FileNotFoundError: it does not exist (any more).
             CorruptLogError: its header is damaged.
+            FormatError: a newer release wrote it.
             LogError: it holds rows of another schema.
         """
         self.path = segment_path(folder, base_offset)
@@ -142,15 +146,17 @@ class Segment:
     def _remap(self) -> None:
         with self.path.open("rb") as file:
             if os.fstat(file.fileno()).st_size < _SEGMENT.size:
-                raise CorruptLogError(f"{self.path} is shorter than the header of a log segment")
+                raise CorruptLogError(f"{self.path} is shorter than the header of a log segment; {RESTORE}")
             self._map = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
         self._buffer = pa.py_buffer(self._map)
 
     def _check_header(self, schema: pa.Schema) -> int:
         magic, base_offset, length, checksum = _SEGMENT.unpack_from(self._map)
+        if magic.startswith(_SEGMENT_NAME):
+            check_format(magic[-1], _SEGMENT_FORMAT, self.path)
         message = self._map[_SEGMENT.size : _SEGMENT.size + length]
         if magic != _SEGMENT_MAGIC or base_offset != self.base_offset or zlib.crc32(message) != checksum:
-            raise CorruptLogError(f"{self.path} does not begin like a log segment of this version")
+            raise CorruptLogError(f"{self.path} does not begin like a log segment; {RESTORE}")
         stored = pa.ipc.read_schema(pa.py_buffer(message))
         if not stored.equals(schema):
             raise LogError(f"{self.path} holds rows of another schema:\n{stored}\nexpected was:\n{schema}")
@@ -206,7 +212,9 @@ class Segment:
                     return
                 frame = self.frame_at(position, at)
             if frame is None:
-                raise CorruptLogError(f"{self.path}, byte {position}: the frame that begins with row {at} is damaged")
+                raise CorruptLogError(
+                    f"{self.path}, byte {position}: the frame that begins with row {at} is damaged; restore the file from a copy"
+                )
             self._remember(frame)
             if frame.end_offset > offset:
                 yield frame
@@ -234,7 +242,9 @@ class Segment:
         """
         if not self.is_intact(frame):
             rows = f"rows {frame.base_offset} to {frame.end_offset - 1}"
-            raise CorruptLogError(f"{self.path}, byte {frame.position}: the frame with {rows} fails its checksum")
+            raise CorruptLogError(
+                f"{self.path}, byte {frame.position}: the frame with {rows} fails its checksum; restore the file from a copy"
+            )
         message = self._message(frame)
         if message.size == frame.decoded_bytes:
             return pa.ipc.read_record_batch(message, self.schema)

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from sokuji.errors import CorruptLogError
+from sokuji.log.ends import Ends
 from sokuji.log.files import exclusive, replace_file, sync_folder, write_all
-from sokuji.log.segment import Encoded, Segment, base_offsets, frame_bytes, segment_header, segment_path
+from sokuji.log.segment import RESTORE, Encoded, Segment, base_offsets, frame_bytes, segment_header, segment_path
 
 
 class _Tail(NamedTuple):
@@ -32,7 +33,7 @@ class Writer:
     a process that died before it could publish: it is kept where it is whole, and cut off where it is torn.
     """
 
-    def __init__(self, partition: int, folder: Path, schema: pa.Schema, ends: memoryview, segment_bytes: int) -> None:
+    def __init__(self, partition: int, folder: Path, schema: pa.Schema, ends: Ends, segment_bytes: int) -> None:
         self._partition, self._folder, self._schema = partition, folder, schema
         self._ends, self._segment_bytes = ends, segment_bytes
         self._descriptor = -1  # of the tail's segment
@@ -129,7 +130,7 @@ class Writer:
 
     def _recover(self, segment: Segment) -> None:
         """Find the end of the last segment; make whole frames durable that were not published yet, cut off a torn one."""
-        published = self._ends[self._partition]
+        published = self._ends.certain(self._partition)
         known = self._tail.base == segment.base_offset and self._descriptor >= 0
         _, offset, position = self._tail if known else (0, segment.base_offset, segment.first_position)
         while (frame := segment.frame_at(position, offset)) is not None:
@@ -137,9 +138,7 @@ class Writer:
                 break
             position, offset = frame.end_position, frame.end_offset
         if offset < published or segment.holds_frame_after(position):
-            raise CorruptLogError(
-                f"{segment.path}, byte {position}: row {offset} was durable and is damaged or missing; restore the file from a copy"
-            )
+            raise CorruptLogError(f"{segment.path}, byte {position}: row {offset} was durable and is damaged or missing; {RESTORE}")
         self._enter(_Tail(segment.base_offset, offset, position))
         if offset > published or segment.size > position:
             os.ftruncate(self._descriptor, position)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import sqlalchemy as sa
 
+from sokuji.meta.database import create_tables, open_database
+
 _METADATA = sa.MetaData()
 _FILES = sa.Table(
     "applied_files",
@@ -18,10 +20,11 @@ _FILES = sa.Table(
 class AppliedFiles:
     """Digests by path, in a SQL database."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | sa.URL) -> None:
         """Open the database at a SQLAlchemy URL, making the table if it is not there."""
-        self._engine = sa.create_engine(url)
-        _METADATA.create_all(self._engine)
+        self._engine = open_database(url)
+        with self._engine.begin() as connection:
+            create_tables(connection, _METADATA)
 
     def read(self) -> dict[str, str]:
         """The files as they were applied last."""

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import enum
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from sokuji.errors import SokujiError
 from sokuji.types import Field, Type
+
+# BigQuery's rule (letters, marks, numbers, connectors, dashes, spaces), within what a file system takes as one name.
+_NAME = re.compile(r"\w[\w\- ]*")
+_NAME_BYTES_MAX = 200
 
 
 class Ref(NamedTuple):
@@ -19,6 +25,18 @@ class Ref(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.dataset}.{self.name}"
+
+
+def check_name(ref: Ref) -> None:
+    """Refuse what no object can be called.
+
+    Raises:
+        SokujiError: it is.
+    """
+    if _NAME.fullmatch(ref.name) is None or len(ref.name.encode()) > _NAME_BYTES_MAX:
+        raise SokujiError(
+            f"name {ref.name!r} is not allowed; use up to {_NAME_BYTES_MAX} bytes of letters, digits, underscores, dashes and spaces"
+        )
 
 
 class TableKind(enum.StrEnum):
@@ -117,8 +135,14 @@ class Catalog(ABC):
         """Raises NotFoundError."""
 
     @abstractmethod
-    def put_table(self, table: Table, *, replace: bool = False) -> None:
-        """Raises AlreadyExistsError unless `replace`; NotFoundError for the dataset. Tables and models share one namespace."""
+    def put_table(self, table: Table, *, replace: bool = False, expected: Table | None = None) -> None:
+        """Add a table, or with `replace` put it in the place of one, which must be `expected` if that is given.
+
+        Raises:
+            AlreadyExistsError: without `replace`, or for a model's name, as tables and models share one namespace.
+            NotFoundError: of the dataset.
+            ConflictError: the stored one is not `expected`.
+        """
 
     @abstractmethod
     def drop_table(self, ref: Ref) -> None:

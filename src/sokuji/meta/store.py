@@ -5,21 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
-import msgspec
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Column, Connection, Engine, LargeBinary, MetaData, String
+from sqlalchemy import BigInteger, Column, Connection, LargeBinary, MetaData, String
 
-from sokuji.errors import AlreadyExistsError, NotFoundError, SokujiError
-from sokuji.meta.base import Catalog, Function, ModelSignature, Ref, Table
+from sokuji.errors import AlreadyExistsError, ConflictError, NotFoundError, SokujiError
+from sokuji.meta.base import Catalog, Function, ModelSignature, Ref, Table, check_name
+from sokuji.meta.database import create_tables, encoded, loaded, open_database
 
-_BUSY_TIMEOUT_MS = 30_000
 _DATASET_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
-# BigQuery's rule (letters, marks, numbers, connectors, dashes, spaces), within what a file system takes as one name.
-_OBJECT_NAME = re.compile(r"\w[\w\- ]*")
-_OBJECT_NAME_BYTES_MAX = 200
 _MODEL = "model"
 
 _METADATA = MetaData()
@@ -48,19 +45,17 @@ Definition = TypeVar("Definition", Table, ModelSignature, Function)
 class SqlCatalog(Catalog):
     """A catalog that any number of processes may open at the same time. Thread-safe."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str | sa.URL) -> None:
         """Open the catalog at a SQLAlchemy URL (`sqlite:////path/catalog.db`), making its tables if they are not there."""
-        self._engine = _engine(url)
-        with self._engine.begin() as connection:
-            if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN IMMEDIATE")  # two processes that open a new catalog take turns
-            _METADATA.create_all(connection)
+        self.database = open_database(url)
+        with self.database.begin() as connection:
+            create_tables(connection, _METADATA)
             if connection.scalar(sa.select(_VERSION.c.version)) is None:
                 connection.execute(_VERSION.insert().values(id=0, version=0))
 
     def close(self) -> None:
         """Close all connections."""
-        self._engine.dispose()
+        self.database.dispose()
 
     def __enter__(self) -> Self:
         return self
@@ -69,19 +64,20 @@ class SqlCatalog(Catalog):
         self.close()
 
     @contextmanager
-    def _change(self) -> Iterator[Connection]:
-        with self._engine.begin() as connection:
+    def change(self) -> Iterator[Connection]:
+        """A transaction that raises the version first, so that writers wait for each other; what else is kept here may be a part of it."""
+        with self.database.begin() as connection:
             connection.execute(_VERSION.update().values(version=_VERSION.c.version + 1))
             yield connection
 
     def version(self) -> int:
         """As `Catalog.version`."""
-        with self._engine.connect() as connection:
+        with self.database.connect() as connection:
             return int(connection.scalar(sa.select(_VERSION.c.version)) or 0)
 
     def datasets(self) -> list[str]:
         """As `Catalog.datasets`."""
-        with self._engine.connect() as connection:
+        with self.database.connect() as connection:
             return sorted(connection.scalars(sa.select(_DATASETS.c.name)))
 
     def create_dataset(self, name: str, *, if_not_exists: bool = False) -> None:
@@ -90,7 +86,7 @@ class SqlCatalog(Catalog):
             raise SokujiError(f"dataset name {name!r} is not allowed; use 1 to 200 letters, digits and underscores")
         if if_not_exists and name in self.datasets():
             return
-        with self._change() as connection:
+        with self.change() as connection:
             if not _dataset_exists(connection, name):
                 connection.execute(_DATASETS.insert().values(name=name))
             elif not if_not_exists:
@@ -98,7 +94,7 @@ class SqlCatalog(Catalog):
 
     def drop_dataset(self, name: str) -> None:
         """As `Catalog.drop_dataset`."""
-        with self._change() as connection:
+        with self.change() as connection:
             _check_dataset(connection, name)
             inside = sorted(
                 found
@@ -115,19 +111,21 @@ class SqlCatalog(Catalog):
 
     def table(self, ref: Ref) -> Table:
         """As `Catalog.table`."""
-        definition = self._definition(_OBJECTS, ref, _OBJECTS.c.kind != _MODEL)
+        definition = self._definition(Table, _OBJECTS, ref, _OBJECTS.c.kind != _MODEL)
         if definition is None:
             raise NotFoundError(f"table {ref} was not found")
-        return msgspec.json.decode(definition, type=Table)
+        return definition
 
-    def put_table(self, table: Table, *, replace: bool = False) -> None:
+    def put_table(self, table: Table, *, replace: bool = False, expected: Table | None = None) -> None:
         """As `Catalog.put_table`."""
-        with self._change() as connection:
+        with self.change() as connection:
+            if expected is not None and _stored(connection, table.ref) != expected:
+                raise ConflictError(f"the definition of {table.ref} was changed by someone else meanwhile; run the statement again")
             _put(connection, table.ref, table.kind, table, replace=replace)
 
     def drop_table(self, ref: Ref) -> None:
         """As `Catalog.drop_table`."""
-        with self._change() as connection:
+        with self.change() as connection:
             if not connection.execute(_OBJECTS.delete().where(_is(_OBJECTS, ref), _OBJECTS.c.kind != _MODEL)).rowcount:
                 raise NotFoundError(f"table {ref} was not found")
 
@@ -137,13 +135,13 @@ class SqlCatalog(Catalog):
 
     def put_model(self, signature: ModelSignature) -> None:
         """As `Catalog.put_model`."""
-        with self._change() as connection:
-            _put(connection, signature.ref, _MODEL, signature, replace=True)
+        with self.change() as connection:
+            put_signature(connection, signature)
 
     def drop_model(self, ref: Ref) -> None:
         """As `Catalog.drop_model`."""
-        with self._change() as connection:
-            if not connection.execute(_OBJECTS.delete().where(_is(_OBJECTS, ref), _OBJECTS.c.kind == _MODEL)).rowcount:
+        with self.change() as connection:
+            if not drop_signature(connection, ref):
                 raise NotFoundError(f"model {ref} was not found")
 
     def functions(self, dataset: str | None = None) -> list[Function]:
@@ -152,16 +150,16 @@ class SqlCatalog(Catalog):
 
     def function(self, ref: Ref) -> Function:
         """As `Catalog.function`."""
-        definition = self._definition(_FUNCTIONS, ref)
+        definition = self._definition(Function, _FUNCTIONS, ref)
         if definition is None:
             raise NotFoundError(f"function {ref} was not found")
-        return msgspec.json.decode(definition, type=Function)
+        return definition
 
     def put_function(self, function: Function, *, replace: bool = False) -> None:
         """As `Catalog.put_function`."""
-        _check_name(function.ref)
-        values = {"dataset": function.ref.dataset, "name": function.ref.name, "definition": msgspec.json.encode(function)}
-        with self._change() as connection:
+        check_name(function.ref)
+        values = {"dataset": function.ref.dataset, "name": function.ref.name, "definition": encoded(function)}
+        with self.change() as connection:
             _check_dataset(connection, function.ref.dataset)
             there = connection.execute(_FUNCTIONS.delete().where(_is(_FUNCTIONS, function.ref))).rowcount
             if there and not replace:
@@ -170,13 +168,14 @@ class SqlCatalog(Catalog):
 
     def drop_function(self, ref: Ref) -> None:
         """As `Catalog.drop_function`."""
-        with self._change() as connection:
+        with self.change() as connection:
             if not connection.execute(_FUNCTIONS.delete().where(_is(_FUNCTIONS, ref))).rowcount:
                 raise NotFoundError(f"function {ref} was not found")
 
-    def _definition(self, objects: sa.Table, ref: Ref, *conditions: sa.ColumnElement[bool]) -> bytes | None:
-        with self._engine.connect() as connection:
-            return connection.scalar(sa.select(objects.c.definition).where(_is(objects, ref), *conditions))
+    def _definition(self, kind: type[Definition], objects: sa.Table, ref: Ref, *conditions: sa.ColumnElement[bool]) -> Definition | None:
+        with self.database.connect() as connection:
+            content = connection.scalar(sa.select(objects.c.definition).where(_is(objects, ref), *conditions))
+            return None if content is None else loaded(connection, content, kind)
 
     def _definitions(
         self, kind: type[Definition], objects: sa.Table, dataset: str | None, *conditions: sa.ColumnElement[bool]
@@ -184,23 +183,24 @@ class SqlCatalog(Catalog):
         query = sa.select(objects.c.definition).where(*conditions)
         if dataset is not None:
             query = query.where(objects.c.dataset == dataset)
-        decoder = msgspec.json.Decoder(kind)
-        with self._engine.connect() as connection:
-            found = [decoder.decode(definition) for definition in connection.scalars(query)]
+        with self.database.connect() as connection:
+            found = [loaded(connection, content, kind) for content in connection.scalars(query)]
         return sorted(found, key=lambda definition: definition.ref)
 
 
-def _engine(url: str) -> Engine:
-    engine = sa.create_engine(url)
-    if engine.dialect.name == "sqlite":
+def sqlite_url(path: Path) -> sa.URL:
+    """The URL of a SQLite file. Not as text, in which a path with `?` would end there."""
+    return sa.URL.create("sqlite", database=str(path))
 
-        @sa.event.listens_for(engine, "connect")
-        def configure(connection: Any, _record: Any) -> None:
-            connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA foreign_keys = ON")
 
-    return engine
+def put_signature(connection: Connection, signature: ModelSignature) -> None:
+    """As `Catalog.put_model`, within a transaction of `SqlCatalog.change`."""
+    _put(connection, signature.ref, _MODEL, signature, replace=True)
+
+
+def drop_signature(connection: Connection, ref: Ref) -> bool:
+    """Remove a model's signature within a transaction of `SqlCatalog.change`; False if there is none."""
+    return bool(connection.execute(_OBJECTS.delete().where(_is(_OBJECTS, ref), _OBJECTS.c.kind == _MODEL)).rowcount)
 
 
 def _is(objects: sa.Table, ref: Ref) -> sa.ColumnElement[bool]:
@@ -216,18 +216,18 @@ def _check_dataset(connection: Connection, name: str) -> None:
         raise NotFoundError(f"dataset {name} was not found")
 
 
-def _check_name(ref: Ref) -> None:
-    if _OBJECT_NAME.fullmatch(ref.name) is None or len(ref.name.encode()) > _OBJECT_NAME_BYTES_MAX:
-        raise SokujiError(f"name {ref.name!r} is not allowed; use up to 200 bytes of letters, digits, underscores, dashes and spaces")
+def _stored(connection: Connection, ref: Ref) -> Table | None:
+    definition = connection.scalar(sa.select(_OBJECTS.c.definition).where(_is(_OBJECTS, ref), _OBJECTS.c.kind != _MODEL))
+    return None if definition is None else loaded(connection, definition, Table)
 
 
 def _put(connection: Connection, ref: Ref, kind: str, definition: Table | ModelSignature, *, replace: bool) -> None:
-    _check_name(ref)
+    check_name(ref)
     _check_dataset(connection, ref.dataset)
     stored = connection.scalar(sa.select(_OBJECTS.c.kind).where(_is(_OBJECTS, ref)))
     if stored is not None and (not replace or (stored == _MODEL) != (kind == _MODEL)):
         raise AlreadyExistsError(f"{ref} already exists: it is a {stored}")
-    values = {"kind": kind, "definition": msgspec.json.encode(definition)}
+    values = {"kind": kind, "definition": encoded(definition)}
     if stored is None:
         connection.execute(_OBJECTS.insert().values(dataset=ref.dataset, name=ref.name, **values))
     else:

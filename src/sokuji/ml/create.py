@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from zetasql.wasi._pb2.zetasql.resolved_ast.resolved_ast_enums_pb2 import ResolvedCreateStatementEnums
 
 from sokuji.clock import Clock, now_us
-from sokuji.errors import AlreadyExistsError, NotFoundError, SokujiError, SqlError, UnsupportedSqlError
+from sokuji.errors import AlreadyExistsError, NotFoundError, SqlError, UnsupportedSqlError
 from sokuji.meta.base import Catalog, ModelSignature, Ref
 from sokuji.ml import evaluation, metrics
 from sokuji.ml.artefact import save
@@ -56,10 +56,10 @@ class CreateModel:
 
     def __call__(self, statement: Any, sql: str, queries: Queries) -> Result:
         """See `StatementHandler`."""
-        ref = to_ref(statement.parent.name_path)
-        exists = self._exists(ref, statement.parent.create_mode)
-        if exists and statement.parent.create_mode == ResolvedCreateStatementEnums.CREATE_IF_NOT_EXISTS:
-            return Result((), message=f"Model {ref} exists already; nothing was done.")
+        ref, mode = to_ref(statement.parent.name_path), statement.parent.create_mode
+        exists = self._exists(ref, mode)
+        if exists and mode == ResolvedCreateStatementEnums.CREATE_IF_NOT_EXISTS:
+            return _nothing_done(ref)
         at = _places(statement, queries)
         given = queries.option_values(statement.option_list)
         before = self._store.get(ref) if exists and given.get("warm_start") is True else None
@@ -76,7 +76,12 @@ class CreateModel:
             self._progress(ref, iteration)
 
         trained = train(task, follow)
-        version = self._register(ref, task, trained, sql)
+        try:
+            version = self._register(ref, task, trained, sql, is_new=mode != ResolvedCreateStatementEnums.CREATE_OR_REPLACE)
+        except AlreadyExistsError:
+            if mode == ResolvedCreateStatementEnums.CREATE_IF_NOT_EXISTS and self._exists(ref, mode):
+                return _nothing_done(ref)
+            raise
         return Result((), message=_message(version, trained, task, time.monotonic() - started))
 
     def _exists(self, ref: Ref, mode: int) -> bool:
@@ -90,12 +95,12 @@ class CreateModel:
             raise AlreadyExistsError(f"Already Exists: Model {ref}; CREATE OR REPLACE MODEL makes a new version of it")
         return exists
 
-    def _register(self, ref: Ref, task: TrainingTask, trained: Trained, sql: str) -> ModelVersion:
+    def _register(self, ref: Ref, task: TrainingTask, trained: Trained, sql: str, *, is_new: bool) -> ModelVersion:
         folder = self._store.stage(ref)
         serving = save(trained, folder, task.training)
         signature = ModelSignature(ref, task.model_type, task.features, task.labels, output_columns(task.model_type, task.labels))
         scores = _evaluate(task, Predictor(folder), folder)
-        version = self._store.register(
+        return self._store.register(
             ModelVersion(
                 signature,
                 version=0,  # the store numbers it
@@ -106,15 +111,9 @@ class CreateModel:
                 serving=serving.serving,
                 serving_reason=serving.reason,
                 metrics={name: value for name, value in scores.items() if value is not None},
-            )
+            ),
+            is_new=is_new,
         )
-        try:
-            self._catalog.put_model(signature)
-        except SokujiError:
-            if version.version == 1:
-                self._store.delete(ref)
-            raise
-        return version
 
 
 class DropModel:
@@ -130,10 +129,12 @@ class DropModel:
             if statement.is_if_exists:
                 return Result((), message=f"Model {ref} does not exist; nothing was done.")
             raise NotFoundError(f"Not found: Model {ref}")
-        # The catalog first: what SQL cannot name any more may be removed, never the other way round.
-        self._catalog.drop_model(ref)
         self._store.delete(ref)
         return Result((), message=f"Model {ref} was dropped.")
+
+
+def _nothing_done(ref: Ref) -> Result:
+    return Result((), message=f"Model {ref} exists already; nothing was done.")
 
 
 def _refuse_unsupported(statement: Any) -> None:

@@ -105,7 +105,7 @@ class Labelled:
 
 
 def strategy(options: Mapping[str, Any], design: Design, *, logistic: bool) -> str:
-    """OPTIMIZE_STRATEGY with AUTO_STRATEGY resolved, by BigQuery's rule.
+    """OPTIMIZE_STRATEGY with AUTO_STRATEGY resolved, by BigQuery's rule; a constant learning rate asks for descent.
 
     Raises:
         ModelError: the normal equation cannot do what is asked.
@@ -117,6 +117,8 @@ def strategy(options: Mapping[str, Any], design: Design, *, logistic: bool) -> s
         raise ModelError("optimize_strategy NORMAL_EQUATION solves LINEAR_REG without l1_reg; use BATCH_GRADIENT_DESCENT")
     if asked != "AUTO_STRATEGY":
         return str(asked)
+    if options["learn_rate_strategy"] == "CONSTANT":  # which an equation has no use for
+        return BATCH_GRADIENT_DESCENT
     if logistic or options["l1_reg"] > 0 or design.width > 10_000 or len(design) < 10 * design.width:
         return BATCH_GRADIENT_DESCENT
     return NORMAL_EQUATION

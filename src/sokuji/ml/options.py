@@ -123,12 +123,15 @@ _BOOL = _instance(bool, "TRUE or FALSE")
 _STRING = _instance(str, "a string")
 _COLUMN = _instance(str, "the name of a column, as a string")
 _ANY = Rule("any value", lambda value: value)
-_FRACTION = _number(float, 0, 1, open_low=True)
+# XGBoost has its parameters as float32 and int32.
+_SMALLEST, _LARGEST = 1e-37, 1e38
+_FRACTION = _number(float, _SMALLEST, 1)
+_PENALTY = _number(float, 0, _LARGEST)
 
 OPTIONS = (
     # Training in general.
     Option("INPUT_LABEL_COLS", SUPERVISED, Rule("an array of column names", _strings), ("label",)),
-    Option("MAX_ITERATIONS", MODEL_TYPES, _number(int, 1), 20),
+    Option("MAX_ITERATIONS", MODEL_TYPES, _number(int, 1, 1_000_000), 20),
     Option("EARLY_STOP", MODEL_TYPES, _BOOL, True),
     Option("MIN_REL_PROGRESS", MODEL_TYPES, _number(float, 0), 0.01),
     Option("WARM_START", GLM | {KMEANS}, _BOOL, False),
@@ -167,25 +170,24 @@ OPTIONS = (
     # Boosted trees.
     Option("BOOSTER_TYPE", TREES, _choice("GBTREE", "DART"), "GBTREE"),
     Option("DART_NORMALIZE_TYPE", TREES, _choice("TREE", "FOREST"), "TREE"),
-    Option("NUM_PARALLEL_TREE", TREES, _number(int, 1), 1),
-    Option("MAX_TREE_DEPTH", TREES, _number(int, 1), 6),
+    Option("NUM_PARALLEL_TREE", TREES, _number(int, 1, 1000), 1),
+    Option("MAX_TREE_DEPTH", TREES, _number(int, 1, 1000), 6),
     Option("DROPOUT", TREES, _number(float, 0, 1), 0.0),
-    Option("L1_REG", TREES, _number(float, 0), 0.0),
-    Option("L2_REG", TREES, _number(float, 0), 1.0),
-    Option("LEARN_RATE", TREES, _number(float, 0, open_low=True), 0.3),
+    Option("L1_REG", TREES, _PENALTY, 0.0),
+    Option("L2_REG", TREES, _PENALTY, 1.0),
+    Option("LEARN_RATE", TREES, _number(float, _SMALLEST, _LARGEST), 0.3),
     Option("TREE_METHOD", TREES, _choice("AUTO", "EXACT", "APPROX", "HIST"), "AUTO"),
-    Option("MIN_TREE_CHILD_WEIGHT", TREES, _number(float, 0), 1.0),
+    Option("MIN_TREE_CHILD_WEIGHT", TREES, _PENALTY, 1.0),
     Option("COLSAMPLE_BYTREE", TREES, _FRACTION, 1.0),
     Option("COLSAMPLE_BYLEVEL", TREES, _FRACTION, 1.0),
     Option("COLSAMPLE_BYNODE", TREES, _FRACTION, 1.0),
-    Option("MIN_SPLIT_LOSS", TREES, _number(float, 0), 0.0),
+    Option("MIN_SPLIT_LOSS", TREES, _PENALTY, 0.0),
     Option("SUBSAMPLE", TREES, _FRACTION, 1.0),
     Option("INSTANCE_WEIGHT_COL", TREES, _COLUMN),
-    # Recorded with the model, without an effect on training.
-    *(Option(name, MODEL_TYPES, _STRING) for name in ("MODEL_REGISTRY", "VERTEX_AI_MODEL_ID", "DESCRIPTION", "FRIENDLY_NAME")),
-    *(Option(name, MODEL_TYPES, _ANY) for name in ("LABELS", "EXPIRATION_TIMESTAMP", "VERTEX_AI_MODEL_VERSION_ALIASES")),
-    Option("XGBOOST_VERSION", TREES, _choice("0.9", "1.1")),
-    Option("ENABLE_GLOBAL_EXPLAIN", SUPERVISED, _BOOL, False),  # ML.GLOBAL_EXPLAIN, which it prepares, does not exist yet
+    # Recorded with the model: they describe it.
+    *(Option(name, MODEL_TYPES, _STRING) for name in ("DESCRIPTION", "FRIENDLY_NAME")),
+    Option("LABELS", MODEL_TYPES, _ANY),
+    Option("ENABLE_GLOBAL_EXPLAIN", SUPERVISED, _BOOL, False, only=(False,)),
 )
 
 _UNSUPPORTED = {
@@ -194,6 +196,12 @@ _UNSUPPORTED = {
         "hyperparameter tuning is not supported yet",
     ),
     "KMS_KEY_NAME": "models are not encrypted with keys of your own; encrypt the disk they are stored on",
+    **dict.fromkeys(
+        ("MODEL_REGISTRY", "VERTEX_AI_MODEL_ID", "VERTEX_AI_MODEL_VERSION_ALIASES"),
+        "there is no Vertex AI here; `sokuji models` lists the versions and their aliases",
+    ),
+    "EXPIRATION_TIMESTAMP": "models do not expire; use DROP MODEL",
+    "XGBOOST_VERSION": "trees are trained by the XGBoost that is installed; leave it out",
     "APPROX_GLOBAL_FEATURE_CONTRIB": "approximate feature contributions are not supported yet",
 }
 """Options BigQuery has that would change what a model is, and that sokuji cannot honour: refused, never ignored."""
@@ -230,6 +238,7 @@ def effective(given: Mapping[str, Any], at: At = anywhere, before: Mapping[str, 
                 raise _unknown_option(name.upper(), model_type, table)
             values[name.lower()] = _value(option, value)
     _check_combinations(values, at)
+    _check_effects({name.lower() for name in given}, values, at)
     return model_type, values
 
 
@@ -244,6 +253,34 @@ def _check_combinations(values: Mapping[str, Any], at: At) -> None:
     with at("kmeans_init_col"):
         if method != "CUSTOM" and column is not None:
             raise SqlError(f"option KMEANS_INIT_COL is for KMEANS_INIT_METHOD 'CUSTOM', not for {method!r}")
+
+
+# An option that has an effect only with certain values of another one.
+_ONLY_WITH: Mapping[str, tuple[str, tuple[Any, ...]]] = {
+    "dropout": ("booster_type", ("DART",)),
+    "dart_normalize_type": ("booster_type", ("DART",)),
+    "ls_init_learn_rate": ("learn_rate_strategy", ("LINE_SEARCH",)),
+    "learn_rate": ("learn_rate_strategy", ("CONSTANT",)),
+    "min_rel_progress": ("early_stop", (True,)),
+    "data_split_eval_fraction": ("data_split_method", ("RANDOM", "SEQ")),
+}
+_OF_ITERATIONS = ("learn_rate_strategy", "learn_rate", "ls_init_learn_rate", "max_iterations", "early_stop", "min_rel_progress")
+"""Options of gradient descent, which the normal equation has no use for."""
+
+
+def _check_effects(given: set[str], values: Mapping[str, Any], at: At) -> None:
+    """Raises SqlError for an option that was given and would change nothing."""
+    for name, (other, needed) in _ONLY_WITH.items():
+        if name in given and other in values and values[other] not in needed:
+            with at(name):
+                wanted = " or ".join(repr(value) for value in needed)
+                raise SqlError(f"option {name.upper()} has an effect with {other.upper()} {wanted} only, and that is {values[other]!r}")
+    for name in given.intersection(_OF_ITERATIONS) if values.get("optimize_strategy") == "NORMAL_EQUATION" else ():
+        with at(name):
+            raise SqlError(f"option {name.upper()} has an effect with OPTIMIZE_STRATEGY 'BATCH_GRADIENT_DESCENT' only")
+    if values.get("tree_method") == "EXACT" and values["colsample_bynode"] < 1:
+        with at("colsample_bynode"):
+            raise SqlError("option COLSAMPLE_BYNODE needs TREE_METHOD 'HIST' or 'APPROX': 'EXACT' cannot choose columns for each node")
 
 
 def _model_type(given: Mapping[str, Any]) -> str:

@@ -28,6 +28,8 @@ from sokuji.types import Field
 
 _BLOCK_ROWS = 4096  # what is made on the way stays in the processor's cache
 _NULL_KEY = -(2**31)  # no BOOL or calendar part has this value
+_FAR_APART = 1e9  # how much farther some values are from each other than most
+_SPREAD_ROWS = 10_000
 _CONSTANT_BELOW = 1e-12  # a standard deviation this small against the mean is rounding noise of a constant column
 
 
@@ -138,6 +140,8 @@ def _fit(item: Input, column: Column, *, standardize: bool, trees: bool) -> tupl
     if item.kind is InputKind.BOOL:
         category = Category(item.name, item.name, None, _integer_keys(values), boolean=True)
         return [], [category], describe_categories(item, len(category.keys), info.null_count)
+    if not trees:
+        _check_spread(item, column, info)
     number = Number(item.name, item.name, None, None) if trees else _scaled(info, standardize=standardize)
     parts = {f"_TS_{part}_{item.name}": part for part in PARTS} if item.kind is InputKind.TIMESTAMP else {}
     if trees:
@@ -148,10 +152,32 @@ def _fit(item: Input, column: Column, *, standardize: bool, trees: bool) -> tupl
 
 def _scaled(info: FeatureInfo, *, standardize: bool) -> Number:
     mean, deviation = info.mean or 0.0, info.stddev or 0.0
+    if info.min is not None and info.min == info.max:
+        mean = info.min  # exactly: the error of a mean of large numbers is large
     if not standardize:
         return Number(info.input, info.input, None, mean)
     varies = deviation > _CONSTANT_BELOW * abs(mean) and deviation > 1e-30
     return Number(info.input, info.input, None, mean, mean, deviation if varies else 1.0)
+
+
+def _check_spread(item: Input, column: Floats, info: FeatureInfo) -> None:
+    """Raises ModelError for a feature that would say nothing of most rows, since a few of its values are so far from the others."""
+    infinite = int(np.isinf(column).sum())
+    if infinite:
+        raise ModelError(
+            f"feature {item.name!r} is infinite in {infinite} of {len(column)} rows, from where no other value counts; leave these rows "
+            f"out, or make it NULL: IF(IS_INF({item.name}), NULL, {item.name})"
+        )
+    if info.min is None or info.max is None or not info.stddev or info.max - info.min < _FAR_APART:
+        return
+    sample = column[np.unique(np.linspace(0, len(column) - 1, min(len(column), _SPREAD_ROWS)).astype(np.int64))]
+    values = np.unique(sample[~np.isnan(sample)])
+    low, high = values[(len(values) - 1) // 4], values[3 * (len(values) - 1) // 4]
+    if low < high < low + info.stddev / _FAR_APART:
+        raise ModelError(
+            f"feature {item.name!r} reaches from {info.min:.3g} to {info.max:.3g}, while most of its values lie between {low:.3g} and "
+            f"{high:.3g}: a model cannot tell those apart; leave the others out, or bound them with LEAST and GREATEST"
+        )
 
 
 def _integer_keys(values: Floats) -> tuple[int, ...]:

@@ -95,7 +95,7 @@ def fit(
 
     Raises:
         MissingExtraError: XGBoost is not installed.
-        ModelError: one-hot encoding would make more columns than fit into memory.
+        ModelError: one-hot encoding would make more columns than fit into memory, or XGBoost refuses the options.
     """
     xgboost = load_xgboost()
     one_hot = options["category_encoding_method"] == "ONE_HOT_ENCODING"
@@ -128,7 +128,13 @@ def fit(
     if evaluation is not None:
         watched.append((data(evaluation, watched[0][0]), "evaluation"))
     parameters = _parameters(options, classes)
-    booster = xgboost.train(parameters, watched[0][0], options["max_iterations"], evals=watched, callbacks=[Recorder()], verbose_eval=False)
+    try:
+        booster = xgboost.train(
+            parameters, watched[0][0], options["max_iterations"], evals=watched, callbacks=[Recorder()], verbose_eval=False
+        )
+    except xgboost.core.XGBoostError as error:
+        reason = str(error).partition("\nStack trace")[0].rpartition(": ")[2].strip()
+        raise ModelError(f"XGBoost cannot train with these options: {reason}") from error
     return Trees(bytes(booster.save_raw("json")), classes=classes, one_hot=one_hot), tuple(history)
 
 

@@ -30,18 +30,33 @@ class ModelVersion:
     metrics: Mapping[str, float] = field(default_factory=dict)  # ML.EVALUATE's row at training time
 
 
+@dataclass(frozen=True, slots=True)
+class Orphan:
+    """A whole version in the store's folders that the database does not know, as when the database was lost."""
+
+    folder: Path
+    version: ModelVersion | None  # as it was registered; None if the folder does not say
+
+
 class ModelStore(ABC):
-    """Versions by model. Registration is atomic: a crash leaves the version whole or absent."""
+    """Versions by model. Registration is atomic: a crash leaves the version whole or absent.
+
+    SQL sees the champion: the catalog has its signature, and every change of that is one transaction for both.
+    """
 
     @abstractmethod
     def stage(self, ref: Ref) -> Path:
         """A fresh folder to write artefacts into; what is never registered is removed later."""
 
     @abstractmethod
-    def register(self, version: ModelVersion) -> ModelVersion:
+    def register(self, version: ModelVersion, *, is_new: bool = False) -> ModelVersion:
         """Store `version` and point `champion` at it, `previous` at the champion before.
 
         The number is assigned and the folder moved into place here: the version that is returned has both.
+
+        Raises:
+            AlreadyExistsError: a table has the name; with `is_new`, or the model is there.
+            NotFoundError: there is no such dataset.
         """
 
     @abstractmethod
@@ -54,7 +69,10 @@ class ModelStore(ABC):
 
     @abstractmethod
     def set_alias(self, ref: Ref, alias: str, version: int) -> None:
-        """Raises NotFoundError when there is no such version."""
+        """Point `alias` at a version. When `champion` moves, `previous` follows to where it was.
+
+        Raises NotFoundError when there is no such version.
+        """
 
     @abstractmethod
     def aliases(self, ref: Ref) -> dict[str, int]:
@@ -63,3 +81,12 @@ class ModelStore(ABC):
     @abstractmethod
     def delete(self, ref: Ref) -> None:
         """Remove every version and alias. Raises NotFoundError."""
+
+    @abstractmethod
+    def orphans(self) -> list[Orphan]:
+        """What the database does not know, by folder. It is never deleted here: perhaps the database was lost, or is an old copy."""
+
+    @abstractmethod
+    def adopt(self) -> list[ModelVersion]:
+        """Register the orphans that say what they are, each by its number, or the next free one; the newest becomes `champion` where
+        there is none. Their datasets are made."""

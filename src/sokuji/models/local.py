@@ -1,10 +1,10 @@
 """The model store on a local disk: a folder a version, and a database that says which folders count.
 
-    <root>/<dataset>/<model>/<version>-<id>/    never changes
+    <root>/<dataset>/<model>/<version>-<id>/    never changes; version.json in it says what its row in the database says
     <root>/.staging/<id>/                       being written; <id>.lock is locked by the process that writes
 
-A folder becomes a version in one database transaction, inside of which it is moved into place. What a crash leaves without a row in the
-database does not exist, and is removed when a store is opened.
+A folder becomes a version in one database transaction, inside of which it is moved into place. Only what is known to be nobody's is
+removed when a store is opened: what was staged by a process that is gone, and what was deleted. A folder without a row is an orphan.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -25,13 +23,17 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Connection, LargeBinary, MetaData, String
 
-from sokuji.errors import ModelError, NotFoundError
+from sokuji.errors import AlreadyExistsError, ModelError, NotFoundError
+from sokuji.log.stored import claim
 from sokuji.meta.base import ModelSignature, Ref
-from sokuji.models.base import CHAMPION, PREVIOUS, ModelStore, ModelVersion
+from sokuji.meta.database import create_tables
+from sokuji.meta.store import SqlCatalog, drop_signature, put_signature
+from sokuji.models.base import CHAMPION, PREVIOUS, ModelStore, ModelVersion, Orphan
 
-_BUSY_TIMEOUT_MS = 30_000
 _NAME = re.compile(r"\w[\w\- ]*")
 _STAGING = ".staging"
+_FORMAT = 1
+_VERSION_FILE = "version.json"
 
 _METADATA = MetaData()
 _VERSIONS = sa.Table(
@@ -57,30 +59,36 @@ _ALIASES = sa.Table(
     Column("alias", String, primary_key=True),
     Column("version", BigInteger, nullable=False),
 )
+# Folders of deleted versions, until they are gone.
+_DELETED = sa.Table("deleted_models", _METADATA, Column("folder", String, primary_key=True))
 
 
 class LocalModelStore(ModelStore):
     """Any number of processes may open the same store. Thread-safe."""
 
-    def __init__(self, root: Path, url: str) -> None:
-        """Folders go below `root`; the database is at the SQLAlchemy `url`, and may be the catalog's (`sqlite:////path/catalog.db`)."""
-        self._root = root
+    def __init__(self, root: Path, catalog: SqlCatalog) -> None:
+        """Folders go below `root`; the database is the catalog's, which must stay open."""
+        self._root, self.catalog = root, catalog
         self._staging = root / _STAGING
         self._staging.mkdir(parents=True, exist_ok=True)
+        claim(root / ".format.json", format=_FORMAT)
         self._locks: dict[Path, int] = {}
-        self._engine = sa.create_engine(url)
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _configure)
-        with self._change() as connection:
-            _METADATA.create_all(connection)
-            self._remove_leftovers(connection)
+        with catalog.database.begin() as connection:
+            create_tables(connection, _METADATA)
+            deleted, rows = list(connection.scalars(sa.select(_DELETED.c.folder))), connection.execute(sa.select(_VERSIONS)).mappings()
+            known = [self._version(row) for row in rows]
+        for lock_file in self._staging.glob("*.lock"):
+            _remove_if_abandoned(lock_file)
+        self._remove_deleted(deleted)
+        for version in known:  # those of earlier releases do not have theirs
+            if version.folder.is_dir() and not (version.folder / _VERSION_FILE).exists():
+                _write_version(version.folder, version)
 
     def close(self) -> None:
-        """Give up what was staged and not registered, and close all connections."""
+        """Give up what was staged and not registered."""
         for folder in list(self._locks):
             shutil.rmtree(folder, ignore_errors=True)
             self._unlock(folder)
-        self._engine.dispose()
 
     def __enter__(self) -> Self:
         return self
@@ -93,29 +101,26 @@ class LocalModelStore(ModelStore):
         if any(_NAME.fullmatch(part) is None for part in ref):
             raise ModelError(f"model name {str(ref)!r} is not allowed; use letters, digits, underscores, dashes and spaces")
         folder = self._staging / uuid.uuid4().hex
-        with self._change():  # so that no one who is removing leftovers sees the lock file before it is locked
-            lock = os.open(_lock_file(folder), os.O_CREAT | os.O_RDWR, 0o644)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        self._locks[folder] = lock
+        self._locks[folder] = _lock(_lock_file(folder))
         folder.mkdir()
         return folder
 
-    def register(self, version: ModelVersion) -> ModelVersion:
+    def register(self, version: ModelVersion, *, is_new: bool = False) -> ModelVersion:
         """As `ModelStore.register`. `version.folder` must come from `stage`; else ModelError."""
         staged, ref = version.folder, version.signature.ref
         if staged not in self._locks:
             raise ModelError(f"{staged} was not staged by this store, or is registered already; write the model into stage()'s folder")
-        _sync(staged)
-        with self._change() as connection:
+        with self.catalog.change() as connection:
             highest = connection.scalar(sa.select(sa.func.max(_VERSIONS.c.version)).where(_of(_VERSIONS, ref)))
+            if is_new and highest is not None:
+                raise AlreadyExistsError(f"Already Exists: Model {ref}")
             number = (highest or 0) + 1
             folder = self._root / ref.dataset / ref.name / f"{number}-{staged.name}"
             registered = replace(version, version=number, folder=folder)
             connection.execute(_VERSIONS.insert().values(self._row(registered)))
-            champion = _aliases(connection, ref).get(CHAMPION)
-            if champion is not None:
-                _point(connection, ref, PREVIOUS, champion)
-            _point(connection, ref, CHAMPION, number)
+            self._crown(connection, registered)
+            _write_version(staged, registered)
+            _sync(staged)
             folder.parent.mkdir(parents=True, exist_ok=True)
             staged.rename(folder)
             # Before the commit: a row must never be on disk without its folder.
@@ -124,9 +129,18 @@ class LocalModelStore(ModelStore):
         self._unlock(staged)
         return registered
 
+    def _crown(self, connection: Connection, version: ModelVersion) -> None:
+        """Make a version the champion, for SQL too."""
+        ref = version.signature.ref
+        champion = _aliases(connection, ref).get(CHAMPION)
+        if champion is not None and champion != version.version:
+            _point(connection, ref, PREVIOUS, champion)
+        _point(connection, ref, CHAMPION, version.version)
+        put_signature(connection, version.signature)
+
     def get(self, ref: Ref, version: int | str = CHAMPION) -> ModelVersion:
         """As `ModelStore.get`."""
-        with self._engine.connect() as connection:
+        with self.catalog.database.connect() as connection:
             number = version if isinstance(version, int) else _aliases(connection, ref).get(version)
             row = connection.execute(sa.select(_VERSIONS).where(_of(_VERSIONS, ref), _VERSIONS.c.version == number)).mappings().first()
         if row is None:
@@ -135,38 +149,76 @@ class LocalModelStore(ModelStore):
 
     def versions(self, ref: Ref) -> list[ModelVersion]:
         """As `ModelStore.versions`."""
-        with self._engine.connect() as connection:
+        with self.catalog.database.connect() as connection:
             rows = connection.execute(sa.select(_VERSIONS).where(_of(_VERSIONS, ref)).order_by(_VERSIONS.c.version)).mappings()
             return [self._version(row) for row in rows]
 
     def set_alias(self, ref: Ref, alias: str, version: int) -> None:
         """As `ModelStore.set_alias`."""
-        with self._change() as connection:
-            if connection.scalar(sa.select(_VERSIONS.c.version).where(_of(_VERSIONS, ref), _VERSIONS.c.version == version)) is None:
+        with self.catalog.change() as connection:
+            row = connection.execute(sa.select(_VERSIONS).where(_of(_VERSIONS, ref), _VERSIONS.c.version == version)).mappings().first()
+            if row is None:
                 raise NotFoundError(f"Not found: Model {ref} version {version}")
-            _point(connection, ref, alias, version)
+            if alias == CHAMPION:
+                self._crown(connection, self._version(row))
+            else:
+                _point(connection, ref, alias, version)
 
     def aliases(self, ref: Ref) -> dict[str, int]:
         """As `ModelStore.aliases`."""
-        with self._engine.connect() as connection:
+        with self.catalog.database.connect() as connection:
             return _aliases(connection, ref)
 
     def delete(self, ref: Ref) -> None:
         """As `ModelStore.delete`."""
-        folders = [version.folder for version in self.versions(ref)]
-        with self._change() as connection:
-            if not connection.execute(_VERSIONS.delete().where(_of(_VERSIONS, ref))).rowcount:
+        with self.catalog.change() as connection:
+            deleted = list(connection.scalars(sa.select(_VERSIONS.c.folder).where(_of(_VERSIONS, ref))))
+            was_known = drop_signature(connection, ref)
+            if not deleted and not was_known:
                 raise NotFoundError(f"Not found: Model {ref}")
-            connection.execute(_ALIASES.delete().where(_of(_ALIASES, ref)))
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)  # what stays is without a row, and removed when a store is opened
+            for table in (_VERSIONS, _ALIASES):
+                connection.execute(table.delete().where(_of(table, ref)))
+            if deleted:
+                connection.execute(_DELETED.insert(), [{"folder": folder} for folder in deleted])
+        self._remove_deleted(deleted)
 
-    @contextmanager
-    def _change(self) -> Iterator[Connection]:
-        with self._engine.begin() as connection:
-            if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN IMMEDIATE")  # writers take turns from their first read on
-            yield connection
+    def _remove_deleted(self, folders: list[str]) -> None:
+        """Remove folders that the database says were deleted; those that cannot be removed now are tried when a store is opened."""
+        for folder in folders:
+            shutil.rmtree(self._root / folder, ignore_errors=True)
+        gone = [folder for folder in folders if not (self._root / folder).exists()]
+        if gone:
+            with self.catalog.database.begin() as connection:
+                connection.execute(_DELETED.delete().where(_DELETED.c.folder.in_(gone)))
+
+    def orphans(self) -> list[Orphan]:
+        """As `ModelStore.orphans`."""
+        with self.catalog.database.connect() as connection:
+            return self._orphans(connection)
+
+    def _orphans(self, connection: Connection) -> list[Orphan]:
+        known = {*connection.scalars(sa.select(_VERSIONS.c.folder)), *connection.scalars(sa.select(_DELETED.c.folder))}
+        folders = (folder for folder in sorted(self._root.glob("*/*/*")) if folder.is_dir() and folder.parent.parent != self._staging)
+        return [Orphan(folder, _read_version(folder)) for folder in folders if str(folder.relative_to(self._root)) not in known]
+
+    def adopt(self) -> list[ModelVersion]:
+        """As `ModelStore.adopt`."""
+        for dataset in {orphan.version.signature.ref.dataset for orphan in self.orphans() if orphan.version is not None}:
+            self.catalog.create_dataset(dataset, if_not_exists=True)
+        adopted: list[ModelVersion] = []
+        # One transaction with the look at the folders: another process may be between moving one and its row.
+        with self.catalog.change() as connection:
+            found = [orphan.version for orphan in self._orphans(connection) if orphan.version is not None]
+            led = {ref for ref in {version.signature.ref for version in found} if CHAMPION in _aliases(connection, ref)}
+            for version in sorted(found, key=lambda version: (version.signature.ref, version.version)):
+                ref = version.signature.ref
+                taken = set(connection.scalars(sa.select(_VERSIONS.c.version).where(_of(_VERSIONS, ref))))
+                registered = replace(version, version=max(taken) + 1 if version.version in taken else version.version)
+                connection.execute(_VERSIONS.insert().values(self._row(registered)))
+                if ref not in led:
+                    self._crown(connection, registered)
+                adopted.append(registered)
+        return adopted
 
     def _row(self, version: ModelVersion) -> dict[str, Any]:
         return {
@@ -200,27 +252,38 @@ class LocalModelStore(ModelStore):
         _lock_file(folder).unlink()
         os.close(self._locks.pop(folder))
 
-    def _remove_leftovers(self, connection: Connection) -> None:
-        """Of crashes. Whoever registers holds the same transaction's lock, so no folder is seen between its move and its row."""
-        for lock_file in self._staging.glob("*.lock"):
-            _remove_if_abandoned(lock_file)
-        known = {self._root / folder for folder in connection.scalars(sa.select(_VERSIONS.c.folder))}
-        for folder in self._root.glob("*/*/*"):
-            if folder not in known and folder.parent.parent != self._staging:
-                shutil.rmtree(folder)
+
+def _write_version(folder: Path, version: ModelVersion) -> None:
+    (folder / _VERSION_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(replace(version, folder=Path()), enc_hook=str)))
 
 
-def _configure(connection: Any, _record: Any) -> None:
-    connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-    connection.execute("PRAGMA journal_mode = WAL")
+def _read_version(folder: Path) -> ModelVersion | None:
+    try:
+        version = msgspec.json.decode((folder / _VERSION_FILE).read_bytes(), type=ModelVersion, dec_hook=lambda kind, value: kind(value))
+    except (OSError, msgspec.DecodeError):
+        return None
+    return replace(version, folder=folder)
 
 
 def _lock_file(folder: Path) -> Path:
     return folder.with_suffix(".lock")
 
 
+def _lock(path: Path) -> int:
+    """A descriptor of a new lock file, locked. Whoever removes leftovers may come between the two: then it is made again."""
+    while True:
+        lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists() and path.stat().st_ino == os.fstat(lock).st_ino:
+            return lock
+        os.close(lock)
+
+
 def _remove_if_abandoned(lock_file: Path) -> None:
-    lock = os.open(lock_file, os.O_RDWR)
+    try:
+        lock = os.open(lock_file, os.O_RDWR)
+    except FileNotFoundError:
+        return  # another process that opens the store was faster
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sokuji.compiled import compiled, fixed, inlined
 from sokuji.errors import OnlineStoreError
 from sokuji.online.base import Keys
 from sokuji.online.digest import SALT_BYTES
-from sokuji.online.jit import fixed, inlined, kernel
 
 Digests = npt.NDArray[np.uint64]
 """u64[n, 2]: (high, low) of each key."""
@@ -93,7 +93,7 @@ def _mix(  # noqa: PLR0917  -- inlined code
     return a, b, c, d
 
 
-@kernel
+@compiled
 def _compress(h: npt.NDArray[np.uint64], m: npt.NDArray[np.uint64], count: np.uint64, last: np.uint64) -> None:
     # Scalars and not an array, so that they stay in registers: four times as fast.
     v0, v1, v2, v3, v4, v5, v6, v7 = h[0], h[1], h[2], h[3], h[4], h[5], h[6], h[7]
@@ -119,7 +119,7 @@ def _compress(h: npt.NDArray[np.uint64], m: npt.NDArray[np.uint64], count: np.ui
     h[7] ^= v7 ^ v15
 
 
-@kernel
+@compiled
 def _hash_all(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8], start: npt.NDArray[np.uint64], result: Digests) -> None:
     h, m = np.empty(8, np.uint64), np.empty(16, np.uint64)
     block = m.view(np.uint8)

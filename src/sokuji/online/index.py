@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from sokuji.compiled import compiled, inlined
 from sokuji.online.hashing import Digests
-from sokuji.online.jit import inlined, kernel, release_fence, store_release
+from sokuji.online.ordered import release_fence, store_release
 
 Words = npt.NDArray[np.uint64]
 """The index: u64[buckets]."""
@@ -27,7 +28,7 @@ def _slot_of(entry: np.uint64) -> int:
     return np.int64(entry & _WORD(0xFFFFFFFF)) - 1  # type: ignore[return-value]  # an int64 is what a kernel calls int
 
 
-@kernel
+@compiled
 def find(index: Words, slots: Slots, high: np.uint64, low: np.uint64) -> int:
     """The slot of a digest, or -1. The whole digest decides: an entry's 32 bits only save looking at most of the others."""
     mask = _WORD(len(index) - 1)
@@ -42,14 +43,14 @@ def find(index: Words, slots: Slots, high: np.uint64, low: np.uint64) -> int:
     return _ABSENT
 
 
-@kernel
+@compiled
 def find_all(index: Words, slots: Slots, digests: Digests, result: SlotNumbers) -> None:
     """`find` for each digest."""
     for number in range(len(digests)):
         result[number] = find(index, slots, digests[number, 0], digests[number, 1])
 
 
-@kernel
+@compiled
 def add(index: Words, high: np.uint64, low: np.uint64, slot: int) -> None:
     """Enter a digest that is not there and whose slot is filled."""
     mask = _WORD(len(index) - 1)
@@ -59,14 +60,14 @@ def add(index: Words, high: np.uint64, low: np.uint64, slot: int) -> None:
     store_release(index, bucket, (low >> _WORD(32)) << _WORD(32) | _WORD(slot + 1))
 
 
-@kernel
+@compiled
 def add_all(index: Words, slots: Slots, count: int) -> None:
     """`add` the first `count` slots."""
     for slot in range(count):
         add(index, slots[slot, 1], slots[slot, 2], slot)
 
 
-@kernel
+@compiled
 def remove_all(index: Words, slots: Slots, version: Words, victims: SlotNumbers) -> None:
     """Take the entries of these slots out. `version`, u64[1], is odd while entries move."""
     for start in range(0, len(victims), _REMOVED_AT_A_TIME):
@@ -77,7 +78,7 @@ def remove_all(index: Words, slots: Slots, version: Words, victims: SlotNumbers)
         store_release(version, 0, version[0] + _WORD(1))
 
 
-@kernel
+@compiled
 def _remove(index: Words, slots: Slots, slot: int) -> None:
     mask = _WORD(len(index) - 1)
     hole = slots[slot, 1] & mask

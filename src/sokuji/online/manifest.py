@@ -14,18 +14,20 @@ from typing import Self
 import msgspec
 
 from sokuji.errors import OnlineStoreError
-from sokuji.log.files import replace_file, sync_folder
+from sokuji.log.files import sync_folder
+from sokuji.log.stored import read_record, write_record
 from sokuji.online.base import Rows
 from sokuji.online.digest import SALT_BYTES
 from sokuji.online.run import Columns, Run, run_path, write_run
 
 _NAME = "manifest.json"
+_FORMAT = 2  # 1 had no checksum
+_REMEDY = "restore the folder from a backup, or delete it"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The last complete checkpoint."""
 
-    format: int = 1
     width: int
     salt: bytes
     runs: tuple[int, ...] = ()
@@ -38,6 +40,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The latest time of a put."""
     expired_before_us: int = 0
     """Rows in runs that were last seen before this are gone."""
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The last complete checkpoint of the store in `folder`.
+
+    Raises:
+        DamagedFileError: the manifest is damaged.
+        FormatError: a newer release wrote it.
+    """
+    return read_record(folder / _NAME, Manifest, format=_FORMAT, remedy=_REMEDY)
 
 
 class Disk:
@@ -57,16 +69,15 @@ class Disk:
 
         Raises:
             OnlineStoreError: the rows there have another width, or a file that the manifest names is missing or damaged.
+            DamagedFileError: the manifest is damaged.
+            FormatError: a newer release wrote it.
         """
         path = folder / _NAME
         if not path.exists():
             if leftover := min((*folder.glob("*.run"), *folder.glob("*.blobs")), default=None):
                 raise OnlineStoreError(f"{path} is missing, though {leftover.name} is there; restore the folder from a backup, or empty it")
-            replace_file(path, msgspec.json.encode(Manifest(width=width, salt=secrets.token_bytes(SALT_BYTES))))
-        try:
-            manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-        except msgspec.DecodeError as error:
-            raise OnlineStoreError(f"{path} is damaged: {error}; restore the folder from a backup") from error
+            write_record(path, Manifest(width=width, salt=secrets.token_bytes(SALT_BYTES)), format=_FORMAT)
+        manifest = read_manifest(folder)
         if manifest.width != width:
             raise OnlineStoreError(
                 f"the online store in {folder} has rows of {manifest.width} bytes, not {width}: "
@@ -112,7 +123,7 @@ class Disk:
             if blobs is not None:
                 manifest = self._write_blobs(manifest, blobs)
             sync_folder(self.folder)
-            replace_file(self.folder / _NAME, msgspec.json.encode(manifest))
+            write_record(self.folder / _NAME, manifest, format=_FORMAT)
             before, self.manifest = self.manifest, manifest
             self._open |= {run.id: run for run in new_runs}
             self._retired += [self._open.pop(run_id).path for run_id in set(before.runs) - set(manifest.runs)]

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from sokuji.compiled import compiled, inlined
 from sokuji.online import table
 from sokuji.online.base import Rows
 from sokuji.online.hashing import Digests
 from sokuji.online.index import SlotNumbers, Slots, Words, add, add_all, find, find_all, remove_all
-from sokuji.online.jit import inlined, kernel, release_fence, store_release
+from sokuji.online.ordered import release_fence, store_release
 from sokuji.online.run import Columns
 from sokuji.online.snapshot import Snapshot, copy_rows
 
@@ -158,7 +159,7 @@ def _close_slot(versions: Words, slot: int) -> None:
     store_release(versions, slot, versions[slot] + _WORD(1))
 
 
-@kernel
+@compiled
 def _put(  # noqa: PLR0917  -- a kernel has no keywords
     index: Words,
     slots: Slots,
@@ -189,14 +190,14 @@ def _put(  # noqa: PLR0917  -- a kernel has no keywords
     return free_count
 
 
-@kernel
+@compiled
 def _fill(slots: Slots, first: int, rows: npt.NDArray[np.uint64]) -> None:
     for number in range(len(rows)):
         for word in range(rows.shape[1]):
             slots[first + number, _HEADER_WORDS + word] = rows[number, word]
 
 
-@kernel
+@compiled
 def _wipe(slots: Slots, numbers: SlotNumbers) -> None:
     versions = slots[:, 0]
     for slot in numbers:
@@ -205,7 +206,7 @@ def _wipe(slots: Slots, numbers: SlotNumbers) -> None:
         _close_slot(versions, slot)
 
 
-@kernel
+@compiled
 def _publish(header: Words, cold: np.uint64, expired_before_us: np.uint64, run_ids: npt.NDArray[np.uint64]) -> None:
     store_release(header, table.RUNS_VERSION, header[table.RUNS_VERSION] + _WORD(1))
     release_fence()

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from sokuji.compiled import compiled
 from sokuji.online import table
 from sokuji.online.base import Rows
 from sokuji.online.hashing import Digests
 from sokuji.online.index import SlotNumbers, Slots
-from sokuji.online.jit import acquire_fence, kernel, load_acquire
+from sokuji.online.ordered import acquire_fence, load_acquire
 from sokuji.online.run import Numbers, block_rows
 
 _HEADER_WORDS = table.SLOT_HEADER_WORDS
@@ -71,7 +72,7 @@ class Snapshot:
         return row
 
 
-@kernel
+@compiled
 def copy_rows(slots: Slots, numbers: SlotNumbers, rows: npt.NDArray[np.uint64]) -> None:
     """Copy the row of each slot to its place in `rows`; the place of a slot -1 is left alone."""
     for number in range(len(numbers)):
@@ -81,7 +82,7 @@ def copy_rows(slots: Slots, numbers: SlotNumbers, rows: npt.NDArray[np.uint64]) 
                 rows[number, word] = slots[slot, _HEADER_WORDS + word]
 
 
-@kernel
+@compiled
 def _copy_unchanged(
     slots: Slots, numbers: SlotNumbers, versions: npt.NDArray[np.uint64], rows: npt.NDArray[np.uint64], unchanged: npt.NDArray[np.bool_]
 ) -> None:

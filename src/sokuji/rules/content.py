@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from sokuji.rules.spec import Action, Message, Webhook
 from sokuji.rules.template import Template, Values, render, render_image, render_link, render_value
 
-_URLS: Mapping[str, Callable[[Template, Values], str]] = {"link": render_link, "image": render_image}
 
-
-def content(action: Action, values: Values) -> dict[str, Any]:
-    """The action as JSON has it; "kind" is popup, banner, webhook or call."""
+def content(action: Action, values: Values, image_hosts: Collection[str]) -> dict[str, Any]:
+    """The action as JSON has it; "kind" is popup, banner, webhook or call. `image_hosts`: whose images a field may name."""
     if isinstance(action, Message):
-        return {"kind": action.kind, **{name: _URLS.get(name, render)(part, values) for name, part in action.fields.items()}}
+        fill: Mapping[str, Callable[[Template, Values], str]] = {"link": render_link, "image": partial(render_image, hosts=image_hosts)}
+        return {"kind": action.kind, **{name: fill.get(name, render)(part, values) for name, part in action.fields.items()}}
     if isinstance(action, Webhook):
         return {"kind": "webhook", "url": action.url, "body": _filled(action.body, values)}
     name = getattr(action.function, "__qualname__", repr(action.function))

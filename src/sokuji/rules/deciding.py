@@ -156,7 +156,7 @@ class Deciding:
         arm = choose(rule.arms, rule.seed, bucket)
         holdout = is_held_out(project.holdout, project.holdout_seed, bucket)
         reason: Reason = "event" if rule.timer is None else "timer"
-        action = None if holdout or arm.action is None else content(arm.action, trigger.values)
+        action = None if holdout or arm.action is None else content(arm.action, trigger.values, project.image_hosts)
         self._record(plan, step, trigger, reason, arm=arm.name, control=arm.name == CONTROL, holdout=holdout, action=action)
 
     def _suppress(self, plan: Plan, step: Step, reason: Reason, read: Read) -> None:

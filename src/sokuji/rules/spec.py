@@ -160,6 +160,7 @@ class Project(Struct, frozen=True, kw_only=True):
     holdout_seed: str = ""
     quiet: Quiet | None = None
     goal: Goal | None = None
+    image_hosts: tuple[str, ...] = ()  # whose images a field alone may name, beside the site's own
 
 
 class Actions(Struct, frozen=True):

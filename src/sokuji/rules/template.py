@@ -9,7 +9,7 @@ write JSON; `render_link` and `render_image` percent-encode it and keep a URL's 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import quote
 
 import msgspec
@@ -22,7 +22,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u2028-\u202e\u2066-\u2069]")  # 
 _BEGINNING = re.compile(r"https?://[\w.:-]+[/?#]|/(?![/\\])|[?#]", re.IGNORECASE)
 _HOST = re.compile(r"((https?:)?//+[^/?#]*)?/*", re.IGNORECASE)
 _OTHER_SCHEME = re.compile(r"(?!https?://)[^/?#]*:", re.IGNORECASE)
-_IMAGE = re.compile(r"https://[\w.:-]+/[^\s\"'<>\\]*", re.IGNORECASE)
+_IMAGE = re.compile(r"(?:https://([\w.:-]+))?/(?![/\\])[^\s\"'<>\\]*", re.IGNORECASE)
 
 
 class Field(Struct, frozen=True):
@@ -107,12 +107,16 @@ def render_link(template: Template, values: Values) -> str:
     return _on_site(quote(_HOST.sub("/", text, count=1), safe="/?#&=%+,;:@!$()*~"))
 
 
-def render_image(template: Template, values: Values) -> str:
-    """As `render_link`, but a field alone may name an image of any host by https; what is not such a URL gives no image."""
+def render_image(template: Template, values: Values, hosts: Collection[str]) -> str:
+    """As `render_link`, but a field alone may name an image of the site, by its path, or of one of `hosts`, by https.
+
+    What is anything else gives no image: an event may say anything, and an image of a stranger's host also tells them who sees it.
+    """
     if not _is_field(template):
         return _encoded(template, values)
     text = render(template, values)
-    return text if _IMAGE.fullmatch(text) else ""
+    found = _IMAGE.fullmatch(text)
+    return text if found and (found[1] is None or found[1].lower() in hosts) else ""
 
 
 def render_value(template: Template, values: Values) -> object:

@@ -17,6 +17,7 @@ from sokuji.rules.spec import Cap, SessionCap, TimeCap, TotalCap, ViewCap
 CAP_COUNT_MAX = 32  # every occasion within a cap's window has its place in the profile's row
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _CAP = re.compile(r"(\d{1,9}) (?:per (?:(\d{1,9}) views?|(\w+))|(ever))")
+_HOST = re.compile(r"[\w-]+(\.[\w-]+)*(:\d{1,5})?")
 _HOURS = re.compile(r"(\d\d):(\d\d)-(\d\d):(\d\d)")
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DURATION = re.compile(r"([1-9]\d{0,4})([smhdw])")
@@ -91,6 +92,15 @@ def hours(text: str, where: str) -> Hours:
     if found is None or int(found[2]) > 59 or int(found[4]) > 59 or start >= 24 * 60 or end > 24 * 60 or start == end:
         raise RuleError(f"{where} hours={text!r}: expected two different times of the day, such as '10:00-22:00' or '22:00-08:00'")
     return Hours(start, end)
+
+
+def hosts(names: Sequence[str], where: str) -> tuple[str, ...]:
+    """Names of hosts, with a port or without, in lower case."""
+    each = (names,) if isinstance(names, str) else tuple(names)
+    for name in each:
+        if not isinstance(name, str) or not _HOST.fullmatch(name):
+            raise RuleError(f"{where}={name!r}: expected a host's name such as 'cdn.shop.example', without https:// and path")
+    return tuple(name.lower() for name in each)
 
 
 def days(text: str) -> frozenset[int]:

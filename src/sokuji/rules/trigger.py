@@ -12,6 +12,7 @@ import pyarrow as pa
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from sokuji.json_text import decode
 from sokuji.rules.calendar import zone_named
 
 HELD_BYTES = 192  # ids and zone of the event that armed a timer
@@ -124,8 +125,8 @@ def _member(value: Any, name: str) -> Any:
 
 def _decoded(text: str | None) -> Any:
     try:
-        return None if text is None else msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):  # whatever it is, it has none of the fields
+        return None if text is None else decode(text)
+    except (ValueError, RecursionError):  # whatever it is, it has none of the fields
         return None
 
 

@@ -148,6 +148,7 @@ def project(
     holdout_seed: str = "",
     quiet: Quiet | None = None,
     goal: Goal | None = None,
+    image_hosts: Sequence[str] = (),
 ) -> Project:
     """What holds for all rules of the file; it stands above the first rule.
 
@@ -157,6 +158,7 @@ def project(
         holdout: the share of profiles that never get an action, from 0 to below 1.
         holdout_seed: another text holds out other profiles.
         quiet, goal: those of rules that have none of their own.
+        image_hosts: whose images `image="{field}"` may name, beside the site's own; such as "cdn.shop.example".
     """
     current = declared.get()
     if current is not None and (current.rules or current.project):
@@ -172,6 +174,7 @@ def project(
         holdout_seed=holdout_seed,
         quiet=_in_zone(texts.typed(quiet, Quiet, "project quiet", "quiet_hours('22:00-08:00')"), named),
         goal=texts.typed(goal, Goal, "project goal", "goal('buy', within='24h')"),
+        image_hosts=texts.hosts(image_hosts, "project image_hosts"),
     )
     if current is not None:
         current.project = made

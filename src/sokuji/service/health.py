@@ -13,6 +13,7 @@ from typing import Self
 from sokuji.metrics import CONTENT_TYPE
 
 _JSON = "application/json"
+_CLIENT_SECONDS_MAX = 10.0  # each holds a thread
 
 
 class HealthServer:
@@ -29,7 +30,14 @@ class HealthServer:
         """
 
         class Handler(BaseHTTPRequestHandler):
+            timeout = _CLIENT_SECONDS_MAX
+
             def do_GET(self) -> None:
+                hosts = self.headers.get_all("host", [])
+                if len(hosts) != 1 and (hosts or self.request_version == "HTTP/1.1"):
+                    message = f"the request has {len(hosts)} Host headers; expected one"
+                    self._answer(HTTPStatus.BAD_REQUEST, _JSON, json.dumps({"code": "invalid_http", "message": message}))
+                    return
                 match self.path:
                     case "/health":
                         self._answer(HTTPStatus.OK, _JSON, json.dumps({"status": "ok"}))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf.message import Message
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
@@ -13,20 +14,21 @@ from zetasql.wasi._pb2.zetasql.proto import options_pb2 as analyzer_options_pb2
 from zetasql.wasi._pb2.zetasql.public import options_pb2
 
 from sokuji.errors import SqlError, UnsupportedSqlError
-from sokuji.meta.base import Catalog, ModelSignature, Table
+from sokuji.meta.base import Catalog, ModelSignature, Table, TableKind
+from sokuji.sql import wasm
 from sokuji.sql.extension import AnyTableFunction
 from sokuji.sql.names import Names, Path, find_functions, find_model, find_tables, to_catalog
-from sokuji.sql.protos import from_type, from_value, leaf, nodes, python_type, to_type, to_value
+from sokuji.sql.parameters import Bound, Parameters, bind
+from sokuji.sql.protos import from_type, from_value, leaf, nodes, to_type, to_value
 from sokuji.sql.registration import Registration
 from sokuji.sql.sql_functions import GROUP, LIBRARY, SqlFunction
 from sokuji.sql.statement import Statement
+from sokuji.sql.stop import Stop
 from sokuji.sql.table_functions import ResolvedCall, resolve_calls
 from sokuji.sql.variables import SYSTEM, Variable
-from sokuji.sql.wasm import ZetaSql, shared
-from sokuji.types import Field, Type
-
-Parameters = Mapping[str, Any] | Sequence[Any]
-"""Values for `@name` (a mapping) or for `?` (a sequence)."""
+from sokuji.sql.versions import VersionOf, resolve_versions
+from sokuji.sql.wasm import Reply, ZetaSql
+from sokuji.types import Field, Kind, Type
 
 # Features of ZetaSQL that BigQuery does not have, or that would change what BigQuery's statements mean.
 _NOT_IN_BIGQUERY = (
@@ -58,6 +60,7 @@ _SPACE = r"(?:\s|--[^\n]*(?:\n|$)|#[^\n]*(?:\n|$)|/\*.*?\*/|;)*"
 _BLANK = re.compile(_SPACE, re.DOTALL)
 _ALTER = re.compile(rf"{_SPACE}ALTER\b", re.DOTALL | re.IGNORECASE)
 _PROCEDURAL = re.compile(rf"{_SPACE}(?:EXECUTE|SET)\b", re.DOTALL | re.IGNORECASE)  # those that parse as plain statements too
+_RETYPED = re.compile(r"\bALTER\s+COLUMN\s+(?:IF\s+EXISTS\s+)?`?(\w+)`?\s+SET\s+DATA\s+TYPE\s+(\w+)", re.IGNORECASE)
 _MAY_CALL_STORED = re.compile(rf"\.{_SPACE}`?\w+`?{_SPACE}\(", re.DOTALL)
 
 
@@ -68,6 +71,7 @@ class Scope:
     functions: tuple[SqlFunction, ...] = ()
     variables: Mapping[str, Variable] = field(default_factory=dict)  # by lower-case name; those of system variables begin with `@@`
     tables: Catalog | None = None  # where its temporary tables are known
+    versions: Mapping[Path, Table] = field(default_factory=dict)  # those read as of a time, by private name
 
 
 class ProceduralError(UnsupportedSqlError):
@@ -90,6 +94,11 @@ class Analysis:
     tables: Mapping[Path, Table]
     calls: Mapping[str, ResolvedCall]
     functions: tuple[Path, ...] = ()
+    parameters: Bound = field(default_factory=Bound)
+
+    def table(self, full_name: str) -> Table:
+        """The table that ZetaSQL knows under this name."""
+        return next(table for path, table in self.tables.items() if ".".join(path) == full_name)
 
     @property
     def kind(self) -> str:
@@ -102,16 +111,34 @@ class Analysis:
         return leaf(self.statement)[1]
 
 
+class _Registered:
+    """By what an analyzer finds its registration in an instance."""
+
+
 class Analyzer:
     """Analyses statements against a catalog. Calls may come from any thread."""
 
-    def __init__(self, catalog: Catalog, functions: Mapping[str, AnyTableFunction] | None = None, zetasql: ZetaSql | None = None) -> None:
-        self._catalog = catalog
+    def __init__(
+        self,
+        catalog: Catalog,
+        functions: Mapping[str, AnyTableFunction] | None = None,
+        zetasql: ZetaSql | None = None,
+        *,
+        version_of: VersionOf | None = None,
+    ) -> None:
+        """Without `version_of`, tables that are read as of a time have the columns of now."""
+        self._catalog, self._version_of = catalog, version_of
         self._functions = functions or {}
-        self._zetasql = zetasql or shared()
+        self._zetasql = zetasql or wasm.zetasql()
         self._options = analyzer_options(self._zetasql)
         self._language = self._options.language_options
-        self._registration = Registration(self._zetasql, self._language)
+        self._registered = _Registered()
+
+    def until(self, stop: Stop) -> Analyzer:
+        """The same for one query, which ends what takes too long."""
+        bound = copy.copy(self)
+        bound._zetasql = self._zetasql.until(stop)  # noqa: SLF001
+        return bound
 
     def functions(self) -> list[str]:
         """The names of all functions and table functions, in lower case, sorted."""
@@ -142,6 +169,8 @@ class Analyzer:
         try:
             tables, end = self._tables(script, position)
         except SqlError as error:
+            if error.line is None:  # a limit, which is not of the grammar
+                raise
             raise self._refusal(script, Statement(script, script, ((0, 0),)).locate(error)) from None
         statement = Statement(data[position:end].decode(), script, ((0, len(data[:position].decode())),), tables)
         if _PROCEDURAL.match(statement.text):
@@ -197,6 +226,8 @@ class Analyzer:
         try:
             tree = self._parse_script(script)
         except SqlError as other:
+            if other.line is None:
+                return other
             # The one that understood more of it.
             return max(error, Statement(script, script, ((0, 0),)).locate(other), key=lambda found: (found.line or 0, found.column or 0))
         message = "Procedural statements (DECLARE, SET, IF, LOOP, BEGIN ... END, EXECUTE IMMEDIATE, ...) cannot stand here"
@@ -205,7 +236,7 @@ class Analyzer:
     def analyze(
         self,
         statement: Statement | str,
-        parameters: Parameters | None = None,
+        parameters: Parameters | Bound | None = None,
         scope: Scope | None = None,
     ) -> Analysis:
         """Resolve one statement, which may name what is in `scope` besides what the catalog has.
@@ -219,8 +250,12 @@ class Analyzer:
         called = self._called(statement)
         paths = (*called, *(path for function in scope.functions for path in function.definition.functions))
         scope = replace(scope, functions=(*scope.functions, *find_functions(self._catalog, paths)))
-        statement, calls = resolve_calls(statement, self._functions, _Resolver(self, parameters, scope))
-        return replace(self._resolve(statement, calls, parameters, scope), functions=called)
+        bound = bind(parameters)
+        if self._version_of is not None:
+            statement, versions = resolve_versions(statement, _Resolver(self, bound.by_name(), scope), self._version_of)
+            scope = replace(scope, versions=versions)
+        statement, calls = resolve_calls(statement, self._functions, _Resolver(self, bound.by_name(), scope))
+        return replace(self._resolve(statement, calls, bound, scope), functions=called)
 
     def _called(self, statement: Statement) -> tuple[Path, ...]:
         if not _MAY_CALL_STORED.search(statement.text):
@@ -228,55 +263,54 @@ class Analyzer:
         paths = (tuple(name.id_string for name in node.function.names) for node in nodes(self.parse(statement), "ASTFunctionCallProto"))
         return tuple(dict.fromkeys(path for path in paths if "." in ".".join(path)))
 
-    def _resolve(self, statement: Statement, calls: Sequence[ResolvedCall], parameters: Parameters | None, scope: Scope) -> Analysis:
+    def _resolve(self, statement: Statement, calls: Sequence[ResolvedCall], bound: Bound, scope: Scope) -> Analysis:
         """Resolve a statement whose calls of table functions are resolved already."""
         functions, variables = scope.functions, scope.variables
         paths = (*statement.tables, *(path for function in functions for path in function.definition.tables))
-        tables = find_tables(self._catalog, paths, scope.tables)
-        request = service.AnalyzeRequest(options=self._with_parameters(parameters), sql_statement=statement.text)
+        tables = find_tables(self._catalog, paths, scope.tables) | dict(scope.versions)
+        if (retyped := _RETYPED.findall(statement.text)) and not calls:
+            tables = {path: _retyped(table, retyped) for path, table in tables.items()}
         constants = {name: variable.type for name, variable in variables.items() if not name.startswith(SYSTEM)}
-        for name in variables.keys() - constants.keys():
-            request.options.system_variables.add(name_path=name.removeprefix(SYSTEM).split("."), type=to_type(variables[name].type))
-        try:
+
+        def resolve(parameters: Bound, *, is_open: bool = False) -> Any:
+            request = service.AnalyzeRequest(options=self._with_parameters(parameters, is_open=is_open), sql_statement=statement.text)
+            for name in variables.keys() - constants.keys():
+                request.options.system_variables.add(name_path=name.removeprefix(SYSTEM).split("."), type=to_type(variables[name].type))
             if calls or functions:  # they are this statement's alone, so the catalog is sent along
                 models = {call.model_path: call.call.model for call in calls if call.model_path and call.call.model}
                 names = Names(tables, models, tuple(call.private for call in calls), tuple(functions), constants)
                 request.simple_catalog.CopyFrom(to_catalog(names, self._language))
-                reply = self._zetasql.call("Analyze", request, service.AnalyzeResponse)
-            else:
-                with self._registration.use(tables, statement.tables, constants) as request.registered_catalog_id:
-                    reply = self._zetasql.call("Analyze", request, service.AnalyzeResponse)
-        except SqlError as error:
-            located = statement.locate(error)
-            message = _SQL_FUNCTION.sub("", located.message)
-            for call in calls:
-                message = re.sub(rf"\b{call.private.name}\b", call.name, message)
-            if message != located.message:
-                located = SqlError(message, line=located.line, column=located.column, sql=located.sql)
-            unqualified = _UNQUALIFIED.fullmatch(located.message)
-            if unqualified is not None:
-                message = f'Table "{unqualified.group(1)}" must be qualified with a dataset (e.g. dataset.table).'
-                located = SqlError(message, line=located.line, column=located.column, sql=located.sql)
-            not_yet = _NOT_YET.fullmatch(located.message)
-            if not_yet is not None:
-                message = f"{not_yet.group(1)} is not supported yet; write the value in the query or the option"
-                located = UnsupportedSqlError(message, line=located.line, column=located.column, sql=located.sql)
-            raise located from None
-        return Analysis(statement, reply.resolved_statement, tables, {call.private.name: call for call in calls})
+                return self._zetasql.call("Analyze", request, service.AnalyzeResponse).resolved_statement
+            with self._zetasql.instance() as instance:
+                registration = instance.kept.setdefault(self._registered, Registration(self._language))
+                request.registered_catalog_id = registration.catalog(instance, tables, statement.tables, constants)
+                return instance.call("Analyze", request, service.AnalyzeResponse).resolved_statement
 
-    def _with_parameters(self, parameters: Parameters | None) -> Any:
+        try:
+            if bound.untyped:
+                bound = bound.with_types(_wanted(resolve, bound))
+            resolved = resolve(bound)
+        except SqlError as error:
+            raise _explained(statement.locate(error), calls) from None
+        return Analysis(statement, resolved, tables, {call.private.name: call for call in calls}, parameters=bound)
+
+    def _with_parameters(self, bound: Bound, *, is_open: bool = False) -> Any:
+        """The options with the parameters' types; if `is_open`, those say nothing of which the statement is to say it."""
         options = analyzer_options_pb2.AnalyzerOptionsProto()
         options.CopyFrom(self._options)
-        if isinstance(parameters, Mapping):
-            for name, value in parameters.items():
-                options.query_parameters.add(name=name.lower(), type=to_type(python_type(value)))
-        elif parameters is not None:
+        options.allow_undeclared_parameters = is_open
+        if bound.is_positional:
             options.parameter_mode = options_pb2.PARAMETER_POSITIONAL
-            options.positional_query_parameters.extend(to_type(python_type(value)) for value in parameters)
+            if not is_open:
+                options.positional_query_parameters.extend(to_type(parameter.type) for parameter in bound.values.values())
+            return options
+        for name, parameter in bound.values.items():
+            if not (is_open and name in bound.untyped):
+                options.query_parameters.add(name=name, type=to_type(parameter.type))
         return options
 
     def constant(
-        self, expression: Statement | str, parameters: Mapping[str, Any] | None = None, variables: Mapping[str, Variable] | None = None
+        self, expression: Statement | str, parameters: Parameters | Bound | None = None, variables: Mapping[str, Variable] | None = None
     ) -> tuple[Any, Type]:
         """The value and type of an expression without columns, computed by GoogleSQL's reference implementation.
 
@@ -285,14 +319,15 @@ class Analyzer:
         """
         if isinstance(expression, str):
             expression = Statement(expression, expression, ((0, 0),))
-        request = service.EvaluateRequest(sql=expression.text, options=self._with_parameters(parameters))
+        bound = bind(parameters)
+        request = service.EvaluateRequest(sql=expression.text, options=self._with_parameters(bound))
         for name, variable in (variables or {}).items():
             if name.startswith(SYSTEM):
                 continue
             request.options.expression_columns.add(name=name, type=to_type(variable.type))
             request.columns.add(name=name, value=variable.proto)
-        for name, value in (parameters or {}).items():
-            request.params.add(name=name.lower(), value=to_value(value, python_type(value)))
+        for name, parameter in bound.values.items():
+            request.params.add(name=name, value=to_value(*parameter))
         try:
             reply = self._zetasql.call("Evaluate", request, service.EvaluateResponse)
         except SqlError as error:
@@ -304,28 +339,56 @@ class Analyzer:
 class _Resolver:
     """What resolving the calls of one statement needs."""
 
-    def __init__(self, analyzer: Analyzer, parameters: Parameters | None, scope: Scope) -> None:
-        self._analyzer, self._scope = analyzer, scope
-        if parameters is None or isinstance(parameters, Mapping):
-            self._parameters = parameters
-        else:
-            self._parameters = {f"_{position}": value for position, value in enumerate(parameters, start=1)}
+    def __init__(self, analyzer: Analyzer, bound: Bound, scope: Scope) -> None:
+        self._analyzer, self._bound, self._scope = analyzer, bound, scope
 
     def parse(self, statement: Statement) -> Message:
         return self._analyzer.parse(statement)
 
     def columns(self, statement: Statement, calls: Sequence[ResolvedCall]) -> tuple[Field, ...]:
-        analysis = self._analyzer._resolve(statement, calls, self._parameters, self._scope)  # noqa: SLF001
+        analysis = self._analyzer._resolve(statement, calls, self._bound, self._scope)  # noqa: SLF001
         return tuple(Field(column.name, from_type(column.column.type)) for column in analysis.node.output_column_list)
 
     def constant(self, statement: Statement) -> tuple[Any, Type]:
-        return self._analyzer.constant(statement, self._parameters, self._scope.variables)
+        return self._analyzer.constant(statement, self._bound, self._scope.variables)
 
     def model(self, path: Path) -> ModelSignature | None:
         return find_model(self._analyzer._catalog, path)  # noqa: SLF001
 
+    def table(self, path: Path) -> Table | None:
+        table = find_tables(self._analyzer._catalog, [path]).get(path)  # noqa: SLF001
+        return None if table is None or table.kind is TableKind.VIEW else table
 
-def language_options(zetasql: ZetaSql) -> Any:
+
+def _wanted(resolve: Callable[..., Any], bound: Bound) -> Mapping[str, Type]:
+    """The types that a statement itself gives to parameters whose values have none."""
+    try:
+        resolved = resolve(bound, is_open=True)
+    except SqlError:  # it needs their types, and those of the others
+        return {}
+    return {node.name.lower() or str(node.position): from_type(node.parent.type) for node in nodes(resolved, "ResolvedParameterProto")}
+
+
+def _explained(error: SqlError, calls: Sequence[ResolvedCall]) -> SqlError:
+    """ZetaSQL's error in the words of the statement as it was written."""
+    message = _SQL_FUNCTION.sub("", error.message)
+    for call in calls:
+        message = re.sub(rf"\b{call.private.name}\b", call.name, message)
+    kind = SqlError
+    if (unqualified := _UNQUALIFIED.fullmatch(error.message)) is not None:
+        message = f'Table "{unqualified.group(1)}" must be qualified with a dataset (e.g. dataset.table).'
+    if (not_yet := _NOT_YET.fullmatch(error.message)) is not None:
+        message, kind = f"{not_yet.group(1)} is not supported yet; write the value in the query or the option", UnsupportedSqlError
+    return error if message == error.message else kind(message, line=error.line, column=error.column, sql=error.sql)
+
+
+class _Caller(Protocol):
+    """What makes single calls: `ZetaSql`, `wasm.Instance`."""
+
+    def call(self, method: str, request: Message, reply: type[Reply]) -> Reply: ...
+
+
+def language_options(zetasql: _Caller) -> Any:
     """BigQuery's dialect, as `LanguageOptionsProto`."""
     request = service.LanguageOptionsRequest(maximum_features=True)
     options = zetasql.call("GetLanguageOptions", request, analyzer_options_pb2.LanguageOptionsProto)
@@ -340,7 +403,7 @@ def language_options(zetasql: ZetaSql) -> Any:
     return options
 
 
-def analyzer_options(zetasql: ZetaSql) -> Any:
+def analyzer_options(zetasql: _Caller) -> Any:
     """`AnalyzerOptionsProto` for statements of BigQuery's dialect."""
     options = zetasql.call("GetAnalyzerOptions", service.AnalyzerOptionsRequest(), analyzer_options_pb2.AnalyzerOptionsProto)
     # The defaults declare options of differential privacy, whose enum types need descriptors we do not send.
@@ -351,3 +414,14 @@ def analyzer_options(zetasql: ZetaSql) -> Any:
     options.parse_location_record_type = options_pb2.PARSE_LOCATION_RECORD_FULL_NODE_SCOPE
     options.enabled_rewrites.extend(options_pb2.ResolvedASTRewrite.Value(name) for name in _REWRITES)
     return options
+
+
+def _retyped(table: Table, columns: Sequence[tuple[str, str]]) -> Table:
+    """An events table whose columns have the types that the statement is to give them: any is possible, as they are read again."""
+    if table.kind is not TableKind.EVENTS:
+        return table
+    kinds = {name.lower(): Kind[type_.upper()] for name, type_ in columns if type_.upper() in Kind.__members__}
+    changed = (
+        replace(column, type=Type(kinds[column.name.lower()])) if column.name.lower() in kinds else column for column in table.columns
+    )
+    return replace(table, columns=tuple(changed))

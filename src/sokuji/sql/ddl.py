@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
-from sokuji.errors import AlreadyExistsError, LakeError, NotFoundError, SqlError, UnsupportedSqlError
+from sokuji.errors import AlreadyExistsError, ConflictError, LakeError, NotFoundError, SqlError, UnsupportedSqlError
 from sokuji.lake.events import BAD_EVENTS, EVENTS, IDENTITIES
 from sokuji.meta.base import Column, Ref, Table, TableKind
+from sokuji.meta.base import check_name as check_object_name
+from sokuji.sql import events_tables
+from sokuji.sql.definitions import define, defined, follow
 from sokuji.sql.names import dataset, find_functions, ref
 from sokuji.sql.protos import from_type, leaf, span
 from sokuji.sql.relations import quote, relation
@@ -22,21 +26,24 @@ from sokuji.sql.sql_functions import from_statement
 from sokuji.sql.temporary import SESSION
 from sokuji.types import Field, to_arrow
 
+_ATTEMPTS = 100
 _SET_OPTIONS = "resolved_set_options_action_node"
 _CREATE = enums.ResolvedCreateStatementEnums
 _FED_FROM_LOGS = (EVENTS, BAD_EVENTS, IDENTITIES)  # in every dataset, also before the first row comes
 
 
 def check_name(node: Any) -> None:
-    """Refuse to create what would take the place of a table that the sink writes to.
+    """Refuse to create what cannot have its name, before anything is made of it, or would take the place of a table of the sink's.
 
     Raises:
-        SqlError: it is named like one.
+        SokujiError: it has such a name.
     """
     created = _create(node)
     if _is_temporary(created):
+        check_object_name(_temporary(created))
         return
     wanted = ref(created.name_path)
+    check_object_name(wanted)
     if wanted.name in _FED_FROM_LOGS:
         raise SqlError(f"{wanted} cannot be created: tables named {', '.join(_FED_FROM_LOGS)} are fed from the log; choose another name")
 
@@ -71,6 +78,7 @@ def _drop_schema(node: Any, session: Session) -> Result:
         models = [str(model.ref) for model in session.catalog.models(name)]
         if models:
             raise SqlError(f"DROP SCHEMA {name} CASCADE does not drop models; DROP MODEL {', '.join(models)} first")
+        _settle(session.catalog.tables(name), session)
         for table in session.catalog.tables(name):
             _remove(table, session)
         for function in session.catalog.functions(name):
@@ -101,8 +109,6 @@ def _noun(table: Table) -> str:
 
 
 def _remove(table: Table, session: Session) -> None:
-    if table.kind is TableKind.EVENTS:
-        _settle(table, session)
     # The name first: a crash between the two leaves files that nobody sees, never a table without files.
     home = session.home(table.ref)
     home.catalog.drop_table(table.ref)
@@ -110,13 +116,13 @@ def _remove(table: Table, session: Session) -> None:
         home.lake.drop(table.ref)
 
 
-def _settle(table: Table, session: Session) -> None:
-    """Bring rows that stand only in the log into the table that is about to be dropped: they would make it anew."""
-    try:
-        session.lake.settle(table.ref)
-    except LakeError:
-        # They cannot be committed, as they are of another log than the table, or are too many. Dropping is the way out of that.
-        return
+def _settle(tables: Iterable[Table], session: Session) -> None:
+    """Bring rows that stand only in the log into the tables that are about to be dropped: they would make them anew."""
+    for table in tables:
+        if table.kind is TableKind.EVENTS:
+            # They may be of another log than the table, or too many, and cannot be committed. Dropping is the way out of that.
+            with suppress(LakeError):
+                session.lake.settle(table.ref)
 
 
 def create_table(node: Any, session: Session) -> Result:
@@ -124,7 +130,7 @@ def create_table(node: Any, session: Session) -> Result:
     if node.HasField("clone_from") or node.HasField("copy_from"):
         raise UnsupportedSqlError("CREATE TABLE ... CLONE and COPY are not supported; use CREATE TABLE ... AS SELECT * FROM ...")
     if node.parent.like_table.full_name:
-        columns = _existing(node.parent.like_table.full_name, session).columns
+        columns = session.analysis.table(node.parent.like_table.full_name).columns
     else:
         columns = _columns(node.parent.column_definition_list, session)
     return _make(node, columns, session, None)
@@ -161,7 +167,7 @@ def _make(node: Any, columns: tuple[Column, ...], session: Session, query: Calla
         options=_options(node.parent.option_list, session),
         created_at_us=time.time_ns() // 1000,
     )
-    rows = _Checked(query() if query else _no_rows(columns), columns)
+    rows = _Checked(define(query() if query else _no_rows(columns), columns), columns)
     _write(table, rows, session, known)
     return Result((), message=f"Created table {wanted}", rows_affected=rows.count if query else None)
 
@@ -172,6 +178,7 @@ def _write(table: Table, rows: _Checked, session: Session, known: Table | None) 
     if known is not None and known.kind is TableKind.TABLE:
         lake.replace(table.ref, rows.reader)
         catalog.put_table(table, replace=True)
+        follow(catalog, lake, table.ref)  # another one may have been replacing it as well
         return
     lake.create(table.ref, rows.reader.schema)
     try:
@@ -254,9 +261,10 @@ def drop_function(node: Any, session: Session) -> Result:
 
 def truncate(node: Any, session: Session) -> Result:
     """TRUNCATE TABLE."""
-    table = _existing(node.table_scan.table.full_name, session)
+    table = session.analysis.table(node.table_scan.table.full_name)
     _check_stored(table)
-    session.home(table.ref).lake.replace(table.ref, _no_rows(table.columns))
+    rows = define(_no_rows(table.columns), table.columns)
+    session.home(table.ref).lake.replace(table.ref, rows, read_version=session.newest(table).version)
     return Result((), message=f"Truncated table {table.ref}")
 
 
@@ -278,55 +286,72 @@ def _alter(node: Any, session: Session, changes: Sequence[Any]) -> Result:
         if not node.is_if_exists:
             raise
         return Result((), message=f"{'.'.join(node.name_path)} does not exist")
+    if table.kind is TableKind.EVENTS and not any(item is node for item in changes):
+        return events_tables.alter(table, changes, session)
     _check_stored(table)
     for item in changes:
         kind, change = (_SET_OPTIONS, item) if item is node else leaf(item)
         if kind not in _ALTERATIONS:
             name = kind.removeprefix("resolved_").removesuffix("_action_node").replace("_", " ").upper()
             raise UnsupportedSqlError(f"ALTER TABLE ... {name} is not supported")
-        table = _ALTERATIONS[kind](table, change, session)
+        _apply(_ALTERATIONS[kind], table.ref, change, session)
     return Result((), message=f"Altered table {table.ref}")
 
 
-def _add_column(table: Table, change: Any, session: Session) -> Table:
+def _apply(alteration: Callable[[Table, Any, Session], None], altered: Ref, change: Any, session: Session) -> None:
+    """Make one change to the table as it is, however often others change it meanwhile: those before it in the statement are made."""
+    for attempt in range(_ATTEMPTS):
+        session.check()
+        session.renew()
+        try:
+            alteration(follow(*session.home(altered), altered), change, session)
+        except ConflictError:
+            if attempt + 1 == _ATTEMPTS:
+                raise
+        else:
+            return
+
+
+def _add_column(table: Table, change: Any, session: Session) -> None:
     definition = change.column_definition
     if _position(table, definition.name) is not None:
         if change.is_if_not_exists:
-            return table
+            return
         raise AlreadyExistsError(f"Column already exists: {definition.name} in {table.ref}")
-    # Files do not have the column yet: they are read with NULL in it.
-    altered = replace(table, columns=(*table.columns, *_columns([definition], session)))
-    session.home(table.ref).catalog.put_table(altered, replace=True)
-    return altered
+    schema = session.newest(table).schema
+    # Once, an added column was in the catalog only.
+    added = [column for column in (*table.columns, *_columns([definition], session)) if column.name not in schema.names]
+    catalog, lake = session.home(table.ref)
+    lake.add_columns(table.ref, defined(_no_rows(added).schema, added), expected=schema)
+    follow(catalog, lake, table.ref)
 
 
-def _drop_column(table: Table, change: Any, session: Session) -> Table:
+def _drop_column(table: Table, change: Any, session: Session) -> None:
     position = _position(table, change.name)
     if position is None:
         if change.is_if_exists:
-            return table
+            return
         raise NotFoundError(f"Column not found: {change.name} in {table.ref}")
     columns = table.columns[:position] + table.columns[position + 1 :]
     if not columns:
         raise SqlError(f"{change.name} is the only column of {table.ref}; DROP TABLE instead")
-    return _rewrite(replace(table, columns=columns), columns, session)
+    _rewrite(table, columns, columns, session)
 
 
-def _rename_column(table: Table, change: Any, session: Session) -> Table:
+def _rename_column(table: Table, change: Any, session: Session) -> None:
     position = _position(table, change.name)
     if position is None:
         if change.is_if_exists:
-            return table
+            return
         raise NotFoundError(f"Column not found: {change.name} in {table.ref}")
     columns = list(table.columns)
     columns[position] = replace(columns[position], name=change.new_name)
-    return _rewrite(replace(table, columns=tuple(columns)), table.columns, session)
+    _rewrite(table, table.columns, columns, session)
 
 
-def _set_options(table: Table, change: Any, session: Session) -> Table:
+def _set_options(table: Table, change: Any, session: Session) -> None:
     altered = replace(table, options={**table.options, **_options(change.option_list, session)})
-    session.home(table.ref).catalog.put_table(altered, replace=True)
-    return altered
+    session.home(table.ref).catalog.put_table(altered, replace=True, expected=table)
 
 
 _ALTERATIONS = {
@@ -337,17 +362,15 @@ _ALTERATIONS = {
 }
 
 
-def _rewrite(table: Table, read: Sequence[Column], session: Session) -> Table:
-    """Write all rows anew, the old columns `read` under the names in `table`: a name that is free must not show old values later."""
-    session.renew()
-    snapshot = session.snapshot(table.ref)
-    items = ", ".join(f"{quote(old.name)} AS {quote(new.name)}" for old, new in zip(read, table.columns, strict=True))
-    fields = [Field(column.name, column.type) for column in table.columns]
+def _rewrite(table: Table, read: Sequence[Column], columns: Sequence[Column], session: Session) -> None:
+    """Write all rows anew, the columns `read` as `columns`: a name that is free must not show old values later."""
+    snapshot = session.newest(table)
+    items = ", ".join(f"{quote(old.name)} AS {quote(new.name)}" for old, new in zip(read, columns, strict=True))
+    fields = [Field(column.name, column.type) for column in columns]
     rows = session.run.stream(f"SELECT {items} FROM {relation(snapshot, read, session.run)}", fields)
     catalog, lake = session.home(table.ref)
-    lake.replace(table.ref, rows, read_version=snapshot.version)
-    catalog.put_table(table, replace=True)
-    return table
+    lake.replace(table.ref, define(rows, columns), read_version=snapshot.version)
+    follow(catalog, lake, table.ref)
 
 
 def _create(node: Any) -> Any:
@@ -362,10 +385,6 @@ def _find(wanted: Ref, session: Session) -> Table | None:
         return session.home(wanted).catalog.table(wanted)
     except NotFoundError:
         return None
-
-
-def _existing(full_name: str, session: Session) -> Table:
-    return next(table for table in session.analysis.tables.values() if str(table.ref) == full_name)
 
 
 def _check_stored(table: Table) -> None:

@@ -1,4 +1,7 @@
-"""Statements that change the rows of a table: INSERT, UPDATE, DELETE, MERGE. Each is one commit."""
+"""Statements that change the rows of a table: INSERT, UPDATE, DELETE, MERGE.
+
+Each is one commit, and raises ConflictError if another changed what it was computed from.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_pb2
 
-from sokuji.errors import LakeError, SqlError, UnsupportedSqlError
+from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.meta.base import Column, Table, TableKind
+from sokuji.sql import events_tables
+from sokuji.sql.definitions import define
 from sokuji.sql.emit import Emitter, changes, emitter
 from sokuji.sql.result import Result
 from sokuji.sql.session import Session
 from sokuji.types import INT64, Field
-
-# How often a statement is computed anew when others keep changing the table under it.
-_ATTEMPTS = 5
 
 Rows = Callable[[Emitter, Any, Sequence[Column]], str]
 
@@ -27,12 +30,16 @@ def insert(node: Any, session: Session) -> Result:
     stored = session.run.store(session.run.stream(query, _places(table)))
     count = _count(f"SELECT count(*) FROM {stored}", session)
     if count:
-        session.home(table.ref).lake.append(table.ref, session.run.stream(f"FROM {stored}", _fields(table)))
+        rows = define(session.run.stream(f"FROM {stored}", _fields(table)), table.columns)
+        session.home(table.ref).lake.append(table.ref, rows, expected=session.newest(table).schema)
     return _result("Inserted", "into", count, table)
 
 
 def delete(node: Any, session: Session) -> Result:
     """DELETE."""
+    table = _target(node, session)
+    if table.kind is TableKind.EVENTS:
+        return events_tables.delete(table, node, session)
     return _change(node, session, changes.deleted, "Deleted", "from")
 
 
@@ -48,36 +55,27 @@ def merge(node: Any, session: Session) -> Result:
 
 def _change(node: Any, session: Session, rows: Rows, verb: str, preposition: str) -> Result:
     table = _target(node, session)
-    for attempt in range(_ATTEMPTS):
-        session.renew()
-        before = session.snapshot(table.ref)
-        query = rows(emitter(session, session.parameters), node, table.columns)
-        stored = session.run.store(session.run.stream(query, [*_places(table), Field("action", INT64)]))
-        count = _count(f"SELECT count(*) FROM {stored} WHERE action <> {changes.UNTOUCHED}", session)
-        kept = session.run.stream(f"SELECT * EXCLUDE (action) FROM {stored} WHERE action <> {changes.DELETED}", _fields(table))
-        try:
-            if count:
-                session.home(table.ref).lake.replace(table.ref, kept, read_version=before.version)
-        except LakeError:
-            # Only another commit makes a second attempt worth it.
-            if attempt + 1 == _ATTEMPTS or session.home(table.ref).lake.snapshot(table.ref).version == before.version:
-                raise
-        else:
-            break
+    before = session.newest(table)
+    query = rows(emitter(session, session.parameters), node, table.columns)
+    stored = session.run.store(session.run.stream(query, [*_places(table), Field("action", INT64)]))
+    count = _count(f"SELECT count(*) FROM {stored} WHERE action <> {changes.UNTOUCHED}", session)
+    kept = session.run.stream(f"SELECT * EXCLUDE (action) FROM {stored} WHERE action <> {changes.DELETED}", _fields(table))
+    if count:
+        session.home(table.ref).lake.replace(table.ref, define(kept, table.columns), read_version=before.version)
     return _result(verb, preposition, count, table)
 
 
 def _target(node: Any, session: Session) -> Table:
+    """The table whose rows are changed, one that is fed from the log for DELETE only."""
     if "returning" in node.DESCRIPTOR.fields_by_name and node.HasField("returning"):
         raise UnsupportedSqlError("THEN RETURN is not supported")
     if "assert_rows_modified" in node.DESCRIPTOR.fields_by_name and node.HasField("assert_rows_modified"):
         raise UnsupportedSqlError("ASSERT_ROWS_MODIFIED is not supported")
-    name = node.table_scan.table.full_name
-    table = next(table for table in session.analysis.tables.values() if str(table.ref) == name)
+    table = session.analysis.table(node.table_scan.table.full_name)
     if table.kind is TableKind.VIEW:
         raise SqlError(f"{table.ref} is a view; change the rows of the tables it reads")
-    if table.kind is TableKind.EVENTS:
-        raise UnsupportedSqlError(f"{table.ref} is fed from the log; its rows cannot be changed by statements")
+    if table.kind is TableKind.EVENTS and not isinstance(node, resolved_ast_pb2.ResolvedDeleteStmtProto):
+        raise UnsupportedSqlError(f"{table.ref} is fed from the log; its rows cannot be changed by statements, but for DELETE")
     return table
 
 

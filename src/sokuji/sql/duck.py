@@ -21,7 +21,8 @@ from sokuji.config import SqlSettings
 from sokuji.errors import QueryCancelledError
 from sokuji.meta.base import Catalog
 from sokuji.sql.faults import translate
-from sokuji.sql.functions.reference import FUNCTION_NAME, register
+from sokuji.sql.functions.reference import FUNCTION_NAME, QUERY_VARIABLE, register
+from sokuji.sql.stop import Stop
 from sokuji.sql.temporary import TemporaryTables
 from sokuji.types import Field, Type, field_names, to_arrow
 
@@ -103,7 +104,7 @@ class Run:
         self._cursors: list[duckdb.DuckDBPyConnection] = []
         self._registered: dict[str, pa.Table] = {}
         self._tables: list[str] = []
-        self._cancelled: str | None = None
+        self.stop = Stop(database.settings.memory_limit_mib)
         self._failure: BaseException | None = None  # what a Python source of rows raised: DuckDB only keeps its text
         self._closed = False
         self._lock = threading.Lock()
@@ -124,7 +125,7 @@ class Run:
 
     def cancel(self, reason: str) -> None:
         """Stop the run as soon as possible; whoever reads its rows gets QueryCancelledError with `reason`. Any thread may call."""
-        self._cancelled = self._cancelled or reason
+        self.stop.now(reason)
         self._interrupt()
 
     def _interrupt(self) -> None:
@@ -140,8 +141,7 @@ class Run:
 
     def check(self) -> None:
         """Raises QueryCancelledError if the run was cancelled."""
-        if self._cancelled is not None:
-            raise QueryCancelledError(self._cancelled)
+        self.stop.check()
 
     def register(self, table: pa.Table) -> str:
         """The name under which queries of this run find an Arrow table."""
@@ -184,7 +184,9 @@ class Run:
         target = pa.schema([pa.field(field.name, to_arrow(field.type)) for field in schema])
         cursor = self._connect()
         try:
-            self._database.add_functions(sql)
+            if FUNCTION_NAME.search(sql):
+                self._database.add_functions(sql)
+                cursor.execute(f"SET VARIABLE {QUERY_VARIABLE} = {self.stop.number}")
             reader = cursor.sql(sql).to_arrow_reader(_BATCH_ROWS)
         except (duckdb.Error, OSError, pa.ArrowException) as error:
             self._disconnect(cursor)
@@ -232,8 +234,8 @@ class Run:
         return pa.RecordBatchReader.from_batches(rows.schema, batches())
 
     def _error(self, error: Exception) -> BaseException:
-        if self._cancelled is not None:
-            return QueryCancelledError(self._cancelled)
+        if self.stop.reason is not None:
+            return QueryCancelledError(self.stop.reason)
         return self._failure or translate(error, self._database.settings)
 
     def close(self) -> None:

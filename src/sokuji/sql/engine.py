@@ -15,21 +15,25 @@ import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
 from sokuji.config import SqlSettings
-from sokuji.errors import AlreadyExistsError, SqlError, UnsupportedSqlError
+from sokuji.errors import AlreadyExistsError, ConflictError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog, Ref
 from sokuji.sql import ddl, dml
-from sokuji.sql.analyzer import Analyzer, Parameters, ProceduralError, Scope
+from sokuji.sql.analyzer import Analyzer, ProceduralError, Scope
+from sokuji.sql.definitions import version_of
 from sokuji.sql.duck import Database, Run
 from sokuji.sql.extension import AnyTableFunction, StatementHandler, TableFunction
 from sokuji.sql.features_at_time import FUNCTIONS
+from sokuji.sql.parameters import Bound, Parameters, bind
 from sokuji.sql.result import Result
 from sokuji.sql.script import Script
 from sokuji.sql.session import Session
 from sokuji.sql.sql_functions import SqlFunction, from_statement
 from sokuji.sql.statement import Statement
 from sokuji.sql.variables import Variable
+from sokuji.sql.wasm import TOO_DEEP
 
+_ATTEMPTS = 10  # at a statement, each with what others made of its tables meanwhile
 _STATEMENTS = {**ddl.STATEMENTS, **dml.STATEMENTS}
 
 
@@ -61,7 +65,7 @@ class Engine:
     @functools.cached_property
     def analyzer(self) -> Analyzer:
         """The front end, started on first use."""
-        return Analyzer(self.catalog, self._table_functions)
+        return Analyzer(self.catalog, self._table_functions, version_of=functools.partial(version_of, self.catalog, self.lake))
 
     @functools.cached_property
     def _database(self) -> Database:
@@ -89,37 +93,39 @@ class Engine:
 
         The results of a script with procedural statements are held in memory.
         """
-        try:
-            statements, procedure = self.analyzer.split(sql), None
-        except ProceduralError as error:
-            statements, procedure = [], error.tree
+        bound = bind(parameters)
         name = query_id or uuid.uuid4().hex
         with self._lock:
             if name in self._running:
                 raise SqlError(f"A query with the id {name} is running already")
             run = self._running[name] = self._database.run()
         try:
+            try:
+                statements, procedure = self.analyzer.until(run.stop).split(sql), None
+            except ProceduralError as error:
+                statements, procedure = [], error.tree
             functions: dict[str, SqlFunction] = {}  # of CREATE TEMP FUNCTION, which live as long as the script
             if procedure is not None:
-                yield from self._procedural(sql, procedure, parameters, run, functions)
+                yield from self._procedural(sql, procedure, bound, run, functions)
                 self._finish(name)
                 return
             for statement in statements:
-                result = self._execute(statement, parameters, run, functions)
+                result = self._execute(statement, bound, run, functions)
                 if statement is not statements[-1]:
                     yield result
             result = _until_read(result, lambda: self._finish(name))
+        except RecursionError as error:
+            self._finish(name)
+            raise SqlError(TOO_DEEP) from error
         except BaseException:
             self._finish(name)
             raise
         yield result
 
-    def _procedural(
-        self, sql: str, tree: Any, parameters: Parameters | None, run: Run, temporary: dict[str, SqlFunction]
-    ) -> Iterator[Result]:
+    def _procedural(self, sql: str, tree: Any, parameters: Bound, run: Run, temporary: dict[str, SqlFunction]) -> Iterator[Result]:
         def execute(
             statement: Statement,
-            parameters: Parameters | None,
+            parameters: Bound,
             variables: Mapping[str, Variable],
             functions: Sequence[SqlFunction] = (),
         ) -> Result:
@@ -127,30 +133,48 @@ class Engine:
             known = temporary | {function.path[0]: function for function in functions} if functions else temporary
             return self._execute(statement, parameters, run, known, variables)
 
-        yield from Script(sql, self.analyzer, execute, parameters, run.check).run(tree)
+        yield from Script(sql, self.analyzer.until(run.stop), execute, parameters, run.check).run(tree)
 
     def _execute(
         self,
         statement: Statement,
-        parameters: Parameters | None,
+        parameters: Bound,
         run: Run,
         functions: dict[str, SqlFunction],
         variables: Mapping[str, Variable] | None = None,
     ) -> Result:
-        run.check()
+        for attempt in range(_ATTEMPTS):
+            run.check()
+            try:
+                return self._attempt(statement, parameters, run, functions, variables)
+            except ConflictError:
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _attempt(
+        self,
+        statement: Statement,
+        parameters: Bound,
+        run: Run,
+        functions: dict[str, SqlFunction],
+        variables: Mapping[str, Variable] | None,
+    ) -> Result:
+        """Analyse and run a statement. Nothing is done yet when it raises ConflictError."""
         self.lake.refresh()
+        analyzer = self.analyzer.until(run.stop)
         scope = Scope(tuple(functions.values()), variables or {}, run.temporary_catalog)
-        analysis = self.analyzer.analyze(statement, parameters, scope)
-        session = Session(self.catalog, self.lake, self.analyzer, run=run, analysis=analysis, parameters=parameters, variables=variables)
+        analysis = analyzer.analyze(statement, parameters, scope)
+        session = Session(self.catalog, self.lake, analyzer, run=run, analysis=analysis, variables=variables)
         kind, node = analysis.kind, analysis.node
         if kind == "resolved_query_stmt_node":
             return session.run_query(node.output_column_list, node.query)
         if kind == "resolved_assert_stmt_node":
             return _assert(node, session)
         if kind == "resolved_create_view_stmt_node" and scope != Scope():
-            self.analyzer.analyze(statement)  # without it: the view will outlive it
+            analyzer.analyze(statement)  # without it: the view will outlive it
         if kind == "resolved_create_function_stmt_node":
-            return self._create_function(statement, node, session, functions)
+            return self._create_function(statement, node, session, functions, analyzer)
         if kind in self._handlers and getattr(node, "object_type", "MODEL") == "MODEL":
             if kind.startswith("resolved_create_"):
                 ddl.check_name(node)
@@ -160,14 +184,16 @@ class Engine:
         name = kind.removeprefix("resolved_").removesuffix("_stmt_node").replace("_", " ").upper()
         raise UnsupportedSqlError(f"{name} statements are not supported")
 
-    def _create_function(self, statement: Statement, node: Any, session: Session, temporary: dict[str, SqlFunction]) -> Result:
+    def _create_function(
+        self, statement: Statement, node: Any, session: Session, temporary: dict[str, SqlFunction], analyzer: Analyzer
+    ) -> Result:
         name = ".".join(node.parent.name_path).lower()
-        if name in self.analyzer.functions():
+        if name in analyzer.functions():
             raise AlreadyExistsError(f"{name} is a built-in function; choose another name")
         if session.analysis.calls:
             raise UnsupportedSqlError(f"Function {name}: a body that calls a table function is not supported")
         if node.parent.create_scope != enums.ResolvedCreateStatementEnums.CREATE_TEMP:
-            self.analyzer.analyze(statement)  # without what the script defines: it will outlive that
+            analyzer.analyze(statement)  # without what the script defines: it will outlive that
             return ddl.create_function(node, session)
         if name in temporary and node.parent.create_mode != enums.ResolvedCreateStatementEnums.CREATE_OR_REPLACE:
             raise AlreadyExistsError(f"Already Exists: Function {name}")

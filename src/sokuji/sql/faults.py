@@ -8,7 +8,9 @@ import duckdb
 
 from sokuji.config import SqlSettings
 from sokuji.errors import SqlError
+from sokuji.sql.wasm import TOO_DEEP
 
+_DEEP = ("Max expression depth limit", "Recursion level in ArrowSchema")
 # What a query's data can cause. Every other kind of error means that the SQL made from the statement was wrong.
 _OF_DATA = ("Conversion Error", "Invalid Input Error", "Out of Range Error", "Mismatch Type Error")
 
@@ -43,6 +45,8 @@ def translate(error: Exception, settings: SqlSettings) -> SqlError:
     if isinstance(error, duckdb.IOException) or "IO Error" in text:
         # A table that was dropped while it was read, or a full disk: nothing the statement can do about.
         return SqlError(f"Files could not be read or written: {_PREFIX.sub('', text.splitlines()[0])}")
+    if any(phrase in text for phrase in _DEEP):
+        return SqlError(TOO_DEEP)
     kind = next((kind for kind in _OF_DATA if kind in text), None)
     if kind is None:
         return SqlError("The query failed inside the engine; this is a defect, please report the statement")

@@ -121,7 +121,8 @@ def _find_table(catalog: Catalog, path: Path, temporary: Catalog | None) -> Tabl
     if parts[-2].upper() == INFORMATION_SCHEMA:
         return _information_schema(parts)
     if parts[-1].endswith("*"):
-        return _wildcard(catalog, ref(path))
+        matching = members(catalog, ref(path))
+        return wildcard(ref(path), matching) if matching else None
     return _known(catalog, ref(path))
 
 
@@ -135,11 +136,8 @@ def _known(catalog: Catalog, wanted: Ref) -> Table | None:
 TABLE_SUFFIX = "_TABLE_SUFFIX"
 
 
-def _wildcard(catalog: Catalog, wanted: Ref) -> Table | None:
+def wildcard(wanted: Ref, matching: Sequence[Table]) -> Table:
     """A table of all tables whose names begin alike, with the columns of the newest."""
-    matching = members(catalog, wanted)
-    if not matching:
-        return None
     newest = max(matching, key=lambda table: (table.created_at_us, table.ref.name))
     return Table(wanted, TableKind.TABLE, (*newest.columns, Column(TABLE_SUFFIX, STRING)))
 
@@ -194,11 +192,11 @@ def _find_function(catalog: Catalog, path: Path) -> SqlFunction | None:
 
 
 def to_catalog(names: Names, language_options: Any) -> Any:
-    """The `SimpleCatalogProto` in which every path of `names` resolves. A table's `full_name` is its `Ref`."""
+    """The `SimpleCatalogProto` in which every path of `names` resolves. A table's `full_name` is its path, see `Analysis.table`."""
     root = simple_catalog_pb2.SimpleCatalogProto(name="root")
     root.builtin_function_options.language_options.CopyFrom(language_options)
     for path, table in names.tables.items():
-        proto = _folder(root, path[:-1]).table.add(name=path[-1], full_name=str(table.ref))
+        proto = _folder(root, path[:-1]).table.add(name=path[-1], full_name=".".join(path))
         for column in table.columns:
             # A pseudo-column can be named, but is not part of `*`.
             proto.column.add(name=column.name, type=to_type(column.type), is_pseudo_column=column.name == TABLE_SUFFIX)

@@ -5,24 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import struct as struct_module
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from google.protobuf.message import Message
 from zetasql.wasi._pb2.zetasql.public import type_pb2, value_pb2
 
-from sokuji.errors import SqlError, UnsupportedSqlError
+from sokuji.errors import UnsupportedSqlError
 from sokuji.types import (
-    BOOL,
-    BYTES,
-    DATE,
-    DATETIME,
-    FLOAT64,
-    INT64,
-    NUMERIC,
-    STRING,
-    TIME,
-    TIMESTAMP,
     Field,
     Kind,
     Type,
@@ -84,41 +74,8 @@ def to_type(type_: Type) -> Any:
     return proto
 
 
-def python_type(value: Any) -> Type:
-    """The type of a query parameter's value: a list is an ARRAY, a mapping a STRUCT, an aware datetime a TIMESTAMP.
-
-    Raises:
-        SqlError: no GoogleSQL type corresponds to it.
-    """
-    if value is None:
-        return INT64  # GoogleSQL's type of an untyped NULL; it coerces to any other
-    if isinstance(value, dt.datetime):
-        return DATETIME if value.tzinfo is None else TIMESTAMP
-    if isinstance(value, Mapping):
-        return struct(Field(str(name), python_type(item)) for name, item in value.items())
-    for class_, type_ in _PYTHON:
-        if isinstance(value, class_):
-            return type_
-    if isinstance(value, Sequence):
-        known = [item for item in value if item is not None]
-        return array(python_type(known[0])) if known else array(INT64)
-    raise SqlError(f"A parameter of type {type(value).__name__} has no GoogleSQL type; use str, int, float, Decimal, date, list, dict, ...")
-
-
-_PYTHON: tuple[tuple[type, Type], ...] = (
-    (bool, BOOL),  # before int, which it is a subclass of
-    (int, INT64),
-    (float, FLOAT64),
-    (str, STRING),
-    (bytes, BYTES),
-    (decimal.Decimal, NUMERIC),
-    (dt.date, DATE),
-    (dt.time, TIME),
-)
-
-
 def to_value(value: Any, type_: Type) -> Any:
-    """The `ValueProto` for a Python value; NULL is the empty message.
+    """The `ValueProto` for a Python value of exactly the type; NULL is the empty message.
 
     Raises:
         UnsupportedSqlError: INTERVAL and JSON, whose values have no plain Python form.
@@ -130,8 +87,7 @@ def to_value(value: Any, type_: Type) -> Any:
         proto.array_value.element.extend(to_value(item, type_.element) for item in value)
         proto.array_value.SetInParent()
     elif type_.kind is Kind.STRUCT:
-        items = list(value.values())
-        proto.struct_value.field.extend(to_value(item, field.type) for item, field in zip(items, type_.fields, strict=True))
+        proto.struct_value.field.extend(to_value(item, field.type) for item, field in zip(value.values(), type_.fields, strict=True))
         proto.struct_value.SetInParent()
     else:
         _set_scalar(proto, value, type_.kind)

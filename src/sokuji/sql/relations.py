@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sokuji.lake.base import Snapshot
-from sokuji.lake.physical import from_stored, stored_type
+from sokuji.lake.physical import from_stored, rows_of, stored_type
 from sokuji.meta.base import Column
 from sokuji.sql.duck import Run
-from sokuji.sql.emit.literals import duckdb_type, text
+from sokuji.sql.emit.literals import duckdb_type
 from sokuji.types import from_arrow
 
 
@@ -17,12 +17,14 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def relation(snapshot: Snapshot, columns: Sequence[Column], run: Run) -> str:
-    """What to write after FROM to read `columns` of a snapshot, in the catalog's types whatever the files hold."""
+def relation(snapshot: Snapshot, columns: Sequence[Column], run: Run, *, file_column: str | None = None) -> str:
+    """What to write after FROM to read `columns` of a snapshot, in the catalog's types whatever the files hold.
+
+    `file_column` is the name of one that says which file a row is from.
+    """
     sources = []
     if snapshot.files:
-        files = ", ".join(text(file) for file in snapshot.files)
-        sources.append(f"read_parquet([{files}], union_by_name = true, hive_partitioning = true, hive_types_autocast = false)")
+        sources.append(rows_of(snapshot.files, [column.name for column in columns], file_column=file_column))
     if snapshot.tail is not None and snapshot.tail.num_rows:
         sources.append(run.register(snapshot.tail))
     return f"({' UNION ALL '.join(_select(source, columns) for source in sources) or _nothing(columns)})"

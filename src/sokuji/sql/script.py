@@ -16,8 +16,9 @@ import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.public import value_pb2
 
 from sokuji.errors import QueryCancelledError, SokujiError, SqlError, UnsupportedSqlError
-from sokuji.sql.analyzer import Analyzer, Parameters
+from sokuji.sql.analyzer import Analyzer
 from sokuji.sql.functions import values
+from sokuji.sql.parameters import Bound, Parameter
 from sokuji.sql.protos import from_type, leaf, nodes, span
 from sokuji.sql.result import Result
 from sokuji.sql.sql_functions import SqlFunction, coercion
@@ -36,7 +37,7 @@ class Execute(Protocol):
     def __call__(
         self,
         statement: Statement,
-        parameters: Parameters | None,
+        parameters: Bound,
         variables: Mapping[str, Variable],
         functions: Sequence[SqlFunction] = (),
     ) -> Result: ...
@@ -56,7 +57,7 @@ class _Return(Exception):  # noqa: N818 no error: RETURN
 class Script:
     """One run of one script. Each result is whole in memory before the next statement runs, so that what fails fails in its place."""
 
-    def __init__(self, text: str, analyzer: Analyzer, execute: Execute, parameters: Parameters | None, check: Callable[[], None]) -> None:
+    def __init__(self, text: str, analyzer: Analyzer, execute: Execute, parameters: Bound, check: Callable[[], None]) -> None:
         """`check` is called in every turn of a loop; it raises when the script is to stop."""
         self._text, self._analyzer, self._execute, self._parameters, self._check = text, analyzer, execute, parameters, check
         self._variables: dict[str, Variable] = {}
@@ -283,17 +284,18 @@ class Script:
         else:
             yield self._whole(result)
 
-    def _arguments(self, arguments: Sequence[Any]) -> Parameters | None:
+    def _arguments(self, arguments: Sequence[Any]) -> Bound:
         given = [self._value(argument.expression) for argument in arguments]
         for argument, value in zip(arguments, given, strict=True):
             if value.type.kind in {Kind.JSON, Kind.INTERVAL, Kind.BIGNUMERIC}:
                 raise self._fail(argument, f"USING a value of type {value.type} is not supported", UnsupportedSqlError)
         names = [argument.alias.identifier.id_string for argument in arguments if argument.HasField("alias")]
+        parameters = [Parameter(value.value, value.type) for value in given]
         if not names:
-            return [value.value for value in given] or None
+            return Bound({str(at): parameter for at, parameter in enumerate(parameters, start=1)}, is_positional=bool(given))
         if len(names) < len(given):
             raise self._fail(arguments[0], "Either all arguments after USING have names, or none has")
-        return {name: value.value for name, value in zip(names, given, strict=True)}
+        return Bound({name.lower(): parameter for name, parameter in zip(names, parameters, strict=True)})
 
     def _into(self, names: Sequence[str], node: Any, result: Result) -> None:
         rows: pa.Table = result.arrow()

@@ -7,10 +7,11 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sokuji.errors import SqlError, UnsupportedSqlError
+from sokuji.errors import ConflictError, QueryCancelledError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
-from sokuji.sql.analyzer import Analysis, Analyzer, Parameters
+from sokuji.sql.analyzer import Analysis, Analyzer
+from sokuji.sql.definitions import columns_of, follow, is_current, members_at
 from sokuji.sql.duck import Run
 from sokuji.sql.emit import Emitter, emit_query, emitter
 from sokuji.sql.emit.expressions import variable_name
@@ -18,7 +19,7 @@ from sokuji.sql.emit.literals import Constant, duckdb_type, text
 from sokuji.sql.extension import RelationalFunction
 from sokuji.sql.information_schema import rows
 from sokuji.sql.names import INFORMATION_SCHEMA, TABLE_SUFFIX, members, ref
-from sokuji.sql.protos import from_type, from_value, leaf, python_type, span
+from sokuji.sql.protos import from_type, from_value, leaf, span
 from sokuji.sql.relations import quote, relation
 from sokuji.sql.result import Result
 from sokuji.sql.temporary import SESSION, Home
@@ -40,17 +41,15 @@ class Session:
         *,
         run: Run,
         analysis: Analysis,
-        parameters: Parameters | None = None,
         variables: Mapping[str, Variable] | None = None,
         within: tuple[Ref, ...] = (),
         snapshots: dict[tuple[Ref, dt.datetime | None], Snapshot] | None = None,
     ) -> None:
         self.catalog, self.lake, self.run, self.analysis = catalog, lake, run, analysis
-        self._analyzer, self._parameters, self._within = analyzer, parameters, within
+        self._analyzer, self._within = analyzer, within
         self._snapshots = {} if snapshots is None else snapshots
-        named = parameters if isinstance(parameters, Mapping) else dict(zip(itertools.count(1), parameters or (), strict=False))
         # Literals: text that no value can break out of, and that DuckDB can fold.
-        self.parameters = {str(name).lower(): Constant(value, python_type(value)) for name, value in named.items()}
+        self.parameters = {name: Constant(*parameter) for name, parameter in analysis.parameters.values.items()}
         self._variables = variables or {}
         self.parameters |= {variable_name(name): Constant(item.value, item.type) for name, item in self._variables.items()}
 
@@ -81,12 +80,13 @@ class Session:
         kind, node = leaf(expression)
         if kind == "resolved_literal_node":
             return from_value(node.value.value, from_type(node.value.type))
-        if kind == "resolved_parameter_node" and node.position and isinstance(self._parameters, Sequence):
-            return self._parameters[node.position - 1]
+        if kind == "resolved_parameter_node":
+            return self.analysis.parameters.values[node.name.lower() or str(node.position)].value
         if kind == "resolved_constant_node":
             return self._variables[node.constant.name.lower()].value
         part = self.analysis.source.part(*span(expression))
-        value, _ = self._analyzer.constant(part, self._parameters if isinstance(self._parameters, Mapping) else None, self._variables)
+        named = None if self.analysis.parameters.is_positional else self.analysis.parameters
+        value, _ = self._analyzer.constant(part, named, self._variables)
         return value
 
     def home(self, table: Ref) -> Home:
@@ -111,33 +111,60 @@ class Session:
             self._snapshots[key] = self.home(ref).lake.snapshot(ref, at=at)
         return self._snapshots[key]
 
+    def newest(self, table: Table) -> Snapshot:
+        """What the statement reads of a table in its newest version.
+
+        Raises:
+            ConflictError: it has other columns than the statement was analysed with. The catalog has them now.
+        """
+        snapshot = self.snapshot(table.ref)
+        if not is_current(snapshot.schema, table):
+            follow(*self.home(table.ref), table.ref)
+            raise ConflictError(f"the columns of {table.ref} were changed by someone else meanwhile; run the statement again")
+        return snapshot
+
+    def _old(self, table: Table, columns: Sequence[Column], at: dt.datetime) -> Snapshot:
+        snapshot = self.snapshot(table.ref, at)
+        then = {column.name: column.type for column in columns_of(snapshot.schema, table)}
+        for column in columns:
+            if then.get(column.name) != column.type:
+                raise SqlError(
+                    f"{table.ref} had no column {column.name} of type {column.type} at {at.isoformat()}; the body of a function reads "
+                    "old versions with the columns of now, so read them in the statement that calls it"
+                )
+        return snapshot
+
     def renew(self) -> None:
         """Let the statement read the newest versions from here on, as one does that starts over."""
         self._snapshots.clear()
 
     def table(self, scan: Any) -> str:
         """A relation with the columns of a `ResolvedTableScanProto`."""
-        table = next(table for table in self.analysis.tables.values() if str(table.ref) == scan.table.full_name)
+        table = self.analysis.table(scan.table.full_name)
         wanted = {column.name for column in scan.parent.column_list}
         columns = [column for column in table.columns if column.name in wanted]
         at = self._value(scan.for_system_time_expr) if scan.HasField("for_system_time_expr") else None
+        if scan.HasField("for_system_time_expr") and at is None:
+            raise self.located(scan.for_system_time_expr, SqlError("FOR SYSTEM_TIME AS OF needs a TIMESTAMP, and not NULL"))
+        if at is not None and (table.kind is TableKind.VIEW or table.ref.dataset.endswith(INFORMATION_SCHEMA)):
+            raise UnsupportedSqlError(f"FOR SYSTEM_TIME AS OF on the view {table.ref}: use it on the tables inside the view")
         if table.ref.dataset.endswith(INFORMATION_SCHEMA):
             return self.run.register(rows(self.catalog, table))
         if table.ref.name.endswith("*"):
             return self._wildcard(table, columns, at)
         if table.kind is not TableKind.VIEW:
-            return relation(self.snapshot(table.ref, at), columns, self.run)
-        if at is not None:
-            raise UnsupportedSqlError(f"FOR SYSTEM_TIME AS OF on the view {table.ref}: use it on the tables inside the view")
+            return relation(self.newest(table) if at is None else self._old(table, columns, at), columns, self.run)
         return self._view(table, columns)
 
     def _wildcard(self, table: Table, columns: Sequence[Column], at: dt.datetime | None) -> str:
         read = [column for column in columns if column.name != TABLE_SUFFIX]
         names = ", ".join(quote(column.name) for column in read) or "1"
         selects = []
-        for member in members(self.catalog, table.ref):
+        there = members(self.catalog, table.ref) if at is None else members_at(self.catalog, self.lake, table.ref, at)
+        for member in there:
             suffix = text(member.ref.name.removeprefix(table.ref.name.removesuffix("*")))
-            selects.append(f"SELECT {names}, {suffix} AS {TABLE_SUFFIX} FROM {relation(self.snapshot(member.ref, at), read, self.run)}")
+            snapshot = self.newest(member) if at is None else self.snapshot(member.ref, at)
+            selects.append(f"SELECT {names}, {suffix} AS {TABLE_SUFFIX} FROM {relation(snapshot, read, self.run)}")
         return f"({' UNION ALL '.join(selects)})"
 
     def _view(self, view: Table, columns: Sequence[Column]) -> str:
@@ -145,6 +172,8 @@ class Session:
             raise SqlError(f"The view {view.ref} is defined by itself: {' -> '.join(map(str, (*self._within, view.ref)))}")
         try:
             analysis = self._analyzer.analyze(view.query)
+        except QueryCancelledError:
+            raise
         except SqlError as error:
             raise SqlError(f"Invalid view {view.ref}: {error}") from error
         within = (*self._within, view.ref)

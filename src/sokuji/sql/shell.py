@@ -53,6 +53,7 @@ def run_shell(engine: Engine, history_file: Path | None = None) -> None:
     """
     history_file = history_file or _history_file()
     history_file.parent.mkdir(parents=True, exist_ok=True)
+    history_file.touch(0o600)  # statements name persons
     session: PromptSession[str] = PromptSession(
         history=FileHistory(str(history_file)),
         completer=NameCompleter(engine),

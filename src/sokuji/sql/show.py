@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sokuji.json_text import decode
 from sokuji.sql.result import Result
 from sokuji.types import Field, Kind, Type
 
@@ -163,5 +164,5 @@ _SCALARS: dict[Kind, Any] = {
     Kind.TIME: dt.time.isoformat,
     Kind.TIMESTAMP: _timestamp,
     Kind.INTERVAL: _interval,
-    Kind.JSON: json.loads,
+    Kind.JSON: decode,
 }

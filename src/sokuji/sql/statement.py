@@ -27,13 +27,13 @@ class Statement:
         """The statement's bytes from `start` to `end`, as ZetaSQL's parse locations count."""
         data = self.text.encode()
         offset = len(data[:start].decode())
-        script_offset = self.pieces[0][1] + offset  # a whole statement is one piece
-        return Statement(data[start:end].decode(), self.script, ((0, script_offset),))
+        text = data[start:end].decode()
+        further = ((at - offset, place) for at, place in self.pieces if offset < at < offset + len(text))
+        return Statement(text, self.script, ((0, self.script_offset(offset)), *further))
 
     def original(self, start: int, end: int) -> str:
         """What the script has where the text has the characters from `start` to `end`."""
-        offset = self.pieces[0][1]
-        return self.script[offset + start : offset + end]
+        return self.script[self.script_offset(start) : self.script_offset(end)]
 
     def script_offset(self, offset: int) -> int:
         """Where in the script the character at `offset` of the text is."""

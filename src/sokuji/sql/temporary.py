@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sokuji.lake.base import Lake
 from sokuji.lake.delta import DeltaLake
 from sokuji.meta.base import Catalog
-from sokuji.meta.store import SqlCatalog
+from sokuji.meta.store import SqlCatalog, sqlite_url
 
 SESSION = "_SESSION"
 """The dataset of temporary tables; it may stand in front of their names."""
@@ -28,7 +28,7 @@ class TemporaryTables:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         lake = DeltaLake(folder)  # makes the folder
-        self._catalog = SqlCatalog(f"sqlite:///{folder}/catalog.db")
+        self._catalog = SqlCatalog(sqlite_url(folder / "catalog.db"))
         self._catalog.create_dataset(SESSION)
         self.home = Home(self._catalog, lake)
 

@@ -2,7 +2,7 @@
 
 The `zetasql` wheel carries Google's analyzer and its reference implementation as one WASM module with a protobuf interface. Its own
 client compiles the module at every start (18 s, 1.1 GB) and copies memory a byte at a time; this one keeps the compiled module in
-a cache file and copies with memmove.
+a cache file and copies with memmove. A call ends when its query is to end, and takes no more memory than the query may.
 """
 
 from __future__ import annotations
@@ -17,27 +17,70 @@ import re
 import sys
 import tempfile
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import wasmtime
-from google.protobuf.message import Message
+from google.protobuf.internal import api_implementation
+from google.protobuf.message import DecodeError, Message
 
 from sokuji.errors import SqlError
+from sokuji.sql.stop import NEVER, Stop
+
+# A resolved expression takes four levels of messages, and upb reads 100 of them, or any number: 25 operators in a row were too many.
+if api_implementation.Type() == "upb":
+    api_implementation._c_module.SetAllowOversizeProtos(True)  # noqa: SLF001 as it says itself, the only way
+
+TOO_DEEP = "The statement is nested too deeply, or is too long a chain of operators; give parts of it names by WITH"
 
 Reply = TypeVar("Reply", bound=Message)
+
+# An instance takes 120 MB. Another is started only when all were taken for so long, and up to so many.
+_PATIENCE_SECONDS = 0.05
+_INSTANCES_MAX = 8
+_IDLE_MAX = 2
+# Memory of WASM only grows: an instance with more than this is given up after its call.
+_KEPT_BYTES = 512 * 1024**2
+# What an instance needs for itself, whatever a query may take.
+_MEMORY_MIN_MIB, _MEMORY_MAX_MIB = 256, 4095
 
 
 class AnalyzerCrashError(SqlError):
     """A check inside ZetaSQL failed and its instance is gone; the next call gets a new one."""
 
 
-class ZetaSql:
+class ResourcesError(SqlError):
+    """An expression needs more memory than its query may take; its instance is gone."""
+
+
+class Calls(Protocol):
+    """Calls of one instance."""
+
+    @property
+    def kept(self) -> WeakKeyDictionary[Any, Any]:
+        """What callers know to be inside of the instance, by an object of theirs."""
+
+    def call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
+        """Call `ZetaSqlLocalService_<method>`.
+
+        Raises:
+            SqlError: ZetaSQL refused the request; the message is its own.
+            QueryCancelledError: the query is to end.
+            ResourcesError: it needs too much memory.
+            AnalyzerCrashError: the instance died.
+        """
+
+
+class Instance:
     """One instance of the module. Calls are serialised by a lock: an instance has one thread.
 
-    State that lives inside (registered catalogs, prepared expressions) is lost when a call crashes the instance; `generation`
-    grows then, so that owners of such state know to make it again.
+    State that lives inside (registered catalogs, prepared expressions) is lost when a call is cut off or crashes: `kept` is empty then,
+    and `generation` grows.
     """
 
     def __init__(self) -> None:
@@ -46,8 +89,9 @@ class ZetaSql:
         self._start()
 
     def _start(self) -> None:
-        engine = _engine()
+        self._engine = engine = _engine()  # of its own: its epoch ends the calls of this instance alone
         store = wasmtime.Store(engine)
+        store.set_epoch_deadline(1)
         wasi = wasmtime.WasiConfig()
         wasi.inherit_stderr()
         wasi.preopen_dir(str(files("tzdata") / "zoneinfo"), "/usr/share/zoneinfo")
@@ -55,34 +99,59 @@ class ZetaSql:
         linker = wasmtime.Linker(engine)
         linker.define_wasi()
         instance = linker.instantiate(store, _module(engine))
-        self._store, self._exports = store, instance.exports(store)
+        self._store, self._exports, self._limit_mib = store, instance.exports(store), 0
         self._memory = self._exports["memory"]
         self._exports["_initialize"](store)
+        self.kept: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
-    def call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
-        """Call `ZetaSqlLocalService_<method>`.
-
-        Raises:
-            SqlError: ZetaSQL refused the request; the message is its own.
-            AnalyzerCrashError: the instance died.
-        """
+    def call(self, method: str, request: Message, reply: type[Reply], stop: Stop = NEVER) -> Reply:
+        """See `Calls`."""
+        limit_mib = min(max(stop.memory_mib, _MEMORY_MIN_MIB), _MEMORY_MAX_MIB)
         with self._lock:
             try:
-                data = self._call(f"ZetaSqlLocalService_{method}", request.SerializeToString())
-            except (wasmtime.Trap, wasmtime.WasmtimeError) as error:
-                self.generation += 1
-                self._start()
+                if limit_mib != self._limit_mib:
+                    self._store.set_limits(memory_size=limit_mib * 1024**2)
+                    self._limit_mib = limit_mib
+                self._store.set_epoch_deadline(1)  # before `stop` can come
+                with stop.interrupting(self._engine.increment_epoch):
+                    data = self._call(f"ZetaSqlLocalService_{method}", request.SerializeToString())
+            except (wasmtime.Trap, wasmtime.WasmtimeError, MemoryError) as error:
+                # An allocation that fails ends the instance wherever it is: how much there was tells.
+                is_full = isinstance(error, MemoryError) or 4 * self.memory_bytes > limit_mib * 1024**2
+                self._restart()
+                stop.check()
+                if getattr(error, "trap_code", None) is wasmtime.TrapCode.STACK_OVERFLOW:
+                    raise SqlError(TOO_DEEP) from error
+                if is_full:
+                    raise ResourcesError(
+                        f"Resources exceeded: an expression needs more memory than its limit of {limit_mib} MiB ([sql] memory_limit_mib)"
+                    ) from error
                 raise AnalyzerCrashError(
                     f"ZetaSQL failed an internal check in {method}; this is a defect, please report the statement"
                 ) from error
         message: Reply = reply()
-        message.ParseFromString(data)
+        try:
+            message.ParseFromString(data)
+        except DecodeError as error:
+            raise SqlError(TOO_DEEP) from error
         return message
+
+    def _restart(self) -> None:
+        self.generation += 1
+        self._store.close()
+        self._start()
+
+    @property
+    def memory_bytes(self) -> int:
+        """How much memory the module has."""
+        return int(self._memory.data_len(self._store))
 
     def _call(self, method: str, request: bytes) -> bytes:
         exports, store = self._exports, self._store
         request_at = exports["wasm_malloc"](store, len(request))
         size_at = exports["wasm_malloc"](store, 4)
+        if not request_at or not size_at:
+            raise MemoryError
         # The address of the memory may move with every call that allocates, so it is asked for at each copy.
         ctypes.memmove(self._address() + request_at, request, len(request))
         reply_at = exports[method](store, request_at, len(request), size_at)
@@ -100,13 +169,103 @@ class ZetaSql:
         return data
 
     def _address(self) -> int:
-        return ctypes.addressof(self._memory.data_ptr().contents)
+        return ctypes.addressof(self._memory.data_ptr(self._store).contents)
+
+
+class _Pool:
+    """Instances for callers at the same time. The one used last comes first: with one caller at a time there is one instance."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._idle: list[Instance] = []
+        self._taken: dict[Instance, float] = {}  # and since when
+        self._starting = 0
+
+    def take(self, stop: Stop) -> Instance:
+        with self._changed:
+            while not self._idle:
+                stop.check()
+                if self._may_start():
+                    self._starting += 1
+                    break
+                self._changed.wait(_PATIENCE_SECONDS)
+            else:
+                return self._take(self._idle.pop())
+        try:
+            instance = Instance()
+        finally:
+            with self._changed:
+                self._starting -= 1
+        with self._changed:
+            return self._take(instance)
+
+    def _take(self, instance: Instance) -> Instance:
+        self._taken[instance] = time.monotonic()
+        return instance
+
+    def _may_start(self) -> bool:
+        if self._starting or len(self._taken) >= _INSTANCES_MAX:
+            return False
+        late = time.monotonic() - _PATIENCE_SECONDS
+        return all(since < late for since in self._taken.values())
+
+    def give_back(self, instance: Instance) -> None:
+        with self._changed:
+            del self._taken[instance]
+            if len(self._idle) < _IDLE_MAX and instance.memory_bytes <= _KEPT_BYTES:
+                self._idle.append(instance)
+            self._changed.notify()
+
+
+class _Bound:
+    """Calls of an instance for one query."""
+
+    def __init__(self, instance: Instance, stop: Stop) -> None:
+        self._instance, self._stop = instance, stop
+
+    @property
+    def kept(self) -> WeakKeyDictionary[Any, Any]:
+        return self._instance.kept
+
+    def call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
+        return self._instance.call(method, request, reply, self._stop)
+
+
+class ZetaSql:
+    """ZetaSQL for any number of callers at the same time: a long call of one does not keep the others waiting. Thread-safe."""
+
+    def __init__(self, pool: _Pool | None = None, stop: Stop = NEVER) -> None:
+        self._pool, self._stop = pool or _Pool(), stop
+
+    def until(self, stop: Stop) -> ZetaSql:
+        """The same for one query, which ends calls, and the waiting for a turn."""
+        return ZetaSql(self._pool, stop)
+
+    @contextmanager
+    def instance(self) -> Iterator[Calls]:
+        """An instance for several calls; nobody else has it inside the block."""
+        instance = self._pool.take(self._stop)
+        try:
+            yield _Bound(instance, self._stop)
+        finally:
+            self._pool.give_back(instance)
+
+    def call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
+        """One call, which needs nothing of an earlier one; see `Calls`."""
+        with self.instance() as calls:
+            return calls.call(method, request, reply)
 
 
 @functools.cache
-def shared() -> ZetaSql:
-    """The one instance of this process, started on first use: each takes 120 MB."""
+def zetasql() -> ZetaSql:
+    """That of this process."""
     return ZetaSql()
+
+
+@functools.cache
+def shared() -> Instance:
+    """One instance for whoever makes all its calls from one thread."""
+    return Instance()
 
 
 _REFUSAL = re.compile(r"^(?:Code: \d+, Message: )?(.*?)(?: \[at (\d+):(\d+)\])?$", re.DOTALL)
@@ -123,8 +282,23 @@ def _refusal(text: str) -> SqlError:
 
 def _engine() -> wasmtime.Engine:
     config = wasmtime.Config()
-    config.shared_memory = True
+    config.shared_memory = True  # lets instructions for threads in
+    config.epoch_interruption = True
     return wasmtime.Engine(config)
+
+
+def _binary() -> bytes:
+    """The module, its memory not shared between threads, of which there is one: shared memory knows no limits, and is slower."""
+    binary = bytearray((files("zetasql") / "wasi" / "zetasql.wasm").read_bytes())
+    place = binary.find(_SHARED_MEMORY)
+    assert binary.count(_SHARED_MEMORY) == 1  # noqa: S101 the version of the package is pinned
+    binary[place + 3] = 0x01
+    return bytes(binary)
+
+
+# The memory section of zetasql 0.1.5: one memory, shared and with a maximum, of 193 up to 65,536 pages.
+_SHARED_MEMORY = bytes.fromhex("050701 03 c101 808004")
+_SETTINGS = "epochs, memory not shared"  # what the compiled module depends on besides versions
 
 
 def _module(engine: wasmtime.Engine) -> wasmtime.Module:
@@ -144,12 +318,12 @@ def _module(engine: wasmtime.Engine) -> wasmtime.Module:
 
 def _compile(engine: wasmtime.Engine) -> bytes:
     print("sokuji: compiling the SQL analyzer, once per machine (about 20 s) ...", file=sys.stderr, flush=True)  # noqa: T201
-    return bytes(wasmtime.Module.from_file(engine, str(files("zetasql") / "wasi" / "zetasql.wasm")).serialize())
+    return bytes(wasmtime.Module(engine, _binary()).serialize())
 
 
 def cache_file() -> Path:
     """Where the compiled module is kept: one file for each combination of versions and machine it is valid for."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     versions = [importlib.metadata.version(name) for name in ("zetasql", "wasmtime")]
-    key = hashlib.sha256("\n".join([*versions, platform.machine(), platform.platform()]).encode()).hexdigest()[:16]
+    key = hashlib.sha256("\n".join([_SETTINGS, *versions, platform.machine(), platform.platform()]).encode()).hexdigest()[:16]
     return root / "sokuji" / f"zetasql-{versions[0]}-{key}.cwasm"

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
+from weakref import WeakValueDictionary
 
-from sokuji import metrics
 from sokuji.clock import Clock, now_us
 from sokuji.config import TrackSettings
 from sokuji.errors import InvalidRequestError
 from sokuji.log.base import Log
+from sokuji.service.proxies import Proxies, unit
 from sokuji.track import answers
 from sokuji.track.answers import Answer
-from sokuji.track.body import Bodies, BrokenGzipError
+from sokuji.track.body import GZIP_MAGIC, Bodies, BrokenGzipError
 from sokuji.track.check import Limits
 from sokuji.track.committer import Committer
 from sokuji.track.connection import Exchange
@@ -24,15 +28,24 @@ from sokuji.track.group import GroupCommit
 from sokuji.track.http1 import Head
 from sokuji.track.keys import Keys
 from sokuji.track.metrics import TrackMetrics
-from sokuji.track.parse import find_write_key, refused
+from sokuji.track.parse import find_write_key, refuse
 from sokuji.track.pixel import parse_pixel
 from sokuji.track.request import Refusal, Request, Source
 from sokuji.track.routes import PARSERS, PIXELS, SETTINGS, Parser
+from sokuji.track.turns import Beside
 
-Decided = Callable[[str, Sequence[str]], Awaitable[list[dict[str, Any]]]]
-"""What was decided on durable messages of a dataset, after a bounded wait, as the page is told of it."""
+logger = logging.getLogger(__name__)
+
+Decided = Callable[[Request, str], Awaitable[list[dict[str, Any]]]]
+"""What was decided on a request's durable events, after a bounded wait, as far as who sent it (with this query) may be told of it."""
 
 _WAIT = "decisions=wait"
+_METRICS_BODY_PATH = "/v1/m"  # the browser SDK's own metrics
+# A body of so many bytes, and so many objects in it, is read on the event loop: handed to another thread, it would take longer. One that
+# must be read event by event takes a hundred times as long.
+_PLAIN_BYTES_MAX = 256 * 1024
+_PLAIN_OBJECTS_MAX = 5_000
+_ODD_BYTES_MAX = 4 * 1024
 
 
 class Track:
@@ -45,25 +58,39 @@ class Track:
         bad_events_log: Log,
         settings: TrackSettings,
         *,
+        server_keys: Mapping[str, str] = MappingProxyType({}),
         clock: Clock = now_us,
         decided: Decided | None = None,
+        proxies: Proxies | None = None,
     ) -> None:
-        """Collect for `sources` (by write key) into the two logs; `decided` answers requests with `decisions=wait`."""
+        """Collect for `sources` (by write key) into the two logs.
+
+        `server_keys` gives the dataset of each key that may import history; `decided` answers requests with `decisions=wait`.
+        """
+        self.proxies = proxies or Proxies()
         self._decided = decided
         limits = Limits(settings.max_event_bytes, settings.max_depth)
-        self._keys, self._clock = Keys(sources), clock
+        self._keys, self._clock = Keys(sources, server_keys), clock
         self.bodies = Bodies(settings.max_request_bytes)
         self._metrics = TrackMetrics()
         committer = Committer(events_log, bad_events_log, limits, settings.skew_threshold_seconds)
         self._group = GroupCommit(committer, settings.queue_events, self._metrics)
         self._metrics.watch(lambda: self._group.queued_events, lambda: self.bodies.held_bytes)
         self._draining = False
-        self._deciding: set[asyncio.Future[None]] = set()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="track-read")
+        self._beside = Beside(self._thread)
+        self._heavy = WeakValueDictionary[str, asyncio.Lock]()  # an address has one such request at a time
+        self._tasks: set[asyncio.Future[None]] = set()
 
-    def admit(self, head: Head) -> None:
-        """Refuse a request that cannot be taken now, before its body is read."""
+    def admit(self, exchange: Exchange) -> None:
+        """Refuse a request that cannot be taken, before its body is read."""
+        head = exchange.head
         if head.method == "POST":
-            self._check_capacity()
+            self._check_capacity(exchange)
+            if head.path in PARSERS or head.path.rstrip("/") in PARSERS:
+                self._keys.check_header(head.headers.get("authorization"))
+            elif head.path != _METRICS_BODY_PATH:
+                raise _not_allowed(head)
 
     def handle(self, exchange: Exchange) -> None:
         """Answer one request."""
@@ -88,7 +115,19 @@ class Track:
 
     def close(self) -> None:
         """Release what is held, once nothing is served any more. The logs stay open: they are their owner's."""
+        for task in self._tasks:
+            task.cancel()
+        self._thread.shutdown()
         self._group.close()
+
+    def render_metrics(self) -> str:
+        """What was counted, in Prometheus' text format."""
+        return self._metrics.render()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes requests now."""
+        return not (self._draining or self._group.full() or self._group.failing())
 
     def _answer(self, exchange: Exchange, answer: Answer) -> None:
         self._metrics.answered(answer[0])
@@ -99,16 +138,68 @@ class Track:
         self._answer(exchange, answers.error(problem))
 
     def _collect(self, exchange: Exchange, parser: Parser) -> None:
-        head = exchange.head
-        problem: InvalidRequestError | None
+        text: bytes | None = exchange.body
+        if exchange.body.startswith(GZIP_MAGIC):
+            text = self._small_text(exchange)
+        if text is not None and len(text) <= _PLAIN_BYTES_MAX and text.count(b"{") <= _PLAIN_OBJECTS_MAX:
+            request = parser.plain(text)
+            if request is not None:
+                self._stamp(request, exchange)
+                self._commit(exchange, request, None)
+                return
+            if len(text) <= _ODD_BYTES_MAX:
+                self._commit(exchange, *self._read(exchange, parser, text))
+                return
+        self._spawn(self._collect_heavy(exchange, parser, text), exchange)
+
+    def _small_text(self, exchange: Exchange) -> bytes | None:
+        """The body decompressed; None where that needs more of a look."""
+        body = exchange.body
+        if len(body) > _PLAIN_BYTES_MAX:
+            return None
         try:
-            body = self.bodies.decompress(exchange.body)
-        except BrokenGzipError as broken:
-            request, problem = self._unreadable(head, broken.body, broken), broken
-        else:
-            if body is not exchange.body:
-                exchange.hold(len(body) - len(exchange.body))
-            request, problem = self._parse(exchange, parser, body)
+            text = self.bodies.decompress(body, _PLAIN_BYTES_MAX)
+        except InvalidRequestError:
+            return None
+        exchange.hold(max(0, len(text) - len(body)))
+        return text
+
+    async def _collect_heavy(self, exchange: Exchange, parser: Parser, text: bytes | None) -> None:
+        """What takes long, beside the event loop; the next one of an address when the last one is durable."""
+        address = unit(exchange.client)
+        problem: InvalidRequestError | None
+        async with self._heavy.setdefault(address, asyncio.Lock()):
+            try:
+                if text is None:
+                    text = await self._beside.run(address, partial(self.bodies.decompress, exchange.body))
+                    exchange.hold(max(0, len(text) - len(exchange.body)))
+                request, problem = await self._beside.run(address, partial(self._read, exchange, parser, text))
+                durable = asyncio.get_running_loop().create_future()
+                self._group.commit(request, durable.set_result)
+                self._committed(exchange, request, problem, await durable)
+            except BrokenGzipError as broken:
+                self._refuse_unreadable(exchange, broken)
+            except InvalidRequestError as refusal:
+                self._refuse(exchange, refusal)
+
+    def _refuse_unreadable(self, exchange: Exchange, broken: BrokenGzipError) -> None:
+        try:
+            self._commit(exchange, self._unreadable(exchange, broken.body, broken), broken)
+        except InvalidRequestError as problem:
+            self._refuse(exchange, problem)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], exchange: Exchange) -> None:
+        def ended(task: asyncio.Future[None]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()):  # a defect, but none that may leave a client waiting
+                exchange.abort()
+                logger.error("a request could not be answered", exc_info=error)
+
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(ended)
+
+    def _commit(self, exchange: Exchange, request: Request, problem: InvalidRequestError | None) -> None:
         self._group.commit(request, partial(self._committed, exchange, request, problem))
 
     def _committed(
@@ -124,48 +215,47 @@ class Track:
             if request.refused and not request.batch:
                 self._answer(exchange, answers.error(InvalidRequestError(400, *request.refused[0].refusal)))
             elif self._decided is not None and _WAIT in exchange.head.query:
-                task = asyncio.ensure_future(self._answer_decided(exchange, request, self._decided))
-                self._deciding.add(task)
-                task.add_done_callback(self._deciding.discard)
+                self._spawn(self._answer_decided(exchange, request, self._decided), exchange)
             else:
                 self._answer(exchange, answers.accepted(request.refused) if request.refused else answers.ACCEPTED)
 
     async def _answer_decided(self, exchange: Exchange, request: Request, decided: Decided) -> None:
         decisions: list[dict[str, Any]] = []
         try:
-            decisions = await decided(request.source.dataset, [str(event.message_id) for event in request.events])
+            decisions = await decided(request, exchange.head.query)
         finally:  # whatever happened: the events are durable
             self._answer(exchange, answers.accepted(request.refused, decisions))
 
-    def _check_capacity(self) -> None:
+    def _check_capacity(self, exchange: Exchange) -> None:
         if self._draining:
             raise InvalidRequestError(503, "unavailable", "the collector is shutting down; send the same request again")
-        self._group.check_room(1)
+        self._group.check_room(1, exchange.client)
 
-    def _parse(self, exchange: Exchange, parser: Parser, body: bytes) -> tuple[Request, InvalidRequestError | None]:
+    def _read(self, exchange: Exchange, parser: Parser, body: bytes) -> tuple[Request, InvalidRequestError | None]:
         """The request. Of one that cannot be read: what is kept of it as a bad event, and how it is answered."""
         head = exchange.head
+        self._keys.check_body(head.headers.get("authorization"), body, head.query)
         try:
-            request = parser(body)
+            request = parser.careful(body)
         except InvalidRequestError as problem:
-            return self._unreadable(head, body, problem), problem
-        self._stamp(request, head)
-        if len(request.events) > 1:
-            request.sender = head.headers.get("x-forwarded-for") or exchange.client
+            return self._unreadable(exchange, body, problem), problem
+        self._stamp(request, exchange)
         return request, None
 
-    def _unreadable(self, head: Head, body: bytes, problem: InvalidRequestError) -> Request:
+    def _unreadable(self, exchange: Exchange, body: bytes, problem: InvalidRequestError) -> Request:
         """What is kept, as a bad event, of a body that cannot be read. Raises `problem` where nobody knows whose it is."""
-        request = Request(body, [], find_write_key(body), refused=[refused(0, Refusal(problem.code, problem.message), body)])
+        request = Request(body, [], find_write_key(body))
+        refuse(request, 0, Refusal(problem.code, problem.message), body)
         try:
-            self._stamp(request, head)
+            self._stamp(request, exchange)
         except InvalidRequestError:
             raise problem from None
         return request
 
-    def _stamp(self, request: Request, head: Head) -> None:
+    def _stamp(self, request: Request, exchange: Exchange) -> None:
+        head = exchange.head
         request.source = self._keys.source(head.headers.get("authorization"), request.write_key, head.query)
-        request.received_at = self._clock()
+        request.sender, request.received_at = exchange.client, self._clock()
 
     def _handle_other(self, exchange: Exchange) -> None:
         """What is not a POST of events."""
@@ -175,19 +265,19 @@ class Track:
             self._answer(exchange, answers.preflight(head.headers.get("access-control-request-headers", "")))
         elif method == "POST" and path in PARSERS:
             self._collect(exchange, PARSERS[path])
-        elif method == "POST" and path == "/v1/m":  # the browser SDK's own metrics
+        elif method == "POST" and path == _METRICS_BODY_PATH:
             self._answer(exchange, answers.ACCEPTED)
         elif method == "GET" and path in PIXELS:
             self._collect_pixel(exchange, PIXELS[path])
         elif method in {"GET", "HEAD"}:
-            self._answer(exchange, self._get(head, path))
+            self._answer(exchange, self._get(exchange, path))
         else:
-            raise InvalidRequestError(405, "method_not_allowed", f"{method} {head.path} is not part of the protocol")
+            raise _not_allowed(head)
 
     def _collect_pixel(self, exchange: Exchange, type_: str) -> None:
-        self._check_capacity()
+        self._check_capacity(exchange)
         request = parse_pixel(exchange.head.query, type_)
-        self._stamp(request, exchange.head)
+        self._stamp(request, exchange)
 
         def committed(failure: InvalidRequestError | None) -> None:
             if failure is not None:
@@ -199,24 +289,25 @@ class Track:
 
         self._group.commit(request, committed)
 
-    def _get(self, head: Head, path: str) -> Answer:
+    def _get(self, exchange: Exchange, path: str) -> Answer:
+        head = exchange.head
         if path == "/health":
             return answers.json({"status": "ok"})
         if path == "/ready":
-            if self._draining or self._group.full() or self._group.failing():
+            if not self.is_ready:
                 raise InvalidRequestError(503, "unavailable", "shutting down, the queue is full, or the log cannot be written")
             return answers.json({"status": "ready"})
-        if path == "/metrics":
-            return answers.text(self._metrics.render(), metrics.CONTENT_TYPE)
         if settings := SETTINGS.fullmatch(path):
             key = unquote(settings.group(1))
             self._keys.of_key(key)
-            headers = head.headers
-            scheme = headers.get("x-forwarded-proto", "http").partition(",")[0].strip()  # the first of several proxies met the client
-            return answers.segment_settings(key, scheme, headers.get("host", ""))
+            return answers.segment_settings(key, self.proxies.scheme(exchange.peer, head.headers), head.headers.get("host", ""))
         if path == "/sourceConfig":
             source = self._keys.source(head.headers.get("authorization"), None, head.query)
             return answers.rudder_config(source.name)
         if path in PARSERS or path in PIXELS:
             raise InvalidRequestError(405, "method_not_allowed", f"{path} takes {'POST' if path in PARSERS else 'GET'}")
         raise InvalidRequestError(404, "not_found", f"{path or '/'} is not an address of the collector")
+
+
+def _not_allowed(head: Head) -> InvalidRequestError:
+    return InvalidRequestError(405, "method_not_allowed", f"{head.method} {head.path} is not part of the protocol")

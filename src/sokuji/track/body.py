@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import zlib
+from collections import defaultdict
 
 from sokuji.errors import InvalidRequestError
+from sokuji.service.proxies import unit
 
 HELD_BYTES_MAX = 256 * 1024 * 1024
 """Bytes of bodies that may be in memory at once, read and being read. A client that cannot be served now is told to come again."""
 
+GZIP_MAGIC = b"\x1f\x8b"
+"""What a compressed body begins with, whatever its headers say."""
+
 BODY_SECONDS_MAX = 60.0
 """A body must be there this long after its headers. A phone that went out of reach says nothing, and would hold its bytes for ever."""
 
-_GZIP_MAGIC = b"\x1f\x8b"
-# JSON of a hundred events compresses 10 to 30 times; what deflate can reach at most, 1,032 times, nobody sends in good faith.
-_COMPRESSION_RATIO_MAX = 200
+# A smaller body is not counted by address: the number of an address's connections bounds these.
+_COUNTED_BYTES_MIN = 64 * 1024
+_MEMBERS_MAX = 1_000  # of gzip in a body; each costs as much as a small request
+_PIECE_BYTES = 64 * 1024  # what follows a member is copied
 
 
 class BrokenGzipError(InvalidRequestError):
@@ -26,47 +32,86 @@ class BrokenGzipError(InvalidRequestError):
 
 
 class Bodies:
-    """Counts the bytes of all bodies that are held, and bounds them and each."""
+    """Counts the bytes of all bodies that are held, as they arrive, and bounds them, those of one address, and each."""
 
     def __init__(self, max_request_bytes: int) -> None:
         self._max_bytes = max_request_bytes
+        self._by_address: defaultdict[str, int] = defaultdict(int)
         self.held_bytes = 0
 
-    def hold(self, size: int, total: int) -> None:
-        """Count `size` bytes more, of a body that then has at least `total`.
+    def check(self, size: int) -> None:
+        """Whether a body may have `size` bytes.
 
         Raises:
-            InvalidRequestError: 413 the body is too large, 429 too many bytes are held.
+            InvalidRequestError: 413, it may not.
         """
-        if total > self._max_bytes:
+        if size > self._max_bytes:
             raise InvalidRequestError(413, "request_too_large", f"the request has more than {self._max_bytes} bytes; send smaller batches")
-        if self.held_bytes + size > HELD_BYTES_MAX:
-            raise InvalidRequestError(429, "busy", f"{self.held_bytes} bytes of requests are being worked on already; send this one again")
+
+    def is_full(self, size: int) -> bool:
+        """Whether there is no room for `size` bytes more, whoever they are from."""
+        return self.held_bytes + size > HELD_BYTES_MAX
+
+    def hold(self, size: int, total: int, client: str) -> None:
+        """Count `size` bytes more, of a body from the address `client` that then has at least `total`.
+
+        Raises:
+            InvalidRequestError: 413 the body is too large, 429 too many bytes are held, of everyone or of this client.
+        """
+        self.check(total)
+        is_full = self.is_full(size)
+        if total > _COUNTED_BYTES_MIN and not is_full:
+            address, counted = unit(client), size if total - size > _COUNTED_BYTES_MIN else total
+            is_full = self._by_address[address] + counted > HELD_BYTES_MAX // 2
+            self._by_address[address] += 0 if is_full else counted
+        if is_full:
+            raise InvalidRequestError(429, "busy", "too many bytes of requests are being worked on already; send this one again")
         self.held_bytes += size
 
-    def release(self, size: int) -> None:
-        """Forget so many bytes."""
-        self.held_bytes -= size
+    def release(self, total: int, client: str) -> None:
+        """Forget a body of so many bytes, all that were counted of it."""
+        self.held_bytes -= total
+        if total > _COUNTED_BYTES_MIN:
+            address = unit(client)
+            self._by_address[address] -= total
+            if not self._by_address[address]:
+                del self._by_address[address]
 
-    def decompress(self, body: bytes) -> bytes:
+    def decompress(self, body: bytes, limit: int | None = None) -> bytes:
         """The body itself, where it begins like gzip: whatever the headers say of it. It is not counted yet.
 
         Raises:
             BrokenGzipError: it is not what its first bytes say.
-            InvalidRequestError: 413, it is too large.
+            InvalidRequestError: 413, it has more than `limit` bytes (the most a request may have, if None).
         """
-        if not body.startswith(_GZIP_MAGIC):
+        if not body.startswith(GZIP_MAGIC):
             return body
-        limit = min(self._max_bytes, len(body) * _COMPRESSION_RATIO_MAX)
-        stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-        try:
-            text = stream.decompress(body, limit + 1)
-        except zlib.error as error:
-            raise BrokenGzipError(body, f"the body begins like gzip and is not: {error}") from error
-        if len(text) > limit:
-            raise InvalidRequestError(
-                413, "request_too_large", f"the request has more than {limit} bytes decompressed; send smaller batches"
-            )
-        if not stream.eof or stream.unused_data:
-            raise BrokenGzipError(body, "the body is gzip that ends too early or goes on after its end")
-        return text
+        limit = self._max_bytes if limit is None else limit
+        texts: list[bytes] = []
+        size = at = members = 0
+        stream = _decompressor()
+        while at < len(body):
+            piece = body[at : at + _PIECE_BYTES]
+            try:
+                text = stream.decompress(piece, limit + 1 - size)
+            except zlib.error as error:
+                raise BrokenGzipError(body, f"the body begins like gzip and is not: {error}") from error
+            texts.append(text)
+            size += len(text)
+            if size > limit:
+                raise InvalidRequestError(
+                    413, "request_too_large", f"the request has more than {limit} bytes decompressed; send smaller batches"
+                )
+            at += len(piece) - len(stream.unused_data)
+            if stream.eof and at < len(body):  # RFC 1952, 2.2: one member or several
+                members += 1
+                if members == _MEMBERS_MAX:
+                    raise BrokenGzipError(body, f"the body is gzip of more than {_MEMBERS_MAX} members; compress it as one")
+                stream = _decompressor()
+        if not stream.eof:
+            raise BrokenGzipError(body, "the body is gzip that ends too early")
+        return b"".join(texts)
+
+
+def _decompressor() -> zlib._Decompress:
+    return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)

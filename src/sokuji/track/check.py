@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Raw
 
 from sokuji.events import EventType
+from sokuji.json_text import members
 from sokuji.track.request import Refusal, WireEvent
 
 TYPES = frozenset(EventType)
@@ -43,7 +44,7 @@ def check(event: WireEvent, limits: Limits) -> Refusal | None:
     Afterwards a message id is there that tells the event from others, empty ids are None, the timestamp is one that Arrow reads, objects
     that are null are empty, and everything that has no column of its own is in `properties`.
     """
-    return _check_type(event) or _check_ids(event) or _check_objects(event) or _check_timestamp(event) or _check_size(event, limits)
+    return _check_type(event) or _check_ids(event) or _check_objects(event, limits) or _check_timestamp(event) or _check_size(event, limits)
 
 
 def _check_type(event: WireEvent) -> Refusal | None:
@@ -80,7 +81,7 @@ def _is_illegal(id_: str) -> bool:
     return id_ in ILLEGAL_IDS or id_.isspace()
 
 
-def _check_objects(event: WireEvent) -> Refusal | None:
+def _check_objects(event: WireEvent, limits: Limits) -> Refusal | None:
     names = ("context", "properties", "traits") if event.type in _WITH_TRAITS else ("context", "properties")
     for name in names:
         text = bytes(getattr(event, name))
@@ -88,33 +89,31 @@ def _check_objects(event: WireEvent) -> Refusal | None:
             setattr(event, name, Raw())
         elif text and not text.startswith(b"{"):
             return Refusal("wrong_type", f"{name} is {text[:40].decode(errors='replace')}; expected an object")
+        elif refusal := _check_text(name, text, limits):  # before anything looks into it
+            return refusal
     if event.type == EventType.IDENTIFY:
         event.properties = event.traits or _context_traits(event.context)
     elif event.type == EventType.GROUP:
-        event.properties = _with(event.traits, group_id=event.group_id)
+        event.properties = with_members(event.traits, group_id=event.group_id)
     elif event.type == EventType.ALIAS:
-        event.properties = _with(event.properties, previous_id=event.previous_id)
+        event.properties = with_members(event.properties, previous_id=event.previous_id)
     elif event.type != EventType.TRACK:
-        event.properties = _with(event.properties, name=event.name, category=event.category)
+        event.properties = with_members(event.properties, name=event.name, category=event.category)
     return None
-
-
-class _Context(msgspec.Struct):
-    traits: Raw = Raw()
 
 
 def _context_traits(context: Raw) -> Raw:
     """Where RudderStack's SDKs put the traits of an identify call."""
-    traits = msgspec.json.decode(context, type=_Context).traits if context else Raw()
+    traits = members(bytes(context)).get("traits", Raw()) if context else Raw()
     return traits if bytes(traits).startswith(b"{") else Raw()
 
 
-def _with(properties: Raw, **values: str | None) -> Raw:
-    """`properties` with `values` in it, which win over what it says itself."""
+def with_members(object_: Raw, **values: str | bool | None) -> Raw:
+    """`object_` with `values` in it, which win over what it says itself."""
     added = {name: Raw(msgspec.json.encode(value)) for name, value in values.items() if value is not None}
     if not added:
-        return properties
-    return Raw(msgspec.json.encode((msgspec.json.decode(properties, type=dict[str, Raw]) if properties else {}) | added))
+        return object_
+    return Raw(msgspec.json.encode((members(bytes(object_)) if object_ else {}) | added))
 
 
 def _check_timestamp(event: WireEvent) -> Refusal | None:
@@ -129,6 +128,8 @@ def _check_timestamp(event: WireEvent) -> Refusal | None:
 
 def normal_timestamp(text: str) -> str | None:
     """ISO 8601 text as UTC to the microsecond, in the one form that Arrow reads; None where it is no time. Without a zone it is UTC."""
+    if text.endswith("z"):  # RFC 3339, 5.6: `T` and `Z` may be lower case
+        text = text[:-1] + "Z"
     try:
         time = datetime.fromisoformat(text)
         time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
@@ -139,14 +140,18 @@ def normal_timestamp(text: str) -> str | None:
 
 def _check_size(event: WireEvent, limits: Limits) -> Refusal | None:
     texts = (event.type, event.message_id, event.event, event.anonymous_id, event.user_id)
-    context, properties = bytes(event.context), bytes(event.properties)
-    size = len("".join(filter(None, texts)).encode()) + len(context) + len(properties)
+    size = len("".join(filter(None, texts)).encode()) + len(bytes(event.context)) + len(bytes(event.properties))
     if size > limits.event_bytes:
         return Refusal("too_large", f"the event has {size} bytes; at most {limits.event_bytes} are taken")
-    for text in (context, properties):
-        # What opens no more objects and arrays than that is not nested deeper.
-        if text.count(b"{") + text.count(b"[") > limits.depth and (depth := _depth(text)) > limits.depth:
-            return Refusal("too_deep", f"the event's JSON is nested {depth} deep; at most {limits.depth} is taken")
+    return None
+
+
+def _check_text(name: str, text: bytes, limits: Limits) -> Refusal | None:
+    if len(text) > limits.event_bytes:
+        return Refusal("too_large", f"{name} has {len(text)} bytes; at most {limits.event_bytes} are taken")
+    # What opens no more objects and arrays than that is not nested deeper.
+    if text.count(b"{") + text.count(b"[") > limits.depth and (depth := _depth(text)) > limits.depth:
+        return Refusal("too_deep", f"the event's JSON is nested {depth} deep; at most {limits.depth} is taken")
     return None
 
 

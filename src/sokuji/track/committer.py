@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ from sokuji.track.columns import to_arrow
 from sokuji.track.partition import partition_of
 from sokuji.track.request import Request
 from sokuji.track.skew import ClockOffsets
+
+_SERVER_KEYS = re.compile("sk_[0-9a-f]+")
+"""Which nobody is to read in a table."""
 
 
 class Rows(NamedTuple):
@@ -63,7 +67,7 @@ def _bad_events(requests: Sequence[Request], partitions: int) -> dict[int, pa.Re
                 "code": refused.refusal.code,
                 "reason": refused.refusal.reason,
                 "message_id": refused.message_id,
-                "payload": refused.payload.decode("utf-8", "replace"),
+                "payload": _SERVER_KEYS.sub("sk_", refused.payload.decode("utf-8", "replace")),
             }
             for refused in request.refused
         )

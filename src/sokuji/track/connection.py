@@ -9,9 +9,11 @@ from contextlib import suppress
 from typing import Protocol, cast
 
 from sokuji.errors import InvalidRequestError
+from sokuji.service.proxies import Proxies, unit
 from sokuji.track import answers, body
 from sokuji.track.body import Bodies
 from sokuji.track.http1 import CONTINUE, HEAD_BYTES_MAX, HEAD_END, Chunks, Head, answer_text, parse_head
+from sokuji.track.turns import Turns
 
 IDLE_SECONDS_MAX = 75.0
 """A connection without a request is closed after this: later than load balancers do (60 s), so that none sends into a closed one."""
@@ -23,8 +25,8 @@ UNREAD_SECONDS_MAX = 60.0
 """A client that does not read its answers is cut off after this."""
 
 _LINGER_SECONDS = 2.0
-# Where all connections are taken, one that was idle for so long is closed for the next client.
-_IDLE_SECONDS_MIN = 5.0
+# Where all connections are taken, one that was idle or has not sent the whole of a request for so long is ended for the next client.
+_SLOW_SECONDS_MIN = 1.0
 # So much of a body that nobody wants is read to keep the connection; a longer one is cut off with it.
 _DISCARDED_BYTES_MAX = 1024 * 1024
 _READ_AHEAD_BYTES = 64 * 1024
@@ -37,8 +39,12 @@ class Application(Protocol):
     def bodies(self) -> Bodies:
         """Bounds the bodies of its requests."""
 
-    def admit(self, head: Head) -> None:
-        """Called with a request's head; raises InvalidRequestError to refuse it before its body is read."""
+    @property
+    def proxies(self) -> Proxies:
+        """Says whom its requests are from."""
+
+    def admit(self, exchange: Exchange) -> None:
+        """Called with a request without its body; raises InvalidRequestError to refuse it before that is read."""
 
     def handle(self, exchange: Exchange) -> None:
         """Called with the whole request; answers it, now or later. InvalidRequestError is answered as such."""
@@ -56,11 +62,12 @@ class Application(Protocol):
 class Exchange:
     """A request and its answer."""
 
-    __slots__ = ("_connection", "body", "client", "head", "held_bytes", "started")
+    __slots__ = ("_connection", "body", "client", "head", "held_bytes", "peer", "started")
 
-    def __init__(self, connection: Connection, head: Head, client: str) -> None:
+    def __init__(self, connection: Connection, head: Head, peer: str, client: str) -> None:
         self._connection = connection
-        self.head, self.client = head, client  # the client's network address
+        self.head = head
+        self.peer, self.client = peer, client  # network addresses: the other end of the connection, and whoever it speaks for
         self.body = b""
         self.held_bytes = 0  # of the body, as `Bodies` counts them
         self.started = time.perf_counter()
@@ -73,39 +80,74 @@ class Exchange:
         """Answer the request, once. Nothing happens if the client is gone."""
         self._connection.answer(self, status, headers, body)
 
+    def abort(self) -> None:
+        """End its connection without an answer."""
+        self._connection.give_up(self)
+
 
 class Connections:
-    """The open connections of a server."""
+    """The open connections of a server. One address gets at most half of them, unless it is a trusted proxy, which speaks for many."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, proxies: Proxies) -> None:
         """Room for `limit` of them."""
-        self._limit = limit
-        self._open: set[Connection] = set()
+        self._limit, self._proxies = limit, proxies
+        self._open: dict[str, set[Connection]] = {}  # by what shares limits
+        self._count = 0
         self._left = asyncio.Event()
+        self.turns = Turns()
 
     def __iter__(self) -> Iterator[Connection]:
-        return iter(list(self._open))
+        return iter([connection for of_one in self._open.values() for connection in of_one])
 
     def add(self, connection: Connection) -> None:
         """Count one that is open."""
-        self._open.add(connection)
+        self._open.setdefault(unit(connection.peer), set()).add(connection)
+        self._count += 1
 
     def discard(self, connection: Connection) -> None:
         """Forget one that is closed."""
-        self._open.discard(connection)
+        address = unit(connection.peer)
+        of_one = self._open.get(address, set())
+        if connection in of_one:
+            of_one.discard(connection)
+            self._count -= 1
+            if not of_one:
+                del self._open[address]
         self._left.set()
 
-    async def room(self) -> None:
-        """Wait until there is room for one more, made by closing the connection that is idle longest."""
-        while len(self._open) >= self._limit:
+    async def room(self, peer: str) -> bool:
+        """Wait until there is room for one more, made by ending the one that is idle or slow for longest; False: not for this peer.
+
+        Who has fewer connections than others takes one of theirs at once, and does not wait until it is slow.
+        """
+        of_peer = self._open.get(unit(peer), set())
+        is_proxy = self._proxies.trusts(peer)
+        if len(of_peer) >= max(1, self._limit // 2) and not is_proxy:
+            return _end_slowest(of_peer)
+        while self._count >= self._limit:
             self._left.clear()
-            now = time.monotonic()
-            longest = max(self._open, key=lambda connection: connection.idle_seconds(now))
-            if longest.idle_seconds(now) > _IDLE_SECONDS_MIN:
-                longest.close()
+            most = max(self._of_strangers(), key=len, default=of_peer)
+            has_ended = (len(most) > len(of_peer) + 1 and _end_slowest(most, 0.0)) or _end_slowest(self)
+            if not has_ended and len(of_peer) > 1 and not is_proxy:
+                return False
             with suppress(TimeoutError):
-                async with asyncio.timeout(_IDLE_SECONDS_MIN / 5):
+                async with asyncio.timeout(_SLOW_SECONDS_MIN / 5):
                     await self._left.wait()
+        return True
+
+    def end_slow_body(self, for_: Connection) -> bool:
+        """Give up the largest of the bodies that have been coming for long, to have its bytes free; whether there was one."""
+        now = time.monotonic()
+        others = (connection for connection in self if connection is not for_ and connection.partial_bytes)
+        slow = (connection for connection in others if connection.waited_seconds(now) > _SLOW_SECONDS_MIN)
+        largest = max(slow, key=lambda connection: connection.partial_bytes, default=None)
+        if largest is not None:
+            largest.abort()
+        return largest is not None
+
+    def _of_strangers(self) -> Iterator[set[Connection]]:
+        """The connections of each address, save those of proxies."""
+        return (of_one for of_one in self._open.values() if not self._proxies.trusts(next(iter(of_one)).peer))
 
     async def close(self, timeout_seconds: float) -> None:
         """Close all, and wait until what was written is sent, or the time is up."""
@@ -113,11 +155,21 @@ class Connections:
             connection.close()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
-                while self._open:
+                while self._count:
                     self._left.clear()
                     await self._left.wait()
         for connection in self:
             connection.abort()
+
+
+def _end_slowest(connections: Iterable[Connection], seconds: float | None = None) -> bool:
+    """End the connection that has kept the server waiting for longest, if that is more than `seconds`; whether there was one."""
+    now = time.monotonic()
+    slowest = max(connections, key=lambda connection: connection.waited_seconds(now))
+    if slowest.waited_seconds(now) <= (_SLOW_SECONDS_MIN if seconds is None else seconds):
+        return False
+    slowest.abort()
+    return True
 
 
 class Connection(asyncio.Protocol):
@@ -127,7 +179,8 @@ class Connection(asyncio.Protocol):
         """A connection that is in `opened` as long as it is open."""
         self._app, self._opened = app, opened
         self._transport: asyncio.Transport | None = None  # None: the connection is lost
-        self._client = ""
+        self.peer = self._own_address = ""
+        self.address = ""  # whose time is taken: of a trusted proxy, each connection's own until it says whom it speaks for
         self._unread = b""
         self._exchange: Exchange | None = None
         self._whole = False  # the exchange's body is there
@@ -135,7 +188,7 @@ class Connection(asyncio.Protocol):
         self._missing = 0  # bytes of the body
         self._chunks: Chunks | None = None
         self._discarding = 0  # bytes of an answered request's body
-        self._advancing = self._ended = self._closing = self._paused = False
+        self._advancing = self._in_line = self._ended = self._closing = self._paused = False
         self._since = 0.0  # of what is waited for
         self._unread_answer_since: float | None = None
 
@@ -144,7 +197,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
-        self._client = (transport.get_extra_info("peername") or ("",))[0]
+        self.peer = (transport.get_extra_info("peername") or ("",))[0]
+        self.address = self._own_address = unit(self.peer) if not self._app.proxies.trusts(self.peer) else f"{self.peer}#{id(self)}"
         self._since = time.monotonic()
         self._opened.add(self)
 
@@ -189,9 +243,14 @@ class Connection(asyncio.Protocol):
         """Whether a request is being read or answered."""
         return self._exchange is not None
 
-    def idle_seconds(self, now: float) -> float:
-        """How long, at the time `now` (monotonic), no request has come; 0 while there is one, or a part."""
-        return 0.0 if self._exchange is not None or self._unread or self._closing else now - self._since
+    @property
+    def partial_bytes(self) -> int:
+        """What has come of a body that is not whole."""
+        return len(self._partial)
+
+    def waited_seconds(self, now: float) -> float:
+        """How long, at the time `now` (monotonic), the client is waited for: for a whole request, or to go; 0 while the client waits."""
+        return 0.0 if self._whole else now - self._since
 
     def cut_off_late(self, now: float) -> None:
         """End what takes too long at the time `now` (monotonic)."""
@@ -217,18 +276,28 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
-        """End the connection at once."""
+        """End the connection at once, and forget what has come of a request."""
+        if self._exchange is not None and not self._whole:
+            self._release(self._exchange)
+        self._closing = True
         if self._transport is not None:
             self._transport.abort()
 
     # Reading.
 
-    def _advance(self) -> None:
-        """Read as far as it goes: to the end of what has come, or to a request that must be answered first."""
+    def go_on(self, until: float) -> None:
+        """See `turns.Walker`."""
+        self._in_line = False
+        self._advance(until)
+
+    def _advance(self, until: float | None = None) -> None:
+        """Read as far as it goes: to the end of what has come, to a request that must be answered first, or until it is others' turn."""
+        if self._in_line or self._transport is None:
+            self._pause()
+            return
         self._advancing = True
         try:
-            while self._step():
-                pass
+            self._in_line = not self._opened.turns.serve(self, until)
         except Exception:  # a defect, but none that may leave a client waiting, or keep what it sent
             if self._exchange is not None:
                 self._release(self._exchange)
@@ -236,13 +305,14 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             self._advancing = False
-        if self._ended and not self._whole and not self._closing:
+        if self._ended and not (self._in_line or self._whole or self._closing):
             self._end()
         self._pause()
 
     def _pause(self) -> None:
         """Stop reading while what has come must wait, and enough has come."""
-        waiting = (self._whole or self._unread_answer_since is not None) and len(self._unread) > _READ_AHEAD_BYTES
+        must_wait = self._in_line or self._whole or self._unread_answer_since is not None
+        waiting = must_wait and len(self._unread) > _READ_AHEAD_BYTES
         if self._transport is not None and waiting != self._paused:
             self._paused = waiting
             if waiting:
@@ -250,7 +320,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._transport.resume_reading()
 
-    def _step(self) -> bool:
+    def step(self) -> bool:
         """Read the next part; False if it is not there yet, or must wait."""
         if self._whole or self._closing or self._unread_answer_since is not None:
             return False
@@ -276,10 +346,13 @@ class Connection(asyncio.Protocol):
         head = parse_head(text[: end + len(HEAD_END)])
         self._unread = text[end + len(HEAD_END) :]
         self._since = time.monotonic()
-        exchange = self._exchange = Exchange(self, head, self._client)
+        client = self._app.proxies.client(self.peer, head.headers)
+        if client != self.peer:
+            self.address = unit(client)
+        exchange = self._exchange = Exchange(self, head, self.peer, client)
         self._missing, self._chunks = (0, Chunks()) if head.length is None else (head.length, None)
-        self._app.admit(head)
-        self.hold(exchange, self._missing)
+        self._app.admit(exchange)
+        self._app.bodies.check(self._missing)
         if not self._unread and self._transport is not None and head.headers.get("expect", "").lower() == "100-continue":
             self._transport.write(CONTINUE)
         return True
@@ -287,16 +360,17 @@ class Connection(asyncio.Protocol):
     def _read_body(self, exchange: Exchange) -> bool:
         if self._chunks is not None:
             pieces, self._unread = self._chunks.take(self._unread)
-            for piece in pieces:
-                self.hold(exchange, len(piece))
-                self._partial += piece
+            self.hold(exchange, sum(map(len, pieces)))
+            self._partial += b"".join(pieces)
             if not self._chunks.done:
-                return False
+                return self._chunks.has_more
         elif self._missing > len(self._unread):
+            self.hold(exchange, len(self._unread))
             self._partial += self._unread
             self._missing -= len(self._unread)
             self._unread = b""
             return False
+        self.hold(exchange, self._missing)
         last, self._unread = self._unread[: self._missing], self._unread[self._missing :]
         self._missing = 0
         exchange.body = bytes(self._partial) + last if self._partial else last
@@ -306,14 +380,21 @@ class Connection(asyncio.Protocol):
         return True
 
     def hold(self, exchange: Exchange, size: int) -> None:
-        """See `Exchange.hold`."""
-        self._app.bodies.hold(size, exchange.held_bytes + size)
+        """See `Exchange.hold`. Where too much is in memory, slow bodies make room."""
+        while self._app.bodies.is_full(size) and self._opened.end_slow_body(self):
+            pass
+        self._app.bodies.hold(size, exchange.held_bytes + size, exchange.client)
         exchange.held_bytes += size
 
     def _release(self, exchange: Exchange) -> None:
-        self._app.bodies.release(exchange.held_bytes)
+        self._app.bodies.release(exchange.held_bytes, exchange.client)
         exchange.held_bytes = 0
         self._partial = bytearray()
+
+    def give_up(self, exchange: Exchange) -> None:
+        """See `Exchange.abort`."""
+        self._release(exchange)
+        self.abort()
 
     # Answering.
 
@@ -327,6 +408,7 @@ class Connection(asyncio.Protocol):
         answer = answer_text(status, headers, text, keep_alive=keep_alive)
         self._transport.write(answer[: len(answer) - len(text)] if exchange.head.method == "HEAD" else answer)
         self._exchange, self._whole, self._discarding = None, False, left
+        self.address = self._own_address
         self._since = time.monotonic()
         if not keep_alive or (self._ended and not self._unread):
             self._close()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import NamedTuple
 
 from sokuji.errors import InvalidRequestError, LogError
+from sokuji.service.proxies import unit
 from sokuji.track.committer import Committer
 from sokuji.track.metrics import TrackMetrics
 from sokuji.track.request import Request
@@ -18,6 +21,11 @@ logger = logging.getLogger(__name__)
 
 _FAILURE_SECONDS = 5.0
 
+# A flush builds its rows in about this time, and so does not keep the loop from others for longer; how many events that is, is learnt.
+_PREPARE_SECONDS = 0.02
+_FLUSH_EVENTS_MIN, _FLUSH_EVENTS_MAX = 500, 10_000
+# A larger request is made durable in parts, so that one flush need not take all of it.
+_PART_EVENTS = 500
 
 Done = Callable[[InvalidRequestError | None], None]
 """Called once a request is durable, or with the reason why it is not."""
@@ -43,19 +51,27 @@ class GroupCommit:
         self._flushes: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="track-flush")
         self._failed_at = -_FAILURE_SECONDS
+        self._flush_events = 2 * _FLUSH_EVENTS_MIN
         self.queued_events = 0
 
     def full(self) -> bool:
         """Whether the bound on accepted, not yet durable events is reached."""
         return self.queued_events >= self._queue_events
 
-    def check_room(self, events: int) -> None:
-        """Whether `events` more may be accepted. A request that is larger than the whole queue may, when nothing else waits.
+    def check_room(self, events: int, client: str) -> None:
+        """Whether `events` more may be accepted from an address, which gets at most half of the queue.
+
+        A request that is larger than that may, when nothing else waits: of anyone, or of this address and there is room for it.
 
         Raises:
             InvalidRequestError: 429, they may not.
         """
-        if self.queued_events and self.queued_events + events > self._queue_events:
+        queued = self.queued_events + events
+        if queued <= self._queue_events // 2:
+            return
+        address = unit(client)
+        own = sum(waiting.events for waiting in chain(self._flushing, self._waiting) if unit(waiting.request.sender) == address)
+        if (self.queued_events and queued > self._queue_events) or (own and own + events > self._queue_events // 2):
             raise InvalidRequestError(429, "busy", f"{self.queued_events} events wait for the disk already; send the same request again")
 
     def failing(self) -> bool:
@@ -69,11 +85,33 @@ class GroupCommit:
             InvalidRequestError: 429, too many events wait.
         """
         events = max(1, len(request.events) + len(request.refused))
-        self.check_room(events)
-        self._waiting.append(_Waiting(request, events, done))
-        self.queued_events += events
+        self.check_room(events, request.sender)
+        if len(request.events) > _PART_EVENTS:
+            self._commit_parts(request, done)
+        else:
+            self._wait(request, events, done)
         if self._flushes is None:
             self._start()
+
+    def _commit_parts(self, request: Request, done: Done) -> None:
+        parts = request.parts(_PART_EVENTS)
+        left = len(parts)
+        first_failure: InvalidRequestError | None = None
+
+        def part_done(failure: InvalidRequestError | None) -> None:
+            nonlocal left, first_failure
+            left -= 1
+            first_failure = first_failure or failure
+            if not left:
+                request.join(parts)
+                done(first_failure)
+
+        for part in parts:
+            self._wait(part, len(part.events) + len(part.refused), part_done)
+
+    def _wait(self, request: Request, events: int, done: Done) -> None:
+        self._waiting.append(_Waiting(request, events, done))
+        self.queued_events += events
 
     def close(self) -> None:
         """End the thread. What was accepted must be done."""
@@ -87,10 +125,11 @@ class GroupCommit:
 
     async def _flush(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting:
-            self._flushing, self._waiting = self._waiting, []
+            self._flushing, self._waiting = self._next()
             started = time.perf_counter()
             requests = [waiting.request for waiting in self._flushing]
             rows = self._committer.prepare(requests)
+            self._learn(sum(waiting.events for waiting in self._flushing), time.perf_counter() - started)
             try:
                 await loop.run_in_executor(self._thread, self._committer.write, rows)
             except LogError as error:
@@ -100,6 +139,35 @@ class GroupCommit:
                 self._answer(self._flushing, None)
             # What is readable by now shares the next flush: under load a third fewer flushes, and a fifth less time a request.
             await asyncio.sleep(0)
+
+    def _next(self) -> tuple[list[_Waiting], list[_Waiting]]:
+        """What the next flush takes, and what waits on. Where there is too much for one, addresses take turns of `_PART_EVENTS`."""
+        if self.queued_events <= self._flush_events:
+            return self._waiting, []
+        lines: dict[str, deque[_Waiting]] = {}
+        for waiting in self._waiting:
+            lines.setdefault(unit(waiting.request.sender), deque()).append(waiting)
+        turns = deque(lines)
+        taken: list[_Waiting] = []
+        events = 0
+        while turns and events < self._flush_events:
+            address = turns.popleft()
+            line, end = lines[address], events + _PART_EVENTS
+            while line and events < end:
+                taken.append(line.popleft())
+                events += taken[-1].events
+            if line:
+                turns.append(address)
+        return taken, [waiting for address in turns for waiting in lines[address]]
+
+    def _learn(self, events: int, seconds: float) -> None:
+        """Adapt the size of a flush to what building its rows took."""
+        if events < _FLUSH_EVENTS_MIN:  # it says more about the machine than about the events
+            return
+        if seconds > _PREPARE_SECONDS:
+            self._flush_events = max(_FLUSH_EVENTS_MIN, int(events * _PREPARE_SECONDS / seconds))
+        elif events * 2 > self._flush_events:
+            self._flush_events = min(_FLUSH_EVENTS_MAX, self._flush_events + self._flush_events // 4)
 
     def _ended(self, flushes: asyncio.Task[None]) -> None:
         self._flushes = None
@@ -120,6 +188,6 @@ class GroupCommit:
         for waiting in answered:
             self.queued_events -= waiting.events
             problem = None
-            if error is not None:
-                problem = InvalidRequestError(503, "unavailable", f"the events could not be stored, send them again: {error}")
+            if error is not None:  # the log says why: the reason names files of this machine
+                problem = InvalidRequestError(503, "unavailable", "the events could not be stored; send the same request again")
             waiting.done(problem)

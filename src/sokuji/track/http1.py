@@ -22,8 +22,10 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _HEAD = re.compile(rb"(%b) ([!-~\x80-\xff]+) HTTP/1\.([01])\r\n((?:%b:[^\r\n\0]*\r\n)*)\r\n" % (_TOKEN, _TOKEN))
+_HOST = re.compile(r"(?!.{300})(?:[\w.~!$&'()*+;=%-]*(?::\d*)?|\[[\w.:%]+\](?::\d*)?)", re.ASCII)
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n\0]*)?")
 _CHUNK_LINE_BYTES_MAX = 8 * 1024
+_CHUNK_PARTS_MAX = 1_000  # taken apart at once, in about 2 ms
 
 
 @dataclass(slots=True)
@@ -55,6 +57,7 @@ def parse_head(text: bytes) -> Head:
         name, _, value = line.partition(":")
         name, value = name.lower(), value.strip(" \t")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    _check_host(headers.get("host"), minor)
     path, _, query = target.decode("utf-8", "replace").partition("?")
     if not path.startswith("/") and path != "*":  # as sent to a proxy
         path = "/" + path.partition("://")[2].partition("/")[2]
@@ -63,6 +66,16 @@ def parse_head(text: bytes) -> Head:
     if length is None and "content-length" in headers:
         keep_alive = False  # RFC 9112, 6.3: a proxy before us may have read it differently
     return Head(method.decode(), path, query, headers, length, keep_alive)
+
+
+@lru_cache(maxsize=1024)
+def _check_host(host: str | None, minor: bytes) -> None:
+    """RFC 9112, 3.2: one, which version 1.0 may leave out. Of several, proxies and servers take different ones."""
+    if host is None:
+        if minor == b"1":
+            raise InvalidRequestError(400, "invalid_http", "the request has no Host header")
+    elif not _HOST.fullmatch(host):
+        raise InvalidRequestError(400, "invalid_http", f"host is {host[:80]!r}; expected one name or address, with a port or without")
 
 
 def _body_length(headers: dict[str, str], minor: bytes) -> int | None:
@@ -80,12 +93,13 @@ def _body_length(headers: dict[str, str], minor: bytes) -> int | None:
 class Chunks:
     """Takes a chunked body apart."""
 
-    __slots__ = ("_left", "_trailers", "done")
+    __slots__ = ("_left", "_trailers", "done", "has_more")
 
     def __init__(self) -> None:
         self._left = 0  # bytes of the chunk that are to come, with the line's end behind it
-        self._trailers = False
+        self._trailers: int | None = None  # so many lines
         self.done = False
+        self.has_more = False  # whether `take` left something that it could have taken: clients may send many tiny chunks
 
     def take(self, text: bytes) -> tuple[list[bytes], bytes]:
         """The pieces of the body in `text`, and what of it cannot be read yet or, when it is `done`, follows the body.
@@ -94,8 +108,9 @@ class Chunks:
             InvalidRequestError: 400, it is not in chunks.
         """
         pieces: list[bytes] = []
-        at = 0
-        while not self.done and at < len(text):
+        at = parts = 0
+        while not self.done and at < len(text) and parts < _CHUNK_PARTS_MAX:
+            parts += 1
             if self._left > 2:
                 piece = text[at : at + self._left - 2]
                 pieces.append(piece)
@@ -107,10 +122,14 @@ class Chunks:
                 break
             self._line(text[at:end] if end >= 0 else None)
             at = end + 2
+        self.has_more = not self.done and parts == _CHUNK_PARTS_MAX
         return pieces, text[at:]
 
     def _line(self, line: bytes | None) -> None:
-        if self._trailers and line is not None:
+        if self._trailers is not None and line is not None:
+            self._trailers += 1
+            if self._trailers > HEADERS_MAX:
+                raise InvalidRequestError(431, "headers_too_large", f"more than {HEADERS_MAX} headers follow the body")
             self.done = not line
             return
         if self._left == 2 and line == b"":
@@ -121,7 +140,7 @@ class Chunks:
             raise InvalidRequestError(400, "invalid_http", "the body is not in chunks as HTTP/1.1 has them")
         self._left = int(size.group(1), 16) + 2
         if self._left == 2:
-            self._left, self._trailers = 0, True
+            self._left, self._trailers = 0, 0
 
 
 def answer_text(status: int, headers: Iterable[tuple[str, str]], body: bytes, *, keep_alive: bool) -> bytes:

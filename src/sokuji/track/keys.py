@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import base64
-import binascii
+import hashlib
 from collections.abc import Mapping
-from urllib.parse import parse_qs
+from types import MappingProxyType
 
 from sokuji.errors import InvalidRequestError
+from sokuji.track.parse import seen_write_keys
+from sokuji.track.query import parameter
 from sokuji.track.request import Source
+
+SERVER_SOURCE = "server"
+"""The source of what is sent with a server key alone."""
+
+_SERVER_KEY = "sk_"
 
 
 class Keys:
-    """The sources by write key."""
+    """The sources by write key, and the datasets by server key."""
 
-    def __init__(self, sources: Mapping[str, Source]) -> None:
+    def __init__(self, sources: Mapping[str, Source], server_keys: Mapping[str, str] = MappingProxyType({})) -> None:
         self._sources = dict(sources)
+        # By their hashes: how long a look-up takes then tells nothing of a secret.
+        self._servers = {_hashed(key): dataset for key, dataset in server_keys.items()}
         # As SDKs write them, so that a request costs one lookup.
         self._headers = {f"Basic {base64.b64encode(f'{key}:'.encode()).decode()}": source for key, source in sources.items()}
 
@@ -23,7 +32,8 @@ class Keys:
         """The source of a request: by its `Authorization: Basic` header, else the body's `writeKey`, else the query's.
 
         The first place that has a key decides, even if another has a better one: a request that says two things is a
-        misconfigured client, whose owner must hear of it.
+        misconfigured client, whose owner must hear of it. With a server key in the header, the body's write key may say which source
+        of the dataset the events are of.
 
         Raises:
             InvalidRequestError: 401, no key is there, or nobody's.
@@ -32,12 +42,47 @@ class Keys:
             source = self._headers.get(authorization)
             if source is not None:
                 return source
-        key = _basic_user(authorization) or body_key or self.query_key(query)
+        key = _basic_user(authorization) or body_key
+        if key is not None and key.startswith(_SERVER_KEY):
+            return self._of_server(key, body_key)
+        key = key or parameter(query, "writeKey")
         if key is None:
             raise InvalidRequestError(
                 401, "missing_write_key", "no write key in the Authorization header (Basic, as the user), the body or the query"
             )
         return self.of_key(key)
+
+    def check_header(self, authorization: str | None) -> None:
+        """Refuse a request for its `Authorization` header, before its body is read. One without a key may still have it in the body.
+
+        Raises:
+            InvalidRequestError: 401, the key in it is nobody's.
+        """
+        if authorization is not None and authorization not in self._headers and (key := _basic_user(authorization)):
+            self.source(authorization, None, "") if key.startswith(_SERVER_KEY) else self.of_key(key)
+
+    def check_body(self, authorization: str | None, body: bytes, query: str) -> None:
+        """Refuse a request without any known key, before its body is parsed. Which of its keys counts is `source`'s to say.
+
+        Raises:
+            InvalidRequestError: 401, there is none.
+        """
+        if _basic_user(authorization) is None and not any(map(self._is_known, seen_write_keys(body))):
+            self.source(None, next(seen_write_keys(body), None), query)
+
+    def _is_known(self, key: str) -> bool:
+        return key in self._sources or (key.startswith(_SERVER_KEY) and _hashed(key) in self._servers)
+
+    def _of_server(self, key: str, body_key: str | None) -> Source:
+        dataset = self._servers.get(_hashed(key))
+        if dataset is None:
+            raise InvalidRequestError(401, "unknown_server_key", "no dataset has this server key; `sokuji keys --secret` lists them")
+        if body_key is None or body_key == key:
+            return Source(SERVER_SOURCE, dataset, is_server=True)
+        source = self.of_key(body_key)
+        if source.dataset != dataset:
+            raise InvalidRequestError(401, "other_dataset", f"the server key is of dataset {dataset}, the write key of {source.dataset}")
+        return source._replace(is_server=True)
 
     def of_key(self, key: str) -> Source:
         """The source with this write key.
@@ -46,14 +91,16 @@ class Keys:
             InvalidRequestError: 401, there is none.
         """
         source = self._sources.get(key)
+        if source is None and key.startswith(_SERVER_KEY):
+            reason = "a server key belongs in the Authorization header or the body: addresses end up in logs and histories"
+            raise InvalidRequestError(401, "server_key_in_address", reason)
         if source is None:
             raise InvalidRequestError(401, "unknown_write_key", f"no source has the write key {key[:80]!r}; sokuji.toml lists them")
         return source
 
-    @staticmethod
-    def query_key(query: str) -> str | None:
-        """The write key in a query string."""
-        return parse_qs(query).get("writeKey", [None])[0] if query else None
+
+def _hashed(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
 
 
 def _basic_user(authorization: str | None) -> str | None:
@@ -63,5 +110,5 @@ def _basic_user(authorization: str | None) -> str | None:
         return None
     try:
         return base64.b64decode(credentials.strip(), validate=True).decode().partition(":")[0] or None
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # not base64, not ASCII, not UTF-8
         raise InvalidRequestError(401, "invalid_authorization", "the Authorization header is not Basic base64(write key:)") from error

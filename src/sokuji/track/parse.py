@@ -7,12 +7,14 @@ does not take its batch along.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import msgspec
 from msgspec import Raw
 
 from sokuji.errors import InvalidRequestError
-from sokuji.track.request import PAYLOAD_BYTES, Refusal, Refused, Request, WireEvent
+from sokuji.track.repair import repaired
+from sokuji.track.request import PAYLOAD_BYTES, REFUSALS_MAX, Refusal, Refused, Request, WireEvent
 
 
 class _Batch(msgspec.Struct, rename="camel", gc=False):
@@ -35,21 +37,20 @@ class _MessageId(msgspec.Struct, rename="camel"):
 
 _BATCH = msgspec.json.Decoder(_Batch)
 _EVENT = msgspec.json.Decoder(WireEvent)
+_EVENTS = msgspec.json.Decoder(list[WireEvent])
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _ID = msgspec.json.Decoder(_MessageId)
 _FIELDS = msgspec.json.Decoder(dict[str, Raw])
-_ANYTHING = msgspec.json.Decoder(Raw)
 _MESSAGE_ID = re.compile(rb'"messageId"\s*:\s*"([^"\\]{1,200})"')
-_WRITE_KEY = re.compile(rb'"writeKey"\s*:\s*"([^"\\]{1,200})"')
+_PROOF = re.compile(rb'("(?:proof|userSignature)"\s*:\s*"|"sk_)[^"\\]*"?')
+_WRITE_KEY = re.compile(rb'"writeKey"\s*:\s*("(?:[^"\\]|\\.){1,1000}")', re.DOTALL)
 
 EVENTS_MAX = 100_000
 """Events in a request: 5 MB could be two million of `{}`, each refused with its own reason while all others wait."""
 
-_ID_FIELDS = ("messageId", "anonymousId", "userId", "groupId", "previousId")
+_STEP_EVENTS = 500
 
-# A JSON string (to the end of the text where it is not closed, else the search would be quadratic), or what only some encoders write.
-_REPAIRABLE = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|NaN|-?Infinity', re.DOTALL)
-_SURROGATES = re.compile(rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})")
+_ID_FIELDS = ("messageId", "anonymousId", "userId", "groupId", "previousId")
 
 
 def parse_batch(body: bytes) -> Request:
@@ -58,16 +59,7 @@ def parse_batch(body: bytes) -> Request:
     Raises:
         InvalidRequestError: the body is not such an object, or has more than `EVENTS_MAX` events.
     """
-    try:
-        if not body.isascii():
-            body.decode()
-        batch = _BATCH.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _parse_batch_slowly(body)
-    events = batch.batch
-    _check_count(len(events))
-    first = events[0] if events else WireEvent()
-    return Request(body, events, batch.write_key or first.write_key, batch.sent_at or first.sent_at, batch.historical)
+    return plain_batch(body) or careful_batch(body)
 
 
 def parse_event(body: bytes, type_: str | None = None) -> Request:
@@ -76,57 +68,128 @@ def parse_event(body: bytes, type_: str | None = None) -> Request:
     Raises:
         InvalidRequestError: the body is not a JSON object.
     """
+    return plain_event(body, type_) or careful_event(body, type_)
+
+
+def plain_batch(body: bytes) -> Request | None:
+    """As `parse_batch`; None where a look at each event is needed."""
+    try:
+        if not body.isascii():
+            body.decode()
+        batch = _BATCH.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    events = batch.batch
+    _check_count(len(events))
+    first = events[0] if events else WireEvent()
+    return Request(body, events, batch.write_key or first.write_key, batch.sent_at or first.sent_at, batch.historical)
+
+
+def plain_event(body: bytes, type_: str | None = None) -> Request | None:
+    """As `parse_event`; None where a closer look is needed."""
     try:
         if not body.isascii():
             body.decode()
         event = _EVENT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        body = _repaired(body)
-        found = _event(body)
-        if isinstance(found, Refusal):
-            return Request(body, [], find_write_key(body), refused=[refused(0, found, body)], batch=False)
-        event = found
+        return None
+    return _of_event(body, event, type_)
+
+
+def careful_event(body: bytes, type_: str | None) -> Request:
+    """As `parse_event`, one step at a time, so that a bad event is told from a bad body."""
+    body = repaired(body)
+    event = _event(body)
+    if isinstance(event, Refusal):
+        request = Request(body, [], find_write_key(body), batch=False)
+        refuse(request, 0, event, body)
+        return request
+    return _of_event(body, event, type_)
+
+
+def _of_event(body: bytes, event: WireEvent, type_: str | None) -> Request:
     if type_ is not None:
         event.type = type_
     return Request(body, [event], event.write_key, event.sent_at, event.historical, batch=False)
 
 
-def refused(place: int, refusal: Refusal, text: bytes) -> Refused:
-    """What is kept of an event that was refused."""
-    return Refused(place, refusal, _message_id(text), text[:PAYLOAD_BYTES])
+def refuse(request: Request, place: int, refusal: Refusal, text: bytes) -> None:
+    """Note that the event at `place` in the client's batch, `text`, is refused. Of very many in one request the last are only counted.
+
+    What proves who sent it, which may be a server key, is not kept.
+    """
+    whole = request.whole or request
+    whole.refusals += 1
+    if whole.refusals <= REFUSALS_MAX:
+        request.refused.append(Refused(place, refusal, _message_id(text), _PROOF.sub(rb'\1"', text[:PAYLOAD_BYTES])))
+    elif whole.refusals == REFUSALS_MAX + 1:
+        reason = f"more than {REFUSALS_MAX} events of the request are refused; what is wrong with this and further ones is not kept"
+        request.refused.append(Refused(place, Refusal("too_many_refused", reason), None, b""))
 
 
-def texts(request: Request) -> list[bytes]:
-    """The events of a request as they came, in the order of the client's batch; one text for a request that is no batch."""
-    return [bytes(raw) for raw in _ENVELOPE.decode(request.body).batch] if request.batch else [request.body]
+def text_at(request: Request, place: int) -> bytes:
+    """The event at `place` in the client's batch as it came; the whole request where it cannot be taken apart here."""
+    whole = request.whole or request
+    if whole.texts is None:
+        try:
+            whole.texts = [bytes(raw) for raw in _ENVELOPE.decode(whole.body).batch] if whole.batch else []
+        except RecursionError:  # where it was read, there were fewer calls on the stack
+            whole.texts = []
+    return whole.texts[place] if whole.texts else whole.body
 
 
 def find_write_key(body: bytes) -> str | None:
     """The write key of a body that cannot be parsed, if it can be seen in it."""
-    found = _WRITE_KEY.search(body)
-    return found.group(1).decode("utf-8", "replace") if found else None
+    return next(seen_write_keys(body), None)
 
 
-def _parse_batch_slowly(body: bytes) -> Request:
-    body = _repaired(body)
+def seen_write_keys(body: bytes) -> Iterator[str]:
+    """What looks like a write key in a body, wherever it stands; read without parsing the body."""
+    at = -1
+    while (at := body.find(b'"writeKey"', at + 1)) >= 0:
+        found = _WRITE_KEY.match(body, at)
+        if found:
+            try:
+                yield msgspec.json.decode(found.group(1), type=str)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
+
+
+def careful_batch(body: bytes) -> Request:
+    """As `parse_batch`, a few events at a time: a bad one does not take others along, and other threads come to run in between."""
+    body = repaired(body)
     try:
         envelope = _ENVELOPE.decode(body)
     except msgspec.ValidationError as error:
         raise InvalidRequestError(400, "invalid_batch", f'{error}; expected {{"batch": [events], ...}}') from error
     _check_count(len(envelope.batch))
-    request = Request(body, [], envelope.write_key, _text(envelope.sent_at), envelope.historical, positions=[])
-    for index, raw in enumerate(envelope.batch):
-        text = bytes(raw)
-        found = _event(text)
-        if isinstance(found, Refusal):
-            request.refused.append(refused(index, found, text))
-            continue
-        request.events.append(found)
-        request.positions.append(index)  # type: ignore[union-attr]
+    positions: list[int] = []
+    request = Request(body, [], envelope.write_key, _text(envelope.sent_at), envelope.historical, positions=positions)
+    request.texts = [bytes(raw) for raw in envelope.batch]
+    for first in range(0, len(request.texts), _STEP_EVENTS):
+        _add_events(request, positions, first, request.texts[first : first + _STEP_EVENTS])
     if request.events:
         request.write_key = request.write_key or request.events[0].write_key
         request.sent_at = request.sent_at or request.events[0].sent_at
     return request
+
+
+def _add_events(request: Request, positions: list[int], first: int, events: list[bytes]) -> None:
+    """Take the events of a batch that begin at place `first`, or refuse them; `positions` are the places of those that are taken."""
+    joined = b"[%b]" % b",".join(events)
+    try:
+        joined.decode()
+        request.events += _EVENTS.decode(joined)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        for place, text in enumerate(events, first):
+            found = _event(text)
+            if isinstance(found, Refusal):
+                refuse(request, place, found, text)
+            else:
+                request.events.append(found)
+                positions.append(place)
+    else:
+        positions += range(first, first + len(events))
 
 
 def _check_count(events: int) -> None:
@@ -135,11 +198,11 @@ def _check_count(events: int) -> None:
 
 
 def _message_id(text: bytes) -> str | None:
-    """The event's own message id, or the first that can be seen in a text that is no event."""
+    """The event's own message id, or the first that can be seen in what is kept of a text that is no event."""
     try:
         found = _ID.decode(text).message_id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        seen = _MESSAGE_ID.search(text)
+        seen = _MESSAGE_ID.search(text, 0, PAYLOAD_BYTES)
         return seen.group(1).decode("utf-8", "replace") if seen else None
     return None if found is None else str(found)
 
@@ -174,36 +237,3 @@ def _with_text_ids(text: bytes) -> bytes:
         if name in fields and bytes(fields[name])[:1] in b"-0123456789":
             fields[name] = Raw(b'"%b"' % bytes(fields[name]))
     return msgspec.json.encode(fields)
-
-
-def _repaired(body: bytes) -> bytes:
-    """`body` as well-formed JSON, except that text may still be invalid UTF-8.
-
-    Two things that clients' encoders write and JSON does not have are put right, as JavaScript does it: NaN and infinities become
-    null, halves of surrogate pairs (text cut in the middle of an emoji) become U+FFFD.
-
-    Raises:
-        InvalidRequestError: it is not JSON, or nested so deeply that it cannot be read.
-    """
-    if _syntax_error(body) is None:
-        return body
-    body = _REPAIRABLE.sub(_repair, body)
-    error = _syntax_error(body)
-    if error is not None:
-        raise InvalidRequestError(400, "invalid_json", f"{error}; expected a JSON object")
-    return body
-
-
-def _syntax_error(body: bytes) -> msgspec.DecodeError | None:
-    try:
-        _ANYTHING.decode(body)
-    except RecursionError as error:
-        raise InvalidRequestError(400, "too_deep", "the JSON is nested too deeply to be read") from error
-    except msgspec.DecodeError as error:
-        return error
-    return None
-
-
-def _repair(match: re.Match[bytes]) -> bytes:
-    token = match.group()
-    return _SURROGATES.sub(lambda pair: b"\\ufffd" if pair.group(1) else pair.group(), token) if token.startswith(b'"') else b"null"

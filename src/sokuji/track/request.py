@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import msgspec
@@ -11,12 +12,17 @@ from msgspec import Raw
 PAYLOAD_BYTES = 64 * 1024
 """As much of a refused event or request is kept."""
 
+REFUSALS_MAX = 1_000
+"""So many refused events of one request are kept and named in its answer."""
+
 
 class Source(NamedTuple):
     """A site or an app that sends events with its own write key, and the dataset they go to."""
 
     name: str
     dataset: str
+    is_server: bool = False
+    """Whether it has shown a server key, or is this process: it may say what a page may not, such as that events are history."""
 
 
 NOBODY = Source("", "")
@@ -45,6 +51,9 @@ class WireEvent(msgspec.Struct, rename="camel", gc=False):
     previous_id: str | None = None
     write_key: str | None = None
     historical: bool = False
+    # Not stored: they let whoever holds them receive messages.
+    proof: str | None = None  # what `anonymousId` was made from
+    user_signature: str | None = None  # what the site's server made of `userId`; SDKs carry it in `context`
 
 
 class Refusal(NamedTuple):
@@ -76,6 +85,9 @@ class Request:
     positions: list[int] | None = None  # of `events` in the client's batch, where not all of it could be read
     batch: bool = True  # or a single event
     stored: int = 0  # of `events`, once they are durable
+    refusals: int = 0  # events that were refused, those included that `refused` does not name
+    texts: list[bytes] | None = None  # the client's batch taken apart, once that was needed
+    whole: Request | None = None  # the request that this is a part of
 
     # Set by whoever received it.
     source: Source = NOBODY
@@ -85,3 +97,18 @@ class Request:
     def position(self, index: int) -> int:
         """The place in the client's batch of `events[index]`."""
         return index if self.positions is None else self.positions[index]
+
+    def parts(self, size: int) -> list[Request]:
+        """Requests of at most `size` events that have those of this one; what it is refused goes with the first."""
+        found: list[Request] = []
+        for first in range(0, len(self.events), size):
+            events = self.events[first : first + size]
+            positions = list(range(first, first + len(events))) if self.positions is None else self.positions[first : first + size]
+            refused = [] if found else self.refused
+            found.append(replace(self, events=events, positions=positions, refused=refused, whole=self))
+        return found
+
+    def join(self, parts: Sequence[Request]) -> None:
+        """Take over what became of `parts`."""
+        self.stored = sum(part.stored for part in parts)
+        self.refused = [refused for part in parts for refused in part.refused]

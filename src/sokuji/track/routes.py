@@ -5,19 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from sokuji.events import EventType
-from sokuji.track.parse import parse_batch, parse_event
+from sokuji.track.parse import careful_batch, careful_event, plain_batch, plain_event
 from sokuji.track.request import Request
 
-Parser = Callable[[bytes], Request]
+
+class Parser(NamedTuple):
+    """Reads bodies: `plain` in one quick pass, or None where that is not enough, and `careful` whatever they are."""
+
+    plain: Callable[[bytes], Request | None]
+    careful: Callable[[bytes], Request]
 
 
 def _parsers() -> dict[str, Parser]:
-    parsers: dict[str, Parser] = dict.fromkeys(("/v1/batch", "/v1/b", "/v1/batch/b", "/v1/import", "/beacon/v1/batch"), parse_batch)
+    batches = ("/v1/batch", "/v1/b", "/v1/batch/b", "/v1/import", "/beacon/v1/batch")
+    parsers = dict.fromkeys(batches, Parser(plain_batch, careful_batch))
     for type_ in EventType:
-        for name in (type_.value, type_.value[0]):
-            parsers[f"/v1/{name}"] = partial(parse_event, type_=type_.value)
+        parser = Parser(partial(plain_event, type_=type_.value), partial(careful_event, type_=type_.value))
+        parsers |= dict.fromkeys((f"/v1/{type_.value}", f"/v1/{type_.value[0]}"), parser)
     return parsers
 
 

@@ -43,7 +43,7 @@ async def run(
     family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
     with socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG) as listener:
         listener.setblocking(False)
-        opened = Connections(connections)
+        opened = Connections(connections, app.proxies)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(_accept(app, listener, opened)), tasks.create_task(_cut_off_late(opened))]
             listening(listener.getsockname()[1])
@@ -60,13 +60,16 @@ async def _accept(app: Application, listener: socket.socket, opened: Connections
     loop = asyncio.get_running_loop()
     while True:
         try:
-            client, _ = await loop.sock_accept(listener)
+            client, (peer, *_) = await loop.sock_accept(listener)
         except OSError as error:
             logger.warning("a connection could not be accepted: %s", error)
             await asyncio.sleep(0.1)  # out of descriptors or memory, most likely
             continue
         try:
-            await opened.room()
+            if not await opened.room(peer):
+                client.close()
+                await asyncio.sleep(0)  # the next one may wait already, and not all of them are to be refused before others are served
+                continue
             await loop.connect_accepted_socket(lambda: Connection(app, opened), client)
         except OSError:  # it is gone again
             client.close()

@@ -1,19 +1,36 @@
-"""How far a device's clock is off, estimated from what it says it is when it sends.
+"""How far the clock is off that stamped a request, from what it says it is when the request is sent.
 
 `received - sent` is the clock's offset plus the delay of the network, and of the client: mobile SDKs stamp `sentAt` when they close a
-file of events, which may lie hours before it is sent. A delay is never negative, so the smallest recent difference of a device is the
-best estimate of its offset.
+file of events, which may lie hours before it is sent. A delay is never negative. So:
+
+- A difference of about 0 is that of a right clock, whatever the device showed before: its times stand.
+- Below 0, the clock is ahead by as much at least, and by no more than that and a usual delay.
+- Above 0, the clock is behind, or it is another one that the device has shown lately and the request was delayed: a right one, or one
+  that is less far behind. The other one it is taken for, until the same difference comes again minutes later: delays do not repeat.
+
+Several devices may have one user id, and several servers one address, so more than one clock is remembered of what is called a device
+here. One that is far from what a request shows does not date it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 
 _DEVICES_MAX = 50_000
-# A device's differences are kept in two buckets, so the minimum reaches back one to two of them. Long enough that an offline file of
-# yesterday is not taken for a wrong clock; short enough that a clock which was put right is believed after a few requests.
-_BUCKET_REQUESTS = 8
-_BUCKET_US = 24 * 3600 * 1_000_000
+_CLOCKS_MAX = 4  # of one device
+_NEAR_US = 60 * 1_000_000  # differences of one clock lie as close together, delays of the network apart
+# Files that were closed offline are sent one after the other within seconds; what repeats for longer than this is the clock.
+_CONFIRMED_US = 300 * 1_000_000
+_DELAY_US = 24 * 3600 * 1_000_000  # more than this, a clock that is behind does not explain; a right clock explains any delay
+
+
+@dataclass(slots=True)
+class _Clock:
+    first: int  # the difference it was known by first
+    minimum: int  # the offset, as far as one can tell: the smallest difference
+    since_us: int
+    seen_us: int
 
 
 class ClockOffsets:
@@ -21,18 +38,43 @@ class ClockOffsets:
 
     def __init__(self, threshold_us: int, devices_max: int = _DEVICES_MAX) -> None:
         self._threshold_us, self._devices_max = threshold_us, devices_max
-        # device: minimum of the bucket before, of this one, how many are in it, and when it began
-        self._devices: dict[Hashable, tuple[int | None, int, int, int]] = {}
+        self._near_us = max(threshold_us, _NEAR_US)
+        self._devices: dict[Hashable, list[_Clock]] = {}
 
     def correction(self, device: Hashable, difference_us: int, now_us: int) -> int:
-        """What to add to the device's times, 0 within the threshold, after a request with this `received - sent`."""
+        """What to add to the times of a request with this `received - sent`, received at `now_us`; 0 within the threshold."""
         devices = self._devices
-        before, minimum, count, began = devices.pop(device, (None, difference_us, 0, now_us))
-        if count == _BUCKET_REQUESTS or now_us - began > _BUCKET_US:
-            before, minimum, count, began = minimum, difference_us, 0, now_us
-        minimum = min(minimum, difference_us)
-        devices[device] = (before, minimum, count + 1, began)
+        clocks = devices[device] = devices.pop(device, [])  # at the end: seen last
         if len(devices) > self._devices_max:
             del devices[next(iter(devices))]
-        offset = minimum if before is None else min(before, minimum)
-        return offset if abs(offset) > self._threshold_us else 0
+        is_right = -self._threshold_us <= difference_us <= self._threshold_us
+        own = self._clock(clocks, 0 if is_right else difference_us, now_us)
+        if is_right:
+            return 0
+        if difference_us > 0 and now_us - own.since_us < _CONFIRMED_US:
+            others = (clock for clock in clocks if self._explains(clock, own, difference_us))
+            own = max(others, key=_standing, default=own)
+        return own.minimum
+
+    def _clock(self, clocks: list[_Clock], difference_us: int, now_us: int) -> _Clock:
+        """The clock with about this difference, which is made if none has it."""
+        for clock in clocks:
+            if abs(difference_us - clock.first) <= self._near_us and (clock.first == 0) == (difference_us == 0):
+                clock.minimum, clock.seen_us = min(clock.minimum, difference_us), now_us
+                return clock
+        if len(clocks) == _CLOCKS_MAX:
+            # Differences of delayed requests come and go; a clock comes again.
+            clocks.remove(min(clocks, key=_standing))
+        clocks.append(_Clock(difference_us, difference_us, now_us, now_us))
+        return clocks[-1]
+
+    def _explains(self, clock: _Clock, own: _Clock, difference_us: int) -> bool:
+        """Whether a delayed request of this clock shows such a difference."""
+        if clock is own or not 0 <= clock.minimum < difference_us:
+            return False
+        return clock.first == 0 or difference_us - clock.minimum <= _DELAY_US
+
+
+def _standing(clock: _Clock) -> tuple[bool, int]:
+    """Orders clocks: right and confirmed ones last, and of those, the ones seen last."""
+    return clock.first == 0 or clock.seen_us - clock.since_us >= _CONFIRMED_US, clock.seen_us

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.searching import examples
 from tests.sql.emit.oracle import NAN, Oracle, Rows, same, sorted_rows, table
 
 INTEGERS = st.none() | st.integers(-2, 3)
@@ -181,7 +182,7 @@ def oracle() -> Oracle:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_generated_queries_give_the_rows_of_the_reference_implementation(oracle: Oracle, kind: Kind, data: st.DataObject) -> None:
     columns = "i INT64, f FLOAT64, s STRING, l ARRAY<INT64>"

@@ -91,7 +91,7 @@ def by_reference(
 @functools.cache
 def _prepare(form: Form, shape: str) -> tuple[int, Type]:
     select = f"SELECT AS STRUCT ISERROR({form.sql}) AS e, NULLIFERROR({form.sql}) AS v FROM UNNEST(@rows)"
-    request = values.prepare_request(f"ARRAY({shape.format(select=select)})")
+    request = values.prepare_request(f"ARRAY({shape.format(select=select)})", shared())
     _declare(request, form)
     reply = shared().call("Prepare", request, service.PrepareResponse).prepared
     return reply.prepared_expression_id, from_type(reply.output_type.array_type.element_type.struct_type.field[1].field_type)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sokuji.errors import SqlError
 from sokuji.sql import functions
 from sokuji.sql.functions.base import Support
+from tests.searching import examples
 from tests.sql.functions.domains import values
 from tests.sql.functions.forms import AGGREGATES, ANALYTIC, FORMS
 from tests.sql.functions.known import DEVIATIONS, ULPS, UNTRIED
@@ -129,7 +130,7 @@ def _rows(form: Form, count: int) -> list[tuple[Any, ...]]:
     drawn: list[list[tuple[Any, ...]]] = []
 
     @settings(
-        max_examples=_EXAMPLES,
+        max_examples=examples(_EXAMPLES),
         derandomize=True,
         database=None,
         deadline=None,

@@ -67,14 +67,17 @@
   };
 
   // The visitor's id is the hash of a secret that only this browser has: what is sent with every event proves nothing by itself.
-  let secret = null, visitor = null, user = null;
+  // Of a user who signed in the site's server signs the id, which any page could name.
+  let secret = null, visitor = null, user = null, signature = null;
   const identity = (fresh) => {
     const kept = (/(?:^|; )sokuji_id=([\w-]{20,100})/.exec(document.cookie) || [])[1] || store.get("id");
     secret = (!fresh && (kept || secret)) || random(24);
     visitor = "s1-" + base64(sha256(secret));
-    user = fresh ? null : user || store.get("user");
-    if (consent) { cookie(secret, 63072000); store.set("id", secret); store.set("user", user); }
+    if (fresh) signUp(null, null);
+    else if (!user) [user, signature] = [store.get("user"), store.get("signature")];
+    if (consent) { cookie(secret, 63072000); store.set("id", secret); signUp(user, signature); }
   };
+  const signUp = (id, signed) => { [user, signature] = [id, signed]; store.set("user", user); store.set("signature", signature); };
 
   // ---- events
 
@@ -121,7 +124,7 @@
   const record = (type, fields) => {
     if (denied) return;
     const event = {
-      type, messageId: random(15), anonymousId: visitor, ...(user ? { userId: user } : {}), timestamp: new Date().toISOString(), ...fields,
+      type, messageId: random(15), anonymousId: visitor, proof: secret, userId: user || undefined, userSignature: signature || undefined, timestamp: new Date().toISOString(), ...fields,
       context: {
         library: { name: "sokuji.js", version: VERSION }, locale: navigator.language, timezone: Intl.DateTimeFormat().resolvedOptions().timeZone, userAgent: navigator.userAgent,
         page: { url: location.href, path: location.pathname, title: document.title, referrer: document.referrer },
@@ -146,11 +149,18 @@
   const authorize = async () => {
     if (token && Date.now() < tokenEnds - 5000) return token;
     if (options.token) { token = await options.token(visitor, user); tokenEnds = Date.now() + 60000; return token; }
-    const asked = Date.now(), proof = { writeKey: options.key, anonymousId: visitor, proof: secret };
+    const asked = Date.now(), mine = generation, signed = signature;
+    const proof = { writeKey: options.key, anonymousId: visitor, proof: secret, ...(signed && { userId: user, userSignature: signed }) };
     const answer = await request(`${options.actions}/v1/actions/token`, { method: "POST", body: JSON.stringify(proof) });
-    if (!answer.ok) throw Error(`no token (${answer.status})`);
+    if (answer.status === 403 && signed) {
+      console.warn(`sokuji: the signature is not that of user ${proof.userId}`);
+      if (signed === signature) signUp(user, null);
+    }
+    // Of somebody else by now.
+    if (!answer.ok || mine !== generation) throw Error(`no token (${answer.status})`);
     const granted = await answer.json();
     token = granted.token;
+    if (user && !signed && !granted.unsigned_users) console.info("sokuji: messages for a user who has signed in need { signature }: docs/actions.md");
     // By this clock, which need not be right.
     tokenEnds = asked + granted.seconds * 1000;
     return token;
@@ -274,7 +284,7 @@ color:#56606f;cursor:pointer}:focus-visible{outline:3px solid #8aa2ff;outline-of
     store.set("consent", true);
     identity(false);
     // What waited for consent.
-    queue.forEach((event) => { event.anonymousId = visitor; });
+    queue.forEach((event) => Object.assign(event, { anonymousId: visitor, proof: secret }));
     // Left by pages that are gone.
     for (const name of store.names().filter((each) => each.startsWith("queue.") && each !== tab)) {
       queue = (store.get(name) || []).concat(queue).slice(-EVENTS_MAX);
@@ -314,7 +324,13 @@ color:#56606f;cursor:pointer}:focus-visible{outline:3px solid #8aa2ff;outline-of
     },
     page(properties) { record("page", { properties: { url: location.href, path: location.pathname, title: document.title, ...properties } }); },
     track(event, properties) { record("track", { event, properties: { ...properties } }); },
-    identify(id, traits) { user = id == null ? user : String(id); store.set("user", user); record("identify", { traits: { ...traits } }); },
+    identify(id, traits, { signature: signed } = {}) {
+      const who = id == null ? user : String(id), was = signature;
+      signUp(who, signed || (who === user ? was : null));
+      record("identify", { traits: { ...traits } });
+      // The token names the user, or another one.
+      if (was !== signature) { token = null; listen(); }
+    },
     reset() { token = null; waiting = []; store.remove("seen"); identity(true); listen(); },
   };
   const run = (name, ...rest) => {

@@ -12,7 +12,7 @@ import pyarrow as pa
 from sokuji.errors import ModelError
 from sokuji.ml import parallel
 from sokuji.ml.base import DISTANCES, Floats
-from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, Rows, arrow_schema, fraction, load, restored
+from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, Rows, arrow_schema, beside, fraction, load, restored
 from sokuji.ml.kmeans import KMeans
 from sokuji.ml.metrics import Ints
 from sokuji.ml.options import KMEANS
@@ -22,6 +22,7 @@ from sokuji.sql.extension import Call
 from sokuji.types import BOOL, FLOAT64, INT64, Field
 
 _FILE = "distances.npy"
+_OUTPUTS = (Field("is_anomaly", BOOL), Field("normalized_distance", FLOAT64), Field("CENTROID_ID", INT64))
 _ROWS_KEPT = 50_000  # of a larger table: the cut-off is then a sample's, right to a tenth of a percent of the rows
 
 
@@ -61,7 +62,7 @@ class DetectAnomalies(ModelFunction):
         given = call.input or ()
         Rows(self.name, version, given, version.signature.inputs)
         self._contamination(call)
-        return Field("is_anomaly", BOOL), Field("normalized_distance", FLOAT64), Field("CENTROID_ID", INT64), *given
+        return beside(self.name, _OUTPUTS, given)
 
     def batches(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
         given = call.input or ()

@@ -143,6 +143,24 @@ class Rows:
         )
 
 
+def beside(function: str, outputs: tuple[Field, ...], given: tuple[Field, ...]) -> tuple[Field, ...]:
+    """The columns of a result that has the input's beside its own.
+
+    Raises:
+        SqlError: two would have one name, by which a query could not tell them apart.
+    """
+    names = [field.name.lower() for field in (*outputs, *given)]
+    for field in (*outputs, *given):
+        if names.count(field.name.lower()) > 1:
+            of_result = field in outputs
+            raise SqlError(
+                f"Duplicate column names in the result are not supported. Found duplicate(s): {field.name}; "
+                + (f"{function} adds a column of this name to the input's" if of_result else f"the input of {function} has it twice")
+                + ": rename it in the query"
+            )
+    return (*outputs, *given)
+
+
 def _check_type(function: str, version: ModelVersion, needed: Field, given: Field) -> None:
     # A model reads every number as FLOAT64, so that any of the number types does.
     if given.type != needed.type and not {given.type.kind, needed.type.kind} <= _NUMERIC:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from sokuji.errors import SqlError
 from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES, Floats
-from sokuji.ml.functions.base import ModelFunction, Rows, arrow_schema, fraction, load, restored
+from sokuji.ml.functions.base import ModelFunction, Rows, arrow_schema, beside, fraction, load, restored
 from sokuji.ml.metrics import predicted_classes
 from sokuji.ml.options import CLASSIFIERS, KMEANS
 from sokuji.ml.predictor import Predictor
@@ -59,7 +59,7 @@ class Predict(ModelFunction):
     def columns(self, version: ModelVersion, call: Call) -> tuple[Field, ...]:
         given = call.input or ()
         Rows(self.name, version, given, version.signature.inputs)
-        return *version.signature.outputs, *given
+        return beside(self.name, version.signature.outputs, given)
 
     def batches(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
         given = call.input or ()

@@ -14,7 +14,7 @@ from zetasql.wasi._pb2.zetasql.public.builtin_function_pb2 import FunctionSignat
 from sokuji.sql.analyzer import language_options
 from sokuji.sql.functions import TABLE
 from sokuji.sql.functions.base import Support
-from sokuji.sql.wasm import shared
+from sokuji.sql.wasm import zetasql
 
 _HEAD = """# SQL functions
 
@@ -47,8 +47,8 @@ def page() -> str:
 
 def _builtin() -> list[Any]:
     """Every function that the analyzer knows in BigQuery's dialect, as `FunctionProto`."""
-    options = options_pb2.ZetaSQLBuiltinFunctionOptionsProto(language_options=language_options(shared()))
-    return list(shared().call("GetBuiltinFunctions", options, service.GetBuiltinFunctionsResponse).function)
+    options = options_pb2.ZetaSQLBuiltinFunctionOptionsProto(language_options=language_options(zetasql()))
+    return list(zetasql().call("GetBuiltinFunctions", options, service.GetBuiltinFunctionsResponse).function)
 
 
 def _rows(function: Any) -> Iterator[tuple[str, str, str, str]]:

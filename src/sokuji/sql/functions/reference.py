@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,8 +23,12 @@ from sokuji.sql.functions import values
 from sokuji.sql.functions.base import Call, EnumName, Function, Support
 from sokuji.sql.functions.template import let
 from sokuji.sql.protos import to_type
-from sokuji.sql.wasm import shared
+from sokuji.sql.stop import NEVER, Stop, find
+from sokuji.sql.wasm import Calls, ResourcesError, zetasql
 from sokuji.types import BOOL, Field, Kind, Type, to_duckdb
+
+QUERY_VARIABLE = "sokuji_query"
+"""The DuckDB variable of a connection with the number of the `Stop` of the query that runs on it."""
 
 FUNCTION_NAME = re.compile(r"\bgooglesql_[a-z0-9_]+_[0-9a-f]{12}\b")
 
@@ -42,6 +45,9 @@ class Definition:
 
 
 _definitions: dict[str, Definition] = {}
+
+_CALL_BYTES = 1024**2  # of arguments in one call, about: an array of the implementation has 1 MB at most
+_TOO_LARGE = "Cannot construct array Value larger than"
 
 
 def reference(signatures: str, sql: str | None = None, *, named: tuple[str, ...] = ()) -> list[Function]:
@@ -159,57 +165,86 @@ def register(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPy
 def _create(connection: duckdb.DuckDBPyConnection, definition: Definition) -> None:
     evaluator = _Evaluator(definition)
     evaluator.connection = connection  # DuckDB reads from it whenever it calls the function: closed before that, it crashes the process
-    parameters = [duckdb.sqltype(_carried(type_)) for type_ in definition.types] or [duckdb.sqltype("BOOLEAN")]
+    parameters = [duckdb.sqltype("BIGINT"), *(duckdb.sqltype(_carried(type_)) for type_ in definition.types or (BOOL,))]
+    name = f"{definition.name}_for_query"
     connection.create_function(
-        definition.name, evaluator, parameters, duckdb.sqltype(_carried(definition.result)), type="arrow", null_handling="special"
+        name, evaluator, parameters, duckdb.sqltype(_carried(definition.result)), type="arrow", null_handling="special"
     )
+    # The function is the database's, and a call of it belongs to a query: which one, its connection says.
+    columns = ", ".join(f"a{position}" for position in range(len(parameters) - 1))
+    connection.execute(f"CREATE MACRO {definition.name}({columns}) AS {name}(getvariable('{QUERY_VARIABLE}'), {columns})")
 
 
 class _Evaluator:
-    """Calls a prepared expression for whole columns. DuckDB may call it from several threads; the module has one."""
+    """Calls an expression for whole columns. The first one has the number of the query's `Stop`, the same in each row."""
 
     def __init__(self, definition: Definition) -> None:
         self._definition = definition
         self.connection: duckdb.DuckDBPyConnection | None = None
-        self._zetasql = shared()
-        self._lock = threading.Lock()
-        self._prepared: int | None = None
-        self._generation = -1
         # DuckDB counts the parameters of what it registers.
         parameters = [
-            inspect.Parameter(f"a{position}", inspect.Parameter.POSITIONAL_ONLY) for position in range(max(len(definition.types), 1))
+            inspect.Parameter(f"p{position}", inspect.Parameter.POSITIONAL_ONLY) for position in range(1 + max(len(definition.types), 1))
         ]
         self.__signature__ = inspect.Signature(parameters)
 
-    def __call__(self, *columns: Any) -> pa.Array:
-        types, result = self._definition.types, self._definition.result
-        lists = [values.from_arrow(array, type_) for array, type_ in zip(columns, types, strict=False)]
-        if self._definition.function is not None:
-            function = self._definition.function
-            return values.to_arrow([None if None in row else function(*row) for row in zip(*lists, strict=True)], result)
+    def __call__(self, query: Any, *columns: Any) -> pa.Array:
+        stop, definition = find(query[0].as_py() if len(query) else None), self._definition
+        rows = max(1, len(query) * _CALL_BYTES // max(_CALL_BYTES, sum(column.nbytes for column in columns)))
+        computed: list[Any] = []
+        for start in range(0, len(query), rows):
+            stop.check()
+            count = min(rows, len(query) - start)
+            lists = [values.from_arrow(array.slice(start, count), type_) for array, type_ in zip(columns, definition.types, strict=False)]
+            if definition.function is None:
+                computed += self._part(lists, count, stop)
+            else:
+                computed += (self._row(row, stop) for row in zip(*lists, strict=True))
+        return values.to_arrow(computed, definition.result)
+
+    def _part(self, lists: list[list[Any]], count: int, stop: Stop) -> list[Any]:
+        """The results of some rows, in halves if they are too large for one call together."""
+        try:
+            return self._evaluate(lists, count, stop)
+        except SqlError as error:
+            if count == 1 or _TOO_LARGE not in error.message:
+                raise
+        half = count // 2
+        first, second = [items[:half] for items in lists], [items[half:] for items in lists]
+        return [*self._part(first, half, stop), *self._part(second, count - half, stop)]
+
+    def _evaluate(self, lists: list[list[Any]], count: int, stop: Stop) -> list[Any]:
         request = service.EvaluateRequest()
         rows = request.params.add(name="rows").value.array_value
         rows.SetInParent()
-        for position in range(len(columns[0])):
+        for position in range(count):
             fields = rows.element.add().struct_value.field
             fields.add(bool_value=True)
-            for items, type_ in zip(lists, types, strict=True):
+            for items, type_ in zip(lists, self._definition.types, strict=True):
                 values.fill(fields.add(), items[position], type_)
-        with self._lock:
-            request.prepared_expression_id = self._prepare()
-            reply = self._zetasql.call("Evaluate", request, service.EvaluateResponse)
-        return values.to_arrow([values.read(element.struct_value.field[0], result) for element in reply.value.array_value.element], result)
+        with zetasql().until(stop).instance() as calls:
+            request.prepared_expression_id = self._prepared(calls)
+            try:
+                reply = calls.call("Evaluate", request, service.EvaluateResponse)
+            except ResourcesError as error:
+                if stop is not NEVER:
+                    stop.now(error.message)  # no NULL of SAFE, as an error of the data would be
+                raise
+        return [values.read(element.struct_value.field[0], self._definition.result) for element in reply.value.array_value.element]
 
-    def _prepare(self) -> int:
-        if self._prepared is None or self._generation != self._zetasql.generation:
-            self._generation = self._zetasql.generation
-            reply = self._zetasql.call("Prepare", self._request(), service.PrepareResponse)
-            self._prepared = int(reply.prepared.prepared_expression_id)
-        return self._prepared
+    def _row(self, row: tuple[Any, ...], stop: Stop) -> Any:
+        assert self._definition.function is not None  # noqa: S101 asked before
+        stop.check()
+        return None if None in row else self._definition.function(*row)
 
-    def _request(self) -> Any:
+    def _prepared(self, calls: Calls) -> int:
+        if self not in calls.kept:
+            reply = calls.call("Prepare", self._request(calls), service.PrepareResponse)
+            calls.kept[self] = int(reply.prepared.prepared_expression_id)
+        return int(calls.kept[self])
+
+    def _request(self, calls: Calls) -> Any:
         request = values.prepare_request(
-            f"ARRAY(SELECT AS STRUCT {self._definition.sql} AS r FROM UNNEST(@rows) WITH OFFSET AS o ORDER BY o)"
+            f"ARRAY(SELECT AS STRUCT {self._definition.sql} AS r FROM UNNEST(@rows) WITH OFFSET AS o ORDER BY o)", calls
         )
         type_ = request.options.query_parameters.add(name="rows").type
         type_.type_kind = type_pb2.TYPE_ARRAY

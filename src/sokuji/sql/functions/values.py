@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 
+from sokuji.json_text import readable_values
 from sokuji.sql.analyzer import analyzer_options
-from sokuji.sql.wasm import shared
+from sokuji.sql.wasm import Calls
 from sokuji.types import Kind, Type
 from sokuji.types import to_arrow as arrow_type
 
@@ -51,6 +52,8 @@ def from_arrow(array: Any, type_: Type) -> list[Any]:
         return [row if valid else None for row, valid in zip(zip(*columns, strict=True), array.is_valid().to_pylist(), strict=True)]
     if type_.kind in _INTEGERS:
         array = array.cast(_INTEGERS[type_.kind])
+    if type_.kind is Kind.JSON:
+        array = readable_values(array.cast(pa.string()))  # GoogleSQL's JSON has no number beyond FLOAT64, and refuses all rows for one
     values: list[Any] = array.to_pylist()
     return values
 
@@ -180,23 +183,35 @@ def literal(value: str | float | bytes) -> str:
     return f"({value})"
 
 
-@functools.cache
-def _options() -> Any:
-    options = analyzer_options(shared())
-    options.ClearField("enabled_rewrites")
-    return options
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What an instance has for expressions: their options, and a registered catalog of GoogleSQL's functions alone."""
+
+    options: Any
+    catalog: int
 
 
-@functools.cache
-def _catalog(generation: int) -> int:
-    """A registered catalog of GoogleSQL's functions alone: sent along with each request, it would take four times as long."""
-    del generation  # the catalog is lost with the instance it is registered in
-    request = service.RegisterCatalogRequest()
-    request.simple_catalog.name = "reference"
-    request.simple_catalog.builtin_function_options.language_options.CopyFrom(_options().language_options)
-    return int(shared().call("RegisterCatalog", request, service.RegisterResponse).registered_id)
+class _Key:
+    """By what that is found in an instance."""
 
 
-def prepare_request(sql: str) -> Any:
+_KEY = _Key()
+
+
+def _known(calls: Calls) -> _Known:
+    if _KEY not in calls.kept:
+        options = analyzer_options(calls)
+        options.ClearField("enabled_rewrites")
+        # Sent along with each request, the catalog would take four times as long.
+        request = service.RegisterCatalogRequest()
+        request.simple_catalog.name = "reference"
+        request.simple_catalog.builtin_function_options.language_options.CopyFrom(options.language_options)
+        calls.kept[_KEY] = _Known(options, int(calls.call("RegisterCatalog", request, service.RegisterResponse).registered_id))
+    known: _Known = calls.kept[_KEY]
+    return known
+
+
+def prepare_request(sql: str, calls: Calls) -> Any:
     """A `PrepareRequest` for an expression in BigQuery's dialect, with GoogleSQL's functions and no tables."""
-    return service.PrepareRequest(sql=sql, options=_options(), registered_catalog_id=_catalog(shared().generation))
+    known = _known(calls)
+    return service.PrepareRequest(sql=sql, options=known.options, registered_catalog_id=known.catalog)

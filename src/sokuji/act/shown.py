@@ -1,0 +1,129 @@
+"""What pages have shown already, as they say by `action_shown`, `action_clicked` and `action_closed`: it is not handed out again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sokuji.act.decision import Audience, audiences
+from sokuji.errors import OffsetTrimmedError
+from sokuji.log.base import Log
+
+logger = logging.getLogger(__name__)
+
+_EVENTS = pa.array(["action_shown", "action_clicked", "action_closed"])
+_READ_ROWS = 50_000
+# Between two reads: enough for an idle log to cost nothing, and short beside the time in which somebody closes a message.
+_WAIT_SECONDS = 0.05
+# The rows of a partition are not quite in the order of their times: requests that came together are written together.
+_SLACK_US = 60_000_000
+
+
+class Shown(NamedTuple):
+    """Somebody says that a decision was shown to them."""
+
+    decision_id: str
+    people: list[Audience]
+
+
+class ShownTail:
+    """Follows the events log, and hands over what was shown, on the event loop."""
+
+    def __init__(self, log: Log, receive: Callable[[Sequence[Shown]], None]) -> None:
+        self._log, self._receive = log, receive
+        self._offsets: dict[int, int] = {}
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="shown-tail")
+        self._task: asyncio.Task[None] | None = None
+
+    def progress(self) -> Mapping[int, int]:
+        """By partition of the events log, the offset before which everything is handed over."""
+        return self._offsets
+
+    def start(self, since: Callable[[], int | None], after: asyncio.Event) -> None:
+        """Begin, on the running loop, once `after` is set: with events received at `since()`, or with what comes if that is None."""
+        self._task = asyncio.get_running_loop().create_task(self._run(since, after))
+        self._task.add_done_callback(_ended)
+
+    def close(self) -> None:
+        """End; returns when its thread has."""
+        if self._task is not None:
+            self._task.cancel()
+        self._thread.shutdown()
+
+    async def _run(self, since: Callable[[], int | None], after: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        await after.wait()
+        offsets = await loop.run_in_executor(self._thread, self._places, since())
+        while True:
+            found = await loop.run_in_executor(self._thread, self._read, offsets)
+            self._receive(found)
+            self._offsets = dict(offsets)
+
+    def _places(self, since_us: int | None) -> dict[int, int]:
+        log = self._log
+        if since_us is None:
+            return {partition: log.end(partition) for partition in range(log.partitions)}
+        return {partition: _first(log, partition, since_us - _SLACK_US) for partition in range(log.partitions)}
+
+    def _read(self, offsets: dict[int, int]) -> list[Shown]:
+        """What is there from `offsets` on, which are moved; waits for it a moment."""
+        found: list[Shown] = []
+        self._log.wait(offsets, _WAIT_SECONDS)
+        for partition, offset in offsets.items():
+            try:
+                batch, offsets[partition] = self._log.read(partition, offset, _READ_ROWS)
+            except OffsetTrimmedError as error:
+                offsets[partition] = error.start
+            else:
+                found += _shown(batch)
+        return found
+
+
+def _shown(batch: pa.RecordBatch) -> list[Shown]:
+    said = pc.is_in(batch.column("event_name"), _EVENTS)
+    if not pc.any(said).as_py():
+        return []
+    names = ["dataset", "visitor_id", "user_id", "properties"]
+    rows = batch.select(names).filter(said).to_pylist()
+    found = []
+    for row in rows:
+        decision_id = _properties(row["properties"]).get("decision_id")
+        if isinstance(decision_id, str):
+            found.append(Shown(decision_id, audiences(row["dataset"], row["visitor_id"], row["user_id"])))
+    return found
+
+
+def _properties(text: str | None) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text or "{}", type=dict[str, Any])
+    except (msgspec.MsgspecError, RecursionError):  # any page may send anything
+        return {}
+
+
+def _first(log: Log, partition: int, time_us: int) -> int:
+    """About the first offset of a partition that was received at `time_us` or later."""
+    low, high = log.start(partition), log.end(partition)
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            batch = log.read(partition, middle, 1).batch
+        except OffsetTrimmedError as error:
+            low = error.start
+            continue
+        if batch.column("received_at")[0].value < time_us:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("the events log cannot be read; nothing is delivered until this process is started again", exc_info=error)

@@ -1,0 +1,60 @@
+"""Events that nothing is computed of, as they killed the worker: rows of `bad_events` say so, in every replay and for everyone else."""
+
+from __future__ import annotations
+
+import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sokuji.errors import NotFoundError
+from sokuji.events import EXCLUDED_KEY, STOPPED_WORKER
+from sokuji.lake import backlog
+from sokuji.lake.base import Lake
+from sokuji.lake.events import BAD_EVENTS
+from sokuji.lake.physical import rows_of
+from sokuji.log.base import Log
+from sokuji.meta.base import Ref
+
+
+class Excluded:
+    """The events of one dataset that are left out."""
+
+    def __init__(self, rows: pa.Table) -> None:
+        """`rows` have the columns of EXCLUDED_KEY."""
+        self._ids = pc.unique(rows.column("message_id").combine_chunks())
+        self._keys = set(zip(*(rows.column(name).to_pylist() for name in EXCLUDED_KEY), strict=True))
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def mask(self, events: pa.RecordBatch | pa.Table) -> npt.NDArray[np.bool_]:
+        """Which events these are."""
+        found: npt.NDArray[np.bool_] = pc.is_in(events.column("message_id"), self._ids).to_numpy(zero_copy_only=False).copy()
+        for row in np.flatnonzero(found).tolist():
+            found[row] = tuple(events.column(name)[row].as_py() for name in EXCLUDED_KEY) in self._keys
+        return found
+
+
+NOBODY = Excluded(pa.table({name: pa.array([], pa.string()) for name in EXCLUDED_KEY}))
+
+
+def read(dataset: str, log: Log, lake: Lake) -> Excluded:
+    """Those of a dataset: of the log of bad events what the sink has not come to, then its table, so that nothing is missed in between."""
+    ends = {partition: log.end(partition) for partition in range(log.partitions)}
+    waiting = backlog.read_until(log, backlog.positions(log), ends).get(dataset)
+    schema = pa.schema([log.schema.field(name) for name in EXCLUDED_KEY])
+    parts = [schema.empty_table()]
+    if waiting is not None:
+        parts.append(waiting.rows.filter(pc.equal(waiting.rows.column("code"), STOPPED_WORKER)).select(EXCLUDED_KEY))
+    try:
+        files = lake.snapshot(Ref(dataset, BAD_EVENTS)).files
+    except NotFoundError:
+        files = ()
+    if files:
+        query = f"SELECT {', '.join(EXCLUDED_KEY)} FROM {rows_of(files, (*EXCLUDED_KEY, 'code'))} WHERE code = '{STOPPED_WORKER}'"
+        with duckdb.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            parts.append(connection.sql(query).to_arrow_table())
+    return Excluded(pa.concat_tables([part.cast(schema) for part in parts]))

@@ -1,0 +1,69 @@
+"""The search for the event of a batch that kills the worker: by halves, across the deaths of the process.
+
+Each trial works on a part of the batch, from the state before it, and is written down before. Whether the process survived it is known
+afterwards: by the same process, or by the next one. An event is the culprit only if it kills the worker alone, and the batch's timers
+without any event do not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from sokuji.log.stored import read_record, write_record
+
+FILE = "search.json"
+DEATHS = 2
+"""Of one batch in a row: it is not by chance that the process died then."""
+
+KILLED = "the worker was killed, or crashed without a Python error"
+_FORMAT = 1
+
+
+class Search(msgspec.Struct):
+    """What is known. The culprit is among the rows from `first` to before `last`, as the batch has them."""
+
+    batch: int
+    first: int
+    last: int
+    trial: tuple[int, int] | None = None
+    is_alone: bool = False  # the one row that is left has killed the worker alone
+    is_over: bool = False
+    culprit: int | None = None  # the row; None when it is over: no single one
+    reason: str = KILLED
+
+    def next_trial(self) -> tuple[int, int]:
+        """The rows to work on, from and to."""
+        if self.last - self.first > 1:
+            return self.first, (self.first + self.last) // 2
+        return (self.first, self.first) if self.is_alone else (self.first, self.last)
+
+    def settle(self, reason: str | None) -> None:
+        """Take in how the trial ended: `reason` says how the worker died, None that it survived."""
+        first, last = self.trial or (self.first, self.last)
+        self.trial = None
+        if last > first and reason is not None:
+            self.first, self.last, self.is_alone, self.reason = first, last, last - first == 1, reason
+        elif last < self.last and last > first:
+            self.first = last
+        else:  # the last row alone was survived, or it is known what happens without any
+            self.is_over = True
+            self.culprit = self.first if last == first and reason is None else None
+
+
+def load(path: Path, batch: int) -> Search | None:
+    """The search in this batch that is under way.
+
+    Raises:
+        FormatError, DamagedFileError: as `read_record`.
+    """
+    if not path.exists():
+        return None
+    found = read_record(path, Search, format=_FORMAT, remedy="delete it: the search begins again")
+    return found if found.batch == batch else None
+
+
+def save(path: Path, search: Search) -> None:
+    """Write down what is known; durable on return."""
+    write_record(path, search, format=_FORMAT)

@@ -1,0 +1,91 @@
+"""Compiles functions of numbers and arrays to machine code by numba, once a machine.
+
+numba keeps what it compiled, and looks only at the file of the function itself to see whether it is still right. But these functions call
+each other across files, and freeze constants of others. So what is kept is in a folder that is named after numba's version and the text of
+every file of the package that has such functions (that imports `compiled` or `inlined`), or that they take constants from (`READ`). What
+the processor can do is part of numba's own key.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from sokuji.errors import MissingExtraError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Array = TypeVar("Array", bound="np.ndarray[Any, Any]")
+
+READ = ("features/program.py", "online/ordered.py", "online/table.py")
+"""Files without compiled functions whose constants or types are in some."""
+
+_HAS_FUNCTIONS = re.compile(rb"^from sokuji\.compiled import .*\b(compiled|inlined)\b", re.MULTILINE)
+
+
+def compiled(function: Function) -> Function:
+    """A function in machine code, made at the first call. It releases the interpreter's lock, and divides by zero as IEEE 754 says.
+
+    Raises:
+        MissingExtraError: numba is not installed.
+    """
+    numba = _numba()
+    others = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(_folder())  # read when the function is made; other users of numba keep theirs
+    try:
+        made: Function = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
+    finally:
+        numba.config.CACHE_DIR = others
+    return made
+
+
+def inlined(function: Function) -> Function:
+    """As `compiled`, as a part of the functions that call it."""
+    made: Function = _numba().njit(error_model="numpy", inline="always")(function)
+    return made
+
+
+def fixed(array: Array) -> Array:
+    """The same memory, not to be written to. Buffers that others made are so or not by where they come from, and a function would be
+    compiled for each of both.
+    """
+    view = array.view()
+    view.setflags(write=False)
+    return view
+
+
+def is_compiled() -> bool:
+    """Whether this machine has compiled functions of this version already, if perhaps not all."""
+    return any(_folder().rglob("*.nbi"))  # numba's index files
+
+
+def files() -> Iterator[Path]:
+    """The files that the machine code depends on."""
+    package = Path(__file__).parent
+    for file in sorted(package.rglob("*.py")):
+        if _HAS_FUNCTIONS.search(file.read_bytes()) or str(file.relative_to(package)) in READ:
+            yield file
+
+
+@functools.cache
+def _numba() -> Any:
+    try:
+        return importlib.import_module("numba")
+    except ImportError as error:
+        raise MissingExtraError("numba", "realtime", "computing features and keeping them") from error
+
+
+@functools.cache
+def _folder() -> Path:
+    digest = hashlib.sha256(_numba().__version__.encode())
+    for file in (Path(__file__), *files()):
+        digest.update(file.read_bytes())
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "sokuji" / f"compiled-{digest.hexdigest()[:16]}"

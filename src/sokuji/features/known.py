@@ -1,0 +1,65 @@
+"""Which types the properties of a dataset's events have: what the worker, training, checks and SQL agree on.
+
+What `features.py` says of a property comes first, then the column in the events table, then what the table was told when there was no
+column yet (`Lake.keep`), then what makes an expression valid. A property that an expression cannot take as it is in the table, such as a
+sum over texts, is taken for what the expression needs, and values that are none are NULL to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sokuji.errors import NotFoundError
+from sokuji.lake.base import Kept, Lake, Snapshot
+from sokuji.lake.events import EVENTS, FIXED_SCHEMA, PROPERTY_TYPES, TIME_COLUMN, property_columns
+from sokuji.lake.writers import make_table
+from sokuji.meta.base import Ref
+from sokuji.types import Type, from_arrow, to_arrow
+
+Types = dict[str, Type]
+"""By name; STRING, FLOAT64 or BOOL."""
+
+
+def columns(lake: Lake, dataset: str) -> Types:
+    """The properties that have a column in the dataset's events table."""
+    return _columns(_snapshot(lake, dataset))
+
+
+def known(lake: Lake, dataset: str) -> Types:
+    """The properties whose types are known: those with a column, and those that the table was told of."""
+    snapshot = _snapshot(lake, dataset)
+    found = _columns(snapshot)
+    names = {name.lower() for name in found}
+    return found | {name: from_arrow(kept.type) for name, kept in snapshot.kept.items() if name not in names}
+
+
+def agree(lake: Lake, dataset: str, wanted: Mapping[str, Type]) -> bool:
+    """Tell the events table which types properties are taken for, so that it takes them for the same once they come.
+
+    False if a column of another type has come meanwhile: what was `known` is to be asked again.
+    """
+    ref = Ref(dataset, EVENTS)
+    make_table(lake, ref, FIXED_SCHEMA, day_of=TIME_COLUMN)
+    before = lake.snapshot(ref)
+    names = {name.lower() for name in _columns(before)}
+    said = {name: Kept(to_arrow(type_), before.kept[name].has_column if name in before.kept else True) for name, type_ in _lower(wanted)}
+    if new := {name: kept for name, kept in said.items() if name not in names and before.kept.get(name) != kept}:
+        lake.keep(ref, new)
+    come = {name: type_ for name, type_ in _lower(columns(lake, dataset)) if name not in names}
+    return all(come.get(name, type_) == type_ for name, type_ in _lower(wanted))
+
+
+def _lower(types: Mapping[str, Type]) -> list[tuple[str, Type]]:
+    return [(name.lower(), type_) for name, type_ in types.items()]
+
+
+def _columns(snapshot: Snapshot) -> Types:
+    found = {name: from_arrow(type_) for name, type_ in property_columns(snapshot.schema).items()}
+    return {name: type_ for name, type_ in found.items() if type_ in PROPERTY_TYPES.values()}
+
+
+def _snapshot(lake: Lake, dataset: str) -> Snapshot:
+    try:
+        return lake.snapshot(Ref(dataset, EVENTS))
+    except NotFoundError:
+        return Snapshot((), FIXED_SCHEMA, -1)

@@ -1,0 +1,68 @@
+"""The messages of a dataset, for an index of repeats that has lost them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sokuji.dedup.rule import Places, Rule
+from sokuji.errors import OffsetTrimmedError
+from sokuji.lake.base import Snapshot
+from sokuji.lake.events import PLACE_COLUMNS
+from sokuji.lake.physical import rows_of
+from sokuji.log.base import Log
+
+_MESSAGE = ["source", "message_id"]
+_ROWS = 1_000_000
+_NO_OFFSETS: Mapping[int, int] = {}
+
+
+class Recalled(NamedTuple):
+    """Messages of one partition in the order of their offsets."""
+
+    rows: pa.RecordBatch  # `source` and `message_id`
+    places: Places
+
+
+def recalled(  # noqa: PLR0917 - what is known of a dataset's messages
+    dataset: str, log: Log, snapshot: Snapshot | None, rule: Rule, ends: Mapping[int, int], since: Mapping[int, int] = _NO_OFFSETS
+) -> Iterator[Recalled]:
+    """What an index that has all before `since` must be asked again to know what messages at `ends` are compared with.
+
+    They are of the log, which has what was deleted from the table, and of the events table's `snapshot` where the log begins later.
+    """
+    for partition, end in ends.items():
+        # One stretch more: what is a repeat of a message there was not taken.
+        offset = max(0, rule.remembered_from(end) - rule.stretch_rows, since.get(partition, 0))
+        while offset < end:
+            start = min(log.start(partition), end)
+            if offset < start:
+                yield from _of_table(snapshot, partition, offset, start)
+                offset = start
+                continue
+            try:
+                batch, following = log.read(partition, offset, min(end - offset, _ROWS))
+            except OffsetTrimmedError:  # the sink has made room meanwhile
+                continue
+            own = pc.equal(batch.column("dataset"), dataset)
+            places = np.arange(offset, following)[own.to_numpy(zero_copy_only=False)]
+            yield Recalled(batch.select(_MESSAGE).filter(own), Places(np.full(len(places), partition, np.int32), places))
+            offset = following
+
+
+def _of_table(snapshot: Snapshot | None, partition: int, start: int, end: int) -> Iterator[Recalled]:
+    if snapshot is None or not snapshot.files or not set(PLACE_COLUMNS) <= set(snapshot.schema.names):
+        return
+    query = f"""
+        SELECT source, message_id, log_offset FROM {rows_of(snapshot.files, (*_MESSAGE, *PLACE_COLUMNS))}
+        WHERE log_partition = {partition} AND log_offset >= {start} AND log_offset < {end} ORDER BY log_offset
+    """
+    with duckdb.connect() as connection:
+        for batch in connection.sql(query).to_arrow_reader(_ROWS):
+            places = batch.column("log_offset").cast(pa.int64()).to_numpy()
+            yield Recalled(batch.select(_MESSAGE), Places(np.full(len(places), partition, np.int32), places))

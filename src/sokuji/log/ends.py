@@ -1,0 +1,53 @@
+"""Offsets by partition in a small file that all processes map.
+
+    file = offset (u64) of each partition, then each again with all bits inverted
+
+A process that is killed between the two leaves the new offset in one place and the old one in the other. Damage leaves one that is right.
+Wherever the larger one may be wrong, the smaller one is a place up to which everything is there.
+"""
+
+from __future__ import annotations
+
+import mmap
+from pathlib import Path
+
+from sokuji.log.files import exclusive, make_folder, replace_file
+
+_OFFSET_BYTES = 8
+_ALL_BITS = 2**64 - 1
+
+
+class Ends:
+    """The offsets, as they are at each moment."""
+
+    def __init__(self, path: Path, partitions: int) -> None:
+        """Map the file. One that is missing or of another length is made again with zeros: its user finds the offsets anew."""
+        make_folder(path.parent)
+        with exclusive(path.with_name(f"{path.name}.lock")):
+            stored = path.read_bytes() if path.exists() else b""
+            if len(stored) == partitions * _OFFSET_BYTES:  # of before there was a second copy; changed in place, as others may map it
+                with path.open("ab") as file:
+                    file.write(bytes(byte ^ 0xFF for byte in stored))
+            elif len(stored) != 2 * partitions * _OFFSET_BYTES:
+                replace_file(path, bytes(partitions * _OFFSET_BYTES) + b"\xff" * partitions * _OFFSET_BYTES)
+        with path.open("r+b") as file:
+            self._words = memoryview(mmap.mmap(file.fileno(), 2 * partitions * _OFFSET_BYTES)).cast("Q")
+        self._partitions = partitions
+
+    def __getitem__(self, partition: int) -> int:
+        return self._words[partition]
+
+    def __setitem__(self, partition: int, offset: int) -> None:
+        self._words[partition] = offset
+        self._words[self._partitions + partition] = offset ^ _ALL_BITS
+
+    def __len__(self) -> int:
+        return self._partitions
+
+    def certain(self, partition: int) -> int:
+        """The smaller of the two copies: the offset itself, or while another process changes it perhaps the one before."""
+        return min(self._words[partition], self._words[self._partitions + partition] ^ _ALL_BITS)
+
+    def close(self) -> None:
+        """Unmap the file."""
+        self._words.release()

@@ -1,0 +1,81 @@
+"""A file that is only appended to, and counts as far as somebody else's checkpoint says."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from sokuji.errors import DamagedFileError
+from sokuji.log.files import make_folder
+
+REMEDY = "restore it from a copy, or start the worker: it makes its state anew from the lake and the log"
+_READ_BYTES = 1 << 20
+
+
+class Mark(NamedTuple):
+    """How far a file counts, and the CRC-32 of what it holds up to there."""
+
+    length: int
+    checksum: int
+
+
+AnyMark: TypeAlias = Mark | int
+"""A mark, or a length alone: checkpoints of sokuji before 0.1 had no checksums."""
+
+
+class MarkedFile:
+    """Bytes appended since it was opened are lost in a crash unless a `mark` taken after them was kept."""
+
+    def __init__(self, path: Path, mark: AnyMark) -> None:
+        """Open `path`, made if it is not there, and cut off what lies behind `mark`.
+
+        Raises:
+            DamagedFileError: the file does not hold what it held at `mark`.
+        """
+        make_folder(path.parent)
+        self.path = path
+        self._checksum = check(path, mark)
+        self._file = path.open("a+b")
+        self._file.truncate(mark if isinstance(mark, int) else mark.length)
+
+    def read(self) -> bytes:
+        """All that counts."""
+        self._file.seek(0)
+        return self._file.read()
+
+    def append(self, content: bytes) -> None:
+        """Add to the end."""
+        self._file.write(content)
+        self._checksum = zlib.crc32(content, self._checksum)
+
+    def mark(self) -> Mark:
+        """Make everything durable and return where it ends."""
+        self._file.flush()
+        os.fdatasync(self._file.fileno())
+        return Mark(self._file.tell(), self._checksum)
+
+    def close(self) -> None:
+        """Close the file; what was appended after the last mark may be lost."""
+        self._file.close()
+
+
+def check(path: Path, mark: AnyMark) -> int:
+    """The CRC-32 of what `path` holds up to `mark`. A file that is not there holds nothing.
+
+    Raises:
+        DamagedFileError: the file is shorter than it was, or holds something else.
+    """
+    length, expected = mark if isinstance(mark, Mark) else (mark, None)
+    size = path.stat().st_size if path.exists() else 0
+    if size < length:
+        raise DamagedFileError(path, f"it has {size} bytes, but {length} were written and synced", REMEDY)
+    checksum, left = 0, length
+    if length:
+        with path.open("rb") as file:
+            while left and (part := file.read(min(left, _READ_BYTES))):
+                checksum, left = zlib.crc32(part, checksum), left - len(part)
+    if expected is not None and checksum != expected:
+        raise DamagedFileError(path, f"its first {length} bytes have the checksum {checksum:08x}, and {expected:08x} was written", REMEDY)
+    return checksum

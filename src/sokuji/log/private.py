@@ -1,0 +1,44 @@
+"""Folders that only their owner can look into: what the platform stores is of persons.
+
+The folder's own mode keeps others out of everything below. Where the file system has access control lists, the folder also has one that
+what is made in it inherits, by whichever library or thread, so that files are the owner's alone after they were copied elsewhere, too.
+The process's umask is not touched: it belongs to whoever embeds the platform.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from pathlib import Path
+
+from sokuji.log.files import make_folder, sync_folder
+
+_PRIVATE = 0o700
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_DEFAULT_ACL = "system.posix_acl_default"
+# Version 2, then tag, permissions and id of the owner (7: all), the group and others (0: none): acl(5), linux/posix_acl_xattr.h.
+_OWNER_ONLY = struct.pack("<I" + "HHI" * 3, 2, 0x01, 7, 0xFFFFFFFF, 0x04, 0, 0xFFFFFFFF, 0x20, 0, 0xFFFFFFFF)
+
+
+def make_private_folder(path: Path) -> None:
+    """Create `path`, durably, for its owner alone. One that has content is left as it is: `is_private` says how it is."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(mode=_PRIVATE, exist_ok=True)
+        sync_folder(path.parent)
+    elif is_private(path) or path.stat().st_uid != os.geteuid() or any(path.iterdir()):
+        return
+    path.chmod(_PRIVATE)
+    if hasattr(os, "setxattr"):
+        try:
+            os.setxattr(path, _DEFAULT_ACL, _OWNER_ONLY)
+        except OSError as error:
+            if error.errno not in {errno.ENOTSUP, errno.EOPNOTSUPP}:
+                raise
+
+
+def is_private(path: Path) -> bool:
+    """Whether nobody but the owner of the folder `path` can look into it."""
+    return not path.stat().st_mode & _OTHERS

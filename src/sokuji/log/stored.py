@@ -1,0 +1,113 @@
+"""What the small files of a store say of themselves: the version of their format, and a checksum.
+
+    file = JSON object with "format", newline, CRC-32 of the JSON in 8 hexadecimal digits
+
+Files of format 1 may lack the second line: they were written before there were checksums.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from sokuji.errors import DamagedFileError, FormatError
+from sokuji.log.files import exclusive, make_folder, replace_file
+
+Content = TypeVar("Content")
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+"""Makes the content of the next format from that of one."""
+
+_DIGITS = 8
+
+
+def check_format(found: int, newest: int, store: Path | str) -> None:
+    """Refuse what a newer release wrote.
+
+    Raises:
+        FormatError: `found` is above `newest`, the newest format that this release knows of `store`.
+    """
+    if found > newest:
+        raise FormatError(
+            f"{store} has format {found}, and this release of sokuji knows formats up to {newest}: "
+            "install the release that wrote it, or a newer one (docs/upgrade.md)"
+        )
+
+
+def sealed(content: bytes) -> bytes:
+    """`content`, which has no line break, with its checksum."""
+    return b"%b\n%08x" % (content, zlib.crc32(content))
+
+
+def unsealed(stored: bytes) -> tuple[bytes, bool]:
+    """What `sealed` was given, and whether there was a checksum.
+
+    Raises:
+        ValueError: it does not fit.
+    """
+    content, line_break, digits = stored.partition(b"\n")
+    if not line_break:
+        return content, False
+    if len(digits) != _DIGITS or digits != b"%08x" % zlib.crc32(content):
+        raise ValueError("it fails its checksum")
+    return content, True
+
+
+def write_record(path: Path, content: Any, *, format: int) -> None:  # noqa: A002 the file's own word
+    """Replace a file durably by `content`, a mapping with string keys or a struct. Under a lock, as `replace_file`."""
+    fields = msgspec.to_builtins(content, str_keys=True)
+    replace_file(path, sealed(msgspec.json.encode({"format": format, **fields})))
+
+
+def claim(path: Path, *, format: int) -> None:  # noqa: A002
+    """State in a file of its own which format the folder that it is in has, or find that it does.
+
+    Raises:
+        FormatError: a newer release wrote the folder.
+        DamagedFileError: the file cannot be read.
+    """
+    make_folder(path.parent)
+    with exclusive(path.with_suffix(".lock")):
+        try:
+            read_record(path, dict[str, Any], format=format, remedy='write {"format":1} there if no release newer than this one ran')
+        except FileNotFoundError:
+            write_record(path, {}, format=format)
+
+
+def read_record(
+    path: Path,
+    type: type[Content],  # noqa: A002 as in msgspec
+    *,
+    format: int,  # noqa: A002
+    remedy: str,
+    upgrades: Mapping[int, Upgrade] | None = None,
+) -> Content:
+    """The content of a file that `write_record` wrote; one without a format has format 1.
+
+    Args:
+        path: the file.
+        type: what it holds; fields it does not name are left out.
+        format: the newest that is known here.
+        remedy: what to do about a damaged file, for the error.
+        upgrades: by the format that is upgraded; a format that is not named has the content of the next.
+
+    Raises:
+        FileNotFoundError: there is none.
+        FormatError: a newer release wrote it.
+        DamagedFileError: it is not as it was written.
+    """
+    try:
+        content, has_checksum = unsealed(path.read_bytes())
+        fields = msgspec.json.decode(content, type=dict[str, Any])
+        found = msgspec.convert(fields.pop("format", 1), int)
+        check_format(found, format, path)
+        if not has_checksum and found > 1:
+            raise ValueError("its end is missing")
+        for number in range(found, format):
+            fields = upgrades[number](fields) if upgrades and number in upgrades else fields
+        return msgspec.convert(fields, type, strict=False)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise DamagedFileError(path, str(error), remedy) from error

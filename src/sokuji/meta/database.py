@@ -1,0 +1,102 @@
+"""The SQL database under the metadata: any number of processes may open one, also a new one, at the same moment."""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+from typing import Any, TypeVar
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Column, Connection, Engine, ExceptionContext, MetaData
+
+from sokuji.errors import DamagedFileError
+from sokuji.log.stored import check_format, sealed, unsealed
+
+Definition = TypeVar("Definition")
+
+_BUSY_TIMEOUT_MS = 30_000
+_CREATING = 0x736F6B75  # what PostgreSQL knows the lock of this module by: any number that others do not use
+_FORMAT = 2  # 1 had no checksums, and no format
+_FORMATS = sa.Table("format", MetaData(), Column("id", BigInteger, primary_key=True), Column("format", BigInteger, nullable=False))
+_REMEDY = "restore it from a copy"
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def open_database(url: str | sa.URL) -> Engine:
+    """Connections to the database at a SQLAlchemy `url`."""
+    engine = sa.create_engine(url)
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", functools.partial(_configure, engine.url.database))
+        sa.event.listen(engine, "handle_error", functools.partial(_name_damage, engine.url.database))
+    return engine
+
+
+def create_tables(connection: Connection, tables: MetaData) -> None:
+    """Make what is not there yet. Until the transaction of `connection`, which must be new, ends, others that come to this wait.
+
+    Raises:
+        FormatError: a newer release wrote the database.
+        DamagedFileError: it is a file, and not as it was written.
+    """
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    elif connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING)))
+    _check(connection)
+    tables.create_all(connection)
+
+
+def encoded(definition: Any) -> bytes:
+    """A definition as JSON with its checksum."""
+    return sealed(msgspec.json.encode(definition))
+
+
+def loaded(connection: Connection, content: bytes, kind: type[Definition]) -> Definition:
+    """The definition that was stored; one of format 1 has no checksum.
+
+    Raises:
+        DamagedFileError: it is not as it was written.
+    """
+    try:
+        return msgspec.json.decode(unsealed(content)[0], type=kind)
+    except (ValueError, msgspec.MsgspecError) as error:
+        raise DamagedFileError(connection.engine.url.database, f"a definition in it: {error}", _REMEDY) from error
+
+
+def _check(connection: Connection) -> None:
+    url = connection.engine.url
+    if connection.dialect.name == "sqlite":
+        state = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+        if state != "ok":
+            raise DamagedFileError(url.database, str(state).replace("\n", " "), _REMEDY)
+    _FORMATS.create(connection, checkfirst=True)
+    found = connection.scalar(sa.select(_FORMATS.c.format))
+    check_format(found or 1, _FORMAT, url.render_as_string())
+    if found is None:
+        connection.execute(_FORMATS.insert().values(id=0, format=_FORMAT))
+    elif found < _FORMAT:
+        connection.execute(_FORMATS.update().values(format=_FORMAT))
+
+
+def _name_damage(path: str | None, context: ExceptionContext) -> None:
+    if _is_damage(context.original_exception):
+        raise DamagedFileError(path, str(context.original_exception), _REMEDY)
+
+
+def _is_damage(error: BaseException) -> bool:
+    """Whether SQLite found a file that is not as it wrote it; its message may quote what is no text."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+    damaged = isinstance(error, sqlite3.DatabaseError) and (code in _DAMAGED or "unsupported file format" in str(error))
+    return damaged or isinstance(error, UnicodeDecodeError)
+
+
+def _configure(path: str | None, connection: Any, _record: Any) -> None:
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA foreign_keys = ON")
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if _is_damage(error):
+            raise DamagedFileError(path, str(error), _REMEDY) from error
+        raise

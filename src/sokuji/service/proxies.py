@@ -1,0 +1,83 @@
+"""Who sent a request that came through proxies: only those that are trusted are believed."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from sokuji.config import Config
+
+Headers = Mapping[str, str]
+"""By name in lower case; of a repeated one all values, joined by commas."""
+
+_IPV6_PREFIX = 64  # one customer's, who may take any address in it
+_FORWARDED_LENGTH = 1_000  # of the header's end, which the proxies wrote: what a client put before that is neither kept nor looked at
+
+
+class Proxies:
+    """The addresses of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed."""
+
+    def __init__(self, networks: Sequence[str] = Config().trusted_proxies) -> None:
+        """Trust the addresses in `networks` (CIDR).
+
+        Raises:
+            ValueError: one of them is no network.
+        """
+        self._networks = [ipaddress.ip_network(network) for network in networks]
+        self.trusts = lru_cache(4096)(self._trusts)
+        self._client = lru_cache(65536)(self._last_untrusted)
+
+    def client(self, peer: str, headers: Headers) -> str:
+        """The address of the client whose request `peer` sent: its own, or the last one in the header that is not a trusted proxy's."""
+        forwarded = headers.get("x-forwarded-for")
+        return self._client(peer, forwarded[-_FORWARDED_LENGTH:])[0] if forwarded is not None and self.trusts(peer) else peer
+
+    def scheme(self, peer: str, headers: Headers) -> str:
+        """How the client reached the first trusted proxy: `http` or `https`."""
+        schemes = headers.get("x-forwarded-proto")
+        if schemes is None or not self.trusts(peer):
+            return "http"
+        _, proxies = self._client(peer, headers.get("x-forwarded-for", "")[-_FORWARDED_LENGTH:])
+        said = schemes.split(",")[-proxies:][0].strip().lower()
+        return "https" if said == "https" else "http"
+
+    def _trusts(self, address: str) -> bool:
+        """Whether what this address says of others is believed."""
+        found = _parsed(address)
+        return found is not None and any(found in network for network in self._networks)
+
+    def _last_untrusted(self, peer: str, forwarded: str) -> tuple[str, int]:
+        """The client, and how many trusted proxies the request came through."""
+        client, proxies = peer, 1
+        for entry in reversed(forwarded.split(",")):
+            found = _parsed(_without_port(entry.strip()))
+            if found is None:
+                break
+            client = str(found)
+            if not self.trusts(client):
+                break
+            proxies += 1
+        return client, proxies
+
+
+@lru_cache(4096)
+def unit(address: str) -> str:
+    """What shares limits with an address: itself, of IPv6 the network that one customer has."""
+    found = _parsed(address)
+    return str(ipaddress.IPv6Network((found, _IPV6_PREFIX), strict=False)) if isinstance(found, ipaddress.IPv6Address) else address
+
+
+def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found
+
+
+def _without_port(entry: str) -> str:
+    """Some proxies write `192.0.2.1:4711`, `[2001:db8::1]:4711`."""
+    if entry.startswith("["):
+        return entry[1:].partition("]")[0]
+    return entry.partition(":")[0] if entry.count(":") == 1 else entry

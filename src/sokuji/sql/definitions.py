@@ -1,0 +1,124 @@
+"""What columns a table has in SQL, as its commits say it.
+
+Each field of a table's schema in the lake carries its column as JSON in its metadata, so that every version of the table knows the columns
+that it had, and a change of the columns is one commit: the catalog follows the lake. Tables that are fed from logs have no such metadata,
+as the types in their files say it all, and nor have columns of tables from before it was written: there the catalog's definition counts.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+import pyarrow as pa
+
+from sokuji.errors import ConflictError, LakeError
+from sokuji.lake.base import Lake
+from sokuji.lake.events import table_definition
+from sokuji.lake.physical import stored_type
+from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
+from sokuji.sql.names import members, wildcard
+from sokuji.types import from_arrow
+
+_COLUMN = b"sokuji.column"
+_ATTEMPTS = 100
+
+
+def defined(schema: pa.Schema, columns: Sequence[Column]) -> pa.Schema:
+    """The schema of rows of these columns, in their order, with what the lake is to remember of each."""
+    fields = zip(schema, columns, strict=True)
+    return pa.schema([field.with_metadata({_COLUMN: msgspec.json.encode(column)}) for field, column in fields])
+
+
+def define(rows: pa.RecordBatchReader, columns: Sequence[Column]) -> pa.RecordBatchReader:
+    """The same rows, with what the lake is to remember of their columns."""
+    return pa.RecordBatchReader.from_batches(defined(rows.schema, columns), rows)
+
+
+def columns_of(schema: pa.Schema, known: Table) -> tuple[Column, ...]:
+    """The columns of the version of a table that has this schema in the lake; `known` is its definition in the catalog.
+
+    Raises:
+        LakeError: the table's log is damaged.
+    """
+    if known.kind is TableKind.EVENTS:
+        return table_definition(known.ref, schema, None).columns
+    try:
+        return tuple(_column(field.metadata[_COLUMN]) if _is_defined(field) else _guessed(field, known) for field in schema)
+    except msgspec.MsgspecError as error:
+        folder = f"{known.ref.dataset}/{known.ref.name}/_delta_log"
+        raise LakeError(
+            f"the columns of {known.ref} in {folder} of the lake are damaged: {error}; restore that folder from a copy"
+        ) from error
+
+
+def is_current(schema: pa.Schema, known: Table) -> bool:
+    """Whether the catalog's definition has the columns of the table's newest version, which has this schema in the lake."""
+    # Of a table that is fed from a log, the catalog may already have columns that only the log has yet.
+    undefined = known.kind is TableKind.EVENTS or not any(_is_defined(field) for field in schema)
+    return undefined or columns_of(schema, known) == known.columns
+
+
+def follow(catalog: Catalog, lake: Lake, ref: Ref) -> Table:
+    """Bring the catalog's definition of a table up to the columns of its newest version, and return it.
+
+    Whoever changes columns in the lake calls this. If that is killed before, whoever finds the difference does.
+
+    Raises:
+        NotFoundError: there is no such table.
+    """
+    for _ in range(_ATTEMPTS):
+        known = catalog.table(ref)
+        schema = lake.snapshot(ref).schema
+        if is_current(schema, known):
+            return known
+        try:
+            catalog.put_table(replace(known, columns=columns_of(schema, known)), replace=True, expected=known)
+        except ConflictError:
+            continue
+    raise ConflictError(f"the columns of {ref} keep changing; run the statement again")
+
+
+def version_of(catalog: Catalog, lake: Lake, table: Table, at: dt.datetime) -> Table:
+    """A table, or all that a name with `*` at its end stands for, with the columns that it had at a time.
+
+    Raises:
+        NotFoundError, LakeError: as `Lake.snapshot`.
+    """
+    if table.ref.name.endswith("*"):
+        return wildcard(table.ref, members_at(catalog, lake, table.ref, at))
+    return replace(table, columns=columns_of(lake.snapshot(table.ref, at=at).schema, table))
+
+
+def members_at(catalog: Catalog, lake: Lake, ref: Ref, at: dt.datetime) -> list[Table]:
+    """Those of the tables that a name with `*` at its end stands for that were there at a time, with the columns of then.
+
+    Raises:
+        LakeError: none was.
+    """
+    found, missing = [], None
+    for member in members(catalog, ref):
+        try:
+            found.append(version_of(catalog, lake, member, at))
+        except LakeError as error:
+            missing = error
+    if missing is not None and not found:
+        raise missing
+    return found
+
+
+@functools.lru_cache(10_000)
+def _column(stored: bytes) -> Column:
+    return msgspec.json.decode(stored, type=Column)
+
+
+def _is_defined(field: pa.Field) -> bool:
+    return field.metadata is not None and _COLUMN in field.metadata
+
+
+def _guessed(field: pa.Field, known: Table) -> Column:
+    same = (column for column in known.columns if column.name == field.name and stored_type(column.type) == field.type)
+    return next(same, None) or Column(field.name, from_arrow(field.type))

@@ -1,0 +1,172 @@
+"""What may be changed of the tables that are fed from the log: the columns of properties, and which rows there are.
+
+A property's column is made of the JSON in `properties`, so nothing is lost by a type that does not fit, or by dropping the column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from sokuji.errors import AlreadyExistsError, ConflictError, NotFoundError, SqlError, UnsupportedSqlError
+from sokuji.lake.base import Kept, Snapshot
+from sokuji.lake.events import COLUMNS_MAX, EVENTS, FIXED_SCHEMA, IDENTITIES, PROPERTY_TYPES, Columns, Shaper, column_name, property_columns
+from sokuji.lake.writers import define
+from sokuji.meta.base import Column, Table
+from sokuji.sql.emit import Emitter, changes, emitter
+from sokuji.sql.protos import from_type, leaf
+from sokuji.sql.relations import relation
+from sokuji.sql.result import Result
+from sokuji.sql.session import Session
+from sokuji.types import INT64, STRING, Field, to_arrow
+
+REBUILD = "what a worker made of it before stays until `sokuji apply --rebuild`"
+
+_FILE = "file_of_row"
+_ATTEMPTS = 5  # how often a DELETE is computed anew when a compaction takes its files away
+
+
+def alter(table: Table, actions: Sequence[Any], session: Session) -> Result:
+    """ALTER TABLE of an events table: DROP COLUMN, ADD COLUMN and ALTER COLUMN ... SET DATA TYPE, all at once.
+
+    A column that is dropped is gone at once and does not come back by itself. One that is added, or gets another type, is read from
+    the rows' `properties`.
+
+    Raises:
+        SqlError: that is no column of a property, or cannot have that type.
+    """
+    if table.ref.name != EVENTS:
+        raise SqlError(f"{table.ref} is fed from the log: all of its columns are the platform's")
+    session.lake.settle(table.ref)
+    columns = property_columns(session.lake.snapshot(table.ref).schema)
+    said: dict[str, Kept] = {}
+    for action in actions:
+        for name, kept in _said(table, *leaf(action), columns).items():
+            said[name] = kept
+            columns.pop(name, None)
+            if kept.has_column:
+                columns[name] = kept.type
+    lake, read = session.lake, {name: kept.type for name, kept in said.items() if kept.has_column}
+    lake.keep(table.ref, said)
+    if read:
+        shaper = Shaper()
+        try:
+            lake.remake(table.ref, read, lambda rows: shaper.reread(rows, read))
+        finally:
+            shaper.close()
+    snapshot = lake.snapshot(table.ref)
+    define(session.catalog, table.ref, snapshot.schema, snapshot.kept)
+    return Result((), message=f"Altered table {table.ref}; {REBUILD}")
+
+
+def _said(table: Table, kind: str, action: Any, columns: Columns) -> dict[str, Kept]:
+    """What an action says of a property; nothing if it asks for what is so."""
+    spelling = {name.lower(): name for name in columns}
+    match kind:
+        case "resolved_drop_column_action_node":
+            name, type_, is_enough = action.name, None, action.is_if_exists
+        case "resolved_alter_column_set_data_type_action_node":
+            name, type_, is_enough = action.parent.column, from_type(action.updated_type), action.parent.is_if_exists
+        case "resolved_add_column_action_node":
+            definition = action.column_definition
+            _check_new(table, definition.name, columns)
+            if definition.name.lower() in spelling:
+                if action.is_if_not_exists:
+                    return {}
+                raise AlreadyExistsError(f"Column already exists: {definition.name} in {table.ref}")
+            return {definition.name: Kept(_stored(table, definition.name, from_type(definition.type)))}
+        case _:
+            what = kind.removeprefix("resolved_").removesuffix("_action_node").replace("_", " ").upper()
+            raise UnsupportedSqlError(
+                f"ALTER TABLE {table.ref} ... {what} is not supported: a property's column has the property's name;"
+                " DROP COLUMN, ADD COLUMN and ALTER COLUMN ... SET DATA TYPE are"
+            )
+    if name.lower() in {fixed.lower() for fixed in FIXED_SCHEMA.names}:
+        raise SqlError(f"{name} is a column of every events table and cannot be changed; those of properties can")
+    if name.lower() not in spelling:
+        if is_enough:
+            return {}
+        raise NotFoundError(f"Column not found: {name} in {table.ref}")
+    name = spelling[name.lower()]
+    # Its type is remembered, so that a feature reads the property as before.
+    return {name: Kept(columns[name], has_column=False) if type_ is None else Kept(_stored(table, name, type_))}
+
+
+def _check_new(table: Table, name: str, columns: Columns) -> None:
+    if column_name(name) != name:
+        raise SqlError(f"no property of an event can have the column {name} in {table.ref}")
+    if len(columns) >= COLUMNS_MAX:
+        raise SqlError(f"{table.ref} has {COLUMNS_MAX:,} columns of properties, which is the most it can have; DROP COLUMN one first")
+
+
+def _stored(table: Table, name: str, type_: Any) -> pa.DataType:
+    if type_ not in PROPERTY_TYPES.values():
+        raise SqlError(f"column {name} of {table.ref} cannot be {type_}: a property's column is STRING, FLOAT64 or BOOL")
+    return to_arrow(type_)
+
+
+def delete(table: Table, node: Any, session: Session) -> Result:
+    """DELETE from a table that is fed from the log: the files that hold such rows are written anew.
+
+    What the table has of the log stays as it is, so that the rows do not come back; nor does a repeat of them within the window.
+    """
+    if table.ref.name == IDENTITIES:
+        raise UnsupportedSqlError(f"{table.ref} says who was known as whom when; features could not be computed again without it")
+    session.lake.settle(table.ref)
+    for attempt in range(_ATTEMPTS):
+        session.renew()
+        snapshot = replace(session.snapshot(table.ref), tail=None)
+        counts = _matching(table, node, session, snapshot)
+        if not counts:
+            break
+        columns = [column for column in table.columns if column.name in snapshot.schema.names]
+        target = _Target(session, replace(snapshot, files=tuple(counts)), columns)
+        query = changes.deleted(emitter(target, session.parameters), node, columns)
+        kept = session.run.stream(
+            f"SELECT * EXCLUDE (action) FROM ({query}) WHERE action <> {changes.DELETED}",
+            [Field(column.name, column.type) for column in columns],
+        )
+        try:
+            session.lake.rewrite(table.ref, list(counts), kept, read_version=snapshot.version)
+        except ConflictError:
+            if attempt + 1 == _ATTEMPTS:
+                raise
+        else:
+            break
+    count = sum(counts.values())
+    note = f"; {REBUILD}" if count and table.ref.name == EVENTS else ""
+    return Result((), message=f"Deleted {count} rows from {table.ref}{note}", rows_affected=count)
+
+
+def _matching(table: Table, node: Any, session: Session, snapshot: Snapshot) -> Mapping[str, int]:
+    """How many rows are to go, by file; files without any are absent."""
+    file = [Column(_FILE, STRING)]
+    target = _Target(session, snapshot, [*table.columns, *file], file_column=_FILE)
+    query = changes.deleted(emitter(target, session.parameters), node, file)
+    counted = f"SELECT o1, count(*) FROM ({query}) WHERE action = {changes.DELETED} GROUP BY o1"
+    rows: pa.Table = session.run.stream(counted, [Field("file", STRING), Field("rows", INT64)]).read_all()
+    return dict(zip(rows.column(0).to_pylist(), rows.column(1).to_pylist(), strict=True))
+
+
+class _Target:
+    """The statement's relations, but for the first one asked for: that is the target, and reads `snapshot`."""
+
+    def __init__(self, session: Session, snapshot: Snapshot, columns: Sequence[Column], file_column: str | None = None) -> None:
+        self._session, self._snapshot, self._columns, self._file_column = session, snapshot, columns, file_column
+        self._is_asked = False
+
+    def table(self, scan: Any) -> str:
+        """The relation of a scan."""
+        if self._is_asked:
+            return self._session.table(scan)
+        self._is_asked = True
+        wanted = {column.name for column in scan.parent.column_list}
+        columns = [column for column in self._columns if column.name in wanted]
+        return relation(self._snapshot, columns, self._session.run, file_column=self._file_column)
+
+    def table_function(self, scan: Any, queries: Sequence[str], within: Emitter) -> str:
+        """As of the statement."""
+        return self._session.table_function(scan, queries, within)

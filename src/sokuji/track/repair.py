@@ -1,0 +1,104 @@
+"""Bodies that are almost JSON: what clients' encoders write and JSON does not have is put right as JavaScript does it.
+
+NaN and infinities become null, halves of surrogate pairs (text cut in the middle of an emoji) become U+FFFD. All steps work on the whole
+text at once and let other threads run meanwhile: a tokenizer in Python would need seconds for a text that a stranger has made for it.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import numpy as np
+from msgspec import Raw
+from numpy.typing import NDArray
+
+from sokuji.errors import InvalidRequestError
+
+_ANYTHING = msgspec.json.Decoder(Raw)
+_BOM = b"\xef\xbb\xbf"  # RFC 8259 forbids it, and lets readers pass over it
+_HIGH, _LOW, _HEX = (np.frombuffer(digits, np.uint8) for digits in (b"89abAB", b"cdefCDEF", b"0123456789abcdefABCDEF"))
+_ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def repaired(body: bytes) -> bytes:
+    """`body` as well-formed JSON, except that text may still be invalid UTF-8.
+
+    Raises:
+        InvalidRequestError: it is not JSON, or nested so deeply that it cannot be read.
+    """
+    body = body.removeprefix(_BOM)
+    error = _syntax_error(body)
+    if error is None:
+        return body
+    if b"NaN" in body or b"Infinity" in body or _ESCAPED_HALF.search(body):
+        mended = _mend(body)
+        error = _syntax_error(mended)
+        if error is None:
+            return mended
+    raise InvalidRequestError(400, "invalid_json", f"{error}; expected a JSON object")
+
+
+def _syntax_error(body: bytes) -> msgspec.DecodeError | None:
+    try:
+        _ANYTHING.decode(body)
+    except RecursionError as error:
+        raise InvalidRequestError(400, "too_deep", "the JSON is nested too deeply to be read") from error
+    except msgspec.DecodeError as error:
+        return error
+    return None
+
+
+def _mend(body: bytes) -> bytes:
+    text = np.frombuffer(body + bytes(16), np.uint8).copy()  # padded, so that a look ahead stays inside
+    escapes = _escapes(text)
+    is_escaped = np.zeros(len(text), np.bool_)
+    is_escaped[escapes + 1] = True
+    quotes = np.flatnonzero((text == ord('"')) & ~is_escaped)
+    _mend_surrogates(text, escapes)
+    infinities = _outside(_places(body, b"Infinity"), quotes)
+    for at, letter in enumerate(b"null    "):
+        text[infinities + at] = letter
+    signs = infinities[infinities > 0] - 1
+    text[signs[text[signs] == ord("-")]] = ord(" ")
+    nans = _outside(_places(body, b"NaN"), quotes)
+    longer = np.insert(text[: len(body)], nans + 3, ord("l"))  # three letters become four
+    starts = nans + np.arange(len(nans))
+    for at, letter in enumerate(b"null"):
+        longer[starts + at] = letter
+    return longer.tobytes()
+
+
+def _escapes(text: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """Where a backslash escapes what follows it: each second one of a run is itself escaped."""
+    found = np.flatnonzero(text == ord("\\"))
+    first = found.copy()
+    first[1:][np.diff(found) == 1] = 0
+    first = np.maximum.accumulate(first)
+    is_odd: NDArray[np.bool_] = (found - first) % 2 == 1
+    return found[~is_odd]
+
+
+def _mend_surrogates(text: NDArray[np.uint8], escapes: NDArray[np.intp]) -> None:
+    halves = escapes[(text[escapes + 1] == ord("u")) & (text[escapes + 2] | 0x20 == ord("d"))]
+    halves = halves[np.isin(text[halves + 4], _HEX) & np.isin(text[halves + 5], _HEX)]
+    highs = halves[np.isin(text[halves + 3], _HIGH)]  # \uD8.. to \uDB..
+    lows = halves[np.isin(text[halves + 3], _LOW)]
+    lone = np.concatenate([highs[~np.isin(highs + 6, lows)], lows[~np.isin(lows - 6, highs)]])
+    for at, letter in enumerate(b"fffd"):
+        text[lone + 2 + at] = letter
+
+
+def _places(body: bytes, word: bytes) -> NDArray[np.intp]:
+    text = np.frombuffer(body, np.uint8)
+    found = np.flatnonzero(text == word[0])
+    found = found[found <= len(body) - len(word)]
+    for at, letter in enumerate(word):
+        found = found[text[found + at] == letter]
+    return found
+
+
+def _outside(places: NDArray[np.intp], quotes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Those that are not inside of a string."""
+    inside: NDArray[np.bool_] = np.searchsorted(quotes, places) % 2 == 1
+    return places[~inside]

@@ -1,0 +1,121 @@
+"""A long run under moderate load: nothing that a role holds grows, and in the end every way of asking says the same.
+
+`make test-long ARGS=tests/chaos/test_soak.py` runs it for ten minutes, or for `SOKUJI_SOAK_SECONDS`. In the first half declarations
+change, roles are killed and queries run; in the second half only queries do, and what each role holds is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from sokuji.config import load
+from sokuji.roles import running
+from tests.act.receiver import Receiver
+from tests.chaos import oracle, shop
+from tests.chaos.shop import Customer, trading
+from tests.e2e.killing import kill_role, role_pid
+
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
+SECONDS = float(os.environ.get("SOKUJI_SOAK_SECONDS", "600"))
+CUSTOMERS = 4
+NAMES = ("track", "analyze", "sink", "deliver", "api")
+_ROUND_SECONDS = 5.0
+_FORGET = "\ntime_travel_hours = 0.02\n"  # so that old versions and segments are gone within the run
+_OTHER_FEATURE = '\nview("more", entity="visitor", cheapest=buys.min("revenue"))\n'
+
+Sample = dict[str, float]
+"""What is held, by name."""
+
+
+def sample(folder: Path, supervisor: int) -> Sample:
+    """Memory, descriptors and threads of each role, rows that wait, and the files of the project."""
+    found: Sample = {}
+    for name in NAMES:
+        pid = role_pid(supervisor, name)
+        process = Path(f"/proc/{pid}")
+        found[f"{name} memory MiB"] = _resident_mib(process)
+        found[f"{name} descriptors"] = len(list((process / "fd").iterdir()))
+        found[f"{name} threads"] = len(list((process / "task").iterdir()))
+    config = load(folder)
+    ports = {"track": config.track.health_port, "analyze": config.analyze.health_port, "api": config.act.health_port}
+    for name, port in (ports | {"deliver": config.webhooks.health_port, "sink": config.lake.health_port}).items():
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as response:
+            lags = re.findall(r"^(\w+_lag_rows) (\S+)$", response.read().decode(), re.MULTILINE)
+        found |= {f"{name} {lag}": float(value) for lag, value in lags}
+    data = folder / ".sokuji"
+    for part in ("log", "sink", "analyze", "deliver", "lake"):
+        found[f"files of {part}"] = sum(path.is_file() for path in (data / part).rglob("*"))
+    return found
+
+
+def _resident_mib(process: Path) -> float:
+    """Anonymous memory: pages of files in memory are the kernel's to take back."""
+    [anonymous] = re.findall(r"^RssAnon:\s+(\d+) kB$", (process / "status").read_text(), re.MULTILINE)
+    return int(anonymous) / 1024
+
+
+def growth(samples: list[Sample]) -> dict[str, tuple[float, float]]:
+    """What the last third has more of than the third before, beyond what comes and goes: the medians of both."""
+    third = len(samples) // 3
+    grown = {}
+    for name in samples[0]:
+        before = statistics.median(each[name] for each in samples[third : 2 * third])
+        after = statistics.median(each[name] for each in samples[2 * third :])
+        slack = {"MiB": 0.1 * before + 8, "rows": 0.5 * before + 5000}.get(name.rpartition(" ")[2].rpartition("_")[2], 0.25 * before + 8)
+        if after > before + slack:
+            grown[name] = (before, after)
+    return grown
+
+
+def _until(deadline: float, *work: Callable[[], object]) -> None:
+    while time.monotonic() < deadline:
+        for each in work:
+            each()
+        time.sleep(_ROUND_SECONDS)
+
+
+def _change(folder: Path) -> None:
+    """The declarations are others, and the running platform takes them up."""
+    path = folder / "features.py"
+    path.write_text(shop.FEATURES if _OTHER_FEATURE in path.read_text() else shop.FEATURES + _OTHER_FEATURE)
+    subprocess.run([sys.executable, "-m", "sokuji", "apply", "-p", str(folder)], check=True, capture_output=True, timeout=300)
+
+
+def test_a_long_run_holds_no_more_at_its_end(tmp_path: Path) -> None:
+    chance = random.Random(0)
+    with closing(Receiver()) as receiver:
+        port = shop.make(tmp_path, receiver.host)
+        settings = (tmp_path / "sokuji.toml").read_text()
+        settings = settings.replace("[lake]", "[lake]" + _FORGET).replace("[log]", "[log]\nretention_hours = 0.02")
+        (tmp_path / "sokuji.toml").write_text(settings)
+        customers = [Customer(f"c{number}", port, 0, pause_seconds=0.02) for number in range(CUSTOMERS)]
+        samples: list[Sample] = []
+        with running(tmp_path) as supervisor:
+            with trading(customers):
+                start = time.monotonic()
+
+                def ask() -> None:
+                    assert oracle.sql(tmp_path, "SELECT COUNT(*) AS n, SUM(revenue) AS s FROM main.events WHERE event_name = 'buy'")[0]["n"]
+
+                _until(start + SECONDS / 2, ask, lambda: kill_role(supervisor.pid, chance.choice(NAMES)), lambda: _change(tmp_path))
+                if _OTHER_FEATURE in (tmp_path / "features.py").read_text():
+                    _change(tmp_path)
+                _until(time.monotonic() + SECONDS / 2, ask, lambda: samples.append(sample(tmp_path, supervisor.pid)))
+            oracle.check_running(tmp_path, customers)
+        oracle.check(tmp_path, customers, receiver)
+    for name in samples[0]:
+        print(f"{name}: {json.dumps([round(each[name]) for each in samples[:: max(1, len(samples) // 20)]])}")
+    assert growth(samples) == {}

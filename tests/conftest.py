@@ -1,0 +1,27 @@
+"""How the tests search: fixed examples in `make test`, so that chance turns no change away; at random in `make test-long`.
+
+`make test-long` prints its seed (`make test-long SEED=...` repeats it), looks at `LONGER` times as many examples, and runs the tests
+marked `long`. What it finds becomes an `@example` or a test of its own.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import settings
+
+IS_LONG = "SOKUJI_TEST_LONG" in os.environ
+LONGER = 20
+
+settings.register_profile("fixed", deadline=None, derandomize=True, database=None)
+settings.register_profile("long", deadline=None, print_blob=True, max_examples=100 * LONGER)
+settings.load_profile("long" if IS_LONG else "fixed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what only `make test-long` runs."""
+    if not IS_LONG:
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="long: `make test-long` runs it"))

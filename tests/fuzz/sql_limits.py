@@ -1,0 +1,147 @@
+"""Statements that would run for ever, or take all memory: each ends within its limits, and other queries go on meanwhile.
+
+The statements are made of what is heavy in one place of the engine each: DuckDB's joins and scalar functions, functions of the reference
+implementation and of Python, the analyzer, constants, scripts' loops. What one answers, if it comes to an end, does not matter here.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sokuji.config import SqlSettings
+from sokuji.errors import SokujiError
+from sokuji.lake.delta import DeltaLake
+from sokuji.meta.store import SqlCatalog, sqlite_url
+from sokuji.sql.engine import Engine
+
+LIMIT_SECONDS = 1.0
+SLACK_SECONDS = 5.0  # beside the other statements, on a machine that does other things too
+_OTHERS_SECONDS = 10.0
+
+
+def _numbers(make: random.Random) -> str:
+    return f"UNNEST(GENERATE_ARRAY(1, {make.choice([10, 1000, 16000])}))"
+
+
+def _text(make: random.Random) -> str:
+    return f"CONCAT(REPEAT({make.choice(['a', 'ab', 'é', 'a%', '(a'])!r}, {make.choice([10, 1000, 100_000])}), CAST(x AS STRING))"
+
+
+_SCALARS = (
+    "{text} LIKE CONCAT('%', {text})",
+    "REGEXP_CONTAINS({text}, CONCAT({text}, '*b'))",
+    "REGEXP_REPLACE({text}, CAST(x AS STRING), {text})",
+    "REGEXP_EXTRACT_ALL({text}, CONCAT('a', CAST(x AS STRING)))",
+    "NORMALIZE_AND_CASEFOLD({text})",
+    "TO_BASE32(CAST({text} AS BYTES))",
+    "FORMAT('%t %s', [{text}], {text})",
+    "PARSE_TIMESTAMP('%s', CAST(x AS STRING))",
+    "SPLIT({text}, 'b')",
+    "EDIT_DISTANCE(SUBSTR({text}, 1, 2000), SUBSTR({text}, 2, 2000))",
+    "SAFE.PARSE_DATE({text}, {text})",
+    "TO_JSON_STRING(STRUCT({text} AS a, x AS b))",
+)
+
+
+def _query(make: random.Random) -> str:
+    tables = [f"{_numbers(make)} AS {name}" for name in ("x", "y", "z")[: make.randint(1, 3)]]
+    scalar = make.choice(_SCALARS).format(text=_text(make))
+    return f"SELECT COUNT(DISTINCT TO_JSON_STRING({scalar})) FROM {', '.join(tables)}"
+
+
+def _doubling(make: random.Random) -> str:
+    functions = [f"CREATE TEMP FUNCTION f{n}(x INT64) AS (f{n - 1}(x) + f{n - 1}(x + {n}))" for n in range(1, make.randint(10, 40))]
+    return "; ".join(["CREATE TEMP FUNCTION f0(x INT64) AS (x)", *functions, f"SELECT f{len(functions)}(1)"])
+
+
+def _long(make: random.Random) -> str:
+    return "SELECT " + make.choice([" + ", " AND 1 = ", " || '' || ", " IN UNNEST([2]) OR 1 = "]).join(
+        ["1"] * make.choice([100, 3000, 20_000])
+    )
+
+
+def _constant(make: random.Random) -> str:
+    tables = ", ".join(f"{_numbers(make)} AS {name}" for name in "xyz")
+    scalar = make.choice(_SCALARS).format(text=_text(make))
+    return (
+        f"CREATE TABLE shop.t{make.randrange(10**9)} (a INT64) OPTIONS(description=(SELECT TO_JSON_STRING({scalar}) FROM {tables} LIMIT 1))"
+    )
+
+
+def _loop(make: random.Random) -> str:
+    body = make.choice(["SET n = n + 1", "SELECT n", "IF n > 0 THEN SET n = n + 1; END IF", f"EXECUTE IMMEDIATE {_query(make)!r}"])
+    return f"DECLARE n INT64 DEFAULT 1; WHILE TRUE DO {body}; END WHILE"
+
+
+_KINDS = (_query, _query, _query, _doubling, _long, _constant, _loop)
+
+
+class _Others(threading.Thread):
+    """Small queries, one after the other, each of which is to be answered whatever else runs."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(daemon=True)
+        self.slowest, self.failure = 0.0, ""
+        self._engine, self._over = engine, threading.Event()
+
+    def run(self) -> None:
+        number = 0
+        while not self._over.wait(0.05):
+            number += 1
+            started = time.monotonic()
+            try:
+                found = self._engine.execute(f"SELECT {number}, 'abc' LIKE p FROM (SELECT 'a%' AS p)").rows()
+            except SokujiError as error:
+                self.failure = f"small query {number}: {error}"
+                return
+            self.slowest = max(self.slowest, time.monotonic() - started)
+            if found != [(number, True)]:
+                self.failure = f"small query {number}: {found}"
+                return
+
+    def finish(self) -> None:
+        self._over.set()
+        self.join()
+
+
+def fuzz(seed: int, seconds: float) -> int:
+    make, count, until = random.Random(seed), 0, time.monotonic() + seconds
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with SqlCatalog(sqlite_url(folder / "catalog.db")) as catalog:
+            catalog.create_dataset("shop")
+            lake = DeltaLake(folder / "lake")
+            settings = SqlSettings(timeout_seconds=LIMIT_SECONDS, memory_limit_mib=512)
+            folders = [folder / "lake"]
+            with (
+                Engine(catalog, lake, folders=folders, temporary=folder / "heavy", settings=settings) as heavy,
+                Engine(catalog, lake, folders=folders, temporary=folder / "small") as small,
+                ThreadPoolExecutor(2) as pool,
+            ):
+                small.execute("SELECT 'abc' LIKE p FROM (SELECT 'a%' AS p)").rows()
+                others = _Others(small)
+                others.start()
+                while time.monotonic() < until:
+                    statements = [make.choice(_KINDS)(make) for _ in range(2)]
+                    for statement, took in zip(statements, pool.map(lambda sql: _took(heavy, sql), statements), strict=True):
+                        assert took < LIMIT_SECONDS + SLACK_SECONDS, f"took {took:.1f} s: {statement[:2000]}"
+                        count += 1
+                others.finish()
+    assert not others.failure, others.failure
+    assert others.slowest < _OTHERS_SECONDS, f"a small query took {others.slowest:.1f} s"
+    return count
+
+
+def _took(engine: Engine, sql: str) -> float:
+    started = time.monotonic()
+    try:
+        for _ in engine.execute(sql).batches():
+            pass
+    except SokujiError:  # of whatever kind: what matters is when
+        pass
+    return time.monotonic() - started

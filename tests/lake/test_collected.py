@@ -1,0 +1,19 @@
+"""From the bytes of a request to rows of the lake, held to an oracle."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from random import Random
+
+import pytest
+
+from sokuji.lake.events import Shaper
+from tests.fuzz import lake
+from tests.searching import examples
+
+
+@pytest.mark.parametrize("seed", range(examples(5)))
+def test_what_was_sent_is_there(seed: int) -> None:
+    random = Random(seed)
+    with closing(Shaper()) as shaper:
+        lake.compare(shaper, [lake.event(random, number) for number in range(20)])

@@ -1,0 +1,73 @@
+"""No table is read from a damaged commit or checkpoint: a flipped bit there adds rows, or takes some away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from sokuji.errors import DamagedFileError
+from sokuji.lake.delta import DeltaLake
+from sokuji.meta.base import Ref
+
+REF = Ref("shop", "orders")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> DeltaLake:
+    lake = DeltaLake(tmp_path)
+    lake.create(REF, pa.schema([("id", pa.int64())]))
+    for number in (1, 2):
+        append(lake, number)
+    return lake
+
+
+def append(lake: DeltaLake, number: int) -> None:
+    lake.append(REF, pa.table({"id": [number], f"column{number}": [number]}).to_reader(), transactions={"sink": number})
+
+
+def log(folder: Path) -> Path:
+    return folder / "shop" / "orders" / "_delta_log"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'{"add"', b'{"adf"'),  # the rows would be gone
+        (b'"version":2', b'"version":3'),  # and so would what the sink commits next
+        (b'"version":2', b'"version":0'),  # rows would come again
+        (b"column2", b"column3"),  # and this one would be NULL
+    ],
+)
+def test_a_flipped_bit_in_a_commit_is_named(lake: DeltaLake, tmp_path: Path, before: bytes, after: bytes) -> None:
+    [path] = [path for path in log(tmp_path).glob("*.json") if before in path.read_bytes()][-1:]
+    path.write_bytes(path.read_bytes().replace(before, after, 1))
+    with pytest.raises(DamagedFileError, match=f"{path.name} is damaged: it fails its checksum; restore"):
+        DeltaLake(tmp_path).snapshot(REF)
+
+
+def test_another_process_finds_the_damage_of_what_came_since(lake: DeltaLake, tmp_path: Path) -> None:
+    other = DeltaLake(tmp_path)
+    other.snapshot(REF)
+    append(lake, 3)
+    path = max(log(tmp_path).glob("*.json"))
+    path.write_bytes(path.read_bytes().replace(b'{"add"', b'{"adf"'))
+    with pytest.raises(DamagedFileError, match=path.name):
+        other.snapshot(REF)
+
+
+def test_a_damaged_checkpoint_is_named_and_what_has_no_checksum_is_read(lake: DeltaLake, tmp_path: Path) -> None:
+    while not (found := list(log(tmp_path).glob("*.checkpoint.parquet"))):
+        append(lake, lake.snapshot(REF).version)
+    [path] = found
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DamagedFileError, match=path.name):
+        DeltaLake(tmp_path).snapshot(REF)
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    for file in log(tmp_path).glob("*.crc32"):
+        file.write_bytes(b"")  # as a crash of the machine may leave it
+    assert len(DeltaLake(tmp_path).snapshot(REF).files) == len(lake.snapshot(REF).files)

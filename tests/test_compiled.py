@@ -1,0 +1,77 @@
+"""Machine code is kept as long as all of the files it is made of are the same."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import sokuji
+from sokuji.compiled import files
+
+PACKAGE = Path(sokuji.__file__).parent
+HELPER = """
+from sokuji.compiled import compiled
+
+@compiled
+def helper(x: int) -> int:
+    return x + {}
+"""
+CALLER = """
+from sokuji.compiled import compiled, is_compiled
+from sokuji.helper import helper
+
+@compiled
+def call(x: int) -> int:
+    return 10 * helper(x)
+
+print(is_compiled(), call(1))
+"""
+
+
+def test_a_helper_that_changed_in_another_file_is_not_served_as_it_was(tmp_path: Path) -> None:
+    package = tmp_path / "sokuji"
+    package.mkdir()
+    for name in ("__init__", "compiled", "errors"):
+        (package / f"{name}.py").write_bytes((PACKAGE / f"{name}.py").read_bytes())
+    (package / "caller.py").write_text(CALLER)
+
+    def run(more: int) -> str:
+        (package / "helper.py").write_text(HELPER.format(more))
+        # Python keys its own .pyc by size and second: a helper written twice within one would be the old one.
+        environment = {"PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run([sys.executable, "-m", "sokuji.caller"], env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert run(1) == "False 20\n"
+    assert run(2) == "False 30\n"
+    assert run(2) == "True 30\n"
+    assert not list(package.rglob("*.nbi")), "numba's own place, beside the source, looks at one file only"
+
+
+def test_the_key_has_every_file_that_machine_code_takes_something_from() -> None:
+    """Whatever of the package a compiled function names is in one of these files."""
+    known = {str(file.relative_to(PACKAGE)) for file in files()}
+    for path in PACKAGE.rglob("*.py"):
+        name, tree = str(path.relative_to(PACKAGE)), ast.parse(path.read_text())
+        origins = {
+            alias.asname or alias.name: _file(node.module, alias.name)
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("sokuji.")
+            for alias in node.names
+        }
+        for function in (node for node in tree.body if isinstance(node, ast.FunctionDef) and _is_compiled(node)):
+            assert name in known
+            named = {node.id for statement in function.body for node in ast.walk(statement) if isinstance(node, ast.Name)}
+            for each in named & origins.keys():
+                assert origins[each] in known, f"{function.name} in {name} takes {each} from {origins[each]}: add it to READ"
+
+
+def _file(module: str, name: str) -> str:
+    """Where a name is from that is imported from a module, or is one itself."""
+    path = module.removeprefix("sokuji.").replace(".", "/")
+    return f"{path}/{name}.py" if (PACKAGE / path / f"{name}.py").exists() else f"{path}.py"
+
+
+def _is_compiled(function: ast.FunctionDef) -> bool:
+    return any(isinstance(each, ast.Name) and each.id in {"compiled", "inlined"} for each in function.decorator_list)
