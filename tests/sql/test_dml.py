@@ -87,6 +87,7 @@ def rows(engine: Engine, table: str = "shop.t") -> Rows:
 def test_what_a_statement_does(shop: Engine, statement: str, changed: int | None, after: Rows) -> None:
     result = shop.execute(statement)
     assert result.rows_affected == changed
+    assert changed is None or f" {changed} row{'' if changed == 1 else 's'} " in result.message
     assert rows(shop) == after
 
 

@@ -82,7 +82,7 @@ def test_parameters(engine: Engine) -> None:
 def test_a_script_runs_statement_by_statement(engine: Engine) -> None:
     script = "CREATE TABLE shop.t AS SELECT 1 AS x; INSERT INTO shop.t (x) VALUES (2), (@three); SELECT SUM(x) FROM shop.t"
     results = [(result.message, result.rows_affected) for result in engine.execute_script(script, {"three": 3})]
-    assert results == [("Created table shop.t", 1), ("Inserted 2 rows into shop.t", 2), ("", None)]
+    assert results == [("Created table shop.t (1 row)", 1), ("Inserted 2 rows into shop.t", 2), ("", None)]
     assert rows(engine, f"TRUNCATE TABLE shop.t; {script[script.index('INSERT') :]}", {"three": 4}) == [(6,)]
 
 

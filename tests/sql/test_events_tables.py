@@ -143,7 +143,8 @@ def test_a_deleted_message_that_is_sent_again_is_a_repeat(platform: Platform) ->
 def test_refused_events_can_be_cleared_and_the_merge_log_cannot(platform: Platform) -> None:
     with pytest.raises(sokuji.errors.InvalidRequestError):
         platform.track({"type": "track", "event": "buy"})
-    assert platform.sql("DELETE FROM main.bad_events WHERE code = 'missing_id'").rows_affected == 1
+    result = platform.sql("DELETE FROM main.bad_events WHERE code = 'missing_id'")
+    assert (result.rows_affected, result.message) == (1, "Deleted 1 row from main.bad_events")
     with pytest.raises(SqlError, match="who was known as whom"):
         platform.sql("DELETE FROM main.identities WHERE TRUE")
     with pytest.raises(SqlError, match="but for DELETE"):

@@ -108,6 +108,12 @@ def test_a_function_reads_an_old_version_only_with_columns_that_it_had(run: Run,
     run("INSERT INTO shop.k VALUES (2)")
     run(f"CREATE FUNCTION shop.f() AS ((SELECT MAX(n) FROM shop.k FOR SYSTEM_TIME AS OF {at}))")
     assert run("SELECT shop.f()") == [(1,)]
+    for now in ("CURRENT_TIMESTAMP()", "TIMESTAMP_SUB(CURRENT_TIMESTAMP(), INTERVAL 0 SECOND)"):
+        run(f"CREATE OR REPLACE FUNCTION shop.now() AS ((SELECT MAX(n) FROM shop.k FOR SYSTEM_TIME AS OF {now}))")
+        assert run("SELECT 1 + shop.now() AS a_place_in_the_text_that_is_not_the_one_in_the_body") == [(3,)]
+    run("CREATE FUNCTION shop.at(t TIMESTAMP) AS ((SELECT MAX(n) FROM shop.k FOR SYSTEM_TIME AS OF t))")
+    with pytest.raises(SqlError, match="an argument of a function cannot stand there"):
+        run("SELECT shop.at(CURRENT_TIMESTAMP())")
     run(f"CREATE FUNCTION shop.g() AS ((SELECT MAX(c) FROM shop.t FOR SYSTEM_TIME AS OF {literal}))")
     with pytest.raises(SqlError, match=r"shop\.t had no column c of type STRING at 20"):
         run("SELECT shop.g()")

@@ -20,7 +20,7 @@ from sokuji.sql.definitions import define, defined, follow
 from sokuji.sql.names import dataset, find_functions, ref
 from sokuji.sql.protos import from_type, leaf, span
 from sokuji.sql.relations import quote, relation
-from sokuji.sql.result import Result
+from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session
 from sokuji.sql.sql_functions import from_statement
 from sokuji.sql.temporary import SESSION
@@ -169,7 +169,9 @@ def _make(node: Any, columns: tuple[Column, ...], session: Session, query: Calla
     )
     rows = _Checked(define(query() if query else _no_rows(columns), columns), columns)
     _write(table, rows, session, known)
-    return Result((), message=f"Created table {wanted}", rows_affected=rows.count if query else None)
+    if query is None:
+        return Result((), message=f"Created table {wanted}")
+    return Result((), message=f"Created table {wanted} ({rows_said(rows.count)})", rows_affected=rows.count)
 
 
 def _write(table: Table, rows: _Checked, session: Session, known: Table | None) -> None:

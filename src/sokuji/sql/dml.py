@@ -16,7 +16,7 @@ from sokuji.meta.base import Column, Table, TableKind
 from sokuji.sql import events_tables
 from sokuji.sql.definitions import define
 from sokuji.sql.emit import Emitter, changes, emitter
-from sokuji.sql.result import Result
+from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session
 from sokuji.types import INT64, Field
 
@@ -93,7 +93,7 @@ def _count(query: str, session: Session) -> int:
 
 
 def _result(verb: str, preposition: str, count: int, table: Table) -> Result:
-    return Result((), message=f"{verb} {count} rows {preposition} {table.ref}", rows_affected=count)
+    return Result((), message=f"{verb} {rows_said(count)} {preposition} {table.ref}", rows_affected=count)
 
 
 STATEMENTS: Mapping[str, Callable[[Any, Session], Result]] = {

@@ -19,7 +19,7 @@ from sokuji.meta.base import Column, Table
 from sokuji.sql.emit import Emitter, changes, emitter
 from sokuji.sql.protos import from_type, leaf
 from sokuji.sql.relations import relation
-from sokuji.sql.result import Result
+from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session
 from sokuji.types import INT64, STRING, Field, to_arrow
 
@@ -138,7 +138,7 @@ def delete(table: Table, node: Any, session: Session) -> Result:
             break
     count = sum(counts.values())
     note = f"; {REBUILD}" if count and table.ref.name == EVENTS else ""
-    return Result((), message=f"Deleted {count} rows from {table.ref}{note}", rows_affected=count)
+    return Result((), message=f"Deleted {rows_said(count)} from {table.ref}{note}", rows_affected=count)
 
 
 def _matching(table: Table, node: Any, session: Session, snapshot: Snapshot) -> Mapping[str, int]:

@@ -44,3 +44,8 @@ class Result:
         """All rows as tuples of Python values: STRUCT as dict, ARRAY as list, JSON as its text, times as aware datetimes."""
         columns = [column.to_pylist() for column in self.arrow().columns]
         return list(zip(*columns, strict=True))
+
+
+def rows_said(count: int) -> str:
+    """A number of rows in words, as messages say it."""
+    return f"{count:,} row{'' if count == 1 else 's'}"

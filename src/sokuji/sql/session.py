@@ -19,12 +19,12 @@ from sokuji.sql.emit.literals import Constant, duckdb_type, text
 from sokuji.sql.extension import RelationalFunction
 from sokuji.sql.information_schema import rows
 from sokuji.sql.names import INFORMATION_SCHEMA, TABLE_SUFFIX, members, ref
-from sokuji.sql.protos import from_type, from_value, leaf, span
+from sokuji.sql.protos import from_type, from_value, leaf, nodes, span
 from sokuji.sql.relations import quote, relation
 from sokuji.sql.result import Result
 from sokuji.sql.temporary import SESSION, Home
 from sokuji.sql.variables import Variable
-from sokuji.types import BOOL, Field
+from sokuji.types import BOOL, TIMESTAMP, Field
 
 
 class Session:
@@ -89,6 +89,17 @@ class Session:
         value, _ = self._analyzer.constant(part, named, self._variables)
         return value
 
+    def _time(self, expression: Any) -> dt.datetime:
+        """The time of FOR SYSTEM_TIME AS OF. It may stand in the body of a function, so the statement's text does not say it."""
+        if any(nodes(expression, "ResolvedColumnRefProto")):
+            raise SqlError("FOR SYSTEM_TIME AS OF needs a constant TIMESTAMP: an argument of a function cannot stand there, nor a column")
+        value = emitter(self, self.parameters).expression(expression)
+        at = self.run.stream(f"SELECT {value}", [Field("at", TIMESTAMP)]).read_all().column(0)[0].as_py()
+        if at is None:
+            raise self.located(expression, SqlError("FOR SYSTEM_TIME AS OF needs a TIMESTAMP, and not NULL"))
+        assert isinstance(at, dt.datetime)  # noqa: S101 as any TIMESTAMP
+        return at
+
     def home(self, table: Ref) -> Home:
         """Where a table is known and kept."""
         return self.run.temporary.home if table.dataset == SESSION else Home(self.catalog, self.lake)
@@ -143,9 +154,7 @@ class Session:
         table = self.analysis.table(scan.table.full_name)
         wanted = {column.name for column in scan.parent.column_list}
         columns = [column for column in table.columns if column.name in wanted]
-        at = self._value(scan.for_system_time_expr) if scan.HasField("for_system_time_expr") else None
-        if scan.HasField("for_system_time_expr") and at is None:
-            raise self.located(scan.for_system_time_expr, SqlError("FOR SYSTEM_TIME AS OF needs a TIMESTAMP, and not NULL"))
+        at = self._time(scan.for_system_time_expr) if scan.HasField("for_system_time_expr") else None
         if at is not None and (table.kind is TableKind.VIEW or table.ref.dataset.endswith(INFORMATION_SCHEMA)):
             raise UnsupportedSqlError(f"FOR SYSTEM_TIME AS OF on the view {table.ref}: use it on the tables inside the view")
         if table.ref.dataset.endswith(INFORMATION_SCHEMA):

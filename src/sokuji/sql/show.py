@@ -30,15 +30,9 @@ def print_result(result: Result, format_: str, file: TextIO) -> int:
     """Write a result, and return the number of its rows. A statement without rows gives its message, on `table` only."""
     if not result.schema:
         if format_ == "table" and result.message:
-            Console(file=file, highlight=False, soft_wrap=True).print(Text(_affected(result)))
+            Console(file=file, highlight=False, soft_wrap=True).print(Text(result.message))
         return 0
     return _WRITERS[format_](result, file)
-
-
-def _affected(result: Result) -> str:
-    if result.rows_affected is None:
-        return result.message
-    return f"{result.message} ({result.rows_affected:,} row{'' if result.rows_affected == 1 else 's'})"
 
 
 def _rows(result: Result) -> Iterator[tuple[Any, ...]]:
