@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -11,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sokuji.errors import SqlError
+from sokuji.features import guarded
 from sokuji.features.expressions import Evaluated, Expressions
 from sokuji.features.guarded import Guarded
+from sokuji.sql.functions import reference
 from sokuji.types import BOOL, FLOAT64, STRING
 from tests.lake.platform import log_rows
 from tests.searching import examples
@@ -207,3 +210,18 @@ def test_an_error_shows_its_place_in_the_expression(compile_: Compile) -> None:
     with pytest.raises(SqlError) as caught:
         compile_("event_name = 'buy'\n  AND keys.nothing = 1")
     assert caught.value.pretty().splitlines()[-2:] == ["  AND keys.nothing = 1", "           ^"]
+
+
+def test_what_is_not_closed_is_freed() -> None:
+    """What DuckDB calls must not hold a connection to it: the process would say at its end what leaked."""
+
+    def alive() -> int:
+        gc.collect()
+        return sum(isinstance(each, reference._Evaluator | guarded._Notes) for each in gc.get_objects())
+
+    before = alive()
+    expressions = Expressions(("FORMAT('%d', CAST(a AS INT64))",), properties={"a": FLOAT64})
+    assert column(expressions.evaluate(events({"a": 1}))) == ["1"]
+    assert alive() > before
+    del expressions
+    assert alive() == before

@@ -28,6 +28,7 @@ def test_days_in_until_are_the_last_day_and_times_the_first_instant_off() -> Non
         True,
     ]
     assert not by_day.contains(at("2027-03-03", "Asia/Tokyo"))
+    assert schedule(since="2027-03-01t10:00:00z") == schedule(since="2027-03-01T10:00:00Z") == schedule(since="2027-03-01 10:00")
     by_time = schedule(since="2027-03-01 10:00", until="2027-03-02 18:00")
     assert by_time.contains(at("2027-03-02 17:59:59.999999"))
     assert not by_time.contains(at("2027-03-02 18:00"))

@@ -43,7 +43,7 @@ class Guarded:
     def __init__(self, analysis: Any, relation: Relations, connection: duckdb.DuckDBPyConnection) -> None:
         """`analysis` is the resolved `SELECT expression, ... FROM table`; `relation` gives the table's rows, with `ROW`."""
         self._connection = connection
-        self._notes: dict[tuple[int, int], str | None] = {}  # why, by row and expression
+        self._notes = _Notes()
         texts, rows = _parts(analysis, relation)
         # TRY takes no subquery: what DuckDB raises in one is left to the caller.
         self._tried = [place for place, text in texts.items() if "SELECT " not in text]
@@ -66,11 +66,8 @@ class Guarded:
             self._connection.unregister(BATCH)
         for place in self._tried:
             for row in pc.indices_nonzero(found.column(f"o{place}").is_null()).to_pylist():
-                self._notes.setdefault((row, place), None)
-        failures: Failures = {}
-        for (row, place), message in sorted(self._notes.items(), key=lambda item: item[0]):
-            failures.setdefault(row, (place, message))
-        return failures
+                self._notes.add(row, place)
+        return self._notes.first_of_rows()
 
     def close(self) -> None:
         """Release the database."""
@@ -82,7 +79,9 @@ class Guarded:
         made = {name: forgiving(name) for name in sorted(functions)}
         kept = register(self._connection, " ".join([*made, *(each.name for each in made.values())]))
         parameters = [duckdb.sqltype(name) for name in ("BIGINT", "BIGINT", "VARCHAR")]
-        self._connection.create_function("_note", self._note, parameters, duckdb.sqltype("BOOLEAN"), type="arrow", null_handling="special")
+        self._connection.create_function(
+            "_note", self._notes.add_all, parameters, duckdb.sqltype("BOOLEAN"), type="arrow", null_handling="special"
+        )
         for macro in _MACROS:
             self._connection.execute(macro)
         for name, each in made.items():
@@ -90,10 +89,29 @@ class Guarded:
             self._connection.execute(f"CREATE MACRO _{name}(place, row_, {arguments}) AS _take(place, row_, {each.name}({arguments}))")
         return kept
 
-    def _note(self, places: Any, rows: Any, messages: Any) -> pa.Array:
+
+class _Notes:
+    """Why expressions failed, by row and expression. DuckDB holds it, so it must not know the connection: neither would ever be freed."""
+
+    def __init__(self) -> None:
+        self._messages: dict[tuple[int, int], str | None] = {}
+
+    def clear(self) -> None:
+        self._messages.clear()
+
+    def add(self, row: int, place: int, message: str | None = None) -> None:
+        self._messages.setdefault((row, place), message)
+
+    def add_all(self, places: Any, rows: Any, messages: Any) -> pa.Array:
         for place, row, message in zip(places.to_pylist(), rows.to_pylist(), messages.to_pylist(), strict=True):
-            self._notes.setdefault((row, place), message)
+            self.add(row, place, message)
         return pa.array([True] * len(rows))
+
+    def first_of_rows(self) -> Failures:
+        failures: Failures = {}
+        for (row, place), message in sorted(self._messages.items(), key=lambda item: item[0]):
+            failures.setdefault(row, (place, message))
+        return failures
 
 
 def _parts(analysis: Any, relation: Relations) -> tuple[dict[int, str], str]:

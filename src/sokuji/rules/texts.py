@@ -118,7 +118,7 @@ def days(text: str) -> frozenset[int]:
 def instant_us(text: str, name: str, zone: str, *, after_day: bool) -> int:
     """A day or a time in `zone`; with `after_day` a day is its end."""
     try:
-        at = datetime.fromisoformat(text)
+        at = datetime.fromisoformat(text.upper() if isinstance(text, str) else text)  # RFC 3339 writes `t` and `z` also in lower case
     except (TypeError, ValueError) as error:
         raise RuleError(f"schedule {name}={text!r}: expected a day or a time such as '2026-12-01' or '2026-12-01 18:00'") from error
     if len(text.strip()) <= len("2026-12-01") and after_day:

@@ -146,7 +146,8 @@ def _forgiving(function: Callable[..., Any]) -> Callable[..., tuple[bool, Any]]:
 def register(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection | None:
     """Make the functions that a DuckDB statement calls exist in the connection's database; call it before running the statement.
 
-    What is returned, if anything was to be made, is a connection the functions need: close it when the database is closed.
+    What is returned, if anything was to be made, is a connection that DuckDB reads from whenever it calls the functions: keep it as long
+    as they are called, as the process crashes without it, and close it with the database.
     """
     names = {name for name in FUNCTION_NAME.findall(sql) if name in _definitions}
     if not names:
@@ -163,8 +164,8 @@ def register(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPy
 
 
 def _create(connection: duckdb.DuckDBPyConnection, definition: Definition) -> None:
+    # The evaluator must not know the connection: DuckDB holds the evaluator, and neither would ever be freed.
     evaluator = _Evaluator(definition)
-    evaluator.connection = connection  # DuckDB reads from it whenever it calls the function: closed before that, it crashes the process
     parameters = [duckdb.sqltype("BIGINT"), *(duckdb.sqltype(_carried(type_)) for type_ in definition.types or (BOOL,))]
     name = f"{definition.name}_for_query"
     connection.create_function(
@@ -180,7 +181,6 @@ class _Evaluator:
 
     def __init__(self, definition: Definition) -> None:
         self._definition = definition
-        self.connection: duckdb.DuckDBPyConnection | None = None
         # DuckDB counts the parameters of what it registers.
         parameters = [
             inspect.Parameter(f"p{position}", inspect.Parameter.POSITIONAL_ONLY) for position in range(1 + max(len(definition.types), 1))
