@@ -186,7 +186,7 @@ def _report(options: argparse.Namespace, run: Run, watch: Watch, backends: Backe
         events / (run.load.seconds + run.lags_ms["analyze"] / 1000),
         "events/s",
         as_json=options.json,
-        packages=("duckdb", "granian", "msgspec", "numba", "numpy", "pyarrow"),
+        packages=("duckdb", "msgspec", "numba", "numpy", "pyarrow", "uvloop"),
         ack_p50_ms=round(quantile(run.load.latencies_ms, 0.5), 2),
         ack_p99_ms=round(quantile(run.load.latencies_ms, 0.99), 2),
         decision_p50_ms=round(quantile(decided, 0.5), 2),

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-OPTIONAL = {"granian", "numba", "sklearn", "xgboost", "matplotlib", "mlflow", "pandas", "scipy", "tensorflow", "torch"}
+OPTIONAL = {"numba", "sklearn", "xgboost", "matplotlib", "mlflow", "pandas", "scipy", "tensorflow", "torch"}
 HEAVY = {"duckdb", "deltalake", "onnxruntime", "pyarrow", "sqlalchemy", "wasmtime", "zetasql"}
 
 

@@ -57,7 +57,7 @@ def _packages() -> Iterator[Finding]:
             name, wanted = pinned.groups()
             found = importlib.metadata.version(name)
             yield Finding(name, found, "" if found == wanted else f"pip install {name}=={wanted}")
-    optional = {"xgboost-cpu": "ml", "matplotlib": "plot", "numba": "realtime", "granian": "realtime"}
+    optional = {"xgboost-cpu": "ml", "matplotlib": "plot", "numba": "realtime"}
     for name, extra in optional.items():
         try:
             yield Finding(name, importlib.metadata.version(name))

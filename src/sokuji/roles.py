@@ -23,6 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from msgspec import structs
+
 from sokuji.backends import Backends
 from sokuji.config import Config, load
 from sokuji.errors import SokujiError
@@ -30,7 +32,7 @@ from sokuji.log.files import hold, replace_file
 from sokuji.log.private import is_private, make_private_folder
 from sokuji.metrics import render
 from sokuji.priority import give_way
-from sokuji.service import logs
+from sokuji.service import descriptors, logs
 from sokuji.service.health import HealthServer
 from sokuji.service.proxies import Proxies
 from sokuji.service.stop import SUPERVISED, end_with_supervisor, until_stopped
@@ -144,7 +146,6 @@ def _works(backends: Backends, folder: Path, stop: threading.Event) -> bool:
 
 def run_api(folder: Path) -> None:
     """The server of actions for pages of the project in `folder`, until it is asked to end."""
-    from sokuji.act import server
     from sokuji.act.app import Act
     from sokuji.act.secret import Secret
 
@@ -155,10 +156,20 @@ def run_api(folder: Path) -> None:
     sources = _sources(config)
     eligibility = backends.make_eligibility(folder)
     secret = Secret.open(config.data / "secret")
-    app = Act(sources, backends.events_log, backends.decisions_log, secret, config.act, eligibility=eligibility)
+    connections = descriptors.connections(config.act.streams + _SPARE_CONNECTIONS)
+    settings = structs.replace(config.act, streams=min(config.act.streams, connections - min(_SPARE_CONNECTIONS, connections // 2)))
+    app = Act(
+        sources,
+        backends.events_log,
+        backends.decisions_log,
+        secret,
+        settings,
+        eligibility=eligibility,
+        proxies=Proxies(config.trusted_proxies),
+    )
     listening = partial(_LOG.info, "listening, port %d")
-    with HealthServer("127.0.0.1", config.act.health_port, ready=lambda: app.is_ready, metrics=app.render_metrics):
-        server.serve(app, config.act, listening, connections=config.act.streams + _SPARE_CONNECTIONS)
+    with HealthServer("127.0.0.1", settings.health_port, ready=lambda: app.is_ready, metrics=app.render_metrics):
+        serve(app, settings, listening, connections=connections)
     backends.close()
 
 
@@ -284,7 +295,7 @@ def roles(folder: Path, config: Config) -> list[Role]:
     if features is not None or actions is not None:
         parts["analyze"] = ("127.0.0.1", config.analyze.health_port, (config.analyze, sources, declared))
     if actions is not None:
-        parts["api"] = (config.act.host, config.act.port, (config.act, sources, declared))
+        parts["api"] = (config.act.host, config.act.port, (config.act, config.trusted_proxies, sources, declared))
         parts["deliver"] = ("127.0.0.1", config.webhooks.health_port, (config.webhooks, sources, declared))
     parts["sink"] = ("127.0.0.1", config.lake.health_port, (config.lake, sorted({source.dataset for source in sources.values()})))
     return [

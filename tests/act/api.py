@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
@@ -16,7 +17,6 @@ from sokuji.act.app import Act
 from sokuji.act.decision import Decision as Read
 from sokuji.act.eligibility import Eligibility
 from sokuji.act.secret import Secret
-from sokuji.act.server import run
 from sokuji.clock import Clock, now_us
 from sokuji.config import ActSettings
 from sokuji.events import EVENT_SCHEMA
@@ -24,6 +24,7 @@ from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
 from sokuji.proof import visitor_id_of
 from sokuji.rules.decision import Decision, own_events, to_events
+from sokuji.service.proxies import Proxies
 from tests.track.collector import SOURCES, Answer, logs, serving
 
 MASTER = Secret(b"a secret for tests, 32 bytes ...")
@@ -94,8 +95,11 @@ class Api:
     def __init__(self, port: int, log: Log, events: Log, app: Act) -> None:
         self.port, self.log, self.events, self.app = port, log, events, app
 
-    def request(self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> Answer:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=20)
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, *, source: str = "127.0.0.1"
+    ) -> Answer:
+        """One request of a client at the address `source`."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=20, source_address=(source, 0))
         connection.request(method, path, body, dict(headers or {}))
         response = connection.getresponse()
         answer = Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
@@ -115,8 +119,8 @@ class Api:
 class Stream:
     """An open stream of events, read line by line as a browser reads it."""
 
-    def __init__(self, api: Api, token: str, **headers: str) -> None:
-        self._connection = HTTPConnection("127.0.0.1", api.port, timeout=10)
+    def __init__(self, api: Api, token: str, source: str = "127.0.0.1", **headers: str) -> None:
+        self._connection = HTTPConnection("127.0.0.1", api.port, timeout=10, source_address=(source, 0))
         self._connection.request("GET", f"/v1/actions/stream?token={token}", headers=headers)
         self.response: HTTPResponse = self._connection.getresponse()
 
@@ -171,6 +175,8 @@ def acting(
     ineligible: Callable[[Read], str | None] = lambda _: None,
     clock: Clock = now_us,
     rows: Sequence[Any] = (),
+    proxies: Proxies | None = None,
+    connections: int = 1024,
 ) -> Iterator[Api]:
     """An `api` role with its log in `folder`, which has `rows` before it starts."""
     with decisions_log(folder) as log, logs(folder) as (events, _):
@@ -181,6 +187,13 @@ def acting(
             return {partition: events.end(partition) for partition in range(events.partitions)}
 
         eligibility = Eligibility(Told(ineligible), events, worked, log, clock)
-        app = Act(SOURCES, events, log, MASTER, settings, eligibility=eligibility, clock=clock)
-        with serving(app, settings, run=run) as port:
+        app = Act(SOURCES, events, log, MASTER, settings, eligibility=eligibility, clock=clock, proxies=proxies)
+        with serving(app, settings, connections) as port:
             yield Api(port, log, events, app)
+
+
+def eventually(check: Callable[[], object], expected: object, seconds: float = 5) -> None:
+    deadline = time.monotonic() + seconds
+    while (found := check()) != expected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert found == expected

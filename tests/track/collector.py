@@ -9,7 +9,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
@@ -26,6 +26,7 @@ from sokuji.log.local import LocalLog
 from sokuji.service.event_loop import Address
 from sokuji.service.proxies import Proxies
 from sokuji.track.app import Decided, Track
+from sokuji.track.connection import Application
 from sokuji.track.request import Source
 from sokuji.track.server import run
 
@@ -130,7 +131,7 @@ def logs(folder: Path) -> Iterator[tuple[LocalLog, LocalLog]]:
 
 
 @contextmanager
-def serving(app: Any, address: Address, connections: int = 1024, *, run: Callable[..., Coroutine[Any, Any, None]] = run) -> Iterator[int]:
+def serving(app: Application, address: Address, connections: int = 1024) -> Iterator[int]:
     """Serve `app` in a thread; gives the port."""
     started: list[tuple[int, asyncio.AbstractEventLoop, asyncio.Event]] = []
     ready = threading.Event()

@@ -263,6 +263,9 @@ class Echo:
         self.bodies, self.proxies = Bodies(1000), Proxies()
         self.handle = handle
 
+    def start(self) -> None:
+        pass
+
     def admit(self, exchange: Exchange) -> None:
         pass
 

@@ -1,14 +1,13 @@
-"""The `api` role as an RSGI application: tokens, streams, pulls and checks for pages, and the tag that does it for them."""
+"""The `api` role: tokens, streams, pulls and checks for pages, and the tag that does it for them."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
 
 import msgspec
-from granian.rsgi import HTTPProtocol, ProtocolClosed, Scope  # type: ignore[attr-defined]
 from msgspec import Struct
 
 from sokuji.act.decision import Decision, iso
@@ -17,7 +16,7 @@ from sokuji.act.metrics import ActMetrics
 from sokuji.act.recent import Recent
 from sokuji.act.secret import Secret
 from sokuji.act.shown import Shown, ShownTail
-from sokuji.act.stream import Streams, Transport
+from sokuji.act.stream import Client, Streams
 from sokuji.act.tag import Tag
 from sokuji.act.tail import PARTITION, Tail
 from sokuji.act.token import Grant, Tokens
@@ -26,18 +25,23 @@ from sokuji.config import ActSettings
 from sokuji.errors import InvalidRequestError
 from sokuji.log.base import Log
 from sokuji.proof import is_signature, proves
+from sokuji.service.proxies import Proxies, unit
 from sokuji.track import answers
 from sokuji.track.answers import Answer
+from sokuji.track.body import Bodies
+from sokuji.track.connection import Exchange
+from sokuji.track.http1 import Head
 from sokuji.track.keys import Keys
 from sokuji.track.query import parameter
 from sokuji.track.request import Source
-
-logger = logging.getLogger(__name__)
+from sokuji.track.stream import Stream
+from sokuji.track.tasks import Tasks
 
 # Decisions read back at the start, so that pages that come back find theirs. About 1 s.
 _BACK_ROWS = 100_000
 _BODY_BYTES_MAX = 8 * 1024
-_BODY_SECONDS_MAX = 10.0
+_TOKEN, _PULL, _STREAM, _TAG = "/v1/actions/token", "/v1/actions", "/v1/actions/stream", "/sokuji.js"
+_HEALTH, _READY = "/health", "/ready"
 _ELIGIBLE = re.compile(r"/v1/actions/([^/]{1,512})/eligible")
 _STREAM_HEADERS = [
     ("content-type", "text/event-stream"),
@@ -74,6 +78,7 @@ class Act:
         *,
         eligibility: Eligibility,
         clock: Clock = now_us,
+        proxies: Proxies | None = None,
     ) -> None:
         """Deliver from `decisions_log` to the visitors of `sources` (by write key) what `events_log` does not say that they were shown."""
         self._keys, self._log, self._clock, self._eligibility = Keys(sources), decisions_log, clock, eligibility
@@ -89,41 +94,64 @@ class Act:
         eligibility.wait_for(self._shown.progress)
         self._tail = Tail(decisions_log, self._receive, back=_BACK_ROWS)
         self._tag = Tag()
-        self._open = 0
-        self._drained = asyncio.Event()
+        self._tasks = Tasks()
+        self._draining = False
+        self.bodies, self.proxies = Bodies(_BODY_BYTES_MAX), proxies or Proxies()
 
-    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to follow the log; called by the server before the first request."""
-        loop.call_soon(self._tail.start)
-        loop.call_soon(self._shown.start, lambda: self._recent.oldest_us(self._clock()), self._tail.caught_up)
+    def start(self) -> None:
+        """Begin to follow the logs."""
+        self._tail.start()
+        self._shown.start(lambda: self._recent.oldest_us(self._clock()), self._tail.caught_up)
 
-    async def __rsgi__(self, scope: Scope, proto: HTTPProtocol) -> None:
+    def admit(self, exchange: Exchange) -> None:
+        """Refuse a request that cannot be answered, before its body is read."""
+        method, path = exchange.head.method, _path(exchange.head)
+        if method == "OPTIONS":
+            return
+        if path not in {_TOKEN, _PULL, _STREAM, _TAG, _HEALTH, _READY} and not _ELIGIBLE.fullmatch(path):
+            raise InvalidRequestError(404, "not_found", f"{path or '/'} is not an address of the api role")
+        expected = "POST" if path == _TOKEN else "GET"
+        if method != expected and not (method == "HEAD" and expected == "GET" and path != _STREAM):
+            raise InvalidRequestError(405, "method_not_allowed", f"{path} takes {expected}")
+        if self._draining and path != _HEALTH:
+            raise InvalidRequestError(503, "unavailable", "the api role is shutting down; send the same request again")
+
+    def handle(self, exchange: Exchange) -> None:
         """Answer one request."""
-        self._open += 1
-        self._drained.clear()
-        try:
-            answer = await self._answer(scope, proto)
-        except InvalidRequestError as problem:
-            answer = answers.error(problem)
-        finally:
-            self._open -= 1
-            if not self._open:
-                self._drained.set()
-        if answer is not None:
-            self._metrics.answered(answer[0])
-            proto.response_bytes(*answer)
+        head = exchange.head
+        path = _path(head)
+        if head.method == "OPTIONS":
+            self._answer(exchange, answers.preflight(head.headers.get("access-control-request-headers", "")))
+        elif path == _TOKEN:
+            self._answer(exchange, self._token(head, exchange.body))
+        elif path == _STREAM:
+            after = self._after(head, "last_event_id")
+            self._tasks.spawn(self._stream(exchange, self._streams.open(self._grant(head), unit(exchange.client)), after), exchange)
+        elif path == _PULL:
+            work = self._pull(self._grant(head), self._after(head, "after"), unit(exchange.client))
+            self._tasks.spawn(self._answer_later(exchange, work), exchange)
+        elif checked := _ELIGIBLE.fullmatch(path):
+            work = self._check(self._grant(head), unquote(checked.group(1)), unit(exchange.client))
+            self._tasks.spawn(self._answer_later(exchange, work), exchange)
+        elif path == _TAG:
+            self._answer(exchange, self._tag.answer(head.headers))
+        elif path == _READY and not self.is_ready:
+            raise InvalidRequestError(503, "unavailable", "the decisions log is not read yet, or cannot be")
+        else:
+            self._answer(exchange, answers.json({"status": "ready" if path == _READY else "ok"}))
 
-    async def drain(self, timeout_seconds: float) -> None:
-        """End the streams, whose clients come back elsewhere or later, and return when all is answered, or the time is up."""
+    def refused(self, problem: InvalidRequestError) -> None:
+        """Count a request that the server answered with `problem`."""
+        self._metrics.answered(problem.status)
+
+    def drain(self) -> None:
+        """Refuse what comes from now on (503), and end the streams, whose clients come back elsewhere or later."""
+        self._draining = True
         self._streams.close()
-        if self._open:
-            try:
-                await asyncio.wait_for(self._drained.wait(), timeout_seconds)
-            except TimeoutError:
-                logger.warning("%d requests are cut off: their clients did not finish in %g s", self._open, timeout_seconds)
 
     def close(self) -> None:
         """Stop following the log, which stays open: it is its owner's."""
+        self._tasks.cancel()
         self._tail.close()
         self._shown.close()
         self._eligibility.close()
@@ -144,41 +172,23 @@ class Act:
         for decision_id, people in found:
             self._recent.show(decision_id, people)
 
-    async def _answer(self, scope: Scope, proto: HTTPProtocol) -> Answer | None:
-        """None: answered already, by a stream."""
-        _check_host(scope)
-        method, path = scope.method, scope.path.rstrip("/")
-        if method == "OPTIONS":
-            return answers.preflight(scope.headers.get("access-control-request-headers", ""))
-        if path == "/v1/actions/token":
-            _expect(method, path, "POST")
-            return self._token(scope, await _body(proto))
-        known = path in {"/v1/actions/stream", "/v1/actions", "/sokuji.js", "/health", "/ready"}
-        if not known and not _ELIGIBLE.fullmatch(path):
-            raise InvalidRequestError(404, "not_found", f"{path or '/'} is not an address of the api role")
-        _expect(method, path, "GET")
-        if path == "/v1/actions/stream":
-            await self._stream(scope, proto)
-            return None
-        return await self._get(scope, path)
+    def _answer(self, exchange: Exchange, answer: Answer) -> None:
+        self._metrics.answered(answer[0])
+        exchange.answer(*answer)
 
-    async def _get(self, scope: Scope, path: str) -> Answer:
-        if path == "/v1/actions":
-            return await self._pull(scope)
-        if checked := _ELIGIBLE.fullmatch(path):
-            return await self._check(scope, checked.group(1))
-        if path == "/sokuji.js":
-            return self._tag.answer(scope.headers)
-        if path == "/ready" and not self.is_ready:
-            raise InvalidRequestError(503, "unavailable", "the decisions log is not read yet, or cannot be")
-        return answers.json({"status": "ready" if path == "/ready" else "ok"})
+    async def _answer_later(self, exchange: Exchange, work: Coroutine[Any, Any, Answer]) -> None:
+        try:
+            answer = await work
+        except InvalidRequestError as problem:
+            answer = answers.error(problem)
+        self._answer(exchange, answer)
 
-    def _token(self, scope: Scope, body: bytes) -> Answer:
+    def _token(self, head: Head, body: bytes) -> Answer:
         try:
             request = _TOKEN_REQUEST.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequestError(400, "invalid_json", f'{error}; expected {{"writeKey", "anonymousId", "proof"}}') from error
-        dataset = self._dataset(scope.headers.get("authorization"), request)
+        dataset = self._dataset(head.headers.get("authorization"), request)
         now = self._clock()
         token, expires_at = self._tokens.issue(dataset, request.anonymous_id, request.user_id, now)
         # The clock of a client need not be right, so it also gets the time that is left.
@@ -206,86 +216,50 @@ class Act:
             )
         return dataset
 
-    def _grant(self, scope: Scope) -> Grant:
-        scheme, _, token = (scope.headers.get("authorization") or "").partition(" ")
+    def _grant(self, head: Head) -> Grant:
+        scheme, _, token = (head.headers.get("authorization") or "").partition(" ")
         if scheme.lower() != "bearer":
-            token = parameter(scope.query_string, "token") or ""  # EventSource sends no headers
+            token = parameter(head.query, "token") or ""  # EventSource sends no headers
         return self._tokens.check(token.strip(), self._clock())
 
-    async def _pull(self, scope: Scope) -> Answer:
-        grant = self._grant(scope)
-        found = await self._streams.deliverable(grant, self._after(scope, "after"))
+    async def _pull(self, grant: Grant, after: int, address: str) -> Answer:
+        found = await self._streams.deliverable(grant, after, address)
         self._metrics.pulled(len(found))
         actions = [decision.message() | {"cursor": str(decision.offset)} for decision in found]
         return _private({"actions": actions})
 
-    async def _check(self, scope: Scope, decision_id: str) -> Answer:
-        grant = self._grant(scope)
+    async def _check(self, grant: Grant, decision_id: str, address: str) -> Answer:
         decision, obstacle = self._recent.obstacle(decision_id, grant.audiences, self._clock())
         reason: str | None = obstacle
         if decision is not None and obstacle is None:
-            [reason] = await self._eligibility.reasons([decision])
+            [reason] = await self._eligibility.reasons([decision], address)
             reason = reason or self._recent.obstacle(decision_id, grant.audiences, self._clock())[1]  # by all that was acknowledged
         elif decision is not None and decision.is_for_page and obstacle != "shown":
-            await self._eligibility.record(decision, str(obstacle))
+            await self._eligibility.record(decision, str(obstacle), address)
         self._metrics.checked(reason)
         return _private({"eligible": reason is None, "reason": reason})
 
-    async def _stream(self, scope: Scope, proto: HTTPProtocol) -> None:
-        grant = self._grant(scope)
-        self._streams.check_capacity(grant)
-        gone = asyncio.ensure_future(proto.client_disconnect())
-
-        def begin() -> Transport:
+    async def _stream(self, exchange: Exchange, client: Client, after: int) -> None:
+        def begin(changed: Callable[[], None]) -> Stream:
             self._metrics.answered(200)
-            return proto.response_stream(200, _STREAM_HEADERS)
+            return exchange.stream(_STREAM_HEADERS, changed)
 
         try:
-            await self._streams.serve(grant, self._after(scope, "last_event_id"), begin, gone)
-        except ProtocolClosed:
-            self._metrics.ended("gone")
-        finally:
-            gone.cancel()
+            await self._streams.serve(client, after, begin)
+        except InvalidRequestError as problem:
+            self._answer(exchange, answers.error(problem))
 
-    def _after(self, scope: Scope, name: str) -> int:
+    def _after(self, head: Head, name: str) -> int:
         """The offset a client has seen; -1 for nothing, or for a number that this log never gave."""
-        text = scope.headers.get("last-event-id") or parameter(scope.query_string, name) or ""
+        text = head.headers.get("last-event-id") or parameter(head.query, name) or ""
         seen = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
         return seen if seen < self._log.end(PARTITION) else -1
 
 
-def _expect(method: str, path: str, expected: str) -> None:
-    if method != expected and not (method == "HEAD" and expected == "GET" and path != "/v1/actions/stream"):
-        raise InvalidRequestError(405, "method_not_allowed", f"{path} takes {expected}")
-
-
-def _check_host(scope: Scope) -> None:
-    """RFC 9112, 3.2: exactly one."""
-    hosts = scope.headers.get_all("host")  # type: ignore[attr-defined]
-    if len(hosts) != 1 and not (scope.http_version == "1" and not hosts):
-        raise InvalidRequestError(400, "invalid_http", f"the request has {len(hosts)} Host headers; expected one")
+def _path(head: Head) -> str:
+    return head.path.rstrip("/")
 
 
 def _private(value: object) -> Answer:
     status, headers, body = answers.json(value)
     return status, [*headers, ("cache-control", "no-store")], body
-
-
-async def _body(proto: HTTPProtocol) -> bytes:
-    """The body, within bounds.
-
-    Raises:
-        InvalidRequestError: 413 it is too large, 408 it came too slowly, 400 the connection ended before it.
-    """
-    body = b""
-    try:
-        async with asyncio.timeout(_BODY_SECONDS_MAX):
-            async for chunk in proto:
-                body += chunk
-                if len(body) > _BODY_BYTES_MAX:
-                    raise InvalidRequestError(413, "request_too_large", f"the request has more than {_BODY_BYTES_MAX} bytes")
-    except TimeoutError as error:
-        raise InvalidRequestError(408, "timeout", f"the body took more than {_BODY_SECONDS_MAX:g} s") from error
-    except ProtocolClosed as error:
-        raise InvalidRequestError(400, "incomplete_body", "the connection ended before the body did") from error
-    return body

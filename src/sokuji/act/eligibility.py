@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from sokuji.act.decision import Decision
 from sokuji.act.fate import INELIGIBLE, Fate, recorded, to_events
@@ -33,6 +34,8 @@ _POLL_SECONDS = 0.002
 # Of the decisions log, read at the start for what was recorded by the process before.
 _BACK_ROWS = 100_000
 _RECORDED_MAX = 200_000
+# Questions of one address at once: one may be about all rules' decisions, and all that are asked together are answered together.
+_AT_ONCE = 32
 
 
 class Eligibility:
@@ -46,6 +49,7 @@ class Eligibility:
         self._asked: list[Decision] = []
         self._round: asyncio.Task[list[str | None]] | None = None  # the one that answers what was asked
         self._turn = asyncio.Lock()
+        self._asking = WeakValueDictionary[str, asyncio.Semaphore]()  # by address
         self._is_failing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="eligibility")
 
@@ -53,28 +57,34 @@ class Eligibility:
         """Answer no question before another reader of the events log, too, has come to where that ended when it was asked."""
         self._progress.append(progress)
 
-    async def reasons(self, decisions: Sequence[Decision]) -> list[str | None]:
-        """Why each decision must not be shown now; None: it may be.
+    async def reasons(self, decisions: Sequence[Decision], address: str) -> list[str | None]:
+        """Why each decision must not be shown now, asked for by a client at `address`; None: it may be.
 
         Raises:
             InvalidRequestError: 503, it cannot be told: the worker does not run, or is far behind.
         """
         if not decisions:
             return []
-        first = len(self._asked)
-        self._asked += decisions
-        if self._round is None:
-            self._round = asyncio.get_running_loop().create_task(self._answer())
-        answers = await asyncio.shield(self._round)
+        async with self._of(address):
+            first = len(self._asked)
+            self._asked += decisions
+            if self._round is None:
+                self._round = asyncio.get_running_loop().create_task(self._answer())
+            answers = await asyncio.shield(self._round)
         return answers[first : first + len(decisions)]
 
-    async def eligible(self, decisions: Sequence[Decision]) -> list[Decision]:
+    async def eligible(self, decisions: Sequence[Decision], address: str) -> list[Decision]:
         """Those that may be shown. Raises as `reasons`."""
-        return [decision for decision, reason in zip(decisions, await self.reasons(decisions), strict=True) if reason is None]
+        reasons = await self.reasons(decisions, address)
+        return [decision for decision, reason in zip(decisions, reasons, strict=True) if reason is None]
 
-    async def record(self, decision: Decision, reason: str) -> None:
-        """Put down that a decision was not shown; durable on return."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._record, [(decision, reason)])
+    async def record(self, decision: Decision, reason: str, address: str) -> None:
+        """Put down that a decision was not shown, as a client at `address` says; durable on return."""
+        async with self._of(address):
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._record, [(decision, reason)])
+
+    def _of(self, address: str) -> asyncio.Semaphore:
+        return self._asking.setdefault(address, asyncio.Semaphore(_AT_ONCE))
 
     def close(self) -> None:
         """End its thread, and close the state."""

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -19,26 +19,41 @@ from sokuji.clock import Clock
 from sokuji.config import ActSettings
 from sokuji.errors import InvalidRequestError
 
-# The server takes what is sent without saying whether the client reads it. A stream that ends after so many bytes bounds what a
-# client that does not read can hold; one that does reads on in the next stream.
-_STREAM_BYTES_MAX = 256 * 1024
 _RETRY_MS = 2_000
 _HEARTBEAT = b":\n\n"
 
+Key = TypeVar("Key")
+
 
 class Transport(Protocol):
-    """The connection to one client."""
+    """The connection to one client; `track.stream.Stream` is one."""
 
-    async def send_bytes(self, data: bytes) -> None:
-        """Send a part of the answer; raises ProtocolClosed if the client is gone."""
+    @property
+    def is_open(self) -> bool:
+        """Whether the client is there."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the client does not read what was sent."""
+
+    def send(self, part: bytes) -> None:
+        """Send a part of the answer."""
+
+    def end(self) -> None:
+        """End the answer."""
 
 
-class _Client:
+Begin = Callable[[Callable[[], None]], Transport]
+"""Begins an answer; what it is given is called when `is_open` or `is_full` may have become another."""
+
+
+class Client:
     """One open stream."""
 
-    __slots__ = ("changed", "end", "queue")
+    __slots__ = ("address", "changed", "end", "grant", "queue")
 
-    def __init__(self) -> None:
+    def __init__(self, grant: Grant, address: str) -> None:
+        self.grant, self.address = grant, address
         self.queue: deque[Decision] = deque()
         self.end: str | None = None  # why it is to end
         self.changed = asyncio.Event()
@@ -49,49 +64,65 @@ class Streams:
 
     def __init__(self, recent: Recent, eligibility: Eligibility, settings: ActSettings, metrics: ActMetrics, clock: Clock) -> None:
         self._recent, self._eligibility, self._settings, self._metrics, self._clock = recent, eligibility, settings, metrics, clock
-        self._clients: dict[Audience, set[_Client]] = {}
+        self._clients: dict[Audience, dict[Client, None]] = {}
+        self._by_address: dict[str, dict[Client, None]] = {}  # the oldest first
         self._closing = False
         self.count = 0
 
-    def check_capacity(self, grant: Grant) -> None:
-        """Whether the holder of `grant` may open one more: the visitor, where it names one, as a user may have many devices.
+    def open(self, grant: Grant, address: str) -> Client:
+        """Count a stream of the holder of `grant` at `address`, which `serve` is to be called with.
+
+        The visitor's bound is kept where the grant names one, as a user may have many devices. One address gets at most half of all
+        streams. Where all are taken, who has fewer than the address that has most gets the oldest of that.
 
         Raises:
             InvalidRequestError: 503 or 429, too many are open.
         """
-        if self._closing or self.count >= self._settings.streams:
+        of_visitor = self._clients.get(grant.audiences[0], {})
+        if len(of_visitor) >= self._settings.visitor_streams:
+            raise InvalidRequestError(429, "too_many_streams", f"{len(of_visitor)} streams are open for this visitor already")
+        of_address = self._by_address.get(address, {})
+        if len(of_address) >= max(1, self._settings.streams // 2):
+            raise InvalidRequestError(429, "too_many_streams", f"{len(of_address)} streams are open for this address already")
+        if self._closing or not self._room(len(of_address)):
             raise InvalidRequestError(503, "unavailable", f"{self.count} streams are open; pull with GET /v1/actions, or come again")
-        if len(self._clients.get(grant.audiences[0], ())) >= self._settings.visitor_streams:
-            raise InvalidRequestError(
-                429, "too_many_streams", f"{self._settings.visitor_streams} streams are open for this visitor already"
-            )
+        client = Client(grant, address)
+        self.count += 1
+        self._by_address.setdefault(address, {})[client] = None
+        for audience in grant.audiences:
+            self._clients.setdefault(audience, {})[client] = None
+        return client
 
-    async def serve(self, grant: Grant, after: int, begin: Callable[[], Transport], gone: asyncio.Future[None]) -> None:
-        """Send what still holds past offset `after`, then what is decided, until the token's time is over or `gone`.
+    def _room(self, of_address: int) -> bool:
+        """Whether there is room for one more of an address that has so many, made by ending one of the address that has most."""
+        if self.count < self._settings.streams:
+            return True
+        most = max(self._by_address.values(), key=len)
+        if len(most) <= of_address + 1:
+            return False
+        oldest = next(iter(most))
+        _end(oldest, "crowded")
+        self._remove(oldest)
+        return True
+
+    async def serve(self, client: Client, after: int, begin: Begin) -> None:
+        """Send what still holds past offset `after`, then what is decided, until the token's time is over or the client is gone.
 
         Raises:
             InvalidRequestError: before `begin` is called: 503, it cannot be told what still holds.
         """
-        client = _Client()
-        gone.add_done_callback(lambda _: _end(client, "gone"))
-        for audience in grant.audiences:
-            self._clients.setdefault(audience, set()).add(client)
-        self.count += 1
         try:
             # In front of what is decided meanwhile, which was true a moment ago and is not asked about.
-            client.queue.extendleft(reversed(await self.deliverable(grant, after)))
-            self._metrics.ended(await self._send(client, grant, begin()))
+            client.queue.extendleft(reversed(await self.deliverable(client.grant, after, client.address)))
+            transport = begin(client.changed.set)
+            self._metrics.ended(await self._send(client, transport))
+            transport.end()
         finally:
-            self.count -= 1
-            for audience in grant.audiences:
-                others = self._clients[audience]
-                others.discard(client)
-                if not others:
-                    del self._clients[audience]
+            self._remove(client)
 
-    async def deliverable(self, grant: Grant, after: int) -> list[Decision]:
+    async def deliverable(self, grant: Grant, after: int, address: str) -> list[Decision]:
         """What still holds past offset `after`, by everything that was acknowledged before. Raises as `Eligibility.reasons`."""
-        found = await self._eligibility.eligible(self._recent.deliverable(grant.audiences, after, self._clock()))
+        found = await self._eligibility.eligible(self._recent.deliverable(grant.audiences, after, self._clock()), address)
         still = self._recent.deliverable(grant.audiences, after, self._clock())  # without what was shown by then
         return [decision for decision in found if decision in still]
 
@@ -109,29 +140,39 @@ class Streams:
     def close(self) -> None:
         """End all streams, and open no more."""
         self._closing = True
-        for client in [client for clients in self._clients.values() for client in clients]:
+        for client in [client for clients in self._by_address.values() for client in clients]:
             _end(client, "shutdown")
 
-    async def _send(self, client: _Client, grant: Grant, transport: Transport) -> str:
+    def _remove(self, client: Client) -> None:
+        """Count it no more, if it still is counted."""
+        if client in self._by_address.get(client.address, ()):
+            self.count -= 1
+            _discard(self._by_address, client.address, client)
+            for audience in client.grant.audiences:
+                _discard(self._clients, audience, client)
+
+    async def _send(self, client: Client, transport: Transport) -> str:
         """Send until the stream is to end; returns why."""
-        frame, sent = b"retry: %d\n\n" % _RETRY_MS, 0
+        frame = b"retry: %d\n\n" % _RETRY_MS
         while True:
             if frame:
-                await transport.send_bytes(frame)
-                sent += len(frame)
-            now = self._clock()
-            if now >= grant.expires_at:
+                transport.send(frame)
+            left = (client.grant.expires_at - self._clock()) / 1_000_000
+            if left <= 0:
                 return "token"
-            if not client.queue:
+            if transport.is_full or not client.queue:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(min(self._settings.heartbeat_seconds, (grant.expires_at - now) / 1_000_000)):
+                    async with asyncio.timeout(min(self._settings.heartbeat_seconds, left)):
                         await client.changed.wait()
                 client.changed.clear()
+            if not transport.is_open:
+                return "gone"
             if client.end:
                 return client.end
-            if sent >= _STREAM_BYTES_MAX:
-                return "bytes"
-            frame = self._frame(client.queue.popleft(), grant.audiences) if client.queue else _HEARTBEAT
+            if transport.is_full:
+                frame = b""
+            else:
+                frame = self._frame(client.queue.popleft(), client.grant.audiences) if client.queue else _HEARTBEAT
 
     def _frame(self, decision: Decision, audiences: Sequence[Audience]) -> bytes:
         now = self._clock()
@@ -141,6 +182,13 @@ class Streams:
         return b"id: %d\nevent: action\ndata: %b\n\n" % (decision.offset, msgspec.json.encode(decision.message()))
 
 
-def _end(client: _Client, reason: str) -> None:
+def _end(client: Client, reason: str) -> None:
     client.end = client.end or reason
     client.changed.set()
+
+
+def _discard(clients: dict[Key, dict[Client, None]], key: Key, client: Client) -> None:
+    of_key = clients[key]
+    del of_key[client]
+    if not of_key:
+        del clients[key]

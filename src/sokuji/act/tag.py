@@ -5,9 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
+from collections.abc import Mapping
 from importlib.resources import files
-
-from granian.rsgi import Headers  # type: ignore[attr-defined]
 
 from sokuji.track.answers import Answer
 
@@ -32,7 +31,7 @@ class Tag:
             ("x-content-type-options", "nosniff"),
         ]
 
-    def answer(self, headers: Headers) -> Answer:
+    def answer(self, headers: Mapping[str, str]) -> Answer:
         """The text, or 304 if the browser has it."""
         known = {item.strip().removeprefix("W/") for item in headers.get("if-none-match", "").split(",")}
         if self._etag in known or "*" in known:

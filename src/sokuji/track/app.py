@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import MappingProxyType
@@ -32,9 +31,8 @@ from sokuji.track.parse import find_write_key, refuse
 from sokuji.track.pixel import parse_pixel
 from sokuji.track.request import Refusal, Request, Source
 from sokuji.track.routes import PARSERS, PIXELS, SETTINGS, Parser
+from sokuji.track.tasks import Tasks
 from sokuji.track.turns import Beside
-
-logger = logging.getLogger(__name__)
 
 Decided = Callable[[Request, str], Awaitable[list[dict[str, Any]]]]
 """What was decided on a request's durable events, after a bounded wait, as far as who sent it (with this query) may be told of it."""
@@ -80,7 +78,10 @@ class Track:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="track-read")
         self._beside = Beside(self._thread)
         self._heavy = WeakValueDictionary[str, asyncio.Lock]()  # an address has one such request at a time
-        self._tasks: set[asyncio.Future[None]] = set()
+        self._tasks = Tasks()
+
+    def start(self) -> None:
+        """Everything is ready from the beginning."""
 
     def admit(self, exchange: Exchange) -> None:
         """Refuse a request that cannot be taken, before its body is read."""
@@ -115,8 +116,7 @@ class Track:
 
     def close(self) -> None:
         """Release what is held, once nothing is served any more. The logs stay open: they are their owner's."""
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         self._thread.shutdown()
         self._group.close()
 
@@ -150,7 +150,7 @@ class Track:
             if len(text) <= _ODD_BYTES_MAX:
                 self._commit(exchange, *self._read(exchange, parser, text))
                 return
-        self._spawn(self._collect_heavy(exchange, parser, text), exchange)
+        self._tasks.spawn(self._collect_heavy(exchange, parser, text), exchange)
 
     def _small_text(self, exchange: Exchange) -> bytes | None:
         """The body decompressed; None where that needs more of a look."""
@@ -188,17 +188,6 @@ class Track:
         except InvalidRequestError as problem:
             self._refuse(exchange, problem)
 
-    def _spawn(self, work: Coroutine[Any, Any, None], exchange: Exchange) -> None:
-        def ended(task: asyncio.Future[None]) -> None:
-            self._tasks.discard(task)
-            if not task.cancelled() and (error := task.exception()):  # a defect, but none that may leave a client waiting
-                exchange.abort()
-                logger.error("a request could not be answered", exc_info=error)
-
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(ended)
-
     def _commit(self, exchange: Exchange, request: Request, problem: InvalidRequestError | None) -> None:
         self._group.commit(request, partial(self._committed, exchange, request, problem))
 
@@ -215,7 +204,7 @@ class Track:
             if request.refused and not request.batch:
                 self._answer(exchange, answers.error(InvalidRequestError(400, *request.refused[0].refusal)))
             elif self._decided is not None and _WAIT in exchange.head.query:
-                self._spawn(self._answer_decided(exchange, request, self._decided), exchange)
+                self._tasks.spawn(self._answer_decided(exchange, request, self._decided), exchange)
             else:
                 self._answer(exchange, answers.accepted(request.refused) if request.refused else answers.ACCEPTED)
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Protocol, cast
 
 from sokuji.errors import InvalidRequestError
 from sokuji.service.proxies import Proxies, unit
 from sokuji.track import answers, body
 from sokuji.track.body import Bodies
-from sokuji.track.http1 import CONTINUE, HEAD_BYTES_MAX, HEAD_END, Chunks, Head, answer_text, parse_head
+from sokuji.track.http1 import CONTINUE, HEAD_BYTES_MAX, HEAD_END, Chunks, Head, answer_text, parse_head, stream_head
+from sokuji.track.refusals import Refusals
+from sokuji.track.stream import Stream
 from sokuji.track.turns import Turns
 
 IDLE_SECONDS_MAX = 75.0
@@ -42,6 +45,9 @@ class Application(Protocol):
     @property
     def proxies(self) -> Proxies:
         """Says whom its requests are from."""
+
+    def start(self) -> None:
+        """Called before the first request."""
 
     def admit(self, exchange: Exchange) -> None:
         """Called with a request without its body; raises InvalidRequestError to refuse it before that is read."""
@@ -80,6 +86,10 @@ class Exchange:
         """Answer the request, once. Nothing happens if the client is gone."""
         self._connection.answer(self, status, headers, body)
 
+    def stream(self, headers: Iterable[tuple[str, str]], changed: Callable[[], None]) -> Stream:
+        """Begin a 200 whose body is sent in parts, once, in place of `answer`; `changed` is called when the stream's state is another."""
+        return self._connection.stream(self, headers, changed)
+
     def abort(self) -> None:
         """End its connection without an answer."""
         self._connection.give_up(self)
@@ -94,7 +104,7 @@ class Connections:
         self._open: dict[str, set[Connection]] = {}  # by what shares limits
         self._count = 0
         self._left = asyncio.Event()
-        self.turns = Turns()
+        self.turns, self.refusals = Turns(), Refusals()
 
     def __iter__(self) -> Iterator[Connection]:
         return iter([connection for of_one in self._open.values() for connection in of_one])
@@ -183,6 +193,7 @@ class Connection(asyncio.Protocol):
         self.address = ""  # whose time is taken: of a trusted proxy, each connection's own until it says whom it speaks for
         self._unread = b""
         self._exchange: Exchange | None = None
+        self._stream: Stream | None = None  # the exchange's answer, if that is one
         self._whole = False  # the exchange's body is there
         self._partial = bytearray()  # what of the body has come, if not all
         self._missing = 0  # bytes of the body
@@ -205,6 +216,8 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Go on with what has come."""
         if self._closing:
+            if self._stream is not None:  # its client has nothing more to say, and would be listened to for as long as it speaks
+                self.abort()
             return
         if self._unread:
             self._unread += data
@@ -226,14 +239,20 @@ class Connection(asyncio.Protocol):
         self._opened.discard(self)
         if self._exchange is not None and not self._whole:
             self._release(self._exchange)
+        if self._stream is not None:
+            self._stream.lose()
 
     def pause_writing(self) -> None:
         """The client does not read its answers: neither are its requests read."""
         self._unread_answer_since = time.monotonic()
+        if self._stream is not None:
+            self._stream.pause()
 
     def resume_writing(self) -> None:
         """It does again."""
         self._unread_answer_since = None
+        if self._stream is not None:
+            self._stream.resume()
         self._advance()
 
     # Called by the server.
@@ -258,7 +277,7 @@ class Connection(asyncio.Protocol):
         if self._unread_answer_since is not None and now - self._unread_answer_since > UNREAD_SECONDS_MAX:
             self.abort()
         elif self._closing:
-            if waited > _LINGER_SECONDS:
+            if self._stream is None and waited > _LINGER_SECONDS:
                 self.abort()
         elif self._exchange is not None:
             if not self._whole and waited > body.BODY_SECONDS_MAX:
@@ -403,6 +422,8 @@ class Connection(asyncio.Protocol):
         self._release(exchange)
         if self._transport is None:
             return
+        if status >= HTTPStatus.BAD_REQUEST:
+            self._opened.refusals.add(str(status), exchange.client)
         left = self._missing
         keep_alive = exchange.head.keep_alive and (self._whole or (self._chunks is None and left <= _DISCARDED_BYTES_MAX))
         answer = answer_text(status, headers, text, keep_alive=keep_alive)
@@ -416,6 +437,25 @@ class Connection(asyncio.Protocol):
             # Not at once: whoever answers has others to answer, whatever becomes of the next request here.
             asyncio.get_running_loop().call_soon(self._advance)
 
+    def stream(self, exchange: Exchange, headers: Iterable[tuple[str, str]], changed: Callable[[], None]) -> Stream:
+        """See `Exchange.stream`."""
+        self._release(exchange)
+        transport = self._transport
+        if transport is None:
+            return Stream.ended()
+        stream = self._stream = Stream(transport.write, self._end_stream, changed)
+        self._closing, self._unread = True, b""
+        transport.write(stream_head(headers))
+        self._pause()
+        if self._ended:  # whoever reads a stream keeps the connection open in both directions
+            transport.close()
+        return stream
+
+    def _end_stream(self) -> None:
+        self._exchange = self._stream = None
+        self._whole = False
+        self._close()
+
     def _refuse(self, problem: InvalidRequestError) -> None:
         """Answer what is no request, or none that will be handled."""
         self._app.refused(problem)
@@ -423,6 +463,7 @@ class Connection(asyncio.Protocol):
         if self._exchange is not None:
             self.answer(self._exchange, *answer)
         elif self._transport is not None:
+            self._opened.refusals.add(str(problem.status), self.peer)
             self._transport.write(answer_text(*answer, keep_alive=False))
             self._close()
 

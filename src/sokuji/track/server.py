@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 
+from sokuji.service import descriptors
 from sokuji.service.event_loop import Address, run_until_signal
 from sokuji.track.connection import Application, Connection, Connections
 
@@ -23,12 +24,13 @@ def serve(app: Application, settings: Address, listening: Callable[[int], None] 
     """Serve `app` until SIGTERM or SIGINT, then drain: requests under way are answered, later ones get 503. For a process's main thread.
 
     `listening` is called with the port once connections are taken (`settings.port` 0 takes any free one).
-    At most `connections` are open at a time; more wait until one ends.
+    At most `connections` are open at a time, fewer if the process may not have so many files open; more wait until one ends.
 
     Raises:
         OSError: the address cannot be had.
     """
-    run_until_signal(lambda stop: run(app, settings, stop, listening, connections=connections))
+    possible = descriptors.connections(connections)
+    run_until_signal(lambda stop: run(app, settings, stop, listening, connections=possible))
 
 
 async def run(
@@ -44,6 +46,7 @@ async def run(
     with socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG) as listener:
         listener.setblocking(False)
         opened = Connections(connections, app.proxies)
+        app.start()
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(_accept(app, listener, opened)), tasks.create_task(_cut_off_late(opened))]
             listening(listener.getsockname()[1])
@@ -53,6 +56,7 @@ async def run(
             for task in running:
                 task.cancel()
         await opened.close(_CLOSE_SECONDS)
+        opened.refusals.report()
     app.close()
 
 
@@ -68,6 +72,7 @@ async def _accept(app: Application, listener: socket.socket, opened: Connections
         try:
             if not await opened.room(peer):
                 client.close()
+                opened.refusals.add("no connection free", peer)
                 await asyncio.sleep(0)  # the next one may wait already, and not all of them are to be refused before others are served
                 continue
             await loop.connect_accepted_socket(lambda: Connection(app, opened), client)
@@ -84,6 +89,7 @@ async def _cut_off_late(opened: Connections) -> None:
         now = time.monotonic()
         for connection in opened:
             connection.cut_off_late(now)
+        opened.refusals.report_when_due(now)
 
 
 async def _drained(opened: Connections) -> None:

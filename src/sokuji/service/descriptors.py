@@ -1,0 +1,26 @@
+"""File descriptors, of which each connection takes one."""
+
+from __future__ import annotations
+
+import logging
+import resource
+
+logger = logging.getLogger(__name__)
+
+_OTHERS = 128  # what a role has open beside its connections: logs, tables, the event loop
+
+
+def connections(wanted: int) -> int:
+    """How many connections this process can have, at most `wanted`. Raises its limit of descriptors as far as needed and allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHERS
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    if hard == resource.RLIM_INFINITY or hard > soft:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft >= needed:
+        return wanted
+    possible = max(soft - _OTHERS, soft // 2)
+    logger.warning("%d connections at most instead of %d: raise the limit of open files (`ulimit -n`)", possible, wanted)
+    return possible

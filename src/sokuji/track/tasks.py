@@ -1,0 +1,37 @@
+"""Work on requests that goes on beside the event loop's other work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from sokuji.track.connection import Exchange
+
+logger = logging.getLogger(__name__)
+
+
+class Tasks:
+    """The coroutines that answer requests."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None], exchange: Exchange) -> None:
+        """Let `work` answer the exchange. A defect in it ends the connection: no client is left waiting."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._running.discard(task)
+            if not task.cancelled() and (error := task.exception()):
+                exchange.abort()
+                logger.error("a request could not be answered", exc_info=error)
+
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(ended)
+
+    def cancel(self) -> None:
+        """End them all."""
+        for task in self._running:
+            task.cancel()
