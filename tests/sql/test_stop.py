@@ -10,7 +10,7 @@ import pytest
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 
 from sokuji.config import SqlSettings
-from sokuji.errors import QueryCancelledError
+from sokuji.errors import QueryCancelledError, SqlError
 from sokuji.sql.engine import Engine
 from sokuji.sql.stop import NEVER, Stop, find
 from sokuji.sql.wasm import Instance, ResourcesError
@@ -63,6 +63,25 @@ def test_the_memory_limit_ends_a_call_and_is_named() -> None:
         assert not instance.kept
     assert instance.generation == 2
     assert "SELECT" not in str(instance.call("Parse", service.ParseRequest(sql_statement="SELECT 1"), service.ParseResponse))
+
+
+LARGE = {
+    "arrays": "ARRAY_LENGTH(GENERATE_ARRAY(x, 1000000))",
+    "safe": "ARRAY_LENGTH(SAFE.ARRAY_CONCAT(GENERATE_ARRAY(x, 1000000)))",
+    "times": "ARRAY_LENGTH(GENERATE_TIMESTAMP_ARRAY(TIMESTAMP_SECONDS(x), TIMESTAMP_SECONDS(1000000), INTERVAL 1 SECOND))",
+    "characters": "LENGTH(REVERSE(CONCAT((SELECT REPEAT('é', 400000)), CAST(x AS STRING))))",
+    "texts": "LENGTH(LPAD(CAST(x AS STRING), 900000))",
+    "texts, of Python": "LENGTH(NORMALIZE(CONCAT((SELECT REPEAT('a', 500000)), CAST(x AS STRING))))",
+}
+
+
+@pytest.mark.parametrize("value", LARGE.values(), ids=LARGE)
+def test_rows_that_are_worked_on_together_are_counted(value: str, tmp_path: Path) -> None:
+    with limited(tmp_path, SqlSettings(memory_limit_mib=64)) as engine:
+        assert engine.execute(f"SELECT {value} > 1 FROM (SELECT MAX(y) AS x FROM UNNEST([1, 2]) AS y)").rows() == [(True,)]
+        with pytest.raises(SqlError, match=r"more memory than the query's limit of 64 MiB \(\[sql\] memory_limit_mib\)"):
+            engine.execute(f"SELECT SUM({value}) FROM UNNEST(GENERATE_ARRAY(1, 150)) AS x").rows()
+        assert engine.execute("SELECT 1").rows() == [(1,)]
 
 
 def test_long_results_come_in_parts(engine: Engine) -> None:

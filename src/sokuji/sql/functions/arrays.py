@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from sokuji.sql.functions import parts
+from sokuji.sql.functions import parts, room
 from sokuji.sql.functions.base import Call, Function, Support
 from sokuji.sql.functions.reference import evaluate, reference
 from sokuji.sql.functions.template import emitted, let, native, unsupported
@@ -44,16 +44,18 @@ def _concat(call: Call) -> str:
 
 
 _ELEMENTS_MAX = 1_048_575  # BigQuery's limit; the reference implementation stops at 16,000
+_ELEMENT_BYTES = 8
 _SURE = 1 << 60  # up to here no step can leave INT64
 
 
 def _series(start: str, end: str, step: str, item: str = "x") -> str:
     """The numbers from `start` to `end` as a list, each made into `item`; the arguments are repeated."""
     numbers = f"generate_series({start}, {end}, {step})"
+    listed = numbers if item == "x" else f"list_transform({numbers}, lambda x: {item})"
     return (
         f"CASE WHEN {step} = 0 THEN error('Sequence step cannot be 0.') WHEN ({end} - {start}) // {step} >= {_ELEMENTS_MAX} "
         f"THEN error('Cannot generate arrays with more than {_ELEMENTS_MAX} elements.') "
-        f"ELSE {numbers if item == 'x' else f'list_transform({numbers}, lambda x: {item})'} END"
+        f"ELSE {room.within(f'(({end} - {start}) // {step} + 1) * {_ELEMENT_BYTES}', listed)} END"
     )
 
 

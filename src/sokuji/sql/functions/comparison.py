@@ -77,6 +77,15 @@ def _in(call: Call) -> str:
 
 def _in_array(call: Call) -> str:
     type_ = call.types[0]
+    if type_.kind not in {Kind.FLOAT64, Kind.STRUCT, Kind.ARRAY}:
+        # By DuckDB's own search: comparing all elements first makes a list of each row's array.
+        return let(
+            call.arguments,
+            lambda value, items: (
+                f"CASE WHEN {items} IS NULL OR len({items}) = 0 THEN false WHEN {value} IS NULL THEN NULL "
+                f"WHEN list_contains({items}, {value}) THEN true WHEN list_count({items}) < len({items}) THEN NULL ELSE false END"
+            ),
+        )
 
     def body(value: str, items: str) -> str:
         matches = f"list_transform({items}, lambda e: {equal(value, 'e', type_)})"

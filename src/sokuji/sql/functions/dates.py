@@ -196,11 +196,12 @@ _FORMATS = {
     "R": "%H:%M",
 }
 _TIME_ELEMENTS = set("HMSTIpR")
+_FORMAT_LENGTH_MAX = 1000  # what is longer is left to the reference implementation, which can be interrupted
 
 
 def _strftime_format(call: Call) -> str | None:
     text = parts.constant(call, 0)
-    if text is None or "\0" in text:
+    if text is None or "\0" in text or len(text) > _FORMAT_LENGTH_MAX:
         return None
     elements = text.replace("%%", "").split("%")[1:]
     allowed = set(_FORMATS) - (_TIME_ELEMENTS if call.types[1].kind is Kind.DATE else set())

@@ -42,12 +42,14 @@ class Definition:
     types: tuple[Type, ...]
     result: Type
     function: Callable[..., Any] | None = None  # Python that computes it for one row without NULLs, instead of the expression
+    whole: Callable[..., pa.Array] | None = None  # Python that computes it for all rows, given the query's `Stop` and the columns
 
 
 _definitions: dict[str, Definition] = {}
 
 _CALL_BYTES = 1024**2  # of arguments in one call, about: an array of the implementation has 1 MB at most
-_TOO_LARGE = "Cannot construct array Value larger than"
+_RESULT_BYTES_MAX = 2**31 - 1  # of one text column of Arrow
+_TOO_LARGE = ("Cannot construct array Value larger than", "Out of memory for MemoryAccountant")
 
 
 def reference(signatures: str, sql: str | None = None, *, named: tuple[str, ...] = ()) -> list[Function]:
@@ -110,12 +112,24 @@ def _carried(type_: Type) -> str:
     return re.sub(r"\bJSON\b", "VARCHAR", to_duckdb(type_))
 
 
-def define(label: str, sql: str, types: tuple[Type, ...], result: Type, function: Callable[..., Any] | None = None) -> str:
+def define(
+    label: str,
+    sql: str,
+    types: tuple[Type, ...],
+    result: Type,
+    function: Callable[..., Any] | None = None,
+    whole: Callable[..., pa.Array] | None = None,
+) -> str:
     """The name of the DuckDB function for a GoogleSQL expression; `register` makes it exist."""
     key = hashlib.sha256(f"{sql}\0{types}\0{result}".encode()).hexdigest()[:12]
     name = f"googlesql_{re.sub(r'[^a-z0-9]+', '_', label.lower()).strip('_')}_{key}"
-    _definitions[name] = Definition(name, sql, types, result, function)
+    _definitions[name] = Definition(name, sql, types, result, function, whole)
     return name
+
+
+def over_columns(label: str, function: Callable[..., pa.Array], types: tuple[Type, ...], result: Type) -> str:
+    """The name of the DuckDB function for Python that is given the query's `Stop` and the columns of all rows that are worked on."""
+    return define(label, label, types, result, whole=function)
 
 
 def python(call: Call, label: str, function: Callable[..., Any], arity: int) -> str:
@@ -130,7 +144,8 @@ def forgiving(name: str) -> Definition:
     result = Type(Kind.STRUCT, fields=(Field("failed", BOOL), Field("value", raising.result)))
     sql = f"STRUCT(ISERROR({raising.sql}) AS failed, IFERROR({raising.sql}, NULL) AS value)"
     function = None if raising.function is None else _forgiving(raising.function)
-    return _definitions[define(f"forgiving_{name}", sql, raising.types, result, function)]
+    whole = None if raising.whole is None else _forgiving_all(raising.whole, result)
+    return _definitions[define(f"forgiving_{name}", sql, raising.types, result, function, whole)]
 
 
 def _forgiving(function: Callable[..., Any]) -> Callable[..., tuple[bool, Any]]:
@@ -139,6 +154,18 @@ def _forgiving(function: Callable[..., Any]) -> Callable[..., tuple[bool, Any]]:
             return False, function(*arguments)
         except SqlError:
             return True, None
+
+    return call
+
+
+def _forgiving_all(function: Callable[..., pa.Array], result: Type) -> Callable[..., pa.Array]:
+    def call(stop: Stop, *columns: Any) -> pa.Array:
+        count = len(columns[0])
+        try:
+            found = values.from_arrow(function(stop, *columns), result.fields[1].type)
+        except SqlError:
+            return values.to_arrow([(True, None)] * count, result)
+        return values.to_arrow([(False, value) for value in found], result)
 
     return call
 
@@ -176,6 +203,19 @@ def _create(connection: duckdb.DuckDBPyConnection, definition: Definition) -> No
     connection.execute(f"CREATE MACRO {definition.name}({columns}) AS {name}(getvariable('{QUERY_VARIABLE}'), {columns})")
 
 
+def exceeded(stop: Stop, what: str) -> ResourcesError:
+    """The error for `what` takes more memory than a query may; it ends the query."""
+    error = ResourcesError(f"Resources exceeded: {what} more memory than the query's limit of {stop.memory_mib} MiB ([sql] memory_limit_mib)")
+    _end(stop, error)
+    return error
+
+
+def _end(stop: Stop, error: ResourcesError) -> None:
+    """There is to be no NULL of SAFE, as an error of the data would be."""
+    if stop is not NEVER:
+        stop.now(error.message)
+
+
 class _Evaluator:
     """Calls an expression for whole columns. The first one has the number of the query's `Stop`, the same in each row."""
 
@@ -189,24 +229,30 @@ class _Evaluator:
 
     def __call__(self, query: Any, *columns: Any) -> pa.Array:
         stop, definition = find(query[0].as_py() if len(query) else None), self._definition
+        if definition.whole is not None:
+            return definition.whole(stop, *columns)
         rows = max(1, len(query) * _CALL_BYTES // max(_CALL_BYTES, sum(column.nbytes for column in columns)))
-        computed: list[Any] = []
+        computed, room = [], min(stop.memory_mib * 1024**2, _RESULT_BYTES_MAX)
         for start in range(0, len(query), rows):
             stop.check()
             count = min(rows, len(query) - start)
             lists = [values.from_arrow(array.slice(start, count), type_) for array, type_ in zip(columns, definition.types, strict=False)]
             if definition.function is None:
-                computed += self._part(lists, count, stop)
+                part = values.to_arrow(self._part(lists, count, stop), definition.result)
             else:
-                computed += (self._row(row, stop) for row in zip(*lists, strict=True))
-        return values.to_arrow(computed, definition.result)
+                part = values.to_arrow([self._row(row, stop) for row in zip(*lists, strict=True)], definition.result)
+            room -= part.nbytes
+            if room < 0:
+                raise exceeded(stop, f"{definition.name.split('_')[1].upper()} of {len(query):,} rows at a time needs")
+            computed.append(part)
+        return pa.concat_arrays(computed) if computed else values.to_arrow([], definition.result)
 
     def _part(self, lists: list[list[Any]], count: int, stop: Stop) -> list[Any]:
         """The results of some rows, in halves if they are too large for one call together."""
         try:
             return self._evaluate(lists, count, stop)
         except SqlError as error:
-            if count == 1 or _TOO_LARGE not in error.message:
+            if count == 1 or not any(phrase in error.message for phrase in _TOO_LARGE):
                 raise
         half = count // 2
         first, second = [items[:half] for items in lists], [items[half:] for items in lists]
@@ -226,8 +272,7 @@ class _Evaluator:
             try:
                 reply = calls.call("Evaluate", request, service.EvaluateResponse)
             except ResourcesError as error:
-                if stop is not NEVER:
-                    stop.now(error.message)  # no NULL of SAFE, as an error of the data would be
+                _end(stop, error)
                 raise
         return [values.read(element.struct_value.field[0], self._definition.result) for element in reply.value.array_value.element]
 

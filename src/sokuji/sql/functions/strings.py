@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable
 
 from sokuji.errors import SqlError
-from sokuji.sql.functions import parts
+from sokuji.sql.functions import parts, room
 from sokuji.sql.functions.base import Call, Function, Support
 from sokuji.sql.functions.reference import evaluate, python, reference
 from sokuji.sql.functions.template import checked, emitted, let, macro, native
@@ -98,6 +98,19 @@ def _from_base32(text: str) -> bytes:
         raise SqlError(f"Failed to decode invalid base32 string: {text!r}") from error
 
 
+def _reverse(call: Call) -> str:
+    def body(text: str) -> str:
+        # DuckDB's own function keeps together what looks like one character.
+        characters = f"array_to_string(list_reverse(string_split({text}, '')), '')"
+        listed = room.within(f"{_CHARACTER_BYTES} * strlen({text})", characters)
+        return f"CASE WHEN {_ASCII.format(text)} THEN reverse({text}) ELSE {listed} END"
+
+    return let(call.arguments, body)
+
+
+_CHARACTER_BYTES = 16  # in a list
+
+
 def _split(call: Call) -> str:
     delimiter = call.arguments[1] if len(call.arguments) == 2 else "','"
     return let([call.arguments[0], delimiter], lambda text, by: f"CASE WHEN {by} IS NOT NULL THEN string_split({text}, {by}) END")
@@ -111,7 +124,7 @@ TABLE: list[Function] = [
     *native("FN_STARTS_WITH_STRING", "starts_with({0}, {1})"),
     *native("FN_ENDS_WITH_STRING", "suffix({0}, {1})"),
     *native("FN_STRPOS_STRING", "strpos({0}, {1})"),
-    *native("FN_REVERSE_STRING", "array_to_string(list_reverse(string_split({0}, '')), '')"),
+    *emitted("FN_REVERSE_STRING", _reverse),
     *macro("FN_REPLACE_STRING", "CASE WHEN {1} = '' AND {2} IS NOT NULL THEN {0} ELSE replace({0}, {1}, {2}) END"),
     *emitted("FN_SUBSTR_STRING", _substr),
     *macro(
