@@ -129,6 +129,7 @@ class Backends:
             folder=self._sink_folder,
             rule=self.rule,
             make_sink=self.make_sink,
+            identities=self.identities_log,
             datasets=self.datasets or ["main"],  # where events go that name none
         )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import sokuji
 from sokuji.errors import NotFoundError, SqlError
+from sokuji.events import IDENTITY_SCHEMA
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Ref, TableKind
 from sokuji.platform import Platform
@@ -77,3 +80,18 @@ def test_a_plain_table_that_has_such_a_name_already_can_be_dropped(engine: Engin
     engine.execute("DROP TABLE shop.events")
     with pytest.raises(NotFoundError):
         engine.catalog.table(taken)
+
+
+def test_merges_that_only_the_log_has_are_seen_where_no_sink_runs(platform: Platform) -> None:
+    link = {
+        "dataset": "main",
+        "source": "web",
+        "message_id": "m1",
+        "kind": "merged",
+        "visitor_id": "v1",
+        "user_id": "u1",
+        "known_at": dt.datetime(2026, 12, 1, tzinfo=dt.UTC),
+    }
+    platform._backends.identities_log.append(0, pa.RecordBatch.from_pylist([link], schema=IDENTITY_SCHEMA))
+    for _ in range(2):
+        assert platform.sql("SELECT visitor_id, user_id FROM main.identities").rows() == [("v1", "u1")]

@@ -96,7 +96,7 @@ class Verifier:
         waiting = backlog.read_until(log, backlog.positions(log), ends).get(dataset)
         parts = [] if waiting is None else [waiting.rows]
         try:
-            files = self._lake.snapshot(Ref(dataset, IDENTITIES)).files
+            files = self._tables.snapshot(Ref(dataset, IDENTITIES)).files
         except NotFoundError:
             files = ()
         if files:

@@ -17,7 +17,7 @@ from sokuji.lake import backlog
 from sokuji.lake.backlog import Backlog, Offsets
 from sokuji.lake.base import Kept, Lake, Snapshot
 from sokuji.lake.committed import Committed
-from sokuji.lake.events import BAD_EVENTS, BAD_EVENTS_SCHEMA, EVENTS, FIXED_SCHEMA, Shaper, property_columns
+from sokuji.lake.events import BAD_EVENTS, BAD_EVENTS_SCHEMA, EVENTS, FIXED_SCHEMA, IDENTITIES, Shaper, property_columns
 from sokuji.lake.sightings import Sightings
 from sokuji.lake.sink import Sink
 from sokuji.lake.tail import Tail
@@ -37,7 +37,7 @@ _NO_TABLE = Snapshot((), FIXED_SCHEMA, -1)
 class FreshLake(Lake):
     """A lake whose events tables end with what is in the log only. Thread-safe.
 
-    Refused events are rare: a query of a `bad_events` table has what is in their log committed first.
+    Refused events and merges of identities are rare: a query of their tables has what is in their logs committed first.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class FreshLake(Lake):
         folder: Path,
         rule: Rule,
         make_sink: Callable[[], Sink],
+        identities: Log | None = None,
         datasets: Sequence[str] = (),
     ) -> None:
         """Add the tail of `events` to the tables of `lake`.
@@ -61,10 +62,12 @@ class FreshLake(Lake):
             folder: the sink's.
             rule: the sink's: which messages are repeats.
             make_sink: opens a sink, or raises LakeError while one is running; used when a long tail has none.
+            identities: the log of merges, where there is a reactive side.
             datasets: those that have their tables before the first row comes.
         """
         self._lake, self._events, self._bad_events, self._catalog = lake, events, bad_events, catalog
         self._folder, self._rule, self._make_sink = folder, rule, make_sink
+        self._settled = {BAD_EVENTS: bad_events} | ({} if identities is None else {IDENTITIES: identities})  # before they are read
         self._applications = backlog.applications(events)
         self._datasets, self._made = datasets, set[str]()
         self._lock = threading.Lock()
@@ -92,9 +95,9 @@ class FreshLake(Lake):
 
     def snapshot(self, ref: Ref, *, at: dt.datetime | None = None, applications: Sequence[str] = ()) -> Snapshot:
         """As `Lake.snapshot`, with the tail."""
-        if at is None and ref.name == BAD_EVENTS:
+        if at is None and ref.name in self._settled:
             self.settle(ref)
-            return self._base(ref, self._bad_events, applications)
+            return self._base(ref, self._settled[ref.name], applications)
         if at is not None or ref.name != EVENTS:
             return self._lake.snapshot(ref, at=at, applications=applications)
         with self._lock:
@@ -103,9 +106,9 @@ class FreshLake(Lake):
 
     def settle(self, ref: Ref) -> None:
         """As `Lake.settle`. Waits for the sink; if none is running, commits here."""
-        if ref.name not in {EVENTS, BAD_EVENTS}:
+        log = self._events if ref.name == EVENTS else self._settled.get(ref.name)
+        if log is None:
             return
-        log = self._events if ref.name == EVENTS else self._bad_events
         end = _ends(log)
 
         def settled() -> bool:

@@ -118,6 +118,7 @@ def define(
     types: tuple[Type, ...],
     result: Type,
     function: Callable[..., Any] | None = None,
+    *,
     whole: Callable[..., pa.Array] | None = None,
 ) -> str:
     """The name of the DuckDB function for a GoogleSQL expression; `register` makes it exist."""
@@ -145,7 +146,7 @@ def forgiving(name: str) -> Definition:
     sql = f"STRUCT(ISERROR({raising.sql}) AS failed, IFERROR({raising.sql}, NULL) AS value)"
     function = None if raising.function is None else _forgiving(raising.function)
     whole = None if raising.whole is None else _forgiving_all(raising.whole, result)
-    return _definitions[define(f"forgiving_{name}", sql, raising.types, result, function, whole)]
+    return _definitions[define(f"forgiving_{name}", sql, raising.types, result, function, whole=whole)]
 
 
 def _forgiving(function: Callable[..., Any]) -> Callable[..., tuple[bool, Any]]:
@@ -205,7 +206,8 @@ def _create(connection: duckdb.DuckDBPyConnection, definition: Definition) -> No
 
 def exceeded(stop: Stop, what: str) -> ResourcesError:
     """The error for `what` takes more memory than a query may; it ends the query."""
-    error = ResourcesError(f"Resources exceeded: {what} more memory than the query's limit of {stop.memory_mib} MiB ([sql] memory_limit_mib)")
+    limit = f"the query's limit of {stop.memory_mib} MiB ([sql] memory_limit_mib)"
+    error = ResourcesError(f"Resources exceeded: {what} more memory than {limit}")
     _end(stop, error)
     return error
 
