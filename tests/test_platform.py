@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -41,6 +43,17 @@ def test_a_property_seen_first_has_a_typed_column_at_once(platform: Platform) ->
     result = platform.sql("SELECT event_name, url, logged_in, revenue FROM main.events ORDER BY event_name")
     assert [str(field.type) for field in result.schema] == ["STRING", "STRING", "BOOL", "FLOAT64"]
     assert result.rows() == [("buy", None, None, 1.0), ("page", "https://shop/1", True, None)]
+
+
+def test_numbers_of_any_kind_are_numbers(platform: Platform) -> None:
+    for revenue in (Decimal("9.99"), np.int64(7), np.float32(0.5), 2**70):
+        platform.track(_buy("v1", revenue))
+    result = platform.sql("SELECT revenue FROM main.events ORDER BY 1")
+    assert [str(field.type) for field in result.schema] == ["FLOAT64"]
+    assert result.rows() == [(0.5,), (7.0,), (9.99,), (float(2**70),)]
+    for wrong in (object(), "\ud800", Decimal("NaN"), np.datetime64("2026-01-01T00:00:00.000000001")):
+        with pytest.raises(InvalidRequestError, match="cannot be written as JSON"):
+            platform.track(_buy("v1", wrong))
 
 
 def test_datasets_are_apart(platform: Platform) -> None:

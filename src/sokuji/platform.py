@@ -33,6 +33,16 @@ if TYPE_CHECKING:
     from sokuji.features.verify import Verification
 
 
+def _plain(value: Any) -> Any:
+    """What NumPy has around a value or a list of them; its times would be numbers."""
+    if not hasattr(value, "tolist") or value.dtype.kind in "mM":
+        raise TypeError(f"{type(value).__name__} is no JSON value")
+    return value.tolist()
+
+
+_JSON = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain)
+
+
 class Platform:
     """The embedded platform: SQL, models and events of one project, in this process. Thread-safe.
 
@@ -169,10 +179,16 @@ class Platform:
     def track(self, event: Mapping[str, Any], *, dataset: str = "main", source: str = "python") -> None:
         """Store one event, in the form of Segment's calls; it is on disk on return and in the next query.
 
+        Decimals and NumPy's numbers are numbers, times are text as RFC 3339 has it.
+
         Raises:
             InvalidRequestError: the event is refused; the message says why.
         """
-        request = parse_event(msgspec.json.encode(event))
+        try:
+            body = _JSON.encode(event)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InvalidRequestError(400, "invalid_json", f"the event cannot be written as JSON: {error}") from error
+        request = parse_event(body)
         request.source, request.received_at = Source(source, dataset, is_server=True), now_us()
         with self._tracking:
             self._committer.commit([request])

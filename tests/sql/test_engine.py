@@ -145,6 +145,26 @@ def test_a_view_of_everything_keeps_the_columns_it_was_made_with(engine: Engine)
     assert rows(engine, "SELECT * FROM shop.v") == [(1,)]
 
 
+def test_a_view_has_its_columns_by_name_whatever_was_done_to_its_table(engine: Engine) -> None:
+    engine.execute(
+        """CREATE TABLE shop.t AS SELECT 1 AS a, 2 AS b, 3 AS c, 4 AS d;
+        CREATE VIEW shop.v AS SELECT * FROM shop.t;
+        CREATE VIEW shop.named (w, x, y, z) AS SELECT t.*  FROM shop.t;
+        CREATE VIEW shop.twice (p, q, r) AS SELECT t.c, u.c, t.d FROM shop.t, (SELECT 30 AS c) AS u;
+        ALTER TABLE shop.t DROP COLUMN a;
+        ALTER TABLE shop.t ADD COLUMN e INT64"""
+    )
+    assert rows(engine, "SELECT c, b FROM shop.v") == [(3, 2)]
+    assert rows(engine, "SELECT y, x, z FROM shop.named") == [(3, 2, 4)]
+    assert rows(engine, "SELECT * FROM shop.twice") == [(3, 30, 4)]
+    for view in ("v", "named"):
+        with pytest.raises(SqlError, match=rf"Invalid view shop\.{view}: its query has no column a any more; make it again with CREATE OR"):
+            rows(engine, f"SELECT * FROM shop.{view}")
+    engine.execute("CREATE OR REPLACE TABLE shop.t AS SELECT 1.5 AS b")
+    with pytest.raises(SqlError, match=r"Invalid view shop\.v: its column b was INT64 when it was made, and is FLOAT64; make it again"):
+        rows(engine, "SELECT b FROM shop.v")
+
+
 def test_views_in_a_circle_are_refused(engine: Engine) -> None:
     engine.execute("CREATE VIEW shop.a AS SELECT 1 AS x; CREATE VIEW shop.b AS SELECT x FROM shop.a")
     engine.execute("CREATE OR REPLACE VIEW shop.a AS SELECT x FROM shop.b")
@@ -360,6 +380,13 @@ def test_a_wildcard_table_is_all_tables_whose_names_begin_alike(engine: Engine) 
         rows(engine, "SELECT * FROM `shop.nothing_*`")
     with pytest.raises(SokujiError):
         rows(engine, "DELETE FROM `shop.events_*` WHERE TRUE")
+
+
+def test_a_wildcard_reads_no_value_as_one_of_another_type(engine: Engine) -> None:
+    engine.execute("CREATE TABLE shop.d1 AS SELECT 1 AS n, 2.5 AS x; CREATE TABLE shop.d2 AS SELECT 1.5 AS n, 7 AS x")
+    assert rows(engine, "SELECT n FROM `shop.d*` ORDER BY n") == [(1.0,), (1.5,)]
+    with pytest.raises(SqlError, match=r"shop\.d\*: column x of shop\.d1 is FLOAT64, and INT64 in the newest of these tables"):
+        rows(engine, "SELECT x FROM `shop.d*`")  # 2.5 was 3
 
 
 def test_a_cast_keeps_to_the_length_and_the_precision_of_its_type(engine: Engine) -> None:

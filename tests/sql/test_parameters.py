@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import datetime as dt
 import decimal
 import enum
@@ -72,6 +73,8 @@ CASES: list[tuple[Any, str, Any]] = [
     ([None], "ARRAY<INT64>", [None]),
     (Number.SEVEN, "INT64", 7),
     (bytearray(b"\0x"), "BYTES", b"\0x"),
+    (memoryview(b"x"), "BYTES", b"x"),
+    (memoryview(np.array([1, 2], np.int32)), "ARRAY<INT64>", [1, 2]),
     ("nul\0 'quoted'\n", "STRING", "nul\0 'quoted'\n"),
     (np.int32(7), "INT64", 7),
     (np.float32(0.5), "FLOAT64", 0.5),
@@ -123,6 +126,7 @@ def test_the_type_holds_all_values(engine: Engine, value: Any, type_: str, expec
         (dt.timedelta(1), r"@p: timedelta has no GoogleSQL type"),
         (np.timedelta64(5, "ns"), r"@p: timedelta64 has no GoogleSQL type"),
         ({1, 2}, r"@p: set has no GoogleSQL type"),
+        (collections.UserString("x"), r"@p is nested too deeply, or holds itself"),  # each of its characters is one
         (np.datetime64("2026-01-02T00:00:00.000000001"), r"@p: GoogleSQL's times are from year 1 to 9999 and to the microsecond"),
         (np.datetime64("12026-01-02"), r"@p: GoogleSQL's times are from year 1"),
         (pa.scalar(1, pa.timestamp("ns")), r"@p: Nanosecond"),

@@ -59,7 +59,10 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table or view. `query` is the view's GoogleSQL; partitioning and clustering are the column expressions as written."""
+    """A table or view. `query` is the view's GoogleSQL; partitioning and clustering are the column expressions as written.
+
+    `query_names` are what that query called the columns, where the view was made with names of its own.
+    """
 
     ref: Ref
     kind: TableKind
@@ -70,6 +73,7 @@ class Table:
     description: str = ""
     options: Mapping[str, object] = field(default_factory=dict)  # OPTIONS(...) as given, JSON values
     created_at_us: int = 0
+    query_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

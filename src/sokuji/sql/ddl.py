@@ -222,6 +222,7 @@ def create_view(node: Any, session: Session) -> Result:
         TableKind.VIEW,
         columns,
         query=query,
+        query_names=session.query_names(query) if base.has_explicit_columns else (),
         options=_options(base.option_list, session),
         created_at_us=time.time_ns() // 1000,
     )

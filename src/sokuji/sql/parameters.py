@@ -81,14 +81,17 @@ def _is_untyped(value: Any) -> bool:
 
 
 def _parameter(name: str, value: Any) -> Parameter:
-    plain = _plain(name, value)
-    type_ = _type_of(name, [plain])
-    return Parameter(_fitted(name, plain, type_), type_)
+    try:
+        plain = _plain(name, value)
+        type_ = _type_of(name, [plain])
+        return Parameter(_fitted(name, plain, type_), type_)
+    except RecursionError as error:
+        raise SqlError(f"Query parameter {name} is nested too deeply, or holds itself") from error
 
 
 def _plain(name: str, value: Any) -> Any:
     """The value in Python's own types: None, a scalar, a list, or a dict with str keys."""
-    if isinstance(value, bytearray | memoryview):
+    if isinstance(value, bytearray) or (isinstance(value, memoryview) and value.format in {"B", "b", "c"}):
         return bytes(value)
     value = _unwrapped(name, value)
     if isinstance(value, Mapping):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sokuji.errors import ConflictError, QueryCancelledError, SqlError, UnsupportedSqlError
@@ -15,7 +15,7 @@ from sokuji.sql.definitions import columns_of, follow, is_current, members_at
 from sokuji.sql.duck import Run
 from sokuji.sql.emit import Emitter, emit_query, emitter
 from sokuji.sql.emit.expressions import variable_name
-from sokuji.sql.emit.literals import Constant, duckdb_type, text
+from sokuji.sql.emit.literals import Constant, text
 from sokuji.sql.extension import RelationalFunction
 from sokuji.sql.information_schema import rows
 from sokuji.sql.names import INFORMATION_SCHEMA, TABLE_SUFFIX, members, ref
@@ -24,7 +24,10 @@ from sokuji.sql.relations import quote, relation
 from sokuji.sql.result import Result
 from sokuji.sql.temporary import SESSION, Home
 from sokuji.sql.variables import Variable
-from sokuji.types import BOOL, TIMESTAMP, Field
+from sokuji.types import BOOL, FLOAT64, INT64, NUMERIC, TIMESTAMP, Field
+
+_COERCED = {INT64: (NUMERIC, FLOAT64), NUMERIC: (FLOAT64,)}
+_REMEDY = "make it again with CREATE OR REPLACE VIEW"
 
 
 class Session:
@@ -173,6 +176,7 @@ class Session:
         for member in there:
             suffix = text(member.ref.name.removeprefix(table.ref.name.removesuffix("*")))
             snapshot = self.newest(member) if at is None else self.snapshot(member.ref, at)
+            _check_types(table, member, read)
             selects.append(f"SELECT {names}, {suffix} AS {TABLE_SUFFIX} FROM {relation(snapshot, read, self.run)}")
         return f"({' UNION ALL '.join(selects)})"
 
@@ -188,10 +192,13 @@ class Session:
         within = (*self._within, view.ref)
         inner = Session(self.catalog, self.lake, self._analyzer, run=self.run, analysis=analysis, within=within, snapshots=self._snapshots)
         query = emit_query(analysis.node.output_column_list, analysis.node.query, inner)
-        # The view's columns are as they were when it was made: its tables may have changed since.
-        places = {column.name: f"o{place}" for place, column in enumerate(view.columns, start=1)}
-        items = (f"CAST({places[column.name]} AS {duckdb_type(column.type)}) AS {quote(column.name)}" for column in columns)
+        places = _places(view, _outputs(analysis))
+        items = (f"{places(column)} AS {quote(column.name)}" for column in columns)
         return f"(SELECT {', '.join(items) or 1} FROM ({query}))"
+
+    def query_names(self, query: str) -> tuple[str, ...]:
+        """What a query that is to be a view's calls its columns."""
+        return tuple(field.name for field in _outputs(self._analyzer.analyze(query)))
 
     def table_function(self, scan: Any, queries: Sequence[str], within: Emitter) -> str:
         """The relation of a call's rows. Those computed in Python are kept in a table, since the query may read them twice."""
@@ -204,6 +211,50 @@ class Session:
         if resolved.call.input is not None:
             rows = self.run.stream(within.complete(queries[0]), resolved.call.input)
         return self.run.store(resolved.function.run(resolved.call, rows))
+
+
+def _check_types(wildcard: Table, member: Table, columns: Sequence[Column]) -> None:
+    """Raises SqlError where a table of a wildcard has a column of a type that GoogleSQL does not coerce to the newest table's."""
+    types = {column.name.lower(): column.type for column in member.columns}
+    for column in columns:
+        type_ = types.get(column.name.lower(), column.type)
+        if type_ != column.type and column.type not in _COERCED.get(type_, ()):
+            raise SqlError(
+                f"{wildcard.ref}: column {column.name} of {member.ref} is {type_}, and {column.type} in the newest of these tables; "
+                "UNION ALL the tables with a CAST instead"
+            )
+
+
+def _places(view: Table, outputs: Sequence[Field]) -> Callable[[Column], str]:
+    """Where a view's query, whose columns are now these, has each of those that the view was made with: its tables may have changed since.
+
+    What is returned raises SqlError for a column that is not there any more, or is of another type.
+    """
+    places = {key: place for place, key in enumerate(_told_apart([field.name for field in outputs]))}
+    made = view.query_names or [column.name for column in view.columns]
+    keys = dict(zip([column.name for column in view.columns], _told_apart(made), strict=True))
+
+    def place(column: Column) -> str:
+        key = keys[column.name]
+        if key not in places:
+            raise SqlError(f"Invalid view {view.ref}: its query has no column {key[0]} any more; {_REMEDY}")
+        type_ = outputs[places[key]].type
+        if type_ != column.type:
+            raise SqlError(f"Invalid view {view.ref}: its column {key[0]} was {column.type} when it was made, and is {type_}; {_REMEDY}")
+        return f"o{places[key] + 1}"
+
+    return place
+
+
+def _outputs(query: Analysis) -> list[Field]:
+    """A query's columns, those without a name under ZetaSQL's."""
+    return [Field(column.name, from_type(column.column.type)) for column in query.node.output_column_list]
+
+
+def _told_apart(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Names in any case, each with how many of that name are before it."""
+    lowered = [name.lower() for name in names]
+    return [(name, lowered[:place].count(name)) for place, name in enumerate(lowered)]
 
 
 def output_schema(output_columns: Sequence[Any]) -> tuple[Field, ...]:
