@@ -33,20 +33,24 @@ print(is_compiled(), call(1))
 def test_a_helper_that_changed_in_another_file_is_not_served_as_it_was(tmp_path: Path) -> None:
     package = tmp_path / "sokuji"
     package.mkdir()
-    for name in ("__init__", "compiled", "errors"):
+    for name in ("__init__", "compiled", "errors", "machine"):
         (package / f"{name}.py").write_bytes((PACKAGE / f"{name}.py").read_bytes())
     (package / "caller.py").write_text(CALLER)
 
-    def run(more: int) -> str:
+    def run(more: int, cache: Path = tmp_path / "cache") -> str:
         (package / "helper.py").write_text(HELPER.format(more))
         # Python keys its own .pyc by size and second: a helper written twice within one would be the old one.
-        environment = {"PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+        environment = {"PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": str(cache), "HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.run([sys.executable, "-m", "sokuji.caller"], env=environment, capture_output=True, text=True, check=True).stdout
 
     assert run(1) == "False 20\n"
     assert run(2) == "False 30\n"
     assert run(2) == "True 30\n"
-    assert not list(package.rglob("*.nbi")), "numba's own place, beside the source, looks at one file only"
+    kept = len(list(tmp_path.rglob("*.nbi")))
+    (tmp_path / "file").touch()
+    assert run(2, tmp_path / "file" / "none can be here") == "False 30\n"
+    assert len(list(tmp_path.rglob("*.nbi"))) == kept, "numba's own places, beside the source and in HOME, look at one file only"
+    assert not list(package.rglob("*.nbi"))
 
 
 def test_the_key_has_every_file_that_machine_code_takes_something_from() -> None:

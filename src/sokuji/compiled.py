@@ -11,8 +11,9 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib
-import os
+import logging
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sokuji.errors import MissingExtraError
+from sokuji.machine import kept_folder
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Array = TypeVar("Array", bound="np.ndarray[Any, Any]")
@@ -27,6 +29,7 @@ Array = TypeVar("Array", bound="np.ndarray[Any, Any]")
 READ = ("features/program.py", "online/ordered.py", "online/table.py")
 """Files without compiled functions whose constants or types are in some."""
 
+_LOG = logging.getLogger(__name__)
 _HAS_FUNCTIONS = re.compile(rb"^from sokuji\.compiled import .*\b(compiled|inlined)\b", re.MULTILINE)
 
 
@@ -40,7 +43,7 @@ def compiled(function: Function) -> Function:
     others = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(_folder())  # read when the function is made; other users of numba keep theirs
     try:
-        made: Function = numba.njit(cache=True, error_model="numpy", nogil=True)(function)
+        made: Function = numba.njit(cache=_is_kept(), error_model="numpy", nogil=True)(function)
     finally:
         numba.config.CACHE_DIR = others
     return made
@@ -63,7 +66,8 @@ def fixed(array: Array) -> Array:
 
 def is_compiled() -> bool:
     """Whether this machine has compiled functions of this version already, if perhaps not all."""
-    return any(_folder().rglob("*.nbi"))  # numba's index files
+    folder = _folder()
+    return folder is not None and any(folder.rglob("*.nbi"))  # numba's index files
 
 
 def files() -> Iterator[Path]:
@@ -83,9 +87,25 @@ def _numba() -> Any:
 
 
 @functools.cache
-def _folder() -> Path:
+def _folder() -> Path | None:
     digest = hashlib.sha256(_numba().__version__.encode())
     for file in (Path(__file__), *files()):
         digest.update(file.read_bytes())
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return root / "sokuji" / f"compiled-{digest.hexdigest()[:16]}"
+    root = kept_folder()
+    return None if root is None else root / f"compiled-{digest.hexdigest()[:16]}"
+
+
+@functools.cache
+def _is_kept() -> bool:
+    """Whether the folder can be written to: if not, numba would keep it elsewhere, by the function's own file."""
+    folder = _folder()
+    try:
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return True
+        reason = "there is no home folder"
+    except OSError as error:
+        reason = str(error)
+    _LOG.warning("machine code cannot be kept, and is made at each start: %s; set XDG_CACHE_HOME to a folder to write to", reason)
+    return False

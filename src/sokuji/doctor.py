@@ -118,7 +118,8 @@ def _time_zones() -> Iterator[Finding]:
 def _analyzer() -> Finding:
     from sokuji.sql.wasm import cache_file
 
-    ready = cache_file().exists()
+    cached = cache_file()
+    ready = cached is not None and cached.exists()
     return Finding("SQL analyzer", "compiled" if ready else "not compiled yet: the first query takes about 20 s more")
 
 

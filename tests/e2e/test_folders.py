@@ -86,6 +86,7 @@ def test_nothing_is_made_of_a_table_that_cannot_have_its_name(tmp_path: Path, na
         assert [path.name for path in (tmp_path / ".sokuji" / "lake" / "d").iterdir()] == ["A"]
 
 
-def test_a_folder_that_delta_would_take_for_another_is_refused(tmp_path: Path) -> None:
-    with sokuji.open(tmp_path / "a%20b") as platform, pytest.raises(LakeError, match=r"a%20b.*rename the folder"):
+@pytest.mark.parametrize("name", ["a%20b", "new\nline", "back\\slash"])
+def test_a_folder_that_delta_would_take_for_another_is_refused(tmp_path: Path, name: str) -> None:
+    with sokuji.open(tmp_path / name) as platform, pytest.raises(LakeError, match=r"(a%20b|new.nline|back..slash).*rename the folder"):
         platform.sql("SELECT 1")

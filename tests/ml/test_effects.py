@@ -10,7 +10,16 @@ import pyarrow as pa
 import pytest
 
 from sokuji.errors import ModelError, SqlError
-from sokuji.ml.options import BOOSTED_TREE_CLASSIFIER, CLASSIFIERS, KMEANS, LINEAR_REG, LOGISTIC_REG, MODEL_TYPES, OPTIONS
+from sokuji.ml.options import (
+    BOOSTED_TREE_CLASSIFIER,
+    BOOSTED_TREE_REGRESSOR,
+    CLASSIFIERS,
+    KMEANS,
+    LINEAR_REG,
+    LOGISTIC_REG,
+    MODEL_TYPES,
+    OPTIONS,
+)
 from sokuji.ml.split import split
 from tests.ml.conftest import Workbench
 from tests.ml.tasks import native, task_of, trained_on
@@ -136,6 +145,26 @@ def test_trees_only_compare_so_that_no_value_hides_others() -> None:
     with_inf = native(trained_on(BOOSTED_TREE_CLASSIFIER, table.set_column(0, "x", pa.array(values)), label="label"), table)
     without = native(trained_on(BOOSTED_TREE_CLASSIFIER, table, label="label"), table)
     assert np.abs(with_inf - without).mean() < 0.05
+
+
+@pytest.mark.parametrize("weight", [1e16, 1e18])
+def test_trees_of_weights_too_large_for_their_squares_are_refused(weight: float) -> None:
+    table = rows(BOOSTED_TREE_CLASSIFIER)
+    expected = native(trained_on(BOOSTED_TREE_CLASSIFIER, table, label="label"), table)
+    weighted = table.append_column("w", pa.array(np.full(table.num_rows, weight)))
+    if weight == 1e18:
+        with pytest.raises(ModelError, match=r"^the weights of all rows add up to 4e\+20, .* below 1e\+19 in all"):
+            trained_on(BOOSTED_TREE_CLASSIFIER, weighted, label="label", instance_weight_col="w")
+        return
+    found = native(trained_on(BOOSTED_TREE_CLASSIFIER, weighted, label="label", instance_weight_col="w"), table)
+    assert np.abs(found - expected).mean() < 0.2  # regularisation counts for less, but there are trees
+
+
+def test_labels_of_trees_too_large_for_their_squares_are_refused() -> None:
+    table = rows(BOOSTED_TREE_REGRESSOR)
+    large = table.set_column(table.schema.get_field_index("label"), "label", pa.array(table["label"].to_numpy() * 1e18))
+    with pytest.raises(ModelError, match=r"the label 'label' reaches .*e\+18, times which the weights of all rows add up to .*e\+21"):
+        trained_on(BOOSTED_TREE_REGRESSOR, large, label="label")
 
 
 @pytest.mark.parametrize("model_type", [KMEANS, LINEAR_REG, LOGISTIC_REG, BOOSTED_TREE_CLASSIFIER])

@@ -382,6 +382,14 @@ def test_a_wildcard_table_is_all_tables_whose_names_begin_alike(engine: Engine) 
         rows(engine, "DELETE FROM `shop.events_*` WHERE TRUE")
 
 
+def test_a_column_may_be_called_as_the_lakes_own_of_tables_with_days(engine: Engine) -> None:
+    engine.execute("CREATE TABLE shop.t AS SELECT DATE '2026-01-02' AS _day, 1 AS n; INSERT INTO shop.t VALUES ('2026-01-03', 2)")
+    engine.execute("UPDATE shop.t SET n = 3 WHERE n = 2; ALTER TABLE shop.t ADD COLUMN z INT64; CREATE TABLE shop.u AS SELECT 7 AS _day")
+    engine.lake.maintain([Ref("shop", "t")])
+    assert rows(engine, "SELECT * FROM shop.t ORDER BY n") == [(dt.date(2026, 1, 2), 1, None), (dt.date(2026, 1, 3), 3, None)]
+    assert rows(engine, "SELECT _day FROM shop.u") == [(7,)]
+
+
 def test_a_wildcard_reads_no_value_as_one_of_another_type(engine: Engine) -> None:
     engine.execute("CREATE TABLE shop.d1 AS SELECT 1 AS n, 2.5 AS x; CREATE TABLE shop.d2 AS SELECT 1.5 AS n, 7 AS x")
     assert rows(engine, "SELECT n FROM `shop.d*` ORDER BY n") == [(1.0,), (1.5,)]

@@ -36,13 +36,29 @@ def test_large_messages_pass_whole() -> None:
 
 
 def test_a_damaged_cache_file_is_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    damaged = tmp_path / "module.cwasm"
-    damaged.write_bytes(cache_file().read_bytes()[:100_000])
+    damaged, compiled = tmp_path / "module.cwasm", _kept()
+    damaged.write_bytes(compiled[:100_000])
     monkeypatch.setattr(wasm, "cache_file", lambda: damaged)
-    monkeypatch.setattr(wasm, "_compile", lambda engine: cache_file().read_bytes())
+    monkeypatch.setattr(wasm, "_compile", lambda engine: compiled)
     request = service.AnalyzerOptionsRequest()
     assert Instance().call("GetAnalyzerOptions", request, options_pb2.AnalyzerOptionsProto).default_timezone
-    assert damaged.stat().st_size == cache_file().stat().st_size
+    assert damaged.stat().st_size == len(compiled)
+
+
+def test_without_a_place_for_the_cache_file_it_works_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compiled = _kept()
+    monkeypatch.setattr(wasm, "_compile", lambda engine: compiled)
+    (tmp_path / "file").touch()
+    for place in (None, tmp_path / "file" / "module.cwasm"):
+        monkeypatch.setattr(wasm, "cache_file", lambda place=place: place)
+        wasm._module(wasm._engine())
+
+
+def _kept() -> bytes:
+    shared()
+    file = cache_file()
+    assert file is not None
+    return file.read_bytes()
 
 
 START = """

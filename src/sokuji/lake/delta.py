@@ -38,7 +38,7 @@ _COMMIT_ATTEMPTS = 100
 _DAY_OF = "sokuji.dayOf"  # the table property that names the column whose day the files are partitioned by
 _KEPT = "sokuji.properties"  # the table property that holds what `keep` was told, as JSON
 _DROPPED = ".dropped"  # where folders of dropped tables go until they are deleted
-_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
+_NOT_DELTAS = re.compile("%[0-9A-Fa-f]{2}|[\\\\\\x00-\\x1f\\x7f]")  # in a path
 _VACUUM_SECONDS = 3600.0
 _COLUMN = Kept(pa.null())
 _LOG = logging.getLogger(__name__)
@@ -55,8 +55,11 @@ class DeltaLake(Lake):
             FormatError: a newer release wrote it.
         """
         self._root = Path(root)
-        if _ESCAPE.search(str(self._root.absolute())):
-            raise LakeError(f"the lake cannot be in {self._root}: Delta takes '%' and two digits for a character; rename the folder")
+        if (found := _NOT_DELTAS.search(str(self._root.absolute()))) is not None:
+            raise LakeError(
+                f"the lake cannot be in {str(self._root)!r}, which has {found.group()!r} in it: Delta takes a backslash for a slash, '%' "
+                "and two digits for a character, and no control characters; rename the folder"
+            )
         claim(self._root / ".format.json", format=_FORMAT)
         # Shared by those who commit, exclusive for who drops: a commit to a table that was just dropped would leave a broken one.
         self._lock = self._root / ".lock"
@@ -367,7 +370,9 @@ def _files(table: DeltaTable, folder: Path) -> tuple[str, ...]:
 def _visible(table: DeltaTable) -> pa.Schema:
     """The columns that readers see: not those that properties are to have no more."""
     kept = _kept(table)
-    columns = without_day(pa.schema(table.schema()))
+    columns = pa.schema(table.schema())
+    if _DAY_OF in table.metadata().configuration:
+        columns = without_day(columns)
     return pa.schema([field for field in columns if kept.get(field.name.lower(), _COLUMN).has_column])
 
 

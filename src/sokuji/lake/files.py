@@ -96,9 +96,8 @@ def by_time(rows: pa.RecordBatchReader, day_of: str | None) -> pa.RecordBatchRea
 
 
 def without_day(schema: pa.Schema) -> pa.Schema:
-    """The columns that readers see."""
-    place = schema.get_field_index(DAY)
-    return schema if place < 0 else schema.remove(place)
+    """The columns that readers see of a table with days."""
+    return schema.remove(schema.get_field_index(DAY))
 
 
 def _days(times: pa.Array) -> pa.Array:
@@ -179,7 +178,7 @@ def write_files(folder: Path, rows: pa.RecordBatchReader, day_of: str | None = N
     files: dict[str | None, _File] = {}
     with ExitStack() as stack:
         for batch in rows:
-            for day, part in _by_day(batch, files):
+            for day, part in [(None, batch)] if day_of is None else _by_day(batch, files):
                 if part.num_rows and day not in files:
                     files[day] = _File(folder, day, part.schema, day_of)
                     stack.callback(files[day].close)
@@ -225,15 +224,9 @@ def _leaves(path: str, type_: pa.DataType) -> Iterator[str]:
         yield path
 
 
-def _by_day(batch: pa.RecordBatch, opened: Collection[str | None]) -> Iterator[tuple[str | None, pa.RecordBatch]]:
-    """The rows of each day that has or gets a file of its own, then the others, all without the day itself.
-
-    The day is None in a table without partitions.
-    """
+def _by_day(batch: pa.RecordBatch, opened: Collection[str | None]) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The rows of each day that has or gets a file of its own, then the others, all without the day itself."""
     place = batch.schema.get_field_index(DAY)
-    if place < 0:
-        yield None, batch
-        return
     days, rows = batch.column(place), batch.remove_column(place)
     own: list[str] = []
     for each in sorted(pc.value_counts(days).to_pylist(), key=lambda each: each["counts"], reverse=True):

@@ -27,7 +27,7 @@ _NUMBERS = {Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC}
 _CLASSES = {Kind.STRING, Kind.INT64, Kind.BOOL, Kind.FLOAT64}
 _FLOAT_CLASSES = 50
 _LARGEST_LABEL = 1e140
-_LARGEST_LABEL_OF_TREES = 1e19  # XGBoost computes in float32
+_LARGEST_LABEL_OF_TREES = 1e19  # XGBoost computes in float32, also the squares of labels times weights, summed over the rows
 
 E = TypeVar("E", bound=Estimator)
 
@@ -142,6 +142,8 @@ def _prepare(task: TrainingTask, *, classify: bool, for_trees: bool) -> _Data:
     training = labelled(rows, columns)
     if not training.weights.any():
         raise ModelError("every training row has weight 0; give a weight above 0 to some of them")
+    if for_trees:
+        _check_sum(training, label.name, classify=classify)
     evaluation = None
     if task.evaluation is not None:
         known = _with_label(task.evaluation, label.name)
@@ -171,6 +173,18 @@ def _check_label(rows: pa.Table, label: Field, largest: float) -> None:
             raise ModelError(
                 f"the label {label.name!r} reaches {reached:.3g}, and its squares must be computed; divide it to below {largest:g}"
             )
+
+
+def _check_sum(training: Labelled, label: str, *, classify: bool) -> None:
+    """Raises ModelError where XGBoost would find no split: the gain of each would be infinite."""
+    reached = 1.0 if classify else max(1.0, float(np.abs(training.targets).max()))
+    weights = float(training.weights.sum())
+    if reached * weights > _LARGEST_LABEL_OF_TREES:
+        what = "" if classify else f"the label {label!r} reaches {reached:.3g}, times which "
+        raise ModelError(
+            f"{what}the weights of all rows add up to {reached * weights:.3g}, whose square XGBoost cannot hold; divide them to below "
+            f"{_LARGEST_LABEL_OF_TREES:g} in all (a row has weight 1 if nothing is said)"
+        )
 
 
 def _classes(labels: pa.ChunkedArray, name: str) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ import ctypes
 import functools
 import hashlib
 import importlib.metadata
-import os
+import logging
 import platform
 import re
 import sys
@@ -30,11 +30,14 @@ from google.protobuf.internal import api_implementation
 from google.protobuf.message import DecodeError, Message
 
 from sokuji.errors import SqlError
+from sokuji.machine import kept_folder
 from sokuji.sql.stop import NEVER, Stop
 
 # A resolved expression takes four levels of messages, and upb reads 100 of them, or any number: 25 operators in a row were too many.
 if api_implementation.Type() == "upb":
     api_implementation._c_module.SetAllowOversizeProtos(True)  # noqa: SLF001 as it says itself, the only way
+
+_LOG = logging.getLogger(__name__)
 
 TOO_DEEP = "The statement is nested too deeply, or is too long a chain of operators; give parts of it names by WITH"
 
@@ -303,16 +306,22 @@ _SETTINGS = "epochs, memory not shared"  # what the compiled module depends on b
 
 def _module(engine: wasmtime.Engine) -> wasmtime.Module:
     cached = cache_file()
+    if cached is None:
+        return wasmtime.Module.deserialize(engine, _compile(engine))
     try:
         return wasmtime.Module.deserialize_file(engine, str(cached))
     except (OSError, wasmtime.WasmtimeError):
         # Not there yet, or cut off by a full disk.
         compiled = _compile(engine)
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and renamed, so that two processes starting at once never load half a file.
-    with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as file:
-        file.write(compiled)
-    Path(file.name).replace(cached)
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        # Written beside and renamed, so that two processes starting at once never load half a file.
+        with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as file:
+            file.write(compiled)
+        Path(file.name).replace(cached)
+    except OSError as error:
+        _LOG.warning("the compiled SQL analyzer cannot be kept: %s; set XDG_CACHE_HOME to a folder to write to", error)
+        return wasmtime.Module.deserialize(engine, compiled)
     return wasmtime.Module.deserialize_file(engine, str(cached))
 
 
@@ -321,9 +330,9 @@ def _compile(engine: wasmtime.Engine) -> bytes:
     return bytes(wasmtime.Module(engine, _binary()).serialize())
 
 
-def cache_file() -> Path:
-    """Where the compiled module is kept: one file for each combination of versions and machine it is valid for."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+def cache_file() -> Path | None:
+    """Where the compiled module is kept: one file for each combination of versions and machine it is valid for. As `kept_folder`."""
+    root = kept_folder()
     versions = [importlib.metadata.version(name) for name in ("zetasql", "wasmtime")]
     key = hashlib.sha256("\n".join([_SETTINGS, *versions, platform.machine(), platform.platform()]).encode()).hexdigest()[:16]
-    return root / "sokuji" / f"zetasql-{versions[0]}-{key}.cwasm"
+    return None if root is None else root / f"zetasql-{versions[0]}-{key}.cwasm"
