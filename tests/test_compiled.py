@@ -64,11 +64,24 @@ def test_the_key_has_every_file_that_machine_code_takes_something_from() -> None
             if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("sokuji.")
             for alias in node.names
         }
+        constants = {
+            target.id: _names(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
         for function in (node for node in tree.body if isinstance(node, ast.FunctionDef) and _is_compiled(node)):
             assert name in known
-            named = {node.id for statement in function.body for node in ast.walk(statement) if isinstance(node, ast.Name)}
+            named = set[str]().union(*(_names(statement) for statement in function.body))
+            while made_of := set[str]().union(*(constants[each] for each in named & constants.keys())) - named:
+                named |= made_of
             for each in named & origins.keys():
                 assert origins[each] in known, f"{function.name} in {name} takes {each} from {origins[each]}: add it to READ"
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
 
 
 def _file(module: str, name: str) -> str:

@@ -146,6 +146,15 @@ def test_what_is_wrong_with_labels_is_said(side: Lakeside, engine: Engine) -> No
     side.track(event(1, "v1", START_US))
     with pytest.raises(FeatureError, match=r"labels need the columns entity_id \(STRING\) and time \(TIMESTAMP\); they have who"):
         run(engine, pa.table({"who": ["v1"]}))
+    # Numbers could be seconds: they were microseconds, of 1970, and every feature 0. Floats are no ids: 5.0 is not user "5".
+    for wrong in (
+        pa.table({"entity_id": ["v1"], "time": [START_US]}),
+        pa.table({"entity_id": [5.0], "time": pa.array([START_US], TIMESTAMP)}),
+    ):
+        with pytest.raises(FeatureError, match=r"labels have (time of type int64|entity_id of type double), which must be"):
+            run(engine, wrong)
+    with pytest.raises(FeatureError, match="time with nanoseconds"):
+        run(engine, pa.table({"entity_id": ["v1"], "time": pa.array([START_US * 1000 + 1], pa.timestamp("ns", "UTC"))}))
     with pytest.raises(FeatureError, match="every label needs an entity_id and a time"):
         run(engine, pa.table({"entity_id": ["v1"], "time": pa.nulls(1, TIMESTAMP)}))
     with pytest.raises(FeatureError, match="features of view shopper are called: last; rename"):

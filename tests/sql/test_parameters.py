@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import collections
 import datetime as dt
 import decimal
@@ -74,7 +75,7 @@ CASES: list[tuple[Any, str, Any]] = [
     (Number.SEVEN, "INT64", 7),
     (bytearray(b"\0x"), "BYTES", b"\0x"),
     (memoryview(b"x"), "BYTES", b"x"),
-    (memoryview(np.array([1, 2], np.int32)), "ARRAY<INT64>", [1, 2]),
+    (memoryview(array.array("i", [1, 2])), "ARRAY<INT64>", [1, 2]),
     ("nul\0 'quoted'\n", "STRING", "nul\0 'quoted'\n"),
     (np.int32(7), "INT64", 7),
     (np.float32(0.5), "FLOAT64", 0.5),

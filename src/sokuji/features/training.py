@@ -87,11 +87,23 @@ def training(
     return labels.replace_schema_metadata({**(labels.schema.metadata or {}), LEFT_OUT: str(taken.failed).encode()})
 
 
+def _is_id(type_: pa.DataType) -> bool:
+    type_ = type_.value_type if pa.types.is_dictionary(type_) else type_
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_integer(type_))
+
+
 def _check(view: ViewSpec, labels: pa.Table) -> None:
     names = labels.schema.names
     missing = [name for name in (ENTITY, TIME) if name not in names]
     if missing:
         raise FeatureError(f"labels need the columns {ENTITY} (STRING) and {TIME} (TIMESTAMP); they have {', '.join(names)}")
+    for name, is_one, wanted in ((ENTITY, _is_id, "STRING"), (TIME, pa.types.is_timestamp, "TIMESTAMP")):
+        type_ = labels.schema.field(name).type
+        if not is_one(type_):
+            raise FeatureError(f"labels have {name} of type {type_}, which must be {wanted}; cast it")
+    times = labels.column(TIME)
+    if pc.all(pc.equal(pc.floor_temporal(times, unit="microsecond"), times)).as_py() is False:
+        raise FeatureError(f"labels have {TIME} with nanoseconds, which no event has; cast it to timestamp('us')")
     if labels.column(ENTITY).null_count or labels.column(TIME).null_count:
         raise FeatureError(f"every label needs an {ENTITY} and a {TIME}; filter out those that are NULL")
     taken = [feature.name for feature in view.features if feature.name in names]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -66,14 +68,14 @@ def run_shell(engine: Engine, history_file: Path | None = None) -> None:
     while True:
         try:
             text = session.prompt("sokuji> ")
+            if text.strip().rstrip(";").lower() in {"exit", "quit"}:
+                return
+            if text.strip():
+                run_shown(engine, text)
         except KeyboardInterrupt:
             continue
         except EOFError:
             return
-        if text.strip().rstrip(";").lower() in {"exit", "quit"}:
-            return
-        if text.strip():
-            run_shown(engine, text)
 
 
 def _history_file() -> Path:
@@ -92,14 +94,22 @@ def run_shown(engine: Engine, text: str) -> None:
             done.set()
 
     # In a thread of its own: Python sees Ctrl-C only between its own instructions, and DuckDB's take long.
-    threading.Thread(target=work, daemon=True).start()
-    waiting = True
-    while waiting:
-        try:
-            # Not Thread.join: interrupted, it may take the thread for finished.
-            waiting = not done.wait(timeout=0.1)
-        except KeyboardInterrupt:
-            engine.cancel(query_id)
+    with _interrupts() as asked:
+        threading.Thread(target=work, daemon=True).start()
+        while not done.wait(timeout=0.1):
+            if asked and engine.cancel(query_id):
+                asked.clear()
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """A block in which Ctrl-C raises nothing, however often it is pressed: each adds to the list that is yielded."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: asked.append(number))
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _show(engine: Engine, text: str, query_id: str) -> None:
