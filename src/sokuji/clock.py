@@ -12,3 +12,9 @@ Clock = Callable[[], int]
 def now_us() -> int:
     """The wall clock, as a `Clock`."""
     return time.time_ns() // 1000
+
+
+def steady(clock: Clock) -> Clock:
+    """A clock that begins with the time that `clock` has now, and goes on evenly: it is not set forward or back as that one may be."""
+    ahead_us = clock() - time.monotonic_ns() // 1000
+    return lambda: ahead_us + time.monotonic_ns() // 1000

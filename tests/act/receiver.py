@@ -16,6 +16,7 @@ import msgspec
 
 from sokuji.act.deliver import Deliverer
 from sokuji.act.functions import Perform
+from sokuji.clock import Clock, now_us
 from sokuji.config import WebhookSettings
 from sokuji.events import BAD_EVENT_SCHEMA
 from sokuji.log.base import Log
@@ -124,10 +125,12 @@ class Delivering:
 
 
 @contextmanager
-def delivering(folder: Path, settings: WebhookSettings, load: Callable[[], Perform] | None = None) -> Iterator[Delivering]:
+def delivering(
+    folder: Path, settings: WebhookSettings, load: Callable[[], Perform] | None = None, clock: Clock = now_us
+) -> Iterator[Delivering]:
     """A `deliver` role with its logs and queue in `folder`."""
     with decisions_log(folder) as log, LocalLog(folder, BAD_EVENT_SCHEMA, name="bad_events", partitions=1) as bad_events_log:
-        deliverer = Deliverer(log, bad_events_log, MASTER, settings, folder=folder / "deliver", load=load)
+        deliverer = Deliverer(log, bad_events_log, MASTER, settings, folder=folder / "deliver", load=load, clock=clock)
         stop = threading.Event()
         failures: list[BaseException] = []
 

@@ -82,6 +82,26 @@ class TestRetries:
             eventually_empty(role)
             assert role.dead() == []
 
+    @pytest.mark.parametrize("restarted", [False, True])
+    def test_a_clock_that_is_put_back_makes_no_pause_longer(self, tmp_path: Path, receiver: Receiver, restarted: bool) -> None:
+        ahead_us, again = 3 * 86_400_000_000, threading.Event()
+        receiver.answer = lambda _: 200 if again.is_set() else 500
+
+        def clock() -> int:
+            return now_us() + (0 if again.is_set() else ahead_us)
+
+        settings = quick(receiver.host, first_retry_seconds=60.0 if restarted else 0.5)
+        with delivering(tmp_path, settings, clock=clock) as role:
+            append(role.log, receiver.webhook(expires_us=now_us() + 2 * ahead_us))
+            receiver.wait_for(1)
+            if restarted:
+                time.sleep(0.1)  # so that it is put down when it is due
+            again.set()
+            receiver.wait_for(1 if restarted else 2)
+        with delivering(tmp_path, settings, clock=clock) as role:
+            role.wait_for_outcomes(1)
+        assert len(receiver.received) == 2
+
     def test_after_the_last_attempt_it_is_a_bad_event(self, tmp_path: Path, receiver: Receiver) -> None:
         receiver.answer = lambda _: 503
         with delivering(tmp_path, quick(receiver.host, attempts=3)) as role:

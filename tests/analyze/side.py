@@ -89,7 +89,9 @@ class Side:
 
 def read_all(log: Any, partition: int = 0) -> list[dict[str, Any]]:
     """All rows of a partition."""
-    rows: list[dict[str, Any]] = log.read(partition, 0, 1_000_000).batch.to_pylist()
+    rows: list[dict[str, Any]] = []
+    while len(rows) < log.end(partition):
+        rows += log.read(partition, len(rows), 1_000_000).batch.to_pylist()
     return rows
 
 

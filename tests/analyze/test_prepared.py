@@ -138,6 +138,54 @@ def _crash(path: Path | None = None) -> Vocabulary:
     return Vocabulary()
 
 
+def test_the_log_keeps_what_a_prepared_state_lacks(shop: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the worker before has read all: retention may go by while the next one starts."""
+    clock, take_over = Clock(shop), Opener._take_over
+    with shop.worker(declare(tmp_path, OLD, ACTIONS)) as worker:
+        clock.track("page", "a")
+        shop.sink()
+        drain(worker)
+        declared = declare(tmp_path, NEW, ACTIONS)
+        assert prepare(shop, declared)
+        clock.track("page", "a")
+        drain(worker)
+        worker.checkpoint(wait=True)
+        shop.sink()
+
+    def take_over_and_trim(*arguments: Any) -> Any:
+        found = take_over(*arguments)
+        shop.logs.events.trim(max_bytes=0)
+        return found
+
+    monkeypatch.setattr(Opener, "_take_over", take_over_and_trim)
+    with shop.worker(declared) as worker:
+        assert pages(worker, "v:a") == [{"pages": 2, "last_page": "/2"}]
+        worker.checkpoint(wait=True)
+        assert shop.logs.events.trim(max_bytes=0)
+
+
+@pytest.mark.parametrize("is_prepared", [True, False])
+def test_what_the_lake_has_and_no_worker_had_is_decided(shop: Side, tmp_path: Path, is_prepared: bool) -> None:
+    clock = Clock(shop)
+    with shop.worker(declare(tmp_path, OLD, ACTIONS)) as worker:
+        clock.track("buy", "a")
+        shop.sink()
+        drain(worker)
+        clock.track("page", "a")
+        drain(worker)
+        worker.checkpoint(wait=True)
+    clock.track("page", "a")
+    clock.track("buy", "b")
+    shop.sink()
+    declared = declare(tmp_path, NEW, ACTIONS)
+    assert not is_prepared or prepare(shop, declared)
+    with shop.worker(declared) as worker:
+        assert pages(worker, "v:a") == [{"pages": 1, "last_page": "/2"}]
+        drain(worker)
+        assert pages(worker, "v:a") == [{"pages": 2, "last_page": "/3"}]
+    assert decided(shop) == ["a", "b"]
+
+
 def test_what_was_prepared_for_other_declarations_is_not_taken(shop: Side, tmp_path: Path) -> None:
     clock = Clock(shop)
     with shop.worker(declare(tmp_path, OLD, ACTIONS)) as worker:

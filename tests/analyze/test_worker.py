@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from sokuji.analyze.opening import Opener
 from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings
 from sokuji.online.checkpoint import Checkpoint, Checkpoints
@@ -181,6 +182,34 @@ def test_after_a_crash_the_state_is_the_same_and_nothing_is_decided_twice(shop: 
         shop.track(*numbered(*(buy("b", at=number) for number in (4, 5)), start=4))
         drain(again)
     assert [row["visitor_id"] for row in shop.decisions()] == ["a", "b"]
+
+
+def test_the_log_keeps_what_a_new_worker_has_not_seen(shop: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its first checkpoint, too, and from the moment that it looks into the lake."""
+    shop.track(*numbered(buy("a")))
+    shop.sink()
+    sent = 1
+
+    def sell(*_: Any, **__: Any) -> None:
+        nonlocal sent
+        shop.track(*numbered(buy("a", at=sent), start=sent))
+        sent += 1
+        shop.sink()
+        shop.logs.events.trim(max_bytes=0)
+
+    def taken_in(*arguments: Any) -> Any:
+        found = take_in(*arguments)
+        sell()
+        return found
+
+    take_in = Opener._from_lake
+    monkeypatch.setattr(Opener, "_from_lake", taken_in)
+    with shop.worker(declare(tmp_path, FEATURES, ACTIONS)) as worker:
+        sell()
+        drain(worker)
+        sell()
+        drain(worker)
+        assert features(worker, "v:a")[0]["buys_1d"] == sent
 
 
 def test_a_stop_checkpoints_all(shop: Side, tmp_path: Path) -> None:

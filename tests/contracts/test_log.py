@@ -219,6 +219,17 @@ def test_retention_by_size_frees_the_oldest_rows(log: Log) -> None:
     assert log.append(0, rows(1000, 1)) == 1000
 
 
+def test_retention_waits_for_no_consumer_that_is_forgotten(log: Log) -> None:
+    for first in range(0, 1000, 10):
+        log.append(0, rows(first, 10, text_bytes=100))
+    log.commit("sink", {0: 0})
+    assert log.trim(max_bytes=0) == 0
+    log.forget("sink")
+    log.forget("sink")
+    assert log.committed("sink") == {}
+    assert log.trim(max_bytes=0) > 0
+
+
 def test_retention_by_age_frees_what_is_older(log: Log) -> None:
     log.append(0, rows(0, 100, text_bytes=100))
     assert log.trim(max_age_seconds=3600) == 0

@@ -20,12 +20,12 @@ from sokuji.act.address import RefusedAddressError, parse
 from sokuji.act.decision import CALL, WEBHOOK, Decision, MalformedDecisionError, decisions, iso
 from sokuji.act.fate import DELIVERED, FAILED, Fate, recorded, to_events
 from sokuji.act.functions import Functions, Perform
-from sokuji.act.outcome import Breaker, Outcome, pause_seconds
+from sokuji.act.outcome import Breaker, Outcome, pause_seconds, pause_seconds_max
 from sokuji.act.queue import Delivery, Queue
 from sokuji.act.secret import Secret
 from sokuji.act.tail import PARTITION
 from sokuji.act.webhook import Webhooks
-from sokuji.clock import Clock, now_us
+from sokuji.clock import Clock, now_us, steady
 from sokuji.config import WebhookSettings
 from sokuji.errors import OffsetTrimmedError
 from sokuji.events import BAD_EVENT_SCHEMA, OWN_SOURCE
@@ -66,6 +66,7 @@ class Deliverer:
     ) -> None:
         """Keep the queue in `folder`. `load` gives what carries out the project's functions; it is called in another process."""
         self._log, self._bad_events_log, self._settings, self._clock = decisions_log, bad_events_log, settings, clock
+        self._due_clock = steady(clock)  # a pause is as long as it is, whatever becomes of the machine's clock meanwhile
         taken = self._log.committed(CONSUMER).get(PARTITION, 0)
         self._queue = Queue(folder / "queue.db", is_new=not taken)
         self._webhooks = Webhooks(secret, settings.timeout_seconds, frozenset(settings.private_hosts))
@@ -77,7 +78,10 @@ class Deliverer:
         outcomes = recorded(self._log, self._queue.outcomes_position())
         self._put_down = self._offset  # what a start after a crash reads on from
         self._ended = {decision_id for event, decision_id, _ in outcomes if event in {DELIVERED, FAILED}}
-        self._queue.settle(self._ended, [], self._log.end(PARTITION))
+        now = self._due_clock()
+        latest = now + int(pause_seconds_max(settings) * 1_000_000)
+        early = [delivery._replace(due_us=now) for delivery in self._queue.due_after(latest)]  # by a clock that was put back since
+        self._queue.settle(self._ended, early, self._log.end(PARTITION))
         self._wake = asyncio.Event()
         self._breakers: dict[str, Breaker] = {}
         self._attempts: dict[str, tuple[Delivery, asyncio.Task[Outcome]]] = {}  # under way, by id
@@ -175,7 +179,7 @@ class Deliverer:
         return Delivery(
             id=decision.id,
             endpoint=endpoint,
-            due_us=self._clock(),
+            due_us=self._due_clock(),
             attempts=0,
             expires_us=decision.expires_us,
             dataset=decision.dataset,
@@ -190,13 +194,13 @@ class Deliverer:
     # -- from the queue to the receivers
 
     def _begin_due(self) -> None:
-        now, wall = time.monotonic(), self._clock()
+        now, due = time.monotonic(), self._due_clock()
         under_way = Counter(delivery.endpoint for delivery, _ in self._attempts.values())
         for endpoint in self._queue.counts:
             limit = self._breaker(endpoint).limit(self._settings.endpoint_concurrency, now)
             if limit <= under_way[endpoint]:
                 continue
-            for delivery in self._queue.due(endpoint, wall, limit):
+            for delivery in self._queue.due(endpoint, due, limit):
                 if delivery.id not in self._attempts and len(self._attempts) < self._settings.concurrency:
                     task = asyncio.create_task(self._attempt(delivery))
                     task.add_done_callback(lambda _: self._wake.set())
@@ -238,7 +242,7 @@ class Deliverer:
                 fates.append(self._fate(tried, outcome))
             else:
                 pause = pause_seconds(tried.attempts, outcome.after_seconds, self._settings)
-                again.append(tried._replace(due_us=self._clock() + int(pause * 1_000_000)))
+                again.append(tried._replace(due_us=self._due_clock() + int(pause * 1_000_000)))
         if fates or again:
             self._tell(fates)
             self._queue.settle([fate.decision_id for fate in fates], again, self._log.end(PARTITION))

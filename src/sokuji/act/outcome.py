@@ -47,6 +47,11 @@ def pause_seconds(attempts: int, after_seconds: float, settings: WebhookSettings
     return max(pause, min(after_seconds, _RETRY_AFTER_SECONDS_MAX))
 
 
+def pause_seconds_max(settings: WebhookSettings) -> float:
+    """No pause is longer."""
+    return max(settings.last_retry_seconds, _RETRY_AFTER_SECONDS_MAX)
+
+
 class Breaker:
     """How much may be tried at one endpoint. After some failures in a row it rests; then a single attempt shows whether it is back.
 

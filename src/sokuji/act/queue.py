@@ -131,6 +131,10 @@ class Queue:
         query = f"SELECT {_COLUMNS} FROM deliveries WHERE endpoint = ? AND due_us <= ? ORDER BY due_us LIMIT ?"
         return [Delivery(*row) for row in self._database.execute(query, (endpoint, now_us, limit))]
 
+    def due_after(self, time_us: int) -> list[Delivery]:
+        """The deliveries whose time comes after this one."""
+        return [Delivery(*row) for row in self._database.execute(f"SELECT {_COLUMNS} FROM deliveries WHERE due_us > ?", (time_us,))]
+
     def settle(self, ended: Iterable[str], again: Iterable[Delivery], outcomes_position: int) -> None:
         """Remove those whose ids have `ended`, and put down the new times and counts of what is to be tried `again`; durable on return.
 

@@ -19,6 +19,9 @@ from sokuji.log.base import Log
 CONSUMER = "analyze"
 """Of the logs that the worker reads."""
 
+NEXT_CONSUMER = "analyze.next"
+"""Of the events log, while the state of the next worker is made: it will read on where the lake ended when that began."""
+
 BATCHES_LOG = "batches"
 BATCH_SCHEMA = pa.schema(
     [

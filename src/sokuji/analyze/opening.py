@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.analyze import excluded as excluding
-from sokuji.analyze.batches import CONSUMER, Logs, Offsets
+from sokuji.analyze.batches import CONSUMER, NEXT_CONSUMER, Logs, Offsets
 from sokuji.analyze.carrying import LAYOUT_FILE, ROWS, Carrier, carrying, describe
 from sokuji.analyze.identity import Identity
 from sokuji.analyze.outbox import Outbox
@@ -236,6 +236,7 @@ class Opener:
             return None
         compiled = self._compile(dataset, Vocabulary())
         layout = compiled.layout().fingerprint
+        self._hold(found.ends)
         if found.layout != layout or any(events.start(partition) > end for partition, end in found.ends.items()):
             found.drop()
             shutil.rmtree(self._folder / f"{dataset}.next", ignore_errors=True)
@@ -268,19 +269,34 @@ class Opener:
         _LOG.info("took the history in", extra={"dataset": dataset, "rows": rows, "seconds": seconds})
         return Position(number, ends, self._logs.published())
 
+    def _hold(self, ends: Mapping[int, int]) -> None:
+        """See that the log keeps what comes from `ends` on, until the worker says itself where it reads."""
+        held = self._logs.events.committed(NEXT_CONSUMER)
+        self._logs.events.commit(NEXT_CONSUMER, {partition: min(end, held.get(partition, end)) for partition, end in ends.items()})
+
     def _from_lake(
         self, dataset: str, pipeline: Pipeline, links: list[pa.RecordBatch], carrier: Carrier | Keys | None
     ) -> tuple[Offsets, int]:
-        """Take in what the lake has, and return up to where in the events log that is, and how many events it was."""
+        """Take in what the lake has and a worker has had, and return up to where in the events log that is, and how many events it was.
+
+        What no worker has had is still to be decided, though the lake has it: it is read from the log.
+        """
         events = self._logs.events
         ends = {partition: events.start(partition) for partition in range(events.partitions)}
+        self._hold(ends)  # before the lake is read: what it lacks is still in the log when that is done
         names = applications(events)
         try:
             snapshot = self._lake.snapshot(Ref(dataset, EVENTS), applications=list(names.values()))
         except NotFoundError:
             return ends, 0
-        rows = sum(_take_in(pipeline, batch, links, carrier) for batch in _history(dataset, snapshot))
-        ends |= committed_offsets(snapshot, names)
+        committed = committed_offsets(snapshot, names)
+        if set(PLACE_COLUMNS) <= set(snapshot.schema.names):
+            worked_on = self._worked_on()
+            ends |= {each: max(ends[each], min(end, worked_on.get(each, end))) for each, end in committed.items()}
+        else:
+            ends |= committed
+        later = {partition: ends[partition] for partition, end in committed.items() if ends[partition] < end}
+        rows = sum(_take_in(pipeline, batch, links, carrier) for batch in _history(dataset, snapshot, later))
         for messages, places in recalled(dataset, events, snapshot, self._rule, ends):
             pipeline.deduplicator.first(hash_messages(messages), places)
         return ends, rows
@@ -376,8 +392,11 @@ def _take_in(
     return int(rows.num_rows)
 
 
-def _history(dataset: str, snapshot: Snapshot) -> Iterator[pa.RecordBatch]:
-    """What was sent, from an events table, in the order it was received and, within that, arrived, as rows of the events log."""
+def _history(dataset: str, snapshot: Snapshot, until: Offsets) -> Iterator[pa.RecordBatch]:
+    """What was sent, from an events table, in the order it was received and, within that, arrived, as rows of the events log.
+
+    Of the partitions of the log in `until` only what came before these offsets.
+    """
     if not snapshot.files:
         return
     keys = {"visitor_id": "keys.visitor_id", "user_id": "keys.user_id", "event_time": TIME_COLUMN, "dataset": "$dataset"}
@@ -386,6 +405,7 @@ def _history(dataset: str, snapshot: Snapshot) -> Iterator[pa.RecordBatch]:
     query = f"""
         SELECT {items} FROM {rows_of(snapshot.files)}
         WHERE source != '{OWN_SOURCE}'  -- on the stream, too, decisions are no events of the visitor
+            {"".join(f"AND (log_partition = {each} AND log_offset >= {end}) IS NOT TRUE " for each, end in until.items())}
         ORDER BY {order}
     """
     with duckdb.connect() as connection:

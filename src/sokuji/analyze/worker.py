@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from sokuji.analyze import search
 from sokuji.analyze.attempts import Attempts
-from sokuji.analyze.batches import CONSUMER, Batch, Batches, Logs
+from sokuji.analyze.batches import CONSUMER, NEXT_CONSUMER, Batch, Batches, Logs
 from sokuji.analyze.outbox import Outbox
 from sokuji.analyze.pipeline import Outcome, Poison
 from sokuji.analyze.progress import Progress
@@ -53,6 +53,8 @@ class Worker:
         for stage in stages.values():
             stage.pipeline.warm_up()
         start = oldest([stage.position for stage in stages.values()])
+        logs.events.commit(CONSUMER, start.ends)  # from now on retention waits for this worker, and no more for its state to be made
+        logs.events.forget(NEXT_CONSUMER)
         rows_max = max(1, settings.batch_rows // logs.events.partitions)
         self._batches = Batches(logs.events, logs.batches, start.ends, start.number, rows_max=rows_max)
         self._since = start.published

@@ -83,6 +83,10 @@ class Log(ABC):
         """The offsets `consumer` committed; partitions it never committed are absent."""
 
     @abstractmethod
+    def forget(self, consumer: str) -> None:
+        """Drop what `consumer` committed, durably: retention does not wait for it any more. Without such a consumer it is a no-op."""
+
+    @abstractmethod
     def trim(self, *, max_age_seconds: float | None = None, max_bytes: int | None = None) -> int:
         """Apply retention and return how many bytes it freed.
 

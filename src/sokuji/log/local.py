@@ -177,6 +177,10 @@ class LocalLog(Log):
                 raise self._consumers.damaged(consumer, f"offset {offset} of partition {partition} lies past the end of the log")
         return offsets
 
+    def forget(self, consumer: str) -> None:
+        """As `Log.forget`."""
+        self._consumers.forget(consumer)
+
     def trim(self, *, max_age_seconds: float | None = None, max_bytes: int | None = None) -> int:
         """As `Log.trim`. A segment's age is that of its newest row."""
         freed = 0

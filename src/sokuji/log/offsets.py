@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sokuji.errors import DamagedFileError, LogError
-from sokuji.log.files import exclusive
+from sokuji.log.files import exclusive, sync_folder
 from sokuji.log.stored import read_record, write_record
 
 _FORMAT = 2  # 1 had no checksum, and no format
@@ -40,6 +40,13 @@ class ConsumerOffsets:
             return read_record(self._path(consumer), dict[int, int], format=_FORMAT, remedy=_REMEDY)
         except FileNotFoundError:
             return {}
+
+    def forget(self, consumer: str) -> None:
+        """Remove the offsets of a consumer, if it has any."""
+        with exclusive(self._folder / "lock"):
+            if (path := self._path(consumer)).exists():
+                path.unlink()
+                sync_folder(self._folder)
 
     def damaged(self, consumer: str, reason: str) -> DamagedFileError:
         """What to raise if offsets cannot be of this log."""
