@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from sokuji.meta.base import Ref
 from sokuji.sql.engine import Engine
 from tests.lake.platform import lakeside
 
+EVENTS = Ref("shop", "events")
 STORED = [
     '{"sha":9085e20999,"a":1,"\\u0061":2,"o":{"x":1e309,"y":[-1e999,1],"z":1}}',
     '{"sha":' + "9" * 400 + ',"a":3}',
@@ -55,3 +59,28 @@ def test_functions_read_them(engine: Engine) -> None:
 
 def test_the_typed_columns_say_the_same(engine: Engine) -> None:
     assert engine.execute("SELECT sha, a FROM shop.events ORDER BY message_id").rows() == [(None, 1.0), (None, 3.0), (5.0, 4.0)]
+
+
+def test_columns_written_before_say_null_and_are_mended_as_files_are_rewritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with lakeside(tmp_path) as side:
+        side.catalog.create_dataset("shop")
+
+        def stored() -> list[float | None]:
+            return [sha for file in side.tables.snapshot(EVENTS).files for sha in pq.read_table(file).column("sha").to_pylist()]
+
+        with monkeypatch.context() as before:  # as files were written then
+            before.setattr("sokuji.lake.events.finite", lambda column: column)
+            before.setattr("sokuji.lake.files.seal", lambda path: path)
+            side.track(*({"message_id": f"m{number}", "properties": text} for number, text in enumerate(STORED)))
+            side.drain()
+        side.track({"message_id": "m3", "properties": '{"sha":6}'})
+        side.drain()
+        assert sum(math.isinf(sha or 0) for sha in stored()) == 2
+        with Engine(side.catalog, side.lake, folders=[tmp_path / "lake"], temporary=tmp_path / "spill") as engine:
+            read = [("m0", None), ("m1", None), ("m2", 5.0), ("m3", 6.0)]
+            assert engine.execute("SELECT message_id, sha FROM shop.events ORDER BY 1").rows() == read
+            assert engine.execute("SELECT COUNT(*), MAX(sha) FROM shop.events WHERE sha > 5").rows() == [(1, 6.0)]
+            engine.execute("DELETE FROM shop.events WHERE message_id = 'm2'")
+            side.tables.maintain([EVENTS])
+            assert sorted(stored(), key=str) == [6.0, None, None]
+            assert engine.execute("SELECT message_id, sha FROM shop.events ORDER BY 1").rows() == [read[0], read[1], read[3]]

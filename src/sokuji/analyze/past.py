@@ -121,7 +121,8 @@ def _register(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, propert
     connection.register("tail", tail.select(schema.names))
     sources = ["FROM tail"]
     if snapshot.files:
-        sources.append(f"FROM (FROM {rows_of(snapshot.files, schema.names)} UNION ALL BY NAME FROM nothing)")
+        numbers = [name for name in properties if schema.field(name).type == pa.float64()]
+        sources.append(f"FROM (FROM {rows_of(snapshot.files, schema.names, numbers=numbers)} UNION ALL BY NAME FROM nothing)")
     union = " UNION ALL ".join(f"SELECT {names} {source}" for source in sources)
     connection.execute(f"CREATE TEMP VIEW sent AS SELECT * FROM ({union}) WHERE source != '{OWN_SOURCE}'")
 

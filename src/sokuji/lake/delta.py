@@ -28,7 +28,7 @@ from sokuji.lake.base import Kept, Lake, Snapshot
 from sokuji.lake.commits import Version
 from sokuji.lake.files import DAY, by_time, joined, with_columns, with_day, without_day, write_files
 from sokuji.lake.physical import stored, stored_schema
-from sokuji.lake.sums import check
+from sokuji.lake.sums import check, is_sealed
 from sokuji.log.files import exclusive, shared
 from sokuji.log.stored import claim
 from sokuji.meta.base import Ref
@@ -211,7 +211,7 @@ class DeltaLake(Lake):
             for file in set(files) - made.keys():
                 check([file], names)
                 with pq.ParquetFile(file) as parquet:
-                    rows = with_columns(parquet, names, columns, values)
+                    rows = with_columns(parquet, names, columns, values, sealed=is_sealed(file))
                     made[file] = self._write_files(ref, with_day(rows, day_of), day_of)
             return [action for file in files for action in made[file]]
 
@@ -284,7 +284,7 @@ class DeltaLake(Lake):
         """Put what the files hold, `placed` in partitions, in place of them."""
         folder = self._folder(ref)
         before, files = self.snapshot(ref).version, [str(folder / path) for path in paths]
-        added = self._write_files(ref, placed(joined(files, columns)), day_of)
+        added = self._write_files(ref, placed(joined(files, columns, of_log=day_of is not None)), day_of)
         now_ms = time.time_ns() // 1_000_000
         removed = [RemoveAction(path, data_change=False, deletion_timestamp=now_ms) for path in paths]
 

@@ -36,6 +36,7 @@ from sokuji.clock import now_us
 from sokuji.dedup.runs import Ids
 from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA, IDENTITY_SCHEMA, TIMESTAMP
 from sokuji.lake.base import Kept
+from sokuji.lake.physical import finite
 from sokuji.meta.base import Column, Ref, Table, TableKind
 
 COLUMNS_MAX = 1000
@@ -270,7 +271,7 @@ class Shaper:
         places, raw = _raw_values(named)
         values = (_value(group, columns[name]) for name, group in places.items())
         table = self._query(f"SELECT {', '.join(values)} FROM ({raw})", chunk)
-        return {name: _finite(_one(column, columns[name])) for name, column in zip(named, table.columns, strict=True)}
+        return {name: finite(_one(column, columns[name])) for name, column in zip(named, table.columns, strict=True)}
 
 
 _TYPES = {'"': pa.string(), "t": pa.bool_(), "f": pa.bool_()}
@@ -339,13 +340,6 @@ def _one(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
     if isinstance(array, pa.ChunkedArray):  # what pyarrow gives for a column without chunks
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], type_)
     return array if array.type == type_ else pc.cast(array, type_)
-
-
-def _finite(column: pa.Array) -> pa.Array:
-    """The column with NULL for numbers beyond FLOAT64, which became infinite."""
-    if column.type != pa.float64() or pc.all(finite := pc.is_finite(column)).as_py() is not False:
-        return column
-    return pc.if_else(finite, column, None)
 
 
 def _quoted(text: str) -> str:

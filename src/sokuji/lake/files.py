@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
-from sokuji.lake.sums import check, seal
+from sokuji.lake.physical import finite
+from sokuji.lake.sums import check, is_sealed, seal
 from sokuji.log.files import sync_file, sync_folder
 
 DAY = "_day"
@@ -53,22 +54,33 @@ def with_day(rows: pa.RecordBatchReader, day_of: str | None) -> pa.RecordBatchRe
 
 
 def with_columns(
-    file: pq.ParquetFile, names: Sequence[str], columns: Mapping[str, pa.DataType], values: Callable[[pa.Table], Mapping[str, pa.Array]]
+    file: pq.ParquetFile,
+    names: Sequence[str],
+    columns: Mapping[str, pa.DataType],
+    values: Callable[[pa.Table], Mapping[str, pa.Array]],
+    *,
+    sealed: bool,
 ) -> pa.RecordBatchReader:
-    """The rows of a file: its columns of these names, but `columns` as `values` makes them of some of the rows."""
+    """The rows of a file: its columns of these names, but `columns` as `values` makes them of some of the rows.
+
+    In those of one that is not `sealed`, an infinite number becomes NULL: see `rows_of`.
+    """
     others = [name for name in file.schema_arrow.names if name in names and name not in columns]
     schema = pa.schema([*(file.schema_arrow.field(name) for name in others), *columns.items()])
 
     def batches() -> Iterator[pa.RecordBatch]:
         for batch in file.iter_batches(_BATCH_ROWS):
             made = values(pa.table(batch))
-            yield pa.record_batch([*(batch.column(name) for name in others), *(made[name] for name in columns)], schema=schema)
+            kept = (batch.column(name) if sealed else finite(batch.column(name)) for name in others)
+            yield pa.record_batch([*kept, *(made[name] for name in columns)], schema=schema)
 
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-def joined(paths: Sequence[str], columns: pa.Schema) -> pa.RecordBatchReader:
+def joined(paths: Sequence[str], columns: pa.Schema, *, of_log: bool = False) -> pa.RecordBatchReader:
     """The rows of several files in these columns, NULL where a file is from before one was there.
+
+    In tables that are fed from a log, an infinite number of an old file becomes NULL as well: see `rows_of`.
 
     Raises:
         DamagedFileError: a file is not as it was written.
@@ -82,6 +94,8 @@ def joined(paths: Sequence[str], columns: pa.Schema) -> pa.RecordBatchReader:
                 for batch in file.iter_batches(_BATCH_ROWS, columns=names):
                     values = (batch.column(field.name) if field.name in names else pa.nulls(batch.num_rows) for field in columns)
                     cast = [column.cast(field.type) for column, field in zip(values, columns, strict=True)]
+                    if of_log and not is_sealed(path):
+                        cast = [finite(column) for column in cast]
                     yield pa.RecordBatch.from_arrays(cast, schema=columns)
 
     return pa.RecordBatchReader.from_batches(columns, batches())

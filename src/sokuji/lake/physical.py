@@ -17,9 +17,10 @@ from collections.abc import Collection, Iterator, Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from sokuji.errors import LakeError
-from sokuji.lake.sums import check
+from sokuji.lake.sums import check, is_sealed
 from sokuji.types import Kind, Type, field_names, to_arrow
 
 _INTERVAL = pa.struct([("months", pa.int64()), ("days", pa.int64()), ("nanoseconds", pa.int64())])
@@ -74,15 +75,38 @@ def stored(rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-def rows_of(files: Sequence[str], columns: Collection[str] | None = None, *, file_column: str | None = None) -> str:
+def finite(column: pa.Array) -> pa.Array:
+    """The column with NULL for numbers beyond FLOAT64, which became infinite."""
+    if column.type != pa.float64() or pc.all(is_finite := pc.is_finite(column)).as_py() is not False:
+        return column
+    return pc.if_else(is_finite, column, None)
+
+
+def rows_of(
+    files: Sequence[str], columns: Collection[str] | None = None, *, file_column: str | None = None, numbers: Collection[str] = ()
+) -> str:
     """What to write after FROM in DuckDB to read these columns, or all, of a snapshot's files, of which there is one at least.
 
-    `file_column` is the name of one that says which file a row is from.
+    `file_column` is the name of one that says which file a row is from. `numbers` are columns of properties: what is infinite in them was
+    beyond FLOAT64, and is NULL. Only files from before there were checksums have such values.
 
     Raises:
         DamagedFileError: a file is not as it was written.
     """
     check(files, columns)
+    old = [file for file in files if not is_sealed(file)] if numbers else []
+    if not old:
+        return _read(files, file_column)
+    there = {name for file in old for name in pq.read_schema(file).names}
+    named = (_quoted(name) for name in numbers if name in there)
+    replaced = ", ".join(f"CASE WHEN isfinite({name}) THEN {name} END AS {name}" for name in named)
+    items = f"* REPLACE ({replaced})" if replaced else "*"
+    new = [file for file in files if is_sealed(file)]
+    rest = f" UNION ALL BY NAME FROM {_read(new, file_column)}" if new else ""
+    return f"(SELECT {items} FROM {_read(old, file_column)}{rest})"
+
+
+def _read(files: Sequence[str], file_column: str | None) -> str:
     paths = ", ".join(_text(file) for file in files)
     # Without `hive_partitioning = false`, DuckDB makes a column of every folder on the way that is called `name=value`.
     named = "" if file_column is None else f", filename = {_text(file_column)}"

@@ -36,6 +36,11 @@ Chunks = dict[str, list[tuple[int, int, int]]]
 """By column: where its bytes begin, how many there are, and their CRC-32; one each row group."""
 
 
+def is_sealed(file: str) -> bool:
+    """Whether a file has checksums, going by its name; those written before there were any have none."""
+    return _SEALED.search(file) is not None
+
+
 def seal(path: Path) -> Path:
     """Put checksums into a file that was just written, not synced yet, and return its new path."""
     with path.open("r+b") as file:
@@ -92,7 +97,7 @@ class Checker:
         Raises:
             DamagedFileError: a file is not as it was written.
         """
-        todo = [file for file in files if _SEALED.search(file) and not self._has_checked(file, columns)]
+        todo = [file for file in files if is_sealed(file) and not self._has_checked(file, columns)]
         if len(todo) > 1:
             with ThreadPoolExecutor(_THREADS, thread_name_prefix="checksums") as pool:
                 list(pool.map(lambda file: self._check(file, columns), todo))

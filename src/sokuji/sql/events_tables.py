@@ -165,7 +165,7 @@ class _Target:
         self._is_asked = True
         wanted = {column.name for column in scan.parent.column_list}
         columns = [column for column in self._columns if column.name in wanted]
-        return relation(self._snapshot, columns, self._session.run, file_column=self._file_column)
+        return relation(self._snapshot, columns, self._session.run, file_column=self._file_column, of_events=True)
 
     def table_function(self, scan: Any, queries: Sequence[str], within: Emitter) -> str:
         """As of the statement."""

@@ -9,7 +9,7 @@ from sokuji.lake.physical import from_stored, rows_of, stored_type
 from sokuji.meta.base import Column
 from sokuji.sql.duck import Run
 from sokuji.sql.emit.literals import duckdb_type
-from sokuji.types import from_arrow
+from sokuji.types import FLOAT64, from_arrow
 
 
 def quote(name: str) -> str:
@@ -17,14 +17,15 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def relation(snapshot: Snapshot, columns: Sequence[Column], run: Run, *, file_column: str | None = None) -> str:
+def relation(snapshot: Snapshot, columns: Sequence[Column], run: Run, *, file_column: str | None = None, of_events: bool = False) -> str:
     """What to write after FROM to read `columns` of a snapshot, in the catalog's types whatever the files hold.
 
-    `file_column` is the name of one that says which file a row is from.
+    `file_column` is the name of one that says which file a row is from, and `of_events` that the table is fed from a log.
     """
     sources = []
     if snapshot.files:
-        sources.append(rows_of(snapshot.files, [column.name for column in columns], file_column=file_column))
+        numbers = [column.name for column in columns if of_events and column.type == FLOAT64]
+        sources.append(rows_of(snapshot.files, [column.name for column in columns], file_column=file_column, numbers=numbers))
     if snapshot.tail is not None and snapshot.tail.num_rows:
         sources.append(run.register(snapshot.tail))
     return f"({' UNION ALL '.join(_select(source, columns) for source in sources) or _nothing(columns)})"

@@ -165,7 +165,8 @@ class Session:
         if table.ref.name.endswith("*"):
             return self._wildcard(table, columns, at)
         if table.kind is not TableKind.VIEW:
-            return relation(self.newest(table) if at is None else self._old(table, columns, at), columns, self.run)
+            snapshot = self.newest(table) if at is None else self._old(table, columns, at)
+            return relation(snapshot, columns, self.run, of_events=table.kind is TableKind.EVENTS)
         return self._view(table, columns)
 
     def _wildcard(self, table: Table, columns: Sequence[Column], at: dt.datetime | None) -> str:
@@ -177,7 +178,8 @@ class Session:
             suffix = text(member.ref.name.removeprefix(table.ref.name.removesuffix("*")))
             snapshot = self.newest(member) if at is None else self.snapshot(member.ref, at)
             _check_types(table, member, read)
-            selects.append(f"SELECT {names}, {suffix} AS {TABLE_SUFFIX} FROM {relation(snapshot, read, self.run)}")
+            rows_of_member = relation(snapshot, read, self.run, of_events=member.kind is TableKind.EVENTS)
+            selects.append(f"SELECT {names}, {suffix} AS {TABLE_SUFFIX} FROM {rows_of_member}")
         return f"({' UNION ALL '.join(selects)})"
 
     def _view(self, view: Table, columns: Sequence[Column]) -> str:
