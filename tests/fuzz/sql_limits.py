@@ -7,6 +7,7 @@ implementation and of Python, the analyzer, constants, scripts' loops. What one 
 from __future__ import annotations
 
 import random
+import resource
 import tempfile
 import threading
 import time
@@ -20,6 +21,8 @@ from sokuji.meta.store import SqlCatalog, sqlite_url
 from sokuji.sql.engine import Engine
 
 LIMIT_SECONDS = 1.0
+MEMORY_MIB = 512
+MEMORY_MAX_MIB = 4096  # of the process, which runs two statements and has instances of the analyzer
 SLACK_SECONDS = 5.0  # beside the other statements, on a machine that does other things too
 _OTHERS_SECONDS = 10.0
 
@@ -45,6 +48,18 @@ _SCALARS = (
     "EDIT_DISTANCE(SUBSTR({text}, 1, 2000), SUBSTR({text}, 2, 2000))",
     "SAFE.PARSE_DATE({text}, {text})",
     "TO_JSON_STRING(STRUCT({text} AS a, x AS b))",
+    "REVERSE({text})",
+    "LPAD({text}, 100000, 'ab')",
+    "NET.HOST({text})",
+    "JSON_VALUE(CONCAT('{{\"a\":\"', {text}, '\"}}'), '$.a')",
+    "FORMAT_TIMESTAMP({text}, TIMESTAMP_SECONDS(x))",
+    "FORMAT_TIMESTAMP(" + repr("%Y %B " * 2000) + ", TIMESTAMP_SECONDS(x))",
+    "RANGE_BUCKET(x, GENERATE_ARRAY(1, 1000 * x))",
+    "GENERATE_TIMESTAMP_ARRAY(TIMESTAMP_SECONDS(0), TIMESTAMP_SECONDS(60 * x), INTERVAL 1 SECOND)",
+    "GENERATE_DATE_ARRAY('1000-01-01', DATE_FROM_UNIX_DATE(x))",
+    "-x IN UNNEST(GENERATE_ARRAY(1, 1000 * x))",
+    "ARRAY_TO_STRING(SPLIT({text}, ''), CAST(x AS STRING))",
+    "SHA512({text})",
 )
 
 
@@ -116,7 +131,7 @@ def fuzz(seed: int, seconds: float) -> int:
         with SqlCatalog(sqlite_url(folder / "catalog.db")) as catalog:
             catalog.create_dataset("shop")
             lake = DeltaLake(folder / "lake")
-            settings = SqlSettings(timeout_seconds=LIMIT_SECONDS, memory_limit_mib=512)
+            settings = SqlSettings(timeout_seconds=LIMIT_SECONDS, memory_limit_mib=MEMORY_MIB)
             folders = [folder / "lake"]
             with (
                 Engine(catalog, lake, folders=folders, temporary=folder / "heavy", settings=settings) as heavy,
@@ -133,6 +148,8 @@ def fuzz(seed: int, seconds: float) -> int:
                         count += 1
                 others.finish()
     assert not others.failure, others.failure
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    assert peak_mib < MEMORY_MAX_MIB, f"the process had {peak_mib:,} MiB"
     assert others.slowest < _OTHERS_SECONDS, f"a small query took {others.slowest:.1f} s"
     return count
 

@@ -10,6 +10,7 @@ import pytest
 
 import sokuji
 from sokuji.errors import SqlError
+from sokuji.lake.delta import DeltaLake
 from sokuji.lake.events import COLUMNS_MAX
 from sokuji.platform import Platform
 
@@ -75,6 +76,21 @@ def test_a_dropped_column_stays_away_until_it_is_added(platform: Platform) -> No
     assert [row for (row,) in platform.sql("SELECT JSON_VALUE(properties.junk) FROM main.events ORDER BY 1").rows()] == ["a", "b"]
     platform.sql("ALTER TABLE main.events ADD COLUMN junk STRING")
     track(platform, revenue=3, junk="c")
+    assert platform.sql("SELECT junk FROM main.events ORDER BY 1").rows() == [("a",), ("b",), ("c",)]
+
+
+def test_a_column_whose_adding_was_cut_off_is_read_again_by_its_type(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    track(platform, junk="a")
+    commit(platform)
+    platform.sql("ALTER TABLE main.events DROP COLUMN junk")
+    track(platform, junk="b")
+    commit(platform)
+    with monkeypatch.context() as killed:
+        killed.setattr(DeltaLake, "remake", lambda *_: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            platform.sql("ALTER TABLE main.events ADD COLUMN junk STRING")
+    track(platform, junk="c")
+    platform.sql("ALTER TABLE main.events ALTER COLUMN junk SET DATA TYPE STRING")
     assert platform.sql("SELECT junk FROM main.events ORDER BY 1").rows() == [("a",), ("b",), ("c",)]
 
 
