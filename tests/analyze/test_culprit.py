@@ -106,7 +106,7 @@ def test_an_event_that_raises_is_found_and_left_out_by_everyone(shop: Side) -> N
                 again, steps = worker.run(_stopped()), steps + 1
                 if not again:
                     assert _features(worker) == EXPECTED
-    assert steps <= 8, "halves, alone, without any, and the work itself"
+    assert steps <= 9, "halves, alone, without any, alone again, and the work itself"
     _check(shop, declared, "ValueError: it dies of this")
 
 
@@ -130,13 +130,27 @@ def test_an_event_that_ends_the_process_is_found_and_left_out_by_everyone(shop: 
 def test_the_search_finds_the_one_row_and_never_another(count: int, data: st.DataObject) -> None:
     culprit = data.draw(st.none() | st.integers(0, count - 1))  # none: nothing alone kills it
     search = Search(7, 0, count)
-    for _ in range(12):
+    for _ in range(13):
         search.trial = first, last = search.next_trial()
         search.settle("dead" if culprit is not None and first <= culprit < last else None)
         if search.is_over:
             break
     assert search.is_over
     assert search.culprit == culprit
+
+
+@settings(max_examples=examples(200))
+@given(count=st.integers(1, 300), data=st.data())
+def test_a_death_from_outside_in_any_trial_blames_no_other_event(count: int, data: st.DataObject) -> None:
+    culprit = data.draw(st.none() | st.integers(0, count - 1))
+    search, outside = Search(7, 0, count), data.draw(st.integers(0, 13))
+    for trial in range(14):
+        search.trial = first, last = search.next_trial()
+        search.settle("dead" if trial == outside or (culprit is not None and first <= culprit < last) else None)
+        if search.is_over:
+            break
+    assert search.is_over
+    assert search.culprit in {culprit, None}
 
 
 def test_what_happens_without_any_event_is_no_events_fault() -> None:

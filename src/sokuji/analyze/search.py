@@ -1,8 +1,8 @@
 """The search for the event of a batch that kills the worker: by halves, across the deaths of the process.
 
 Each trial works on a part of the batch, from the state before it, and is written down before. Whether the process survived it is known
-afterwards: by the same process, or by the next one. An event is the culprit only if it kills the worker alone, and the batch's timers
-without any event do not.
+afterwards: by the same process, or by the next one. The worker may also be killed from outside meanwhile, which looks the same. So an
+event is the culprit only if it kills the worker alone, the batch's timers without any event do not, and then it alone does once more.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ DEATHS = 2
 
 KILLED = "the worker was killed, or crashed without a Python error"
 _FORMAT = 1
+_TIMES_ALONE = 2
+"""Before the trial without any row, and after it: the first death may have come from outside."""
 
 
 class Search(msgspec.Struct):
@@ -28,7 +30,8 @@ class Search(msgspec.Struct):
     first: int
     last: int
     trial: tuple[int, int] | None = None
-    is_alone: bool = False  # the one row that is left has killed the worker alone
+    alone: int = 0  # how often the one row that is left has killed the worker alone
+    is_survived: bool = False  # the batch without any row
     is_over: bool = False
     culprit: int | None = None  # the row; None when it is over: no single one
     reason: str = KILLED
@@ -37,19 +40,23 @@ class Search(msgspec.Struct):
         """The rows to work on, from and to."""
         if self.last - self.first > 1:
             return self.first, (self.first + self.last) // 2
-        return (self.first, self.first) if self.is_alone else (self.first, self.last)
+        return (self.first, self.first) if self.alone and not self.is_survived else (self.first, self.last)
 
     def settle(self, reason: str | None) -> None:
         """Take in how the trial ended: `reason` says how the worker died, None that it survived."""
         first, last = self.trial or (self.first, self.last)
         self.trial = None
-        if last > first and reason is not None:
-            self.first, self.last, self.is_alone, self.reason = first, last, last - first == 1, reason
-        elif last < self.last and last > first:
+        if first == last:
+            self.is_survived, self.is_over = reason is None, reason is not None
+        elif reason is not None:
+            self.first, self.last, self.reason = first, last, reason
+            self.alone += last - first == 1
+            if self.alone == _TIMES_ALONE:
+                self.is_over, self.culprit = True, first
+        elif last < self.last:
             self.first = last
-        else:  # the last row alone was survived, or it is known what happens without any
+        else:  # the one row that is left
             self.is_over = True
-            self.culprit = self.first if last == first and reason is None else None
 
 
 def load(path: Path, batch: int) -> Search | None:
