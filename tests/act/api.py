@@ -14,7 +14,6 @@ from typing import Any
 import pyarrow as pa
 
 from sokuji.act.app import Act
-from sokuji.act.decision import Decision as Read
 from sokuji.act.eligibility import Eligibility
 from sokuji.act.secret import Secret
 from sokuji.clock import Clock, now_us
@@ -24,6 +23,7 @@ from sokuji.log.base import Log
 from sokuji.log.local import LocalLog
 from sokuji.proof import visitor_id_of
 from sokuji.rules.decision import Decision, own_events, to_events
+from sokuji.rules.eligibility import Question
 from sokuji.service.proxies import Proxies
 from tests.track.collector import SOURCES, Answer, logs, serving
 
@@ -156,12 +156,12 @@ class Stream:
 class Told:
     """The state of visitors, as a test tells it."""
 
-    def __init__(self, ineligible: Callable[[Read], str | None]) -> None:
+    def __init__(self, ineligible: Callable[[Question], str | None]) -> None:
         self._ineligible, self.times = ineligible, 0
 
-    def reasons(self, decisions: Sequence[Read], now_us: int) -> list[str | None]:
+    def reasons(self, questions: Sequence[Question], now_us: int) -> list[str | None]:
         self.times += 1
-        return [self._ineligible(decision) for decision in decisions]
+        return [self._ineligible(question) for question in questions]
 
     def close(self) -> None:
         pass
@@ -172,7 +172,7 @@ def acting(
     folder: Path,
     settings: ActSettings = ANY_PORT,
     *,
-    ineligible: Callable[[Read], str | None] = lambda _: None,
+    ineligible: Callable[[Question], str | None] = lambda _: None,
     clock: Clock = now_us,
     rows: Sequence[Any] = (),
     proxies: Proxies | None = None,

@@ -211,7 +211,7 @@ class TestEligibility:
 
     def test_it_is_asked_again_when_it_is_shown(self, tmp_path: Path) -> None:
         bought: set[str | None] = set()
-        with acting(tmp_path, ineligible=lambda decision: "stopped" if decision.visitor_id in bought else None) as api:
+        with acting(tmp_path, ineligible=lambda question: "stopped" if question.decision.visitor_id in bought else None) as api:
             append(api.log, row(name="d"))
             eventually(lambda: self.check(api, "d"), {"eligible": True, "reason": None})
             bought.add(VISITOR)
@@ -226,7 +226,7 @@ class TestEligibility:
             assert self.check(api, decision) == {"eligible": False, "reason": reason}
 
     def test_neither_a_pull_nor_a_new_stream_gives_what_does_not_hold(self, tmp_path: Path, opened: Opened) -> None:
-        with acting(tmp_path, ineligible=lambda decision: "stopped" if decision.id == "bought" else None) as api:
+        with acting(tmp_path, ineligible=lambda question: "stopped" if question.decision.id == "bought" else None) as api:
             append(api.log, row(name="bought", rule="r1"), row(name="good", rule="r2"))
             eventually(lambda: ids(api), ["good"])
             stream = opened(api, api.token())
@@ -251,6 +251,21 @@ class TestEligibility:
                 assert (answer.json["code"], answer.headers["retry-after"]) == ("unavailable", "1")
             down.clear()
             assert ids(api) == ["d1"]
+
+    @pytest.mark.parametrize(
+        ("unsigned", "user", "expected"), [(False, None, []), (False, "ann", ["ann"]), (True, None, None), (True, "ann", None)]
+    )
+    def test_the_state_is_told_which_users_who_asks_has_shown_to_be(
+        self, tmp_path: Path, opened: Opened, unsigned: bool, user: str | None, expected: list[str] | None
+    ) -> None:
+        told: list[object] = []
+        with acting(tmp_path, ActSettings(port=0, unsigned_users=unsigned), ineligible=lambda question: told.append(question.users)) as api:
+            append(api.log, row(name="d"))
+            token = str(api.ask_token(MASTER.server_key("main"), anonymousId=VISITOR, **({"userId": user} if user else {})).json["token"])
+            eventually(lambda: self.check(api, "d", token), {"eligible": True, "reason": None})
+            assert [each["id"] for each in api.get("/v1/actions", token).json["actions"]] == ["d"]
+            assert json.loads(opened(api, token).next()["data"])["id"] == "d"
+        assert told == [expected] * 3
 
     def test_anothers_decision_is_as_unknown_as_none(self, api: Api) -> None:
         append(api.log, row(name="d"))

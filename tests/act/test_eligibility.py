@@ -46,17 +46,17 @@ def test_what_is_not_shown_is_recorded_once_a_reason_whoever_asks_again(log: Log
 
     async def ask() -> None:
         told = {"d1": "stopped"}
-        checks = eligibility(log, Told(lambda decision: told.get(decision.id)))
-        assert await checks.reasons([first, second, first], "1.1.1.1") == ["stopped", None, "stopped"]
-        assert await checks.eligible([first, second], "1.1.1.1") == [second]
+        checks = eligibility(log, Told(lambda question: told.get(question.decision.id)))
+        assert await checks.reasons([first, second, first], "1.1.1.1", []) == ["stopped", None, "stopped"]
+        assert await checks.eligible([first, second], "1.1.1.1", []) == [second]
         assert records(log) == [("d1", "stopped")]
         told["d1"] = "quiet_hours"
-        await checks.reasons([first], "1.1.1.1")
+        await checks.reasons([first], "1.1.1.1", [])
         await checks.record(second, "expired", "1.1.1.1")
         checks.close()
         told |= {"d1": "stopped", "d2": "no_longer_true"}
-        again = eligibility(log, Told(lambda decision: told[decision.id]))  # after a restart
-        assert await again.reasons([first, second], "1.1.1.1") == ["stopped", "no_longer_true"]
+        again = eligibility(log, Told(lambda question: told[question.decision.id]))  # after a restart
+        assert await again.reasons([first, second], "1.1.1.1", []) == ["stopped", "no_longer_true"]
         again.close()
 
     asyncio.run(ask())
@@ -65,11 +65,11 @@ def test_what_is_not_shown_is_recorded_once_a_reason_whoever_asks_again(log: Log
 
 def test_who_asks_at_the_same_time_shares_a_question(log: Log) -> None:
     found = made(log, *(f"d{number}" for number in range(50)))
-    state = Told(lambda decision: "stopped" if decision.id == "d7" else None)
+    state = Told(lambda question: "stopped" if question.decision.id == "d7" else None)
 
     async def ask() -> list[list[str | None]]:
         checks = eligibility(log, state)
-        answers = await asyncio.gather(*(checks.reasons([decision, found[0]], "1.1.1.1") for decision in found))
+        answers = await asyncio.gather(*(checks.reasons([decision, found[0]], "1.1.1.1", []) for decision in found))
         checks.close()
         return answers
 
@@ -83,7 +83,7 @@ def test_the_state_is_not_asked_before_it_has_what_is_acknowledged(log: Log) -> 
 
     async def ask() -> None:
         checks = Eligibility(state, log, lambda: progress, log, now_us)
-        question = asyncio.create_task(checks.reasons([decision], "1.1.1.1"))
+        question = asyncio.create_task(checks.reasons([decision], "1.1.1.1", []))
         await asyncio.sleep(0.1)
         assert state.times == 0
         progress[0] = log.end(0)
@@ -97,17 +97,17 @@ def test_what_cannot_be_told_is_an_error_and_nothing_is_recorded(log: Log, monke
     monkeypatch.setattr("sokuji.act.eligibility._BEHIND_SECONDS", 0.1)
     [decision] = made(log, "d1")
 
-    def gone(_: Decision) -> str | None:
+    def gone(_: object) -> str | None:
         raise OnlineStoreError("the writer stopped")
 
     async def ask() -> None:
         for checks in (eligibility(log, Told(lambda _: None), progress=0), eligibility(log, Told(gone))):
-            assert await checks.reasons([], "1.1.1.1") == []
+            assert await checks.reasons([], "1.1.1.1", []) == []
             with pytest.raises(InvalidRequestError) as refused:
-                await checks.reasons([decision], "1.1.1.1")
+                await checks.reasons([decision], "1.1.1.1", [])
             assert refused.value.status == 503
             with pytest.raises(InvalidRequestError):  # and asked again
-                await checks.reasons([decision], "1.1.1.1")
+                await checks.reasons([decision], "1.1.1.1", [])
             checks.close()
 
     asyncio.run(ask())

@@ -105,7 +105,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     ineligible: set[str] = set()
     with (
         collecting(tmp_path) as collector,
-        acting(tmp_path, ANY_PORT, ineligible=lambda decision: "stopped" if decision.id in ineligible else None) as api,
+        acting(tmp_path, ANY_PORT, ineligible=lambda question: "stopped" if question.decision.id in ineligible else None) as api,
         shop(tmp_path, collector, api, ineligible) as running,
     ):
         yield running

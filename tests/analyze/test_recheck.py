@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from sokuji.analyze.recheck import Merges, Recheck, Rechecks
 from sokuji.errors import OnlineStoreError, RuleError
 from sokuji.features.vocabulary import Vocabulary
 from sokuji.rules.decision import Decision
+from sokuji.rules.eligibility import Question
 from tests.analyze.side import Side, declare, drain, engine, following, side
 from tests.lake.platform import START_US
 
@@ -75,9 +76,14 @@ def decided(shop: Side) -> list[Decision]:
     return sorted((msgspec.convert(row, Decision) for row in rows if row["event_name"] == "action_decided"), key=lambda each: each.rule)
 
 
-def asked(shop: Side, state: Recheck, at: int) -> dict[str, str | None]:
+def questions(*decisions: Decision, users: Collection[str] | None = None) -> list[Question]:
+    return [Question(decision, users) for decision in decisions]
+
+
+def asked(shop: Side, state: Recheck, at: int, *, users: Collection[str] | None = None) -> dict[str, str | None]:
     found = decided(shop)
-    return {decision.rule: reason for decision, reason in zip(found, state.reasons(found, START_US + at * SECOND), strict=True)}
+    reasons = state.reasons(questions(*found, users=users), START_US + at * SECOND)
+    return {decision.rule: reason for decision, reason in zip(found, reasons, strict=True)}
 
 
 def test_it_is_asked_of_the_state_as_it_is_now(shop: Side, recheck: Ask, tmp_path: Path) -> None:
@@ -113,6 +119,24 @@ def test_what_a_visitor_buys_as_a_user_counts(shop: Side, recheck: Ask, tmp_path
         assert asked(shop, state, 6) == asked(shop, recheck(declared), 6) == expected
 
 
+def test_who_only_says_to_be_a_user_learns_nothing_of_the_users_profile(shop: Side, recheck: Ask, tmp_path: Path) -> None:
+    declared = declare(tmp_path, FEATURES, ACTIONS)
+    shop.track(event("view", 0), event("view", 1), event("cart", 2))
+    with shop.worker(declared) as worker:
+        drain(worker)
+        state = recheck(declared)
+        nothing = {"busy": None, "cart": None, "tea": None}
+        assert asked(shop, state, 3, users=[]) == nothing, "of the visitor's own profile"
+        shop.track(event("identify", 3, user_id="u", type="identify"))
+        told = dict.fromkeys(nothing, "unproven_user")
+        for at, name in enumerate(("nothing", "view", "buy"), 4):  # whatever the user does
+            shop.track(event(name, at, visitor=None, user_id="u", properties={"item": "cup"}), partition=1)
+            drain(worker)
+            assert asked(shop, state, at, users=[]) == asked(shop, state, at, users=["other"]) == told
+        expected = {"busy": None, "cart": "stopped", "tea": "no_longer_true"}
+        assert asked(shop, state, 7, users=["other", "u"]) == asked(shop, state, 7) == expected
+
+
 def test_a_rule_that_is_gone_is_off(shop: Side, recheck: Ask, tmp_path: Path) -> None:
     declared = declare(tmp_path, FEATURES, ACTIONS)
     shop.track(event("cart", 2))
@@ -121,10 +145,10 @@ def test_a_rule_that_is_gone_is_off(shop: Side, recheck: Ask, tmp_path: Path) ->
         state = recheck(declared)
         [made, *_] = decided(shop)
         renamed = msgspec.structs.replace(made, rule="gone")
-        assert state.reasons([renamed], START_US + 3 * SECOND) == ["off"]
+        assert state.reasons(questions(renamed), START_US + 3 * SECOND) == ["off"]
         elsewhere = msgspec.structs.replace(made, dataset="gone")
         states = Rechecks({"shop": state})
-        assert states.reasons([elsewhere, made, renamed], START_US + 3 * SECOND) == ["off", "no_longer_true", "off"]
+        assert states.reasons(questions(elsewhere, made, renamed), START_US + 3 * SECOND) == ["off", "no_longer_true", "off"]
 
 
 def test_without_the_workers_state_it_cannot_be_told(shop: Side, recheck: Ask, tmp_path: Path) -> None:
@@ -134,12 +158,12 @@ def test_without_the_workers_state_it_cannot_be_told(shop: Side, recheck: Ask, t
         drain(worker)
     others = declare(tmp_path, FEATURES, ACTIONS + '\nrule("more", on="cart", unless="buy", do=hook)\n')
     with pytest.raises(OnlineStoreError, match="is not complete"):
-        recheck(others).reasons(decided(shop), START_US)
+        recheck(others).reasons(questions(*decided(shop)), START_US)
     with shop.worker(declared):
         state = recheck(declared)
-        state.reasons(decided(shop), START_US)
+        state.reasons(questions(*decided(shop)), START_US)
     with shop.worker(others), pytest.raises(OnlineStoreError, match="other declarations"):
-        state.reasons(decided(shop), START_US)
+        state.reasons(questions(*decided(shop)), START_US)
 
 
 def test_a_state_made_anew_with_other_types_is_followed(shop: Side, recheck: Ask, tmp_path: Path) -> None:

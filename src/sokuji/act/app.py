@@ -232,7 +232,7 @@ class Act:
         decision, obstacle = self._recent.obstacle(decision_id, grant.audiences, self._clock())
         reason: str | None = obstacle
         if decision is not None and obstacle is None:
-            [reason] = await self._eligibility.reasons([decision], address)
+            [reason] = await self._eligibility.reasons([decision], address, grant.users(unsigned_users=self._unsigned_users))
             reason = reason or self._recent.obstacle(decision_id, grant.audiences, self._clock())[1]  # by all that was acknowledged
         elif decision is not None and decision.is_for_page and obstacle != "shown":
             await self._eligibility.record(decision, str(obstacle), address)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -14,6 +14,8 @@ from sokuji.act.fate import INELIGIBLE, Fate, recorded, to_events
 from sokuji.clock import Clock
 from sokuji.errors import InvalidRequestError, SokujiError
 from sokuji.log.base import Log
+from sokuji.rules import decision as rules
+from sokuji.rules.eligibility import Question
 
 logger = logging.getLogger(__name__)
 
@@ -21,8 +23,8 @@ logger = logging.getLogger(__name__)
 class State(Protocol):
     """What is known of visitors. Asked on one thread."""
 
-    def reasons(self, decisions: Sequence[Decision], now_us: int) -> Sequence[str | None]:
-        """Why each decision must not be shown at `now_us`, None where it may be. Raises SokujiError if it cannot be told."""
+    def reasons(self, questions: Sequence[Question], now_us: int) -> Sequence[str | None]:
+        """Why each decision must not be shown at `now_us` to who asks, None where it may be. Raises SokujiError if it cannot be told."""
 
     def close(self) -> None:
         """Release what is held."""
@@ -46,7 +48,7 @@ class Eligibility:
         self._state, self._events_log, self._progress = state, events_log, [progress]
         self._log, self._clock = decisions_log, clock
         self._recorded = dict.fromkeys(id_ for _, _, id_ in recorded(decisions_log, decisions_log.end(0) - _BACK_ROWS))  # oldest first
-        self._asked: list[Decision] = []
+        self._asked: list[Question] = []
         self._round: asyncio.Task[list[str | None]] | None = None  # the one that answers what was asked
         self._turn = asyncio.Lock()
         self._asking = WeakValueDictionary[str, asyncio.Semaphore]()  # by address
@@ -57,8 +59,10 @@ class Eligibility:
         """Answer no question before another reader of the events log, too, has come to where that ended when it was asked."""
         self._progress.append(progress)
 
-    async def reasons(self, decisions: Sequence[Decision], address: str) -> list[str | None]:
+    async def reasons(self, decisions: Sequence[Decision], address: str, users: Collection[str] | None) -> list[str | None]:
         """Why each decision must not be shown now, asked for by a client at `address`; None: it may be.
+
+        `users` as `Question` says.
 
         Raises:
             InvalidRequestError: 503, it cannot be told: the worker does not run, or is far behind.
@@ -67,15 +71,15 @@ class Eligibility:
             return []
         async with self._of(address):
             first = len(self._asked)
-            self._asked += decisions
+            self._asked += [Question(decision, users) for decision in decisions]
             if self._round is None:
                 self._round = asyncio.get_running_loop().create_task(self._answer())
             answers = await asyncio.shield(self._round)
         return answers[first : first + len(decisions)]
 
-    async def eligible(self, decisions: Sequence[Decision], address: str) -> list[Decision]:
-        """Those that may be shown. Raises as `reasons`."""
-        reasons = await self.reasons(decisions, address)
+    async def eligible(self, decisions: Sequence[Decision], address: str, users: Collection[str] | None) -> list[Decision]:
+        """Those that may be shown. Arguments and errors as `reasons`."""
+        reasons = await self.reasons(decisions, address, users)
         return [decision for decision, reason in zip(decisions, reasons, strict=True) if reason is None]
 
     async def record(self, decision: Decision, reason: str, address: str) -> None:
@@ -115,12 +119,12 @@ class Eligibility:
                 raise SokujiError(f"the worker, or this process, is more than {_BEHIND_SECONDS:g} s behind, or the worker does not run")
             await asyncio.sleep(_POLL_SECONDS)
 
-    def _ask(self, decisions: Sequence[Decision]) -> list[str | None]:
-        answers = list(self._state.reasons(decisions, self._clock()))
-        self._record([(decision, reason) for decision, reason in zip(decisions, answers, strict=True) if reason is not None])
+    def _ask(self, questions: Sequence[Question]) -> list[str | None]:
+        answers = list(self._state.reasons(questions, self._clock()))
+        self._record([(question.decision, reason) for question, reason in zip(questions, answers, strict=True) if reason is not None])
         return answers
 
-    def _record(self, withheld: Sequence[tuple[Decision, str]]) -> None:
+    def _record(self, withheld: Sequence[tuple[rules.Decision, str]]) -> None:
         fates: dict[str, Fate] = {}
         for decision, reason in withheld:
             ids = (decision.id, decision.dataset, decision.visitor_id, decision.user_id, decision.rule, decision.arm)

@@ -122,7 +122,8 @@ class Streams:
 
     async def deliverable(self, grant: Grant, after: int, address: str) -> list[Decision]:
         """What still holds past offset `after`, by everything that was acknowledged before. Raises as `Eligibility.reasons`."""
-        found = await self._eligibility.eligible(self._recent.deliverable(grant.audiences, after, self._clock()), address)
+        users = grant.users(unsigned_users=self._settings.unsigned_users)
+        found = await self._eligibility.eligible(self._recent.deliverable(grant.audiences, after, self._clock()), address, users)
         still = self._recent.deliverable(grant.audiences, after, self._clock())  # without what was shown by then
         return [decision for decision in found if decision in still]
 

@@ -32,6 +32,10 @@ class Grant(NamedTuple):
         """Whom its holder has shown to be, or to speak for; the visitor first."""
         return audiences(self.dataset, self.visitor_id, self.user_id)
 
+    def users(self, *, unsigned_users: bool) -> list[str] | None:
+        """The users that its holder may learn of, as `Question.users` says: with `unsigned_users` whoever the visitor says to be."""
+        return None if unsigned_users else [] if self.user_id is None else [self.user_id]
+
 
 _PAYLOAD = msgspec.json.Decoder(tuple[str, str | None, str | None, int])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,7 @@ from sokuji.analyze.scores import SCORES
 from sokuji.errors import OnlineStoreError
 from sokuji.features.vocabulary import STRINGS_FILE, Strings
 from sokuji.log.base import Log
-from sokuji.rules.decision import Decision
-from sokuji.rules.eligibility import Ineligible, ineligible
+from sokuji.rules.eligibility import Ineligible, Question, ineligible
 
 # A decision holds for minutes, so older merges are of profiles that nobody asks for any more. 300 bytes each.
 _MERGES_MAX = 100_000
@@ -67,25 +66,32 @@ class Recheck:
         if compiled.rules.rechecks:
             self._still(np.zeros((1, self._layout.width), np.uint8), 0)  # the kernel is compiled now, not while a page waits
 
-    def reasons(self, decisions: Sequence[Decision], now_us: int) -> list[Ineligible | None]:
-        """Why each decision must not be shown at `now_us`; None: it may be.
+    def reasons(self, questions: Sequence[Question], now_us: int) -> list[Ineligible | None]:
+        """Why each decision must not be shown at `now_us` to who asks; None: it may be.
 
         Raises:
             OnlineStoreError: the worker has not published its state yet, or not for these declarations.
         """
-        rows = self._rows([decision.profile for decision in decisions])
+        rows = self._rows([question.decision.profile for question in questions])
         rules = self._compiled.rules
         if self._start != self._profiles.start:  # with the state, so not before: a worker may bring another file
             self._strings, self._start = Strings(self._strings_file), self._profiles.start
         truth = self._still(rows, now_us) if rules.rechecks else {}
         segment = rows[:, self._layout.rules]
         found: list[Ineligible | None] = []
-        for number, decision in enumerate(decisions):
+        for number, (decision, users) in enumerate(questions):
+            if not self._may_know(users, decision.profile):
+                found.append("unproven_user")
+                continue
             rule = rules.by_name.get(decision.rule)
             stopped_us = 0 if rule is None else int(rules.stopped_us(segment[number : number + 1], rule.name)[0])
             holds = rule is None or rule.still is None or truth[rule.still][number]
             found.append(ineligible(decision, rule, stopped_us=stopped_us, holds=holds, now_us=now_us))
         return found
+
+    def _may_know(self, users: Collection[str] | None, profile: str) -> bool:
+        now = self._merges.profile(self._dataset, profile)  # as `_rows` has just learned
+        return users is None or now == profile or now.removeprefix(USER) in users
 
     def _rows(self, profiles: Sequence[str]) -> Rows:
         try:
@@ -126,16 +132,16 @@ class Rechecks:
         """By dataset."""
         self._of = of
 
-    def reasons(self, decisions: Sequence[Decision], now_us: int) -> list[Ineligible | None]:
+    def reasons(self, questions: Sequence[Question], now_us: int) -> list[Ineligible | None]:
         """As `Recheck.reasons` for decisions of several datasets. A dataset that the project has no more has no rules on.
 
         Raises:
             OnlineStoreError: as `Recheck.reasons`.
         """
-        found: list[Ineligible | None] = ["off" for _ in decisions]
-        for dataset in {decision.dataset for decision in decisions} & self._of.keys():
-            places = [place for place, decision in enumerate(decisions) if decision.dataset == dataset]
-            for place, reason in zip(places, self._of[dataset].reasons([decisions[place] for place in places], now_us), strict=True):
+        found: list[Ineligible | None] = ["off" for _ in questions]
+        for dataset in {question.decision.dataset for question in questions} & self._of.keys():
+            places = [place for place, question in enumerate(questions) if question.decision.dataset == dataset]
+            for place, reason in zip(places, self._of[dataset].reasons([questions[place] for place in places], now_us), strict=True):
                 found[place] = reason
         return found
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Collection
+from typing import Literal, NamedTuple
 
 from sokuji.rules.decision import Decision
 from sokuji.rules.spec import Rule
 
-Ineligible = Literal["nothing_to_show", "expired", "off", "quiet_hours", "stopped", "no_longer_true"]
+Ineligible = Literal["nothing_to_show", "expired", "off", "quiet_hours", "stopped", "no_longer_true", "unproven_user"]
 """Why a decision is not shown after all."""
+
+
+class Question(NamedTuple):
+    """Whether a decision still holds, and who asks."""
+
+    decision: Decision
+    users: Collection[str] | None
+    """The user ids that who asks has shown to be; None: the answer may tell of any user.
+
+    The profile of a visitor who became a user since is that user's. Whoever says to be the user makes it so, and must not learn from the
+    answer what is true of them.
+    """
 
 
 def ineligible(decision: Decision, rule: Rule | None, *, stopped_us: int, holds: bool, now_us: int) -> Ineligible | None:
