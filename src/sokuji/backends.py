@@ -212,7 +212,7 @@ class Backends:
 
         declared, merges = Declared.load(folder), Merges(self.identities_log)
         state = self._sound(lambda dataset: Recheck(dataset, self._follow(declared, dataset), merges, self._analyze_folder))
-        return Eligibility(Rechecks(state), self.events_log, self.progress.read, self.decisions_log, now_us)
+        return Eligibility(Rechecks(state), self.events_log, self.progress.current, self.decisions_log, now_us)
 
     def make_lookup(self, folder: Path, dataset: str) -> Lookup:
         """What reads features by key from the state of the worker of the project in `folder`."""

@@ -20,3 +20,11 @@ def test_other_processes_see_it_and_it_never_runs_back(tmp_path: Path) -> None:
     seen = subprocess.run([sys.executable, "-c", READ, str(path)], check=True, capture_output=True, text=True).stdout
     assert seen.strip() == "{0: 10, 1: 5}"
     progress.close()
+
+
+def test_what_is_beyond_the_end_of_the_log_was_of_another_log(tmp_path: Path) -> None:
+    progress = Progress(tmp_path / "progress", 2)
+    progress.publish({0: 10, 1: 3})
+    progress.begin({0: 4, 1: 5})
+    assert progress.read() == {0: 4, 1: 3}
+    progress.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -10,9 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from sokuji.act.decision import Decision as Made
+from sokuji.act.decision import decisions
+from sokuji.act.eligibility import Eligibility
+from sokuji.analyze.progress import Progress
 from sokuji.analyze.project import Declared, compile_for
 from sokuji.analyze.recheck import Merges, Recheck, Rechecks
-from sokuji.errors import OnlineStoreError, RuleError
+from sokuji.errors import InvalidRequestError, OnlineStoreError, RuleError
 from sokuji.features.vocabulary import Vocabulary
 from sokuji.rules.decision import Decision
 from sokuji.rules.eligibility import Question
@@ -135,6 +140,40 @@ def test_who_only_says_to_be_a_user_learns_nothing_of_the_users_profile(shop: Si
             assert asked(shop, state, at, users=[]) == asked(shop, state, at, users=["other"]) == told
         expected = {"busy": None, "cart": "stopped", "tea": "no_longer_true"}
         assert asked(shop, state, 7, users=["other", "u"]) == asked(shop, state, 7) == expected
+
+
+def test_while_a_worker_repeats_what_was_done_nothing_is_told(shop: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sokuji.act.eligibility._BEHIND_SECONDS", 0.05)
+    declared = declare(tmp_path, FEATURES, ACTIONS)
+    shop.track(event("view", 0), event("view", 1), event("cart", 2))
+    with shop.worker(declared) as worker:
+        drain(worker)
+        worker.checkpoint(wait=True)
+        shop.track(event("buy", 3))
+        drain(worker)  # and is killed
+    with pytest.raises(InvalidRequestError) as refused:
+        shown(shop, declared)
+    assert refused.value.status == 503
+    with shop.worker(declared) as worker:
+        assert worker.is_replaying
+        with pytest.raises(InvalidRequestError):
+            shown(shop, declared)
+        drain(worker)
+        assert shown(shop, declared) == {"busy": "no_longer_true", "cart": "stopped", "tea": None}
+
+
+def shown(shop: Side, declared: Declared) -> dict[str, str | None]:
+    """What the `api` role would say at a display."""
+    progress = Progress(shop.folder / "analyze" / "progress", shop.logs.events.partitions)
+    state = Recheck("shop", following(shop, declared), Merges(shop.logs.identities), shop.folder / "analyze")
+    checks = Eligibility(Rechecks({"shop": state}), shop.logs.events, progress.current, shop.logs.decisions, lambda: START_US + 5 * SECOND)
+    made = [each for each in decisions(shop.logs.decisions.read(0, 0, 100).batch, 0) if isinstance(each, Made)]
+    try:
+        reasons = asyncio.run(checks.reasons(made, "1.1.1.1", []))
+    finally:
+        checks.close()
+        progress.close()
+    return {decision.rule: reason for decision, reason in zip(made, reasons, strict=True)}
 
 
 def test_a_rule_that_is_gone_is_off(shop: Side, recheck: Ask, tmp_path: Path) -> None:

@@ -28,8 +28,17 @@ class Progress:
         for partition, end in ends.items():
             self._ends[partition] = max(self._ends.certain(partition), end)
 
+    def begin(self, log_ends: Mapping[int, int]) -> None:
+        """A worker starts on a log that ends there. Beyond, no worker has come: that was another log, or this one is an older copy."""
+        for partition, end in log_ends.items():
+            self._ends[partition] = min(self._ends.certain(partition), end)
+
+    def current(self) -> dict[int, int]:
+        """How far the state is up to date: nowhere while nobody keeps it so, as in a replay it is behind what `read` says."""
+        return self.read() if self.is_led() else {}
+
     def read(self) -> dict[int, int]:
-        """How far it has come."""
+        """How far it has come, in a replay the one before it."""
         return {partition: self._ends.certain(partition) for partition in range(len(self._ends))}
 
     def lead(self) -> None:

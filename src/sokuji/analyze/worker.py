@@ -66,6 +66,7 @@ class Worker:
         self._checkpoint_at = time.monotonic() + settings.checkpoint_seconds
         self._attempts = Attempts(progress.path.with_name("attempts"))
         self._now_us = 0  # of the last batch
+        progress.begin({partition: logs.events.end(partition) for partition in range(logs.events.partitions)})
         if not self._batches.is_replaying:
             progress.lead()
         self._events = counter("sokuji_analyze_events_total", "Events worked on, by dataset.", ["dataset"])
