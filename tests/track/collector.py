@@ -60,14 +60,14 @@ class Collector:
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None, *, source: str = "127.0.0.1"
     ) -> Answer:
         """One request of a client at the address `source`."""
-        with closing(HTTPConnection("127.0.0.1", self.port, timeout=20, source_address=(source, 0))) as connection:
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=60, source_address=(source, 0))) as connection:
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()
             return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
 
     def raw(self, text: bytes, *, then_end: bool = False) -> bytes:
         """The (first) answer to these very bytes; `then_end`: after which the client sends no more."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as connection:
             connection.sendall(text)
             if then_end:
                 connection.shutdown(socket.SHUT_WR)

@@ -60,8 +60,12 @@ def to_arrow(requests: Sequence[Request], partitions: int, limits: Limits, clock
             events[row].context = with_members(events[row].context, **{UNPROVEN: True})
         events = [event for row, event in enumerate(events) if row not in bad]
         owners = np.delete(owners, list(bad))
+        if not events:
+            return {}
         columns = _Columns(events)
     batch = columns.batch(_Requests(requests, clocks), owners)
+    if partitions == 1:
+        return {0: batch}
     return _split(batch, partitions_of([event.anonymous_id or event.user_id or "" for event in events], partitions))
 
 
@@ -153,8 +157,7 @@ class _Columns:
         self._event_name = _strings([event.event for event in events])
         self._visitor_id = _strings(self._visitor_list)
         self._user_id = _strings(self._user_list)
-        self._context = _Json([event.context for event in events])
-        self._properties = _Json([event.properties for event in events])
+        self._json = _Json([event.context for event in events], [event.properties for event in events])
         self._time_list = [event.timestamp or event.original_timestamp for event in events]
         self._time = _times(self._time_list)
 
@@ -175,7 +178,7 @@ class _Columns:
             spaces = pc.utf8_is_space(ids)
             if spaces.true_count:
                 odd.update(pc.indices_nonzero(spaces).to_pylist())
-        sizes = self._context.lengths + self._properties.lengths
+        sizes = self._json.lengths()
         for required in (self._message_id, self._event_name):
             lengths = _lengths(required)
             odd.update(np.flatnonzero(lengths == 0).tolist())
@@ -183,15 +186,16 @@ class _Columns:
         visitor, user = _lengths(self._visitor_id), _lengths(self._user_id)
         sizes += visitor + user + _TYPE_BYTES_MAX
         odd.update(np.flatnonzero((visitor + user == 0) | (sizes > limits.event_bytes)).tolist())
-        odd.update(self._context.odd_rows(limits.depth))
-        odd.update(self._properties.odd_rows(limits.depth))
+        odd.update(self._json.odd_rows(limits.depth))
         return sorted(odd)
 
     def claims(self) -> tuple[list[int], list[tuple[str, str | None]]]:
         """Rows that may make a visitor known as a user whose id can be proven, and of each the visitor and the proof."""
         events = self._events
-        named = pc.and_(pc.starts_with(self._visitor_id, VISITOR_PREFIX), pc.is_valid(self._user_id))
-        rows: list[int] = pc.indices_nonzero(named).to_pylist()
+        rows: list[int] = []
+        if self._user_id.null_count < len(events):
+            named = pc.and_(pc.starts_with(self._visitor_id, VISITOR_PREFIX), pc.is_valid(self._user_id))
+            rows = pc.indices_nonzero(named).to_pylist()
         claims = [(events[row].anonymous_id or "", events[row].proof) for row in rows]
         if not self._only_track:
             for row, event in enumerate(events):
@@ -208,6 +212,7 @@ class _Columns:
             historical |= self.historical
         event_time, rules = _event_times(self._time, received, requests.corrections[owners], historical)
         sources = pa.array(requests.sources[owners])
+        context, properties = self._json.arrays()
         columns = {
             "dataset": requests.datasets.take(sources),
             "source": requests.source_names.take(sources),
@@ -222,8 +227,8 @@ class _Columns:
             "received_at": _timestamps(received),
             "time_rule": _RULES.take(pa.array(rules)),
             "historical": pa.array(historical),
-            "context": self._context.array(),
-            "properties": self._properties.array(),
+            "context": context,
+            "properties": properties,
         }
         return pa.RecordBatch.from_arrays([columns[name] for name in EVENT_SCHEMA.names], schema=EVENT_SCHEMA)
 
@@ -234,34 +239,45 @@ def _is_plain(event: WireEvent) -> bool:
 
 
 class _Json:
-    """A column of JSON objects: the texts end to end, not copied one by one."""
+    """Two columns of JSON objects: the texts end to end, first all of the one, then of the other, not copied one by one."""
 
-    def __init__(self, raws: list[Raw]) -> None:
+    def __init__(self, *columns: list[Raw]) -> None:
+        raws = list(chain.from_iterable(columns))
+        self._columns = len(columns)
         self._data = b"".join(raws)
-        self.lengths = np.fromiter(map(len, raws), np.int32, len(raws))
+        self._lengths = np.fromiter(map(len, raws), np.int32, len(raws))
         self._offsets = np.zeros(len(raws) + 1, np.int32)
-        np.cumsum(self.lengths, out=self._offsets[1:])
+        np.cumsum(self._lengths, out=self._offsets[1:])
+
+    def lengths(self) -> NDArray[np.int32]:
+        """Bytes of each row, in all columns."""
+        total: NDArray[np.int32] = self._lengths.reshape(self._columns, -1).sum(axis=0, dtype=np.int32)
+        return total
 
     def odd_rows(self, depth: int) -> list[int]:
-        """Rows that are no object, or may be nested deeper than `depth`: they open more objects and arrays than that."""
+        """Rows with what is no object, or may be nested deeper than `depth`: it opens more objects and arrays than that."""
         data = np.frombuffer(self._data, np.uint8)
-        present = np.flatnonzero(self.lengths)
-        odd: list[int] = present[data[self._offsets[:-1][present]] != ord("{")].tolist()
+        present = np.flatnonzero(self._lengths)
+        odd = [present[data[self._offsets[:-1][present]] != ord("{")]]
         # "[" and "{" differ in one bit, so one pass finds both; text inside strings only makes the estimate larger.
         # In blocks, as what the processor's cache holds is looked through four times as fast.
         blocks = range(0, len(data), _BLOCK_BYTES)
         found = [np.flatnonzero((data[start : start + _BLOCK_BYTES] | 0x20) == ord("{")) + start for start in blocks]
         opens = np.concatenate(found) if found else np.zeros(0, np.intp)
         if len(opens) > depth:
-            counts = np.bincount(np.searchsorted(self._offsets, opens, side="right") - 1, minlength=len(self.lengths))
-            odd += np.flatnonzero(counts > depth).tolist()
-        return odd
+            counts = np.bincount(np.searchsorted(self._offsets, opens, side="right") - 1, minlength=len(self._lengths))
+            odd.append(np.flatnonzero(counts > depth))
+        rows: list[int] = (np.concatenate(odd) % (len(self._lengths) // self._columns)).tolist()
+        return rows
 
-    def array(self) -> pa.Array:
-        """As Arrow text, null where a text is empty; in it, null for numbers beyond FLOAT64, as for NaN."""
-        absent = self.lengths == 0
+    def arrays(self) -> list[pa.Array]:
+        """The columns as Arrow text, null where a text is empty; in it, null for numbers beyond FLOAT64, as for NaN."""
+        absent = self._lengths == 0
         validity = pa.py_buffer(np.packbits(~absent, bitorder="little")) if absent.any() else None
-        return readable(pa.StringArray.from_buffers(len(self.lengths), pa.py_buffer(self._offsets), pa.py_buffer(self._data), validity))
+        stored = pa.StringArray.from_buffers(len(self._lengths), pa.py_buffer(self._offsets), pa.py_buffer(self._data), validity)
+        texts = readable(stored)
+        rows = len(self._lengths) // self._columns
+        return [texts.slice(at, rows) for at in range(0, len(texts), rows)]
 
 
 def _event_times(

@@ -70,13 +70,14 @@ class Exchange:
 
     __slots__ = ("_connection", "body", "client", "head", "held_bytes", "peer", "started")
 
-    def __init__(self, connection: Connection, head: Head, peer: str, client: str) -> None:
+    def __init__(self, connection: Connection, head: Head, peer: str, client: str, started: float) -> None:
+        """A request whose head was there at the time `started` (monotonic)."""
         self._connection = connection
         self.head = head
         self.peer, self.client = peer, client  # network addresses: the other end of the connection, and whoever it speaks for
         self.body = b""
         self.held_bytes = 0  # of the body, as `Bodies` counts them
-        self.started = time.perf_counter()
+        self.started = started
 
     def hold(self, size: int) -> None:
         """Count `size` bytes more that are in memory for it until it is answered, as `Bodies.hold`."""
@@ -326,7 +327,8 @@ class Connection(asyncio.Protocol):
             self._advancing = False
         if self._ended and not (self._in_line or self._whole or self._closing):
             self._end()
-        self._pause()
+        if self._unread or self._paused:
+            self._pause()
 
     def _pause(self) -> None:
         """Stop reading while what has come must wait, and enough has come."""
@@ -340,7 +342,7 @@ class Connection(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def step(self) -> bool:
-        """Read the next part; False if it is not there yet, or must wait."""
+        """Read the next request, or what there is of it; False if nothing more is there, or must wait."""
         if self._whole or self._closing or self._unread_answer_since is not None:
             return False
         if self._discarding:
@@ -348,12 +350,13 @@ class Connection(asyncio.Protocol):
             self._unread, self._discarding = self._unread[length:], self._discarding - length
             return self._discarding == 0
         try:
-            return self._read_head() if self._exchange is None else self._read_body(self._exchange)
+            exchange = self._exchange or self._read_head()
+            return exchange is not None and self._read_body(exchange)
         except InvalidRequestError as problem:
             self._refuse(problem)
             return True
 
-    def _read_head(self) -> bool:
+    def _read_head(self) -> Exchange | None:
         text = self._unread
         if text.startswith((b"\r", b"\n")):  # some clients send an empty line behind a body
             text = text.lstrip(b"\r\n")
@@ -361,20 +364,21 @@ class Connection(asyncio.Protocol):
         if end < 0:
             if len(text) >= HEAD_BYTES_MAX:
                 raise InvalidRequestError(431, "headers_too_large", f"the request's headers have more than {HEAD_BYTES_MAX} bytes")
-            return False
-        head = parse_head(text[: end + len(HEAD_END)])
-        self._unread = text[end + len(HEAD_END) :]
+            return None
+        end += len(HEAD_END)
+        head = parse_head(text[:end])
+        self._unread = text[end:]
         self._since = time.monotonic()
         client = self._app.proxies.client(self.peer, head.headers)
         if client != self.peer:
             self.address = unit(client)
-        exchange = self._exchange = Exchange(self, head, self.peer, client)
+        exchange = self._exchange = Exchange(self, head, self.peer, client, self._since)
         self._missing, self._chunks = (0, Chunks()) if head.length is None else (head.length, None)
         self._app.admit(exchange)
         self._app.bodies.check(self._missing)
         if not self._unread and self._transport is not None and head.headers.get("expect", "").lower() == "100-continue":
             self._transport.write(CONTINUE)
-        return True
+        return exchange
 
     def _read_body(self, exchange: Exchange) -> bool:
         if self._chunks is not None:
@@ -389,14 +393,17 @@ class Connection(asyncio.Protocol):
             self._missing -= len(self._unread)
             self._unread = b""
             return False
-        self.hold(exchange, self._missing)
-        last, self._unread = self._unread[: self._missing], self._unread[self._missing :]
+        size = self._missing
+        self.hold(exchange, size)
+        last, self._unread = self._unread[:size], self._unread[size:]
         self._missing = 0
-        exchange.body = bytes(self._partial) + last if self._partial else last
-        self._partial = bytearray()
+        if self._partial:
+            last = bytes(self._partial) + last
+            self._partial = bytearray()
+        exchange.body = last
         self._whole = True
         self._app.handle(exchange)
-        return True
+        return bool(self._unread)
 
     def hold(self, exchange: Exchange, size: int) -> None:
         """See `Exchange.hold`. Where too much is in memory, slow bodies make room."""
@@ -408,7 +415,8 @@ class Connection(asyncio.Protocol):
     def _release(self, exchange: Exchange) -> None:
         self._app.bodies.release(exchange.held_bytes, exchange.client)
         exchange.held_bytes = 0
-        self._partial = bytearray()
+        if self._partial:
+            self._partial = bytearray()
 
     def give_up(self, exchange: Exchange) -> None:
         """See `Exchange.abort`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import msgspec
@@ -72,8 +71,7 @@ class Refused(NamedTuple):
     payload: bytes
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct, eq=False):
     """One request, parsed. `refused` grows when its events are checked."""
 
     body: bytes
@@ -81,7 +79,7 @@ class Request:
     write_key: str | None = None
     sent_at: str | None = None  # ISO 8601, or what the client took for it
     historical: bool = False
-    refused: list[Refused] = field(default_factory=list)
+    refused: list[Refused] = []
     positions: list[int] | None = None  # of `events` in the client's batch, where not all of it could be read
     batch: bool = True  # or a single event
     stored: int = 0  # of `events`, once they are durable
@@ -105,7 +103,7 @@ class Request:
             events = self.events[first : first + size]
             positions = list(range(first, first + len(events))) if self.positions is None else self.positions[first : first + size]
             refused = [] if found else self.refused
-            found.append(replace(self, events=events, positions=positions, refused=refused, whole=self))
+            found.append(msgspec.structs.replace(self, events=events, positions=positions, refused=refused, whole=self))
         return found
 
     def join(self, parts: Sequence[Request]) -> None:
