@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sokuji.analyze.identity import VISITORS_PER_USER_MAX, Identity, LinkKind, Resolution
+from sokuji.analyze.identity import REFUSED_PER_USER_MAX, VISITORS_PER_USER_MAX, Identity, LinkKind, Resolution
 from sokuji.errors import SokujiError
 
 
@@ -88,6 +88,22 @@ def test_a_constant_user_id_does_not_merge_everyone(identity: Identity) -> None:
     assert owners(resolve(identity, (last, None), ("v0", None), (last, "guest"), (last, None))) == [
         f"v:{last}", "u:guest", "u:guest", f"v:{last}"
     ]  # fmt: skip
+
+
+def test_refusals_of_one_user_id_do_not_fill_the_merge_log(identity: Identity) -> None:
+    """A server that makes an id a call made a row a call, for good."""
+    for start in range(0, 1_000, 100):
+        resolve(identity, *((f"v{start + number}", "guest") for number in range(100)))
+    result = resolve(identity, *((f"more{number}", "guest") for number in range(100)), ("guest", "other"))
+    assert owners(result) == ["u:guest"] * 100 + ["u:other"]
+    assert [link.user_id for link in result.links] == ["other"], "whose refusals are few"
+
+
+def test_the_last_refusal_that_is_told_says_that_there_are_more(identity: Identity) -> None:
+    result = resolve(identity, *((f"v{number}", "guest") for number in range(VISITORS_PER_USER_MAX + 100)))
+    refused = [str(link.reason) for link in result.links if link.kind is LinkKind.REFUSED]
+    assert len(refused) == REFUSED_PER_USER_MAX
+    assert [reason.endswith("are left out") for reason in refused] == [False] * (REFUSED_PER_USER_MAX - 1) + [True]
 
 
 def test_who_is_known_survives_as_far_as_it_was_marked(identity: Identity, tmp_path: Path) -> None:

@@ -163,6 +163,13 @@ def test_what_is_no_request_is_answered_and_ends_the_connection(client: Client, 
     assert client.ended()
 
 
+@pytest.mark.parametrize(("trailers", "status"), [(100, 200), (101, 431)])
+def test_what_follows_a_body_in_chunks_is_bounded(client: Client, trailers: int, status: int) -> None:
+    client.send(b"POST /v1/t HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n" % (len(EVENT), EVENT))
+    client.send(b"X: y\r\n" * trailers + b"\r\n")
+    assert client.answer()[0] == status
+
+
 def test_headers_that_do_not_come_are_not_waited_for(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "HEAD_SECONDS_MAX", 0.05)
     with connected(collector.port) as client:

@@ -252,6 +252,16 @@ def test_gzip_of_several_members_is_read_whole(collector: Collector) -> None:
     assert [event["message_id"] for event in collector.events()] == ["first", "last"]
 
 
+@pytest.mark.parametrize("padding", [b"\0", bytes(1 << 20)])
+def test_zeros_behind_a_member_of_gzip_are_padding(collector: Collector, padding: bytes) -> None:
+    body = json.dumps({"batch": [page("first"), page("last")]}).encode()
+    for text in (gzip.compress(body) + padding, gzip.compress(body[:20]) + padding + gzip.compress(body[20:]) + padding):
+        assert gzip.decompress(text) == body  # so does Python's own
+        assert collector.post("/v1/batch", text).status == 200
+    assert [event["message_id"] for event in collector.events()] == ["first", "last"] * 2
+    assert collector.post("/v1/batch", gzip.compress(body) + padding + b"more").json["code"] == "invalid_gzip"
+
+
 @pytest.mark.parametrize(
     "broken",
     [b"\x1f\x8b", b"\x1f\x8bnonsense", gzip.compress(b"{}")[:-4], gzip.compress(b"{}") + b"more", gzip.compress(b"") * 2_000],

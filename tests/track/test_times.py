@@ -153,6 +153,21 @@ def test_a_clock_that_goes_wrong_is_found_out_after_minutes() -> None:
     assert phone.send(*[4.0] * 20) == [4] * 20
 
 
+def test_a_difference_that_somebody_repeats_does_not_date_a_visitor_with_a_right_clock() -> None:
+    """Anyone may send in the visitor's name, for as long as confirms a clock; and with four wrong ones, to push the right one out."""
+    visitor = Requests()
+    visitor.send(0)
+    visitor.send(*[1.0, 2.0, 3.0, 4.0, 5.0] * 40)
+    assert visitor.send(9, 8.5, 8) == [0, 0, 0]  # offline files of the visitor: sent hours late, stamped by a right clock
+
+
+def test_a_right_clock_of_days_ago_gives_way_to_what_the_device_shows_since() -> None:
+    phone = Requests()
+    phone.send(0)
+    phone.send(*[3.0] * 30, every=3600)
+    assert phone.send(8) == [3]  # a file closed offline, by a clock that has been three hours behind for a day
+
+
 def test_files_closed_offline_are_late_and_not_of_a_wrong_clock() -> None:
     phone = Requests()
     phone.send(0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,12 @@ FILE = "identities.jsonl"
 VISITORS_PER_USER_MAX = 200
 """A user id that more visitors than this were known as is a constant in somebody's code, or its visitor ids are made for each call. No
 further ones merge; events that name the user are still the user's."""
+
+
+REFUSED_PER_USER_MAX = 20
+"""Refusals of one user id that the merge log tells: whoever looks there sees what is wrong. Those after a worker's start count anew."""
+
+_REFUSED_USERS_MAX = 10_000
 
 
 class LinkKind(enum.StrEnum):
@@ -101,6 +108,7 @@ class Identity:
         self._file = MarkedFile(folder / FILE, mark)
         self._users: dict[str, str] = {}
         self._visitors: dict[str, int] = {}  # how many visitors were known as each user
+        self._refusals: Counter[str] = Counter()  # by user, since this was opened
         for visitor, user in known(self._file.read()):
             self._remember(visitor, user)
 
@@ -154,17 +162,31 @@ class Identity:
         """What becomes of a visitor known as `owner` when an event names another user; None: nothing."""
         if visitor == user and user in self._visitors:
             return None
-        if is_provable(visitor) and is_unproven(event):
-            return Link(event, LinkKind.REFUSED, visitor, user, owner, f"{visitor!r} is not proven by the event: anyone may name it")
-        if self._visitors.get(user, 0) >= VISITORS_PER_USER_MAX:
-            reason = f"user id {user!r} stands for {VISITORS_PER_USER_MAX} visitors already: it is no person's"
-            return Link(event, LinkKind.REFUSED, visitor, user, owner, reason)
-        if visitor in self._visitors and not is_provable(visitor):  # such an id is a visitor's, whoever takes it for a user's
-            reason = f"{visitor!r} is itself a known user: one known user is never merged into another"
-            return Link(event, LinkKind.REFUSED, visitor, user, owner, reason)
+        refused = self._refusal(event, visitor, user, is_unproven)
+        if refused is not None:
+            return self._refused(Link(event, LinkKind.REFUSED, visitor, user, owner, refused))
         self._remember(visitor, user)
         self._file.append(json.dumps([visitor, user]).encode() + b"\n")
         return Link(event, LinkKind.MERGED if owner is None else LinkKind.SWITCHED, visitor, user, owner, None)
+
+    def _refusal(self, event: int, visitor: str, user: str, is_unproven: Callable[[int], bool]) -> str | None:
+        """Why the visitor does not become known as the user; None: it does."""
+        if is_provable(visitor) and is_unproven(event):
+            return f"{visitor!r} is not proven by the event: anyone may name it"
+        if self._visitors.get(user, 0) >= VISITORS_PER_USER_MAX:
+            return f"user id {user!r} stands for {VISITORS_PER_USER_MAX} visitors already: it is no person's"
+        if visitor in self._visitors and not is_provable(visitor):  # such an id is a visitor's, whoever takes it for a user's
+            return f"{visitor!r} is itself a known user: one known user is never merged into another"
+        return None
+
+    def _refused(self, link: Link) -> Link | None:
+        """The link, as long as few of this user are in the merge log; None: it says no more than those. Nothing else rests on them."""
+        if len(self._refusals) >= _REFUSED_USERS_MAX and link.user_id not in self._refusals:
+            self._refusals.clear()
+        self._refusals[link.user_id] += 1
+        if self._refusals[link.user_id] == REFUSED_PER_USER_MAX:
+            return link._replace(reason=f"{link.reason}; further refusals of this user id are left out")
+        return link if self._refusals[link.user_id] < REFUSED_PER_USER_MAX else None
 
     def _remember(self, visitor: str, user: str) -> None:
         if visitor not in self._users:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections import defaultdict
 
@@ -20,6 +21,7 @@ BODY_SECONDS_MAX = 60.0
 # A smaller body is not counted by address: the number of an address's connections bounds these.
 _COUNTED_BYTES_MIN = 64 * 1024
 _MEMBERS_MAX = 1_000  # of gzip in a body; each costs as much as a small request
+_ZEROS = re.compile(rb"\0+")
 _PIECE_BYTES = 64 * 1024  # what follows a member is copied
 
 
@@ -103,6 +105,8 @@ class Bodies:
                     413, "request_too_large", f"the request has more than {limit} bytes decompressed; send smaller batches"
                 )
             at += len(piece) - len(stream.unused_data)
+            if stream.eof:
+                at = _after_padding(body, at)
             if stream.eof and at < len(body):  # RFC 1952, 2.2: one member or several
                 members += 1
                 if members == _MEMBERS_MAX:
@@ -111,6 +115,12 @@ class Bodies:
         if not stream.eof:
             raise BrokenGzipError(body, "the body is gzip that ends too early")
         return b"".join(texts)
+
+
+def _after_padding(body: bytes, at: int) -> int:
+    """Where the zeros end that begin `at`: some tools fill up blocks with them, and gzip's own leave them out."""
+    found = _ZEROS.match(body, at)
+    return found.end() if found else at
 
 
 def _decompressor() -> zlib._Decompress:

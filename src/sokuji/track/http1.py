@@ -139,10 +139,10 @@ class Chunks:
 
     def _line(self, line: bytes | None) -> None:
         if self._trailers is not None and line is not None:
-            self._trailers += 1
+            self.done = not line
+            self._trailers += not self.done
             if self._trailers > HEADERS_MAX:
                 raise InvalidRequestError(431, "headers_too_large", f"more than {HEADERS_MAX} headers follow the body")
-            self.done = not line
             return
         if self._left == 2 and line == b"":
             self._left = 0

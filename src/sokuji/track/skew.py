@@ -6,7 +6,8 @@ file of events, which may lie hours before it is sent. A delay is never negative
 - A difference of about 0 is that of a right clock, whatever the device showed before: its times stand.
 - Below 0, the clock is ahead by as much at least, and by no more than that and a usual delay.
 - Above 0, the clock is behind, or it is another one that the device has shown lately and the request was delayed: a right one, or one
-  that is less far behind. The other one it is taken for, until the same difference comes again minutes later: delays do not repeat.
+  that is less far behind. The other one it is taken for, the right one first if it was seen in the last day, until the same difference
+  comes again minutes later: delays do not repeat.
 
 Several devices may have one user id, and several servers one address, so more than one clock is remembered of what is called a device
 here. One that is far from what a request shows does not date it.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import partial
 
 _DEVICES_MAX = 50_000
 _CLOCKS_MAX = 4  # of one device
@@ -53,7 +55,7 @@ class ClockOffsets:
             return 0
         if difference_us > 0 and now_us - own.since_us < _CONFIRMED_US:
             others = (clock for clock in clocks if self._explains(clock, own, difference_us))
-            own = max(others, key=_standing, default=own)
+            own = max(others, key=partial(_standing, now_us), default=own)
         return own.minimum
 
     def _clock(self, clocks: list[_Clock], difference_us: int, now_us: int) -> _Clock:
@@ -64,7 +66,7 @@ class ClockOffsets:
                 return clock
         if len(clocks) == _CLOCKS_MAX:
             # Differences of delayed requests come and go; a clock comes again.
-            clocks.remove(min(clocks, key=_standing))
+            clocks.remove(min(clocks, key=partial(_standing, now_us)))
         clocks.append(_Clock(difference_us, difference_us, now_us, now_us))
         return clocks[-1]
 
@@ -75,6 +77,11 @@ class ClockOffsets:
         return clock.first == 0 or difference_us - clock.minimum <= _DELAY_US
 
 
-def _standing(clock: _Clock) -> tuple[bool, int]:
-    """Orders clocks: right and confirmed ones last, and of those, the ones seen last."""
-    return clock.first == 0 or clock.seen_us - clock.since_us >= _CONFIRMED_US, clock.seen_us
+def _standing(now_us: int, clock: _Clock) -> tuple[bool, bool, int]:
+    """Orders clocks: last the right one if it was seen lately, then right and confirmed ones; of those, the ones seen last.
+
+    Anyone may send in a device's name, and repeat a wrong difference for as long as confirms it. That takes no right clock's place.
+    """
+    is_right = clock.first == 0
+    is_confirmed = is_right or clock.seen_us - clock.since_us >= _CONFIRMED_US
+    return is_right and now_us - clock.seen_us <= _DELAY_US, is_confirmed, clock.seen_us
