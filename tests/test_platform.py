@@ -155,20 +155,20 @@ def test_what_a_lost_database_knew_is_not_deleted(tmp_path: Path) -> None:
         path.unlink()
 
     with sokuji.open(tmp_path) as platform:
-        assert platform.sql("SELECT revenue FROM main.events").rows() == [(1.0,)]
-        with pytest.raises(SokujiError, match=r"main\.segments"):
-            platform.sql("SELECT * FROM ML.PREDICT(MODEL main.segments, (SELECT 1.0 AS x, 1.0 AS y))")
-        with pytest.raises(SokujiError, match="already exists in the lake"):
-            platform.sql(statements[0])
+        with pytest.raises(SokujiError, match=r"meta\.db is damaged: it has seen 0 of the \d+ changes .*`sokuji adopt`"):
+            platform.sql("SELECT revenue FROM main.events")
         findings = {finding.subject: finding for finding in examine(Config(data=tmp_path / ".sokuji"), is_running=True)}
-        assert "main.kept" in findings["tables"].found
-        assert "main/segments/1-" in findings["models"].found
-        assert "models --adopt" in findings["models"].fix
-        [adopted] = platform.models.adopt()
-        assert (adopted.version, str(adopted.signature.ref)) == (1, "main.segments")
+        assert "meta.db" in findings["stores"].found
+    with sokuji.open(tmp_path) as platform:
+        said = list(platform.adopt())
+        assert "registered table main.kept (1 columns)" in said
+        assert "registered model main.segments version 1" in said
+        assert platform.sql("SELECT revenue FROM main.events").rows() == [(1.0,)]
+        assert platform.sql("SELECT * FROM main.kept ORDER BY x").rows() == [(1,), (2,), (3,)]
         again = platform.sql("SELECT CENTROID_ID FROM ML.PREDICT(MODEL main.segments, (SELECT 1.0 AS x, 1.0 AS y))").rows()
         assert again == predicted
         assert {path for path in files if not (tmp_path / path).exists() and "meta.db" not in path.name} == set()
+        assert len(list(platform.adopt())) == 1
 
 
 def test_what_is_stored_is_the_owners_alone(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sokuji.lake.fresh import FreshLake
     from sokuji.lake.sink import Sink
     from sokuji.meta.applied import AppliedFiles
+    from sokuji.meta.changes import Changes
     from sokuji.meta.store import SqlCatalog
     from sokuji.models.local import LocalModelStore
 
@@ -100,7 +101,14 @@ class Backends:
         """Datasets, tables, views and model signatures."""
         from sokuji.meta.store import SqlCatalog
 
-        return SqlCatalog(self.database_url)
+        return SqlCatalog(self.database_url, self.catalog_changes)
+
+    @property
+    def catalog_changes(self) -> Changes:
+        """How many changes the catalog has seen."""
+        from sokuji.meta.changes import Changes
+
+        return Changes(self.config.data / "meta.changes")
 
     @functools.cached_property
     def applied(self) -> AppliedFiles:

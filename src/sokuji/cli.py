@@ -267,9 +267,23 @@ def verify(*, sample: float | None, json_: bool, project: Path) -> None:
 
 
 @main.command()
-@click.option("--adopt", is_flag=True, help="First register those again whose folders the database does not know, as when it was lost.")
 @PROJECT
-def models(*, adopt: bool, project: Path) -> None:
+def adopt(project: Path) -> None:
+    """Go on with a database (meta.db) that was lost, or is an older copy: register the tables and models that it does not know."""
+    from sokuji.config import FILE_NAME
+    from sokuji.platform import Platform
+    from sokuji.roles import is_running
+
+    if (project / FILE_NAME).exists() and is_running(project):
+        raise SokujiError(f"the platform on {project} runs; stop it first")
+    with Platform.open(project) as platform:
+        for sentence in platform.adopt():
+            click.echo(sentence)
+
+
+@main.command()
+@PROJECT
+def models(project: Path) -> None:
     """List the trained models and their versions."""
     from rich.console import Console
     from rich.table import Table
@@ -278,8 +292,6 @@ def models(*, adopt: bool, project: Path) -> None:
 
     shown = Table("model", "type", "version", "aliases", "serving", "trained")
     with Platform.open(project) as platform:
-        for version in platform.models.adopt() if adopt else ():
-            click.echo(f"registered {version.signature.ref} version {version.version}", err=True)
         for model in platform.engine.catalog.models():
             aliases = platform.models.aliases(model.ref)
             for version in platform.models.versions(model.ref):
@@ -287,7 +299,7 @@ def models(*, adopt: bool, project: Path) -> None:
                 trained = datetime.fromtimestamp(version.created_at_us / 1e6, UTC).isoformat(sep=" ", timespec="seconds")
                 shown.add_row(str(model.ref), version.signature.model_type, str(version.version), names, version.serving, trained)
         for orphan in platform.models.orphans():
-            what = "not known to the database; sokuji models --adopt" if orphan.version is not None else "no model that can be read"
+            what = "not known to the database; `sokuji adopt` registers it" if orphan.version is not None else "no model that can be read"
             click.echo(f"{orphan.folder}: {what}", err=True)
     Console().print(shown)
 

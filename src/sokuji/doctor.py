@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sokuji.config import Config
+from sokuji.errors import SokujiError
 from sokuji.log.private import is_private
 
 MINIMUM_FREE_BYTES = 2 * 1024**3
@@ -125,15 +126,22 @@ def _analyzer() -> Finding:
 
 def _unknown(config: Config) -> Iterator[Finding]:
     """What lies in the data folder and its database does not know: it was lost, or is an older copy. Nothing deletes such things."""
-    from sokuji.backends import Backends
-
     if not any((config.data / name).exists() for name in ("models", "lake")):
         return
+    try:
+        yield from _compared(config)
+    except SokujiError as error:
+        yield Finding("stores", str(error), "do as it says, then look again")
+
+
+def _compared(config: Config) -> Iterator[Finding]:
+    from sokuji.backends import Backends
+
     backends = Backends(config)
     try:
         orphans = backends.models.orphans()
         readable = [orphan for orphan in orphans if orphan.version is not None]
-        fix = "sokuji models --adopt registers them" if readable else "move them away"
+        fix = "`sokuji adopt` registers them" if readable else "move them away"
         if orphans:
             yield Finding(
                 "models", f"{len(orphans)} folders that the database does not know: {_listed([str(o.folder) for o in orphans])}", fix
@@ -141,7 +149,7 @@ def _unknown(config: Config) -> Iterator[Finding]:
         known = {table.ref for table in backends.catalog.tables()}
         tables = [str(ref) for ref in backends.tables.stored() if ref not in known]
         if tables:
-            yield Finding("tables", f"{len(tables)} that the database does not know: {_listed(tables)}", "restore meta.db from a copy")
+            yield Finding("tables", f"{len(tables)} that the database does not know: {_listed(tables)}", "`sokuji adopt` registers them")
     finally:
         backends.close()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +19,7 @@ from sokuji.errors import InvalidRequestError, SqlError
 from sokuji.lake.backlog import positions
 from sokuji.ml.sql import statement_handlers, table_functions
 from sokuji.models.base import ModelStore
+from sokuji.sql.definitions import adopt
 from sokuji.sql.engine import Engine
 from sokuji.sql.parameters import Parameters
 from sokuji.sql.result import Result
@@ -65,6 +66,20 @@ class Platform:
     def models(self) -> ModelStore:
         """Trained models, by version and alias."""
         return self._backends.models
+
+    def adopt(self) -> Iterator[str]:
+        """Go on with a database that was lost, or is an older copy: register the lake's tables and the models that it does not know.
+
+        Gives a sentence about each as it is registered, and at the end one about what cannot be. Nobody else may have the project open.
+        """
+        backends = self._backends
+        backends.catalog_changes.forget()
+        for table, guessed in adopt(backends.catalog, backends.tables, backends.tables.stored()):
+            types = f"; of {', '.join(guessed)} only the file's type is known" if guessed else ""
+            yield f"registered table {table.ref} ({len(table.columns)} columns{types})"
+        for version in backends.models.adopt():
+            yield f"registered model {version.signature.ref} version {version.version}"
+        yield "views, functions, descriptions and models' aliases are as the database has them: make again what it has lost"
 
     @property
     def features(self) -> OfflineFeatures:

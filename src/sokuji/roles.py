@@ -23,11 +23,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+<<<<<<< HEAD
 from msgspec import structs
+=======
+import msgspec
+>>>>>>> c3eb758 (Check models' files, refuse an older database, name a missing commit)
 
 from sokuji.backends import Backends
 from sokuji.config import Config, load
-from sokuji.errors import SokujiError
+from sokuji.errors import DamagedFileError, SokujiError
 from sokuji.log.files import hold, replace_file
 from sokuji.log.private import is_private, make_private_folder
 from sokuji.metrics import render
@@ -266,7 +270,7 @@ def _status(folder: Path) -> dict[str, Any]:
 def _wait_for_status(folder: Path, is_wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     path, deadline = load(folder).data / _STATUS, time.monotonic() + START_SECONDS
     while True:
-        status: dict[str, Any] | None = json.loads(path.read_bytes()) if path.exists() else None
+        status = _read_status(path)
         if status is not None and is_wanted(status):
             return status
         if not is_running(folder):
@@ -274,6 +278,15 @@ def _wait_for_status(folder: Path, is_wanted: Callable[[dict[str, Any]], bool]) 
         if time.monotonic() > deadline:
             raise SokujiError(f"the platform on {folder} was not ready after {START_SECONDS:.0f} s; its log says why")
         time.sleep(0.05)
+
+
+def _read_status(path: Path) -> dict[str, Any] | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise DamagedFileError(path, str(error), "stop `sokuji up` and start it again, which writes it anew") from error
 
 
 def _versions(folder: Path) -> dict[str, str]:

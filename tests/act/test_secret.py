@@ -52,9 +52,15 @@ def test_each_purpose_has_its_own_key() -> None:
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_bytes(b"short")
-    with pytest.raises(ConfigError, match="has 5 bytes, not the 32"):
-        Secret.open(tmp_path / "secret")
+    path = tmp_path / "secret"
+    known = Secret.open(path).key("token")
+    stored = path.read_bytes()
+    for damaged in (b"short", stored[:33], bytes([stored[0] ^ 1]) + stored[1:]):
+        path.write_bytes(damaged)
+        with pytest.raises(ConfigError, match=f"^{path} is damaged: .*; restore it"):
+            Secret.open(path)
+    path.write_bytes(stored[:32])  # as an earlier release made it
+    assert Secret.open(path).key("token") == known
 
 
 def test_whoever_runs_the_project_can_see_what_its_servers_need(tmp_path: Path) -> None:

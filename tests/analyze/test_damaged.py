@@ -91,6 +91,21 @@ def test_the_state_is_made_anew(shop: Side, name: str, damage: Callable[[bytes],
     assert sorted(each.suffix for each in (shop.folder / "analyze" / "shop").iterdir()) == ["", ".jsonl"]
 
 
+def test_what_others_put_beside_a_state_stays_and_is_not_read(shop: Side) -> None:
+    declared = declare(shop.folder, FEATURES, ACTIONS)
+    shop.track(buy("a", "tea", 1), buy("a", "cup", 2))
+    with shop.worker(declared) as worker:
+        worker.run(_stopped())
+    folder = shop.folder / "analyze" / "shop"
+    [state] = [each for each in folder.iterdir() if each.is_dir()]
+    shutil.copytree(state, folder / f"copy of {state.name}")
+    (folder / f"copy of {state.name}" / "layout.json").write_bytes(b"damaged")
+    shutil.rmtree(state)
+    with shop.worker(declared):
+        assert lookup(shop, declared).features("v:a", START_US) == EXPECTED["v:a"]
+    assert (folder / f"copy of {state.name}" / "layout.json").read_bytes() == b"damaged"
+
+
 def test_damaged_rows_are_named_with_what_to_do(shop: Side) -> None:
     declared = declare(shop.folder, FEATURES, ACTIONS)
     shop.track(buy("a", "tea", 1), buy("a", "cup", 2))

@@ -14,10 +14,13 @@ import pytest
 
 from sokuji.analyze import opening
 from sokuji.analyze.opening import Opener
+from sokuji.analyze.prepared import Prepared
 from sokuji.analyze.project import Declared
 from sokuji.analyze.worker import Worker
+from sokuji.errors import DamagedFileError, FormatError
 from sokuji.features.vocabulary import Vocabulary
 from sokuji.lake.events import EVENTS
+from sokuji.log.stored import encode_record
 from sokuji.meta.base import Ref
 from tests.analyze.side import RULE, SETTINGS, Side, declare, drain, side
 
@@ -184,6 +187,61 @@ def test_what_the_lake_has_and_no_worker_had_is_decided(shop: Side, tmp_path: Pa
         drain(worker)
         assert pages(worker, "v:a") == [{"pages": 2, "last_page": "/3"}]
     assert decided(shop) == ["a", "b"]
+
+
+@pytest.mark.parametrize("is_in_place", [False, True])
+def test_what_was_prepared_and_is_damaged_is_made_anew(
+    shop: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_in_place: bool
+) -> None:
+    clock = Clock(shop)
+    with shop.worker(declare(tmp_path, OLD, ACTIONS)) as worker:
+        clock.track("buy", "a")
+        clock.track("page", "a")
+        drain(worker)
+        shop.sink()
+        declared = declare(tmp_path, NEW, ACTIONS)
+        assert prepare(shop, declared)
+        worker.checkpoint(wait=True)
+    if is_in_place:
+        with monkeypatch.context() as patch:
+            patch.setattr(opening, "Vocabulary", _crash)
+            with pytest.raises(RuntimeError, match="crash"):
+                shop.worker(declared)
+    [path] = (tmp_path / "analyze").rglob("prepared.arrow")
+    assert path.parent.name == ("shop" if is_in_place else "shop.next")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"v:a") + 2] ^= 1  # the key of another profile
+    path.write_bytes(content)
+    with shop.worker(declared) as worker:
+        assert f"{path} is damaged: it fails its checksum" in caplog.text
+        assert pages(worker, "v:a") == [{"pages": 1, "last_page": "/2"}]
+        clock.track("buy", "a")
+        drain(worker)
+    assert decided(shop) == ["a"]  # the cap holds
+    assert not list((tmp_path / "analyze").rglob("prepared.arrow"))
+
+
+def test_formats_of_what_was_prepared(tmp_path: Path) -> None:
+    Prepared(tmp_path, "x", {0: 7}).write(pa.array(["v:a", "v:b"]))
+    path = tmp_path / "prepared.arrow"
+    found = Prepared.find(tmp_path)
+    assert found is not None
+    assert (found.layout, found.ends, [keys.to_pylist() for keys in found.profiles()]) == ("x", {0: 7}, [["v:a", "v:b"]])
+    content = path.read_bytes()
+    for end in range(len(content)):  # torn anywhere
+        path.write_bytes(content[:end])
+        with pytest.raises(DamagedFileError, match=r"prepared\.arrow is damaged"):
+            Prepared.find(tmp_path)
+    record = encode_record({"layout": "x", "ends": {}}, format=99)
+    path.write_bytes(record + len(record).to_bytes(4, "little"))
+    with pytest.raises(FormatError, match=r"prepared\.arrow has format 99"):
+        Prepared.find(tmp_path)
+    old = pa.table({"key": ["v:a"]}).replace_schema_metadata({b"prepared": b'{"layout":"y","ends":{"0":1}}'})
+    with pa.ipc.new_file(path, old.schema) as writer:
+        writer.write_table(old)
+    found = Prepared.find(tmp_path)
+    assert found is not None
+    assert (found.layout, found.ends, [keys.to_pylist() for keys in found.profiles()]) == ("y", {0: 1}, [["v:a"]])
 
 
 def test_what_was_prepared_for_other_declarations_is_not_taken(shop: Side, tmp_path: Path) -> None:

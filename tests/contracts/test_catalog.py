@@ -19,6 +19,7 @@ from sokuji import types as t
 from sokuji.errors import AlreadyExistsError, DamagedFileError, FormatError, NotFoundError, SokujiError
 from sokuji.meta.applied import AppliedFiles
 from sokuji.meta.base import Argument, Column, Function, ModelSignature, Ref, Table, TableKind
+from sokuji.meta.changes import Changes
 from sokuji.meta.store import SqlCatalog, sqlite_url
 from sokuji.models.local import LocalModelStore
 
@@ -316,6 +317,29 @@ def test_a_database_of_a_newer_release_is_refused(tmp_path: Path) -> None:
     database.close()
     with pytest.raises(FormatError, match=r"meta\.db has format 99"):
         SqlCatalog(sqlite_url(path))
+
+
+def test_an_older_copy_of_a_database_is_refused_until_it_is_taken_for_what_it_is(tmp_path: Path) -> None:
+    path, changes = tmp_path / "meta.db", Changes(tmp_path / "meta.changes")
+    with SqlCatalog(sqlite_url(path), changes) as catalog:
+        catalog.create_dataset("shop")
+    older = path.read_bytes()
+    with SqlCatalog(sqlite_url(path), changes) as catalog:
+        catalog.put_table(ORDERS)
+        assert changes.read() == catalog.version()
+    for content in (older, b""):
+        for old in tmp_path.glob("meta.db*"):
+            old.unlink()
+        path.write_bytes(content)
+        with pytest.raises(DamagedFileError, match=rf"^{path} is damaged: it has seen \d of the 2 changes .*sokuji adopt"):
+            SqlCatalog(sqlite_url(path), changes)
+    changes.forget()
+    with SqlCatalog(sqlite_url(path), changes) as catalog:
+        catalog.create_dataset("shop")
+    assert changes.read() == 1
+    (tmp_path / "meta.changes").write_bytes(b"{")
+    SqlCatalog(sqlite_url(path), changes).close()
+    assert changes.read() == 1
 
 
 def test_flipped_bits_in_a_database_file_are_named_or_change_nothing(tmp_path: Path) -> None:

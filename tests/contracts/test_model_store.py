@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -14,13 +15,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import pytest
 
 from sokuji import types as t
-from sokuji.errors import AlreadyExistsError, ModelError, NotFoundError
+from sokuji.errors import AlreadyExistsError, DamagedFileError, FormatError, ModelError, NotFoundError
+from sokuji.log.stored import write_record
 from sokuji.meta.base import ModelSignature, Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog
 from sokuji.models.base import CHALLENGER, CHAMPION, PREVIOUS, ModelStore, ModelVersion
+from sokuji.models.folder import check, read
 from sokuji.models.local import LocalModelStore
 
 CHURN = Ref("shop", "churn model")
@@ -222,6 +226,70 @@ def test_a_version_registered_by_an_earlier_release_is_made_adoptable(open_store
     lost = opened_at(tmp_path, f"sqlite:///{tmp_path}/new.db")
     assert lost.adopt() == [registered]
     lost.catalog.close()
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "deeper/more", "version.json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
+def test_damage_of_a_models_file_is_named(open_store: OpenStore, name: str, damage: str) -> None:
+    folder = register(open_store()).folder
+    check(folder)
+    path = folder / name
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + (bytes([content[-1] ^ 1]) if damage == "flip" else b""))
+    if damage == "delete":
+        path.unlink()
+    if (name, damage) == ("version.json", "delete"):
+        check(folder)  # as of a release that had no checksums
+        open_store()
+        check(folder)
+        assert path.exists()
+        return
+    with pytest.raises(ModelError, match=rf"^{path} is damaged: .*; restore it from a copy, or train the model again$"):
+        check(folder)
+
+
+def test_a_models_folder_of_the_first_format_is_read_unchecked_and_one_of_a_newer_refused(open_store: OpenStore) -> None:
+    store = open_store()
+    registered = register(store)
+    path = registered.folder / "version.json"
+    row = msgspec.to_builtins(replace(registered, folder=Path()), enc_hook=str)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(row)))
+    (registered.folder / "model.onnx").write_text("other")
+    check(registered.folder)
+    assert read(registered.folder) == registered
+    write_record(path, {"row": row, "files": {}}, format=99)
+    with pytest.raises(FormatError, match=r"version\.json has format 99"):
+        check(registered.folder)
+
+
+def test_flipped_bits_in_what_a_sqlite_file_says_of_models_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "meta.db"
+    with closing(opened_at(tmp_path, f"sqlite:///{path}")) as store:
+        register(store)
+        second = register(store)
+        store.set_alias(CHURN, CHALLENGER, 1)
+        known = (store.get(CHURN), store.get(CHURN, CHALLENGER), store.aliases(CHURN))
+        store.catalog.close()
+    whole, outcomes = path.read_bytes(), set()
+    places = [
+        match.start()
+        for word in (b"CREATE MODEL", b"differs", b"l2_reg", b"challenger", second.folder.name.encode())
+        for match in re.finditer(word, whole)
+    ]
+    assert places
+    for at in [place + after for place in places for after in (0, 10)]:
+        content = bytearray(whole)
+        content[at] ^= 2
+        path.write_bytes(content)
+        for more in ("-wal", "-shm"):
+            path.with_name(path.name + more).unlink(missing_ok=True)
+        try:
+            with closing(opened_at(tmp_path, f"sqlite:///{path}")) as store:
+                outcomes.add((store.get(CHURN), store.get(CHURN, CHALLENGER), store.aliases(CHURN)) == known)
+                store.catalog.close()
+        except DamagedFileError as error:
+            outcomes.add(str(path) in str(error) and "\n" not in str(error))
+    assert outcomes == {True}
 
 
 def test_what_is_not_there_is_named(open_store: OpenStore) -> None:

@@ -47,6 +47,27 @@ def test_a_flipped_bit_in_a_commit_is_named(lake: DeltaLake, tmp_path: Path, bef
         DeltaLake(tmp_path).snapshot(REF)
 
 
+@pytest.mark.parametrize("version", [0, 1, 2])
+def test_a_commit_that_is_missing_is_named(lake: DeltaLake, tmp_path: Path, version: int) -> None:
+    commits = sorted(log(tmp_path).glob("*.json"))
+    for path in commits[version:]:  # the newest, at last all
+        path.unlink()
+    for other in (lake, DeltaLake(tmp_path)):
+        with pytest.raises(DamagedFileError, match=f"{commits[version].name} is damaged: it is missing; restore"):
+            other.snapshot(REF)
+    if not version:
+        with pytest.raises(DamagedFileError, match=commits[0].name):
+            lake.create(REF, pa.schema([("id", pa.int64())]))
+
+
+def test_what_a_table_was_made_with_has_a_checksum(tmp_path: Path) -> None:
+    DeltaLake(tmp_path).create(REF, pa.schema([("id", pa.int64())]))
+    [path] = log(tmp_path).glob("*.json")
+    path.write_bytes(path.read_bytes().replace(rb"\"id\"", rb"\"ie\""))
+    with pytest.raises(DamagedFileError, match=path.name):
+        DeltaLake(tmp_path).snapshot(REF)
+
+
 def test_another_process_finds_the_damage_of_what_came_since(lake: DeltaLake, tmp_path: Path) -> None:
     other = DeltaLake(tmp_path)
     other.snapshot(REF)

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 
 from sokuji.config import LakeSettings, LogSettings
 from sokuji.dedup.rule import Rule
-from sokuji.errors import FormatError, LakeError, NotFoundError, StaleTableError
+from sokuji.errors import FormatError, LakeError, LogError, NotFoundError, StaleTableError
 from sokuji.events import EVENT_SCHEMA
 from sokuji.lake import sink as sink_module
 from sokuji.lake.events import FIXED_SCHEMA
@@ -175,15 +176,28 @@ def test_files_of_ids_of_the_first_format_are_made_again_and_those_of_a_newer_on
     folder = side.folder / "sink" / "seen" / "shop"
     shutil.rmtree(folder)
     folder.mkdir()
-    (folder / "manifest.json").write_text('{"offsets": {"sink-events-0": 3}, "runs": [["a.npy", 1767225600000000]]}')
-    (folder / "a.npy").write_bytes(b"ids")
+    old = folder / f"{32 * 'a'}.npy"
+    (folder / "manifest.json").write_text(f'{{"offsets": {{"sink-events-0": 3}}, "runs": [["{old.name}", 1767225600000000]]}}')
+    for path in (old, folder / "mine.npy"):
+        path.write_bytes(b"ids")
     side.track(*events(1, 2, 3, 4))
     side.drain()
     assert numbers(side) == [1, 2, 3, 4]
-    assert not (folder / "a.npy").exists()
+    assert [path.name for path in folder.glob("*.npy")] == ["mine.npy"]  # what somebody else put there stays
     write_record(folder / "manifest.json", {"stretch_rows": 1}, format=99)
     side.track(*events(5))
     with pytest.raises(FormatError, match=r"manifest\.json has format 99"):
+        side.drain()
+
+
+def test_a_log_that_ends_before_what_the_sink_has_committed_is_another_log(side: Lakeside) -> None:
+    side.track(*events(1, 2))
+    side.drain()
+    path = side.folder / "sink" / "events.json"
+    said = msgspec.json.decode(path.read_bytes().partition(b"\n")[0])
+    write_record(path, said | {"positions": {"0": 3, "1": 0}}, format=1)
+    (side.folder / "log" / "events" / "consumers" / "sink.json").unlink()  # else that is named
+    with pytest.raises(LogError, match=r"partition 0 of the log 'events' ends at 2, and the sink has committed it up to 3: .*restore"):
         side.drain()
 
 

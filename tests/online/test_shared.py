@@ -269,17 +269,35 @@ def test_expired_rows_leave_the_files_with_compaction(tmp_path: Path) -> None:
         assert sum(run.count for run in store._disk.runs) < 200 + 500
 
 
-def test_leftovers_of_a_crash_are_removed(tmp_path: Path) -> None:
+def test_leftovers_of_a_crash_are_removed_once_there_is_something_newer(tmp_path: Path) -> None:
     with open_store(tmp_path) as store:
         put(store, {"a": 1})
         store.checkpoint({}, {"x": b"1"}, wait=True)
-    for name in ("000000000900.run", "000000000901.blobs"):
+    for name in ("000000000900.run", "000000000901.blobs", "copy of 1.run"):
         (tmp_path / name).write_bytes(b"torn")
     with open_store(tmp_path) as store:
         assert stored(store, ["a"]) == {"a": 1}
-        assert not [path for path in tmp_path.iterdir() if path.name.startswith("0000000009")]
         put(store, {"a": 2})
         store.checkpoint({}, wait=True)
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith("0000000009")]
+    assert (tmp_path / "copy of 1.run").exists()
+
+
+def test_an_older_manifest_takes_nothing_away_from_the_newer_one(tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.json"
+    with open_store(tmp_path) as store:
+        put(store, {"a": 1})
+        store.checkpoint({}, wait=True)
+        older = manifest.read_bytes()
+        put(store, {"a": 2})
+        store.checkpoint({}, wait=True)
+    newer = manifest.read_bytes()
+    manifest.write_bytes(older)
+    with open_store(tmp_path) as store:
+        assert stored(store, ["a"]) == {"a": 1}
+    manifest.write_bytes(newer)
+    with open_store(tmp_path) as store:
+        assert stored(store, ["a"]) == {"a": 2}
 
 
 @pytest.mark.parametrize("pattern", ["*.run", "*.blobs", "manifest.json"])

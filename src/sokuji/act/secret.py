@@ -11,12 +11,15 @@ import hashlib
 import hmac
 import os
 import secrets
+import struct
+import zlib
 from pathlib import Path
 
 from sokuji.errors import ConfigError
 from sokuji.log.private import make_private_folder
 
 _BYTES = 32
+_CHECKSUM = struct.Struct("<I")  # what an earlier release made has none
 
 
 class Secret:
@@ -37,7 +40,8 @@ class Secret:
             draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
-                file.write(secrets.token_bytes(_BYTES))
+                master = secrets.token_bytes(_BYTES)
+                file.write(master + _checksum(master))
                 file.flush()
                 os.fsync(file.fileno())
             try:
@@ -46,9 +50,12 @@ class Secret:
                 pass
             finally:
                 draft.unlink()
-        master = path.read_bytes()
-        if len(master) != _BYTES:
-            raise ConfigError(f"{path} has {len(master)} bytes, not the {_BYTES} of a secret; restore it, or remove it to get a new one")
+        stored = path.read_bytes()
+        master, checksum = stored[:_BYTES], stored[_BYTES:]
+        if len(master) != _BYTES or checksum not in {b"", _checksum(master)}:
+            raise ConfigError(
+                f"{path} is damaged: it is not {_BYTES} bytes of a secret and their checksum; restore it, or remove it to get a new one"
+            )
         return cls(master)
 
     def key(self, purpose: str) -> bytes:
@@ -62,3 +69,7 @@ class Secret:
     def webhook_secret(self, endpoint: str) -> str:
         """What the receiver at `endpoint` (scheme://host:port) checks signatures with, in the form that Standard Webhooks gives it."""
         return f"whsec_{base64.b64encode(self.key(f'webhook {endpoint}')).decode()}"
+
+
+def _checksum(master: bytes) -> bytes:
+    return _CHECKSUM.pack(zlib.crc32(master))

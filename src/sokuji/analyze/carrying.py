@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,9 +24,12 @@ LAYOUT_FILE = "layout.json"
 """Of a state that is complete: while history is taken in for the first time it is not there."""
 ROWS = "rows"
 """The folder of a state that has its profiles."""
+ASIDE, BEFORE = ".damaged", ".before"
+"""What is added to the name of a state that is kept for what rules remember, beside one of the same layout."""
 
 _FORMAT = 2  # 1 had no checksum
 _REMEDY = "restore it from a copy, or delete it: what rules remember of that state is then not brought along"
+_STATE = re.compile(rf"[0-9a-f]{{16}}({re.escape(ASIDE)}|{re.escape(BEFORE)})?")
 _ROWS_MAX = 10_000  # in memory; each row is read once
 
 
@@ -46,10 +50,15 @@ def describe(state: Path, layout: RowLayout, rules: Rules, properties: Types) ->
     write_record(state / LAYOUT_FILE, stored, format=_FORMAT)
 
 
+def is_state(folder: Path) -> bool:
+    """Whether this is a folder of the worker's, by its name: others beside it are somebody's, and not looked at."""
+    return _STATE.fullmatch(folder.name) is not None
+
+
 def taken(folder: Path) -> Types:
     """What the newest complete state of a dataset in `folder` takes properties for; nothing if there is none."""
     found: list[tuple[int, _Stored]] = []
-    for file in folder.glob(f"*/{LAYOUT_FILE}"):
+    for file in filter(lambda file: is_state(file.parent), folder.glob(f"*/{LAYOUT_FILE}")):
         with suppress(FileNotFoundError):  # it makes room at this moment
             found.append((file.stat().st_mtime_ns, read_record(file, _Stored, format=_FORMAT, remedy=_REMEDY)))
     types = max(found, key=lambda each: each[0])[1].properties if found else {}
@@ -90,7 +99,7 @@ class Carrier:
 def carrying(folder: Path, state: Path, rules: Rules) -> Iterator[Carrier | None]:
     """The last complete state of a dataset in `folder`, other than `state`; None if there is none."""
     for other in folder.iterdir():
-        if other != state and (other / LAYOUT_FILE).exists():
+        if other != state and is_state(other) and (other / LAYOUT_FILE).exists():
             stored = read_record(other / LAYOUT_FILE, _Stored, format=_FORMAT, remedy=_REMEDY)
             with SharedStore(other / ROWS, width=stored.width, rows_max=_ROWS_MAX) as store:
                 yield Carrier(store, stored, rules)

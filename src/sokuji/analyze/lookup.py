@@ -12,11 +12,12 @@ from sokuji.analyze.following import Following
 from sokuji.analyze.identity import FILE, USER, VISITOR, LinkKind, known
 from sokuji.analyze.profiles import Profiles
 from sokuji.analyze.project import Compiled
-from sokuji.errors import OnlineStoreError
+from sokuji.errors import DamagedFileError, OnlineStoreError
 from sokuji.features.reader import FeatureReader
 from sokuji.features.spec import Entity
 from sokuji.features.vocabulary import STRINGS_FILE, Strings
 from sokuji.log.base import Log
+from sokuji.log.marked import REMEDY
 from sokuji.online.manifest import read_manifest
 
 _READ_ROWS = 10_000
@@ -29,9 +30,15 @@ class Owners:
         """`saved` is the file of the worker's `Identity`, which has what the merge log says before `since`.
 
         What it does not have of that is of events that were deleted before the state was made anew.
+
+        Raises:
+            DamagedFileError: it is not as it was written.
         """
         self._dataset, self._log, self._offset = dataset, log, max(since, log.start(0))
-        self._users = dict(known(saved.read_bytes())) if saved.exists() else {}
+        try:
+            self._users = dict(known(saved.read_bytes())) if saved.exists() else {}
+        except ValueError as error:
+            raise DamagedFileError(saved, str(error), REMEDY) from error
 
     def refresh(self) -> None:
         """Read what came since."""

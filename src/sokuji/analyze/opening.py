@@ -17,10 +17,11 @@ import pyarrow.compute as pc
 
 from sokuji.analyze import excluded as excluding
 from sokuji.analyze.batches import CONSUMER, NEXT_CONSUMER, Logs, Offsets
-from sokuji.analyze.carrying import LAYOUT_FILE, ROWS, Carrier, carrying, describe
+from sokuji.analyze.carrying import ASIDE, LAYOUT_FILE, ROWS, Carrier, carrying, describe, is_state
 from sokuji.analyze.identity import Identity
 from sokuji.analyze.outbox import Outbox
 from sokuji.analyze.pipeline import Pipeline
+from sokuji.analyze.prepared import FILE as PREPARED_FILE
 from sokuji.analyze.prepared import Keys, Prepared
 from sokuji.analyze.project import Compiled, Declared, compile_for
 from sokuji.analyze.publish import identity_rows
@@ -53,7 +54,6 @@ from sokuji.online.shared import SharedStore
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 20  # each fails only if the sink makes a column of a property that nobody knew just before
 _HISTORY_ROWS = 50_000
-_ASIDE = ".damaged"
 _SERVED_BEFORE = "served"  # told events by the ids of their messages, which may come again much later
 _SERVED_SEGMENTS = 16  # retention frees whole segments
 
@@ -137,7 +137,7 @@ class Opener:
             prepared.done()
         describe(state, layout, compiled.rules, compiled.properties)
         for other in folder.iterdir():
-            if other.is_dir() and other != state:
+            if is_state(other) and other != state:  # whatever else is there is somebody's
                 shutil.rmtree(other)
         return stage
 
@@ -165,10 +165,14 @@ class Opener:
         folder = self._folder / dataset
         if damaged == folder / STRINGS_FILE:
             damaged.unlink()
+        prepared = folder / PREPARED_FILE
         for state in folder.iterdir():
-            if (state / LAYOUT_FILE).exists() and not state.name.endswith(_ASIDE):
-                shutil.rmtree(folder / (state.name + _ASIDE), ignore_errors=True)
-                state.rename(folder / (state.name + _ASIDE))
+            if is_state(state) and (state / LAYOUT_FILE).exists() and not state.name.endswith(ASIDE):
+                shutil.rmtree(folder / (state.name + ASIDE), ignore_errors=True)
+                state.rename(folder / (state.name + ASIDE))
+            elif prepared.exists() and is_state(state) and not (state / LAYOUT_FILE).exists():
+                shutil.rmtree(state)  # what was prepared; its rows are not up to date
+        prepared.unlink(missing_ok=True)
 
     def prepare(self, dataset: str, *, rebuild: bool = False) -> bool:
         """Make the state anew from the lake, beside a worker that goes on by other declarations; False if there is no need.
@@ -231,7 +235,7 @@ class Opener:
     def _take_over(self, dataset: str) -> Prepared | None:
         """Put what was prepared in its place, if it is for these declarations and the log has all that came since."""
         folder, events = self._folder / dataset, self._logs.events
-        found = Prepared.find(folder) or Prepared.find(self._folder / f"{dataset}.next")
+        found = Prepared.find(folder) or self._prepared_beside(dataset)
         if found is None:
             return None
         compiled = self._compile(dataset, Vocabulary())
@@ -242,6 +246,15 @@ class Opener:
             shutil.rmtree(self._folder / f"{dataset}.next", ignore_errors=True)
             return None
         return found if found.folder == folder else found.take_over(folder)
+
+    def _prepared_beside(self, dataset: str) -> Prepared | None:
+        folder = self._folder / f"{dataset}.next"
+        try:
+            return Prepared.find(folder)
+        except DamagedFileError as error:
+            _LOG.warning("what was prepared is made anew: %s", error, extra={"dataset": dataset})
+            shutil.rmtree(folder)
+            return None
 
     def _begin(self, dataset: str, pipeline: Pipeline, carrier: Carrier | None, prepared: Prepared | None) -> Position:
         """Take all of the dataset's history in that is not prepared, and return the place up to where that is."""
@@ -346,14 +359,22 @@ class Opener:
             outbox.append(batch)
 
     def _worked_on(self) -> dict[int, int]:
-        """Up to where events were worked on, by partition: as the last batch says, or if that is forgotten the last checkpoint."""
-        number = self._logs.batches.end(0)
+        """Up to where events were worked on, by partition: as the last batch says, or if that is forgotten the last checkpoint.
+
+        Raises:
+            LogError: that lies past the end of the events log.
+        """
+        number, events = self._logs.batches.end(0), self._logs.events
         if number <= self._logs.batches.start(0):
-            ends = self._logs.events.committed(CONSUMER)
-        else:
-            [last] = self._logs.batches.read(0, number - 1, 1).batch.to_pylist()
-            ends = dict(enumerate(last["ends"]))
-        return {partition: min(end, self._logs.events.end(partition)) for partition, end in ends.items()}  # not beyond an older copy
+            return events.committed(CONSUMER)
+        [last] = self._logs.batches.read(0, number - 1, 1).batch.to_pylist()
+        for partition, end in enumerate(last["ends"]):
+            if end > events.end(partition):
+                raise LogError(
+                    f"partition {partition} of the log {events.name!r} ends at {events.end(partition):,}, and the worker has read it up to"
+                    f" {end:,}, says the log {self._logs.batches.name!r}: one is another log, or an older copy; restore the logs"
+                )
+        return dict(enumerate(last["ends"]))
 
 
 def _bring(prepared: Prepared, pipeline: Pipeline, carrier: Carrier) -> None:

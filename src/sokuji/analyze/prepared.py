@@ -1,8 +1,15 @@
-"""A dataset's state made beside a worker that goes on with the declarations of before, for the next start to take over."""
+"""A dataset's state made beside a worker that goes on with the declarations of before, for the next start to take over.
+
+    prepared.arrow = the profiles' keys as an Arrow file, a record of log/stored.py about them, its length (u32)
+
+Format 1 was the Arrow file alone, with what the record says in its metadata and without a checksum.
+"""
 
 from __future__ import annotations
 
 import shutil
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,17 +19,28 @@ import pyarrow.compute as pc
 from pyarrow import ipc
 
 from sokuji.analyze.batches import Offsets
+from sokuji.analyze.carrying import BEFORE
 from sokuji.analyze.rows import Rows
+from sokuji.errors import DamagedFileError
+from sokuji.features.vocabulary import STRINGS_FILE
+from sokuji.log.files import sync_file, sync_folder
+from sokuji.log.stored import decode_record, encode_record
 
-_FILE = "prepared.arrow"
-_BEFORE = ".before"
+FILE = "prepared.arrow"
+_FORMAT = 2
+_REMEDY = "restore it from a copy, or delete its folder: the worker makes its state anew from the lake and the log"
 _META = b"prepared"
 _PENDING_MAX = 1_000_000
+
+
+_OLD_END = b"ARROW1"
+_LENGTH = struct.Struct("<I")
 
 
 class _Meta(msgspec.Struct):
     layout: str  # the rows' fingerprint
     ends: dict[int, int]  # up to where in the events log, by partition
+    checksum: int = 0  # CRC-32 of the Arrow file
 
 
 class Keys:
@@ -52,35 +70,45 @@ class Prepared:
 
     @classmethod
     def find(cls, folder: Path) -> Prepared | None:
-        """What is in the folder, if all of it is."""
-        path = folder / _FILE
+        """What is in the folder, if all of it is.
+
+        Raises:
+            DamagedFileError: it is not as it was written.
+            FormatError: a newer release wrote it.
+        """
+        path = folder / FILE
         if not path.exists():
             return None
-        with ipc.open_file(path) as reader:
-            meta = msgspec.json.decode(reader.schema.metadata[_META], type=_Meta)
+        _, meta = _opened(path)
         return cls(folder, meta.layout, meta.ends)
 
     def write(self, keys: pa.Array) -> None:
         """Say that the rows of these profiles are complete, up to `ends`."""
-        meta = msgspec.json.encode(_Meta(self.layout, self.ends))
-        temporary = self.folder / f"{_FILE}.tmp"
-        table = pa.table({"key": keys}).replace_schema_metadata({_META: meta})
+        temporary = self.folder / f"{FILE}.tmp"
+        table = pa.table({"key": keys})
         with ipc.new_file(temporary, table.schema) as writer:
             writer.write_table(table, max_chunksize=50_000)
-        temporary.rename(self.folder / _FILE)
+        with pa.memory_map(str(temporary)) as file:
+            checksum = zlib.crc32(file.read_buffer())
+        record = encode_record(_Meta(self.layout, self.ends, checksum), format=_FORMAT)
+        with temporary.open("ab") as end:
+            end.write(record + _LENGTH.pack(len(record)))
+        sync_file(temporary)
+        temporary.rename(self.folder / FILE)
+        sync_folder(self.folder)
 
     def profiles(self) -> Iterator[pa.Array]:
         """Their keys, piece by piece."""
-        with ipc.open_file(self.folder / _FILE) as reader:
+        with ipc.open_file(_opened(self.folder / FILE)[0]) as reader:
             for number in range(reader.num_record_batches):
                 yield reader.get_batch(number).column("key")
 
     def take_over(self, folder: Path) -> Prepared:
         """Put it in the place of `folder`, with the states in there beside it. A crash on the way leaves one that can be taken over."""
         for state in folder.iterdir():
-            if state.is_dir():
+            if state.name not in {STRINGS_FILE, FILE}:
                 # One of the same layout is the state from before all the same, which rules remember by.
-                target = self.folder / (state.name + _BEFORE if state.name == self.layout else state.name)
+                target = self.folder / (state.name + BEFORE if state.name == self.layout else state.name)
                 shutil.rmtree(target, ignore_errors=True)
                 state.rename(target)
         shutil.rmtree(folder)
@@ -94,4 +122,28 @@ class Prepared:
 
     def done(self) -> None:
         """The rows are up to date."""
-        (self.folder / _FILE).unlink()
+        (self.folder / FILE).unlink()
+
+
+def _opened(path: Path) -> tuple[pa.Buffer, _Meta]:
+    """The Arrow file of the keys, and what is said of it, once it is found to be whole."""
+    with pa.memory_map(str(path)) as file:
+        stored = file.read_buffer()
+    if memoryview(stored)[-len(_OLD_END) :] == _OLD_END:
+        return stored, _old_meta(path, stored)
+    end = len(stored) - _LENGTH.size
+    length = _LENGTH.unpack(stored[end:])[0] if end > 0 else 0
+    record = stored[max(end - length, 0) : max(end, 0)].to_pybytes()
+    meta = decode_record(record, path, _Meta, format=_FORMAT, remedy=_REMEDY)
+    keys = stored[: end - length]
+    if zlib.crc32(keys) != meta.checksum:
+        raise DamagedFileError(path, "it fails its checksum", _REMEDY)
+    return keys, meta
+
+
+def _old_meta(path: Path, stored: pa.Buffer) -> _Meta:
+    try:
+        with ipc.open_file(stored) as reader:
+            return msgspec.json.decode((reader.schema.metadata or {}).get(_META, b""), type=_Meta)
+    except (pa.ArrowInvalid, msgspec.MsgspecError) as error:
+        raise DamagedFileError(path, str(error), _REMEDY) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import uuid
 import zlib
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ _REMEDY = "it is made again from the log and the table"
 _RUN_IDS_MAX = 4_000_000  # larger runs are not merged any more, which bounds the memory of a merge
 _MERGE_RATIO = 4
 _CHECKED_BYTES = 1 << 24
+_OWN = re.compile(r"[0-9a-f]{32}\.(ids|npy)")  # npy: of format 1
 _LOG = logging.getLogger(__name__)
 
 
@@ -199,7 +201,7 @@ class Seen:
         manifest = _Manifest(self._rule.stretch_rows, self.offsets, sections, self._files)
         write_record(self._folder / "manifest.json", manifest, format=_FORMAT)
         for path in self._folder.iterdir():
-            if path.suffix in {".ids", ".npy"} and path.name not in used:  # .npy: of format 1
+            if _OWN.fullmatch(path.name) and path.name not in used:
                 path.unlink()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import mmap
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from sokuji.log.marked import AnyMark, Mark, MarkedFile
 _SLOTS_MIN = 1 << 16
 _FILL_MAX = 0.6  # of a table's slots; beyond it probing gets slow
 _MOVED = 4  # slots of the smaller table that move with each new id: all have moved long before the larger one is full
+_OWN = re.compile(r"[0-9]+-[0-9]+\.ids")
 _LOG = logging.getLogger(__name__)
 
 
@@ -90,8 +92,8 @@ class Deduplicator:
     def _clean(self) -> None:
         """Delete the files that neither this nor the last two checkpoints name, of which the very last may not be durable yet."""
         names = {each.name for stretches in self._stretches.values() for each in stretches}.union(*self._kept)
-        for path in self._folder.glob("*.ids"):
-            if path.stem not in names:
+        for path in self._folder.iterdir():
+            if _OWN.fullmatch(path.name) and path.stem not in names:
                 path.unlink()
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ _LOG = "_delta_log"
 _HISTORY = ".history"  # hidden from Delta's vacuum by its dot
 _SUM = ".crc32"  # eight hexadecimal digits, in a file named like the one they are of
 _FILES_MAX = 500  # of the log, before the older ones are moved; there is a checkpoint every 100 commits
+_REMEDY = "restore the table's folder from a copy"
 _DIGITS = re.compile(rb"[0-9a-f]{8}")
 
 
@@ -76,18 +77,22 @@ def sync(folder: Path, versions: Iterable[int]) -> None:
 def check(folder: Path, version: int, after: int = -1) -> None:
     """See that what a version of the table in `folder` is made of is as it was written, but for commits up to `after`.
 
-    What has no checksum is not looked at: it is from before there were any, or who committed it was killed just then.
+    What has no checksum is not looked at: it is from before there were any, or who committed it was killed just then. If the next
+    version has one, there was a commit: without it the table would be an older one.
 
     Raises:
-        DamagedFileError: a commit, or the checkpoint, is not.
+        DamagedFileError: a commit, or the checkpoint, is not, or the newest is missing.
     """
+    missing = _file(folder, version + 1)
+    if _sum(missing).exists() and not missing.exists():
+        raise DamagedFileError(missing, "it is missing", _REMEDY)
     for number in range(version, after, -1):
         checkpoint = _checkpoint(folder, number)
         for written in (_file(folder, number), checkpoint):
             with suppress(FileNotFoundError):
                 digits = _sum(written).read_bytes()
                 if _DIGITS.fullmatch(digits) and int(digits, 16) != zlib.crc32(written.read_bytes()):
-                    raise DamagedFileError(written, "it fails its checksum", "restore the table's folder from a copy")
+                    raise DamagedFileError(written, "it fails its checksum", _REMEDY)
         if checkpoint.exists():
             return
 

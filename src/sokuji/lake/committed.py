@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from sokuji.errors import DamagedFileError, StaleTableError
+from sokuji.errors import DamagedFileError, LogError, StaleTableError
 from sokuji.lake.backlog import CONSUMER, Offsets
 from sokuji.log.base import Log
 from sokuji.log.stored import read_record, write_record
@@ -51,12 +51,22 @@ class Committed(msgspec.Struct):
         write_record(_path(folder, log), self, format=_FORMAT)
 
     def until(self, log: Log) -> Offsets:
-        """Up to where all rows are in their tables, as far as retention kept the log."""
+        """Up to where all rows are in their tables, as far as retention kept the log.
+
+        Raises:
+            LogError: that lies past the end of the log.
+            DamagedFileError: the consumer's offset does.
+        """
         said = log.committed(CONSUMER)
         if self.positions is not None:  # said before the consumer's offset: that one cannot be ahead
             said = {partition: min(said.get(partition, offset), offset) for partition, offset in self.positions.items()}
-        whole = range(log.partitions)
-        return {partition: max(min(said.get(partition, 0), log.end(partition)), log.start(partition)) for partition in whole}
+        for partition, offset in said.items():
+            if offset > (end := log.end(partition)):
+                raise LogError(
+                    f"partition {partition} of the log {log.name!r} ends at {end:,}, and the sink has committed it up to {offset:,}: it is"
+                    " another log, or an older copy; restore the log"
+                )
+        return {partition: max(said.get(partition, 0), log.start(partition)) for partition in range(log.partitions)}
 
     def missing_from(self, dataset: str, in_table: Mapping[int, int]) -> Offsets:
         """By partition, the first row that a table with these offsets lacks of those that were committed; none for a table made anew."""

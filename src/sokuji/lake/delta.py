@@ -81,6 +81,7 @@ class DeltaLake(Lake):
             "delta.enableExpiredLogCleanup": "false",  # it would delete versions that time travel needs: see commits.forget
         }
         with _lake_errors(ref), shared(self._lock):
+            commits.check(folder, -1)
             DeltaTable.create(
                 str(folder),
                 with_day(stored(schema.empty_table().to_reader()), day_of).schema,
@@ -88,6 +89,7 @@ class DeltaLake(Lake):
                 configuration=configuration,
                 raise_if_key_not_exists=False,  # Delta does not know _DAY_OF
             )
+            commits.sync(folder, [0])
 
     def drop(self, ref: Ref) -> None:
         """As `Lake.drop`. A query that is reading the files fails."""
@@ -344,6 +346,7 @@ def _open(folder: Path) -> DeltaTable:
     try:
         return DeltaTable(str(folder))
     except TableNotFoundError:
+        commits.check(folder, -1)
         raise
     except DeltaError as error:
         reason = str(error).splitlines()[0]

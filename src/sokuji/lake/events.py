@@ -47,6 +47,8 @@ NAME_LENGTH_MAX = 128
 EVENTS = "events"
 BAD_EVENTS = "bad_events"
 IDENTITIES = "identities"
+FED = (EVENTS, BAD_EVENTS, IDENTITIES)
+"""The tables that are fed from logs: in every dataset, also before the first row comes."""
 TIME_COLUMN = "_date"
 
 _KEYS = pa.struct([("visitor_id", pa.string()), ("user_id", pa.string())])

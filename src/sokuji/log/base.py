@@ -80,7 +80,12 @@ class Log(ABC):
 
     @abstractmethod
     def committed(self, consumer: str) -> dict[int, int]:
-        """The offsets `consumer` committed; partitions it never committed are absent."""
+        """The offsets `consumer` committed; partitions it never committed are absent.
+
+        Raises:
+            DamagedFileError: one lies past the end: it is of another log, or the log is an older copy. Whoever remembers offsets by
+                itself does the same, as rows would be missing, or others be taken for those that were read.
+        """
 
     @abstractmethod
     def forget(self, consumer: str) -> None:

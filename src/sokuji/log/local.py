@@ -166,11 +166,7 @@ class LocalLog(Log):
         self._consumers.commit(consumer, offsets)
 
     def committed(self, consumer: str) -> dict[int, int]:
-        """As `Log.committed`.
-
-        Raises:
-            DamagedFileError: an offset lies past the end: it is of another log, or the log is an older copy.
-        """
+        """As `Log.committed`."""
         offsets = self._consumers.committed(consumer)
         for partition, offset in offsets.items():
             if not 0 <= partition < self.partitions or offset > self.end(partition):

@@ -58,8 +58,13 @@ def unsealed(stored: bytes) -> tuple[bytes, bool]:
 
 def write_record(path: Path, content: Any, *, format: int) -> None:  # noqa: A002 the file's own word
     """Replace a file durably by `content`, a mapping with string keys or a struct. Under a lock, as `replace_file`."""
+    replace_file(path, encode_record(content, format=format))
+
+
+def encode_record(content: Any, *, format: int) -> bytes:  # noqa: A002
+    """What `write_record` writes."""
     fields = msgspec.to_builtins(content, str_keys=True)
-    replace_file(path, sealed(msgspec.json.encode({"format": format, **fields})))
+    return sealed(msgspec.json.encode({"format": format, **fields}))
 
 
 def claim(path: Path, *, format: int) -> None:  # noqa: A002
@@ -84,6 +89,7 @@ def read_record(
     format: int,  # noqa: A002
     remedy: str,
     upgrades: Mapping[int, Upgrade] | None = None,
+    dec_hook: Callable[[Any, Any], Any] | None = None,
 ) -> Content:
     """The content of a file that `write_record` wrote; one without a format has format 1.
 
@@ -93,14 +99,29 @@ def read_record(
         format: the newest that is known here.
         remedy: what to do about a damaged file, for the error.
         upgrades: by the format that is upgraded; a format that is not named has the content of the next.
+        dec_hook: makes what JSON cannot say, as in msgspec.
 
     Raises:
         FileNotFoundError: there is none.
         FormatError: a newer release wrote it.
         DamagedFileError: it is not as it was written.
     """
+    return decode_record(path.read_bytes(), path, type, format=format, remedy=remedy, upgrades=upgrades, dec_hook=dec_hook)
+
+
+def decode_record(
+    stored: bytes,
+    path: Path,
+    type: type[Content],  # noqa: A002
+    *,
+    format: int,  # noqa: A002
+    remedy: str,
+    upgrades: Mapping[int, Upgrade] | None = None,
+    dec_hook: Callable[[Any, Any], Any] | None = None,
+) -> Content:
+    """As `read_record`, of what stands in the file `path`."""
     try:
-        content, has_checksum = unsealed(path.read_bytes())
+        content, has_checksum = unsealed(stored)
         fields = msgspec.json.decode(content, type=dict[str, Any])
         found = msgspec.convert(fields.pop("format", 1), int)
         check_format(found, format, path)
@@ -108,6 +129,6 @@ def read_record(
             raise ValueError("its end is missing")
         for number in range(found, format):
             fields = upgrades[number](fields) if upgrades and number in upgrades else fields
-        return msgspec.convert(fields, type, strict=False)
+        return msgspec.convert(fields, type, strict=False, dec_hook=dec_hook)
     except (ValueError, msgspec.MsgspecError) as error:
         raise DamagedFileError(path, str(error), remedy) from error

@@ -14,6 +14,7 @@ from sqlalchemy import BigInteger, Column, Connection, LargeBinary, MetaData, St
 
 from sokuji.errors import AlreadyExistsError, ConflictError, NotFoundError, SokujiError
 from sokuji.meta.base import Catalog, Function, ModelSignature, Ref, Table, check_name
+from sokuji.meta.changes import Changes, check
 from sokuji.meta.database import create_tables, encoded, loaded, open_database
 
 _DATASET_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
@@ -45,13 +46,31 @@ Definition = TypeVar("Definition", Table, ModelSignature, Function)
 class SqlCatalog(Catalog):
     """A catalog that any number of processes may open at the same time. Thread-safe."""
 
-    def __init__(self, url: str | sa.URL) -> None:
-        """Open the catalog at a SQLAlchemy URL (`sqlite:////path/catalog.db`), making its tables if they are not there."""
-        self.database = open_database(url)
+    def __init__(self, url: str | sa.URL, changes: Changes | None = None) -> None:
+        """Open the catalog at a SQLAlchemy URL (`sqlite:////path/catalog.db`), making its tables if they are not there.
+
+        Raises:
+            DamagedFileError: the database is damaged, or has not seen all `changes` that were made.
+            FormatError: a newer release wrote it.
+        """
+        self.database, self._changes = open_database(url), changes
+        known = 0 if changes is None else changes.read()
+        try:
+            seen = self._open(known)
+        except BaseException:
+            self.close()
+            raise
+        if changes is not None and seen > known:
+            changes.saw(seen)
+
+    def _open(self, known: int) -> int:
         with self.database.begin() as connection:
             create_tables(connection, _METADATA)
-            if connection.scalar(sa.select(_VERSION.c.version)) is None:
+            seen = connection.scalar(sa.select(_VERSION.c.version))
+            if seen is None:
                 connection.execute(_VERSION.insert().values(id=0, version=0))
+            check(self.database.url.database or self.database.url.render_as_string(), seen or 0, known)
+        return seen or 0
 
     def close(self) -> None:
         """Close all connections."""
@@ -68,7 +87,10 @@ class SqlCatalog(Catalog):
         """A transaction that raises the version first, so that writers wait for each other; what else is kept here may be a part of it."""
         with self.database.begin() as connection:
             connection.execute(_VERSION.update().values(version=_VERSION.c.version + 1))
+            number = connection.scalar(sa.select(_VERSION.c.version))
             yield connection
+        if self._changes is not None:
+            self._changes.saw(number or 0)
 
     def version(self) -> int:
         """As `Catalog.version`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from sokuji.ml.parity import TOLERANCE, adversarial, difference
 from sokuji.ml.preprocessing import Preprocessing
 from sokuji.ml.runtime import Session
 from sokuji.ml.trees import Trees
+from sokuji.models.folder import check
 
 GRAPH_FILE = "model.onnx"
 _PREPROCESSING_FILE = "preprocessing.json"
@@ -81,7 +81,9 @@ def load(folder: Path) -> tuple[Trained, Serving]:
 
     Raises:
         ModelError: a file is missing or damaged.
+        FormatError: a newer release wrote it.
     """
+    check(folder)
     with readable(folder):
         training = msgspec.json.decode((folder / _TRAINING_FILE).read_bytes(), type=_Training)
         preprocessing = msgspec.json.decode((folder / _PREPROCESSING_FILE).read_bytes(), type=Preprocessing)
@@ -97,7 +99,7 @@ def readable(folder: Path) -> Iterator[None]:
     """What is missing or damaged in a model's folder becomes a ModelError that names it."""
     try:
         yield
-    except (OSError, msgspec.DecodeError, json.JSONDecodeError, pa.ArrowInvalid) as error:
+    except (OSError, ValueError) as error:  # what Arrow, NumPy and readers of JSON raise
         raise ModelError(f"the model in {folder} cannot be read: {error}; train it again") from error
 
 

@@ -14,12 +14,14 @@ import pyarrow.compute as pc
 
 from sokuji.errors import ModelError, SqlError
 from sokuji.ml import metrics
+from sokuji.ml.artefact import readable
 from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES, Floats
 from sokuji.ml.inputs import read_labels
 from sokuji.ml.kmeans import KMeans
 from sokuji.ml.metrics import Scores
 from sokuji.ml.options import CLASSIFIERS, KMEANS
 from sokuji.ml.predictor import Predictor
+from sokuji.models.folder import check
 from sokuji.types import Field, to_arrow
 
 FILE_NAME = "evaluation.arrow"
@@ -48,8 +50,13 @@ class Outcome:
 
     @classmethod
     def load(cls, folder: Path) -> Outcome:
-        """Read back what `save` wrote."""
-        with pa.OSFile(str(folder / FILE_NAME)) as file:
+        """Read back what `save` wrote.
+
+        Raises:
+            ModelError: the file is missing or damaged.
+        """
+        check(folder, FILE_NAME)
+        with readable(folder), pa.OSFile(str(folder / FILE_NAME)) as file:
             table = pa.ipc.open_file(file).read_all()
         return cls(table["actual"].to_numpy(), np.column_stack([column.to_numpy() for column in table.columns[1:]]))
 

@@ -1,6 +1,6 @@
 """The model store on a local disk: a folder a version, and a database that says which folders count.
 
-    <root>/<dataset>/<model>/<version>-<id>/    never changes; version.json in it says what its row in the database says
+    <root>/<dataset>/<model>/<version>-<id>/    never changes; version.json in it says what its row and its files are (folder.py)
     <root>/.staging/<id>/                       being written; <id>.lock is locked by the process that writes
 
 A folder becomes a version in one database transaction, inside of which it is moved into place. Only what is known to be nobody's is
@@ -26,14 +26,14 @@ from sqlalchemy import BigInteger, Column, Connection, LargeBinary, MetaData, St
 from sokuji.errors import AlreadyExistsError, ModelError, NotFoundError
 from sokuji.log.stored import claim
 from sokuji.meta.base import ModelSignature, Ref
-from sokuji.meta.database import create_tables
+from sokuji.meta.database import create_tables, in_two_places
 from sokuji.meta.store import SqlCatalog, drop_signature, put_signature
+from sokuji.models import folder as describing
 from sokuji.models.base import CHAMPION, PREVIOUS, ModelStore, ModelVersion, Orphan
 
 _NAME = re.compile(r"\w[\w\- ]*")
 _STAGING = ".staging"
 _FORMAT = 1
-_VERSION_FILE = "version.json"
 
 _METADATA = MetaData()
 _VERSIONS = sa.Table(
@@ -51,6 +51,7 @@ _VERSIONS = sa.Table(
     Column("options", LargeBinary, nullable=False),
     Column("metrics", LargeBinary, nullable=False),
 )
+in_two_places(_VERSIONS)
 _ALIASES = sa.Table(
     "model_aliases",
     _METADATA,
@@ -59,6 +60,7 @@ _ALIASES = sa.Table(
     Column("alias", String, primary_key=True),
     Column("version", BigInteger, nullable=False),
 )
+in_two_places(_ALIASES)
 # Folders of deleted versions, until they are gone.
 _DELETED = sa.Table("deleted_models", _METADATA, Column("folder", String, primary_key=True))
 
@@ -81,8 +83,8 @@ class LocalModelStore(ModelStore):
             _remove_if_abandoned(lock_file)
         self._remove_deleted(deleted)
         for version in known:  # those of earlier releases do not have theirs
-            if version.folder.is_dir() and not (version.folder / _VERSION_FILE).exists():
-                _write_version(version.folder, version)
+            if version.folder.is_dir() and not (version.folder / describing.FILE).exists():
+                describing.write(version.folder, version)
 
     def close(self) -> None:
         """Give up what was staged and not registered."""
@@ -119,7 +121,7 @@ class LocalModelStore(ModelStore):
             registered = replace(version, version=number, folder=folder)
             connection.execute(_VERSIONS.insert().values(self._row(registered)))
             self._crown(connection, registered)
-            _write_version(staged, registered)
+            describing.write(staged, registered)
             _sync(staged)
             folder.parent.mkdir(parents=True, exist_ok=True)
             staged.rename(folder)
@@ -199,7 +201,7 @@ class LocalModelStore(ModelStore):
     def _orphans(self, connection: Connection) -> list[Orphan]:
         known = {*connection.scalars(sa.select(_VERSIONS.c.folder)), *connection.scalars(sa.select(_DELETED.c.folder))}
         folders = (folder for folder in sorted(self._root.glob("*/*/*")) if folder.is_dir() and folder.parent.parent != self._staging)
-        return [Orphan(folder, _read_version(folder)) for folder in folders if str(folder.relative_to(self._root)) not in known]
+        return [Orphan(folder, describing.read(folder)) for folder in folders if str(folder.relative_to(self._root)) not in known]
 
     def adopt(self) -> list[ModelVersion]:
         """As `ModelStore.adopt`."""
@@ -251,18 +253,6 @@ class LocalModelStore(ModelStore):
     def _unlock(self, folder: Path) -> None:
         _lock_file(folder).unlink()
         os.close(self._locks.pop(folder))
-
-
-def _write_version(folder: Path, version: ModelVersion) -> None:
-    (folder / _VERSION_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(replace(version, folder=Path()), enc_hook=str)))
-
-
-def _read_version(folder: Path) -> ModelVersion | None:
-    try:
-        version = msgspec.json.decode((folder / _VERSION_FILE).read_bytes(), type=ModelVersion, dec_hook=lambda kind, value: kind(value))
-    except (OSError, msgspec.DecodeError):
-        return None
-    return replace(version, folder=folder)
 
 
 def _lock_file(folder: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import secrets
 import threading
 import zlib
@@ -23,6 +24,7 @@ from sokuji.online.run import Columns, Run, run_path, write_run
 _NAME = "manifest.json"
 _FORMAT = 2  # 1 had no checksum
 _REMEDY = "restore the folder from a backup, or delete it"
+_OWN = re.compile(r"[0-9]{12}\.(run|blobs)")
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,10 +60,12 @@ class Disk:
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.folder, self.manifest = folder, manifest
         self._lock = threading.Lock()
-        self._ids = itertools.count(1 + max((int(path.stem) for path in self._files()), default=0))
+        self._ids = itertools.count(1 + max((int(path.stem) for path in _files(folder)), default=0))
         self._open = {run_id: self._named(run_id) for run_id in manifest.runs}
         self.blobs = self._read_blobs()
         self._retired: list[Path] = []
+        named = {*manifest.runs, manifest.blobs_id}
+        self._leftovers = [path for path in _files(folder) if int(path.stem) not in named]
 
     @classmethod
     def open(cls, folder: Path, width: int) -> Self:
@@ -74,7 +78,7 @@ class Disk:
         """
         path = folder / _NAME
         if not path.exists():
-            if leftover := min((*folder.glob("*.run"), *folder.glob("*.blobs")), default=None):
+            if leftover := min(_files(folder), default=None):
                 raise OnlineStoreError(f"{path} is missing, though {leftover.name} is there; restore the folder from a backup, or empty it")
             write_record(path, Manifest(width=width, salt=secrets.token_bytes(SALT_BYTES)), format=_FORMAT)
         manifest = read_manifest(folder)
@@ -90,9 +94,6 @@ class Disk:
             return Run(self.folder, run_id, verify=True)
         except FileNotFoundError as error:
             raise OnlineStoreError(f"{error.filename} is missing, though the manifest names it; restore it from a backup") from error
-
-    def _files(self) -> list[Path]:
-        return [*self.folder.glob("*.run"), *self.folder.glob("*.blobs")]
 
     def new_run(self, columns: Columns, blocks: Iterable[Rows]) -> Run:
         """Write a run, as `run.write_run`: not synced and not in the manifest."""
@@ -114,7 +115,8 @@ class Disk:
     def commit(self, change: Callable[[Manifest], Manifest], new_runs: list[Run], blobs: Mapping[str, bytes] | None = None) -> None:
         """Replace the manifest by `change` of it. The files of `new_runs` are synced first.
 
-        With `blobs`, they replace the stored ones. Files that are no longer named wait for `take_changes`.
+        With `blobs`, they replace the stored ones. Files that are no longer named wait for `take_changes`, and so do those that were not
+        when the folder was opened: until now, an older copy of the manifest could have been exchanged for the one that names them.
         """
         for run in new_runs:
             _sync(run.path)
@@ -125,6 +127,7 @@ class Disk:
             sync_folder(self.folder)
             write_record(self.folder / _NAME, manifest, format=_FORMAT)
             before, self.manifest = self.manifest, manifest
+            self._retired, self._leftovers = [*self._retired, *self._leftovers], []
             self._open |= {run.id: run for run in new_runs}
             self._retired += [self._open.pop(run_id).path for run_id in set(before.runs) - set(manifest.runs)]
             if blobs is not None:
@@ -157,12 +160,9 @@ class Disk:
             retired, self._retired = self._retired, []
             return [self._open[run_id] for run_id in self.manifest.runs], retired
 
-    def unlink_leftovers(self) -> None:
-        """Remove what the manifest does not name."""
-        named = {*self.manifest.runs, self.manifest.blobs_id}
-        for path in self._files():
-            if int(path.stem) not in named:
-                path.unlink()
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]
 
 
 def _sync(path: Path) -> None:

@@ -65,8 +65,8 @@ class SharedReader:
         while (path := current_table(self._folder)) is not None:
             try:
                 return _Mapped(path)
-            except FileNotFoundError:
-                if current_table(self._folder) == path:  # gone with the machine's memory, not just replaced
+            except OSError:
+                if current_table(self._folder) == path:  # gone with the machine's memory, not just replaced, or never was one
                     return None
         return None
 

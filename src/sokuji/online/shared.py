@@ -75,7 +75,6 @@ class SharedStore(OnlineStore):
             self._publish_runs()
             self._table.publish()
             undo.pop_all()
-        self._disk.unlink_leftovers()
         self._checkpoints = Checkpoints(self._disk)
         self._closed = False
 

@@ -74,11 +74,12 @@ class Layout:
 
 
 def current_table(folder: Path) -> Path | None:
-    """The table that the writer of the store in `folder` published; None when there is none."""
+    """The table that the writer of the store in `folder` published; None when there is none, or what says so is no path."""
     try:
-        return Path((folder / _CURRENT).read_text())
+        path = (folder / _CURRENT).read_bytes()
     except FileNotFoundError:
         return None
+    return Path(os.fsdecode(path)) if path and b"\0" not in path else None
 
 
 class TableFile:

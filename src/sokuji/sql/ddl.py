@@ -12,7 +12,7 @@ import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
 from sokuji.errors import AlreadyExistsError, ConflictError, LakeError, NotFoundError, SqlError, UnsupportedSqlError
-from sokuji.lake.events import BAD_EVENTS, EVENTS, IDENTITIES
+from sokuji.lake.events import FED
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.meta.base import check_name as check_object_name
 from sokuji.sql import events_tables
@@ -29,7 +29,6 @@ from sokuji.types import Field, to_arrow
 _ATTEMPTS = 100
 _SET_OPTIONS = "resolved_set_options_action_node"
 _CREATE = enums.ResolvedCreateStatementEnums
-_FED_FROM_LOGS = (EVENTS, BAD_EVENTS, IDENTITIES)  # in every dataset, also before the first row comes
 
 
 def check_name(node: Any) -> None:
@@ -44,8 +43,8 @@ def check_name(node: Any) -> None:
         return
     wanted = ref(created.name_path)
     check_object_name(wanted)
-    if wanted.name in _FED_FROM_LOGS:
-        raise SqlError(f"{wanted} cannot be created: tables named {', '.join(_FED_FROM_LOGS)} are fed from the log; choose another name")
+    if wanted.name in FED:
+        raise SqlError(f"{wanted} cannot be created: tables named {', '.join(FED)} are fed from the log; choose another name")
 
 
 def create_schema(node: Any, session: Session) -> Result:

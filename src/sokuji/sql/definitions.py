@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import msgspec
 import pyarrow as pa
 
+from sokuji.clock import now_us
 from sokuji.errors import ConflictError, LakeError
 from sokuji.lake.base import Lake
-from sokuji.lake.events import table_definition
+from sokuji.lake.events import FED, table_definition
 from sokuji.lake.physical import stored_type
+from sokuji.lake.writers import define as define_fed
 from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
 from sokuji.sql.names import members, wildcard
 from sokuji.types import from_arrow
@@ -80,6 +83,35 @@ def follow(catalog: Catalog, lake: Lake, ref: Ref) -> Table:
         except ConflictError:
             continue
     raise ConflictError(f"the columns of {ref} keep changing; run the statement again")
+
+
+class Adopted(NamedTuple):
+    """A table of the lake that the catalog has got a definition of."""
+
+    table: Table
+    guessed: tuple[str, ...]
+    """The columns whose GoogleSQL types are those of the files, as the lake does not say them: JSON, say, is STRING there."""
+
+
+def adopt(catalog: Catalog, lake: Lake, stored: Iterable[Ref]) -> Iterator[Adopted]:
+    """Define the tables that the lake has and the catalog does not know, as when its database was lost; their datasets are made.
+
+    What only a definition says is lost: descriptions, options and the text of PARTITION BY and CLUSTER BY.
+    """
+    known = {table.ref for table in catalog.tables()}
+    for ref in stored:
+        if ref in known:
+            continue
+        snapshot = lake.snapshot(ref)
+        if ref.name in FED:
+            define_fed(catalog, ref, snapshot.schema, snapshot.kept)
+            yield Adopted(catalog.table(ref), ())
+        else:
+            table = Table(ref, TableKind.TABLE, (), created_at_us=now_us())
+            table = replace(table, columns=columns_of(snapshot.schema, table))
+            catalog.create_dataset(ref.dataset, if_not_exists=True)
+            catalog.put_table(table)
+            yield Adopted(table, tuple(field.name for field in snapshot.schema if not _is_defined(field)))
 
 
 def version_of(catalog: Catalog, lake: Lake, table: Table, at: dt.datetime) -> Table:

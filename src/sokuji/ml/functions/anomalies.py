@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from sokuji.errors import ModelError
 from sokuji.ml import parallel
+from sokuji.ml.artefact import readable
 from sokuji.ml.base import DISTANCES, Floats
 from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, Rows, arrow_schema, beside, fraction, load, restored
 from sokuji.ml.kmeans import KMeans
@@ -18,6 +19,7 @@ from sokuji.ml.metrics import Ints
 from sokuji.ml.options import KMEANS
 from sokuji.ml.predictor import Predictor
 from sokuji.models.base import ModelVersion
+from sokuji.models.folder import check
 from sokuji.sql.extension import Call
 from sokuji.types import BOOL, FLOAT64, INT64, Field
 
@@ -68,7 +70,10 @@ class DetectAnomalies(ModelFunction):
         given = call.input or ()
         view = Rows(self.name, version, given, version.signature.inputs)
         schema = arrow_schema(self.columns(version, call))
-        cut = np.quantile(np.load(version.folder / _FILE), 1 - self._contamination(call), method="inverted_cdf")
+        check(version.folder, _FILE)
+        with readable(version.folder):
+            distances_seen = np.load(version.folder / _FILE)
+        cut = np.quantile(distances_seen, 1 - self._contamination(call), method="inverted_cdf")
         for batch in restored(rows or (), given):
             distances, clusters = normalized_distances(load(version), view.select(batch))
             columns = [pa.array(distances > cut), pa.array(distances), pa.array(clusters + 1)]

@@ -1,0 +1,69 @@
+"""How many changes a catalog has seen, told outside of its database: by it one sees that the database was lost, or is an older copy.
+
+Such a database would answer: with the view as it was, with the champion of then.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import msgspec
+
+from sokuji.errors import DamagedFileError
+from sokuji.log.files import exclusive, make_folder
+from sokuji.log.stored import read_record, write_record
+
+_FORMAT = 1
+_REMEDY = "nobody knows now whether the database is the newest; it is taken to be"
+_LOG = logging.getLogger(__name__)
+
+
+class _Said(msgspec.Struct):
+    changes: int
+
+
+class Changes:
+    """A number in a file that never falls. Any number of processes may use it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> int:
+        """The highest that anybody saw; 0 if that is lost.
+
+        Raises:
+            FormatError: a newer release wrote it.
+        """
+        try:
+            return read_record(self._path, _Said, format=_FORMAT, remedy=_REMEDY).changes
+        except FileNotFoundError:
+            return 0
+        except DamagedFileError as error:
+            _LOG.warning("%s", error)
+            return 0
+
+    def saw(self, number: int) -> None:
+        """Remember that there were so many."""
+        make_folder(self._path.parent)
+        with exclusive(self._path.with_suffix(".lock")):
+            if number > self.read():
+                write_record(self._path, _Said(number), format=_FORMAT)
+
+    def forget(self) -> None:
+        """Take the database for what it is."""
+        self._path.unlink(missing_ok=True)
+
+
+def check(database: str, seen: int, known: int) -> None:
+    """See that a database has `seen` as many changes as were `known`, by `Changes.read`, before that was asked.
+
+    Raises:
+        DamagedFileError: it lacks some.
+    """
+    if seen < known:
+        raise DamagedFileError(
+            database,
+            f"it has seen {seen:,} of the {known:,} changes that were made, like one that was lost and made anew, or an older copy",
+            "restore a newer copy, or go on with this one: `sokuji adopt` registers the tables and models that it does not know",
+        )
