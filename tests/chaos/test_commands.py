@@ -22,10 +22,10 @@ COMMANDS = {
 }
 DAMAGED = {
     "meta.db": {"sql", "doctor", "models", "adopt", "apply"},
-    "log/events/log.json": {"sql", "doctor", "get", "apply"},
-    "log/events/consumers/sink.json": {"sql", "apply"},
-    "log/events/0/00000000000000000000.segment": {"sql", "apply"},
-    "lake/.format.json": {"sql", "doctor", "adopt", "apply"},
+    "log/events/log.json": {"sql"},
+    "log/events/consumers/sink.json": {"sql"},
+    "log/events/0/00000000000000000000.segment": {"sql"},
+    "lake/.format.json": {"sql", "doctor", "adopt"},
     "lake/main/kept/_delta_log/00000000000000000001.json": {"sql"},
     "models/.format.json": {"doctor", "models", "adopt"},
 }
@@ -50,7 +50,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("file", DAMAGED)
+@pytest.mark.parametrize("file", [file if file == "meta.db" else pytest.param(file, marks=pytest.mark.long) for file in DAMAGED])
 def test_a_command_names_what_is_damaged(project: Path, tmp_path: Path, file: str) -> None:
     for name, arguments in COMMANDS.items():
         broken = tmp_path / name
