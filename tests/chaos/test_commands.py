@@ -21,7 +21,7 @@ COMMANDS = {
     "apply": ["apply"],
 }
 DAMAGED = {
-    "meta.db": {"sql", "doctor", "models", "adopt", "apply"},
+    "meta.db": {"sql", "doctor", "adopt"},
     "log/events/log.json": {"sql"},
     "log/events/consumers/sink.json": {"sql"},
     "log/events/0/00000000000000000000.segment": {"sql"},
