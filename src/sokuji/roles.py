@@ -23,11 +23,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< HEAD
-from msgspec import structs
-=======
 import msgspec
->>>>>>> c3eb758 (Check models' files, refuse an older database, name a missing commit)
+from msgspec import structs
 
 from sokuji.backends import Backends
 from sokuji.config import Config, load
