@@ -105,6 +105,7 @@ def run_sink(folder: Path) -> None:
     the others.
     """
     logs.configure("sink")
+    descriptors.allow_all()
     give_way()
     config = load(folder)
     backends = Backends(config)
@@ -121,6 +122,7 @@ def run_sink(folder: Path) -> None:
 def run_analyze(folder: Path) -> None:
     """The worker of the project in `folder`, until it is asked to end; it then works the log off and saves its state."""
     logs.configure("analyze")
+    descriptors.allow_all()
     config = load(folder)
     backends = Backends(config)
     if (folder / ACTIONS).exists():
@@ -151,6 +153,7 @@ def run_api(folder: Path) -> None:
     from sokuji.act.secret import Secret
 
     logs.configure("api")
+    descriptors.allow_all()
     config = load(folder)
     end_with_supervisor()
     backends = Backends(config)

@@ -20,6 +20,19 @@ from sokuji.track.server import serve
 from tests.track.collector import ANY_PORT, SOURCES, Collector, logs
 
 
+@pytest.mark.parametrize(("soft", "hard"), [(400, 4_000), (400, 400)])
+def test_roles_with_files_of_each_dataset_take_all_that_is_allowed(soft: int, hard: int) -> None:
+    program = f"""
+import resource
+from sokuji.service.descriptors import allow_all
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+allow_all()
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert ran.stdout == f"{hard}\n"
+
+
 @pytest.mark.parametrize(
     ("soft", "hard", "wanted", "expected"),
     [

@@ -1,4 +1,4 @@
-"""File descriptors, of which each connection takes one."""
+"""File descriptors, of which each connection takes one, and each dataset some."""
 
 from __future__ import annotations
 
@@ -8,6 +8,15 @@ import resource
 logger = logging.getLogger(__name__)
 
 _OTHERS = 128  # what a role has open beside its connections: logs, tables, the event loop
+_ENOUGH = 65_536  # where there is no limit to go up to
+
+
+def allow_all() -> None:
+    """Raise this process's limit as far as it goes: some roles keep files open for each dataset."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = _ENOUGH if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def connections(wanted: int) -> int:
