@@ -20,6 +20,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
 from sokuji.config import load
 from sokuji.roles import running
@@ -58,8 +59,10 @@ def sample(folder: Path, supervisor: int) -> Sample:
         assert lags, f"{name} does not say what waits"
         found |= {f"{name} {lag}": float(value) for lag, value in lags}
     data = folder / ".sokuji"
-    for part in ("log", "sink", "analyze", "deliver", "lake"):
+    for part in ("log", "sink", "analyze", "deliver"):
         found[f"files of {part}"] = sum(path.is_file() for path in (data / part).rglob("*"))
+    tables = [path.parent for path in (data / "lake").glob("*/*/_delta_log")]  # others of their files are kept for an hour at least
+    found["files of lake"] = sum(len(DeltaTable(str(folder)).file_uris()) for folder in tables)
     return found
 
 
