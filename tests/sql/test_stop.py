@@ -11,6 +11,7 @@ from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 
 from sokuji.config import SqlSettings
 from sokuji.errors import QueryCancelledError, SqlError
+from sokuji.sql import wasm
 from sokuji.sql.engine import Engine
 from sokuji.sql.stop import NEVER, Stop, find
 from sokuji.sql.wasm import Instance, ResourcesError
@@ -62,6 +63,17 @@ def test_the_memory_limit_ends_a_call_and_is_named() -> None:
             instance.call("Parse", request, service.ParseResponse, small)
         assert not instance.kept
     assert instance.generation == 2
+    assert "SELECT" not in str(instance.call("Parse", service.ParseRequest(sql_statement="SELECT 1"), service.ParseResponse))
+
+
+def test_an_instance_that_could_not_start_again_does_so_at_the_next_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    instance = Instance()
+    too_large = service.ParseRequest(sql_statement=f"SELECT '{'x' * 300 * 1024**2}'")
+    with monkeypatch.context() as full:
+        full.setattr(wasm, "_module", lambda _: (_ for _ in ()).throw(MemoryError))
+        for request in (too_large, service.ParseRequest(sql_statement="SELECT 1")):
+            with pytest.raises(ResourcesError, match="no memory left for the SQL analyzer"):
+                instance.call("Parse", request, service.ParseResponse, Stop(memory_mib=1))
     assert "SELECT" not in str(instance.call("Parse", service.ParseRequest(sql_statement="SELECT 1"), service.ParseResponse))
 
 

@@ -89,6 +89,7 @@ class Instance:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self.generation = 0
+        self._is_started = False
         self._start()
 
     def _start(self) -> None:
@@ -106,11 +107,14 @@ class Instance:
         self._memory = self._exports["memory"]
         self._exports["_initialize"](store)
         self.kept: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._is_started = True
 
     def call(self, method: str, request: Message, reply: type[Reply], stop: Stop = NEVER) -> Reply:
         """See `Calls`."""
         limit_mib = min(max(stop.memory_mib, _MEMORY_MIN_MIB), _MEMORY_MAX_MIB)
         with self._lock:
+            if not self._is_started:
+                self._restart()
             try:
                 if limit_mib != self._limit_mib:
                     self._store.set_limits(memory_size=limit_mib * 1024**2)
@@ -141,8 +145,14 @@ class Instance:
 
     def _restart(self) -> None:
         self.generation += 1
+        self._is_started = False  # until it is: where there is no memory for that, the next call tries again
         self._store.close()
-        self._start()
+        try:
+            self._start()
+        except (wasmtime.Trap, wasmtime.WasmtimeError, MemoryError) as error:
+            raise ResourcesError(
+                "Resources exceeded: the process has no memory left for the SQL analyzer; run fewer queries at once"
+            ) from error
 
     @property
     def memory_bytes(self) -> int:
