@@ -120,6 +120,12 @@ def test_the_sites_server_speaks_for_everyone_it_names(tmp_path: Path) -> None:
             assert [decision["id"] for decision in answer.json["decisions"]] == [expected]
 
 
+def test_what_is_expired_is_not_told_to_who_sends_the_message_again(tmp_path: Path) -> None:
+    rows = [row(VISITOR, name="late", rule="r1", trigger_id="m1", expires_us=now_us()), row(VISITOR, name="d", rule="r2", trigger_id="m1")]
+    with deciding(tmp_path, rows) as collector:
+        assert answered(collector, {"anonymousId": VISITOR, "proof": PROOF}) == ["d"]
+
+
 def test_of_a_batch_each_sender_gets_their_own(tmp_path: Path) -> None:
     rows = [row(f"v{number}", name=f"d{number}", trigger_id=f"m{number}") for number in range(300)]
     mine = row(VISITOR, name="mine", trigger_id="m300")

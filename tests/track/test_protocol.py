@@ -323,6 +323,14 @@ def test_a_server_key_is_of_one_dataset_and_not_for_addresses(
     assert collector.events() == []
 
 
+def test_a_server_key_is_not_for_the_address_of_a_pixel(collector: Collector) -> None:
+    address = "/pixel/v1/track?event=buy&userId=u1&writeKey="
+    answer = collector.request("GET", address + MAIN_SERVER)
+    assert (answer.status, answer.json["code"]) == (401, "server_key_in_address")
+    assert collector.request("GET", f"{address}shop-key").status == 200
+    assert [event["source"] for event in collector.events()] == ["shop"]
+
+
 def test_a_refused_event_is_kept_without_the_server_key_it_came_with(collector: Collector) -> None:
     collector.post("/v1/track", {"writeKey": MAIN_SERVER, "event": "buy"}, key=None)
     collector.post("/v1/batch", b'{"batch": 1, "writeKey": "%b"}' % MAIN_SERVER.encode(), key=None)

@@ -49,6 +49,8 @@ class Answering:
         messages = [str(event.message_id) for event in request.events]
 
         def is_for_sender(decision: Decision) -> bool:  # by whose it is, not by whose event it was: another's message id may have been sent
+            if decision.is_expired(self._clock()):  # of a message that is sent again
+                return False
             return not senders.isdisjoint(decision.audiences(unsigned_users=self._unsigned_users))
 
         found = await self._waiter.wait(request.source.dataset, messages, ends, self._seconds, is_for_sender)

@@ -266,6 +266,8 @@ class Track:
     def _collect_pixel(self, exchange: Exchange, type_: str) -> None:
         self._check_capacity(exchange)
         request = parse_pixel(exchange.head.query, type_)
+        if request.write_key is not None:
+            self._keys.of_key(request.write_key)  # an address is no place for a server key
         self._stamp(request, exchange)
 
         def committed(failure: InvalidRequestError | None) -> None:
