@@ -69,7 +69,9 @@ class SqlCatalog(Catalog):
             seen = connection.scalar(sa.select(_VERSION.c.version))
             if seen is None:
                 connection.execute(_VERSION.insert().values(id=0, version=0))
-            check(self.database.url.database or self.database.url.render_as_string(), seen or 0, known)
+            url = self.database.url
+            name = url.database if self.database.dialect.name == "sqlite" else None
+            check(name or url.render_as_string(), seen or 0, known)
         return seen or 0
 
     def close(self) -> None:
