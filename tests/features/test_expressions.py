@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -225,3 +226,14 @@ def test_what_is_not_closed_is_freed() -> None:
     assert alive() > before
     del expressions
     assert alive() == before
+
+
+def test_expressions_have_no_threads_of_their_own() -> None:
+    """A worker has some for each of its datasets."""
+    threads = Path("/proc/self/task")
+    before = len(list(threads.iterdir()))
+    made = [Expressions(("FORMAT('%d', CAST(a AS INT64))",), properties={"a": FLOAT64}) for _ in range(2)]
+    more = len(list(threads.iterdir())) - before
+    for each in made:
+        each.close()
+    assert more < 8  # the analyzer's are there once; of each database's there were eight

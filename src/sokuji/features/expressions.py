@@ -354,7 +354,8 @@ def _items(texts: Sequence[str]) -> str:
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(":memory:", config={"threads": 1})
+    # Those for files, which an expression has none of, would be eight; a worker has six such databases a dataset.
+    connection = duckdb.connect(":memory:", config={"threads": 1, "async_threads": 0})
     for setting in ("TimeZone = 'UTC'", "enable_external_access = false", "lock_configuration = true"):
         connection.execute(f"SET {setting}")
     return connection
