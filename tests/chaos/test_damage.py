@@ -244,6 +244,10 @@ def test_every_file_damaged_in_turn(run: tuple[Path, Path], tmp_path: Path) -> N
     assert not wrong
 
 
+UNREAD = ("/main/line/1-", "/layout.json", "/seen/main/manifest.json")
+"""Nobody reads these here: a model that was replaced, a state's layout while it is the newest, ids while no message comes."""
+
+
 def newer(path: Path) -> bool:
     """Give a file that says its format the format 99; False for one that says none, or is of another store's."""
     content = path.read_bytes()
@@ -271,8 +275,9 @@ def test_every_store_of_a_newer_release_is_refused(run: tuple[Path, Path], tmp_p
         if newer(broken / file):
             said.add(file.name)
             try:
-                answers(broken)
-                wrong[str(file)] = "it opens"
+                found = answers(broken)
+                if found != oracle(SENT) or not any(part in str(file) for part in UNREAD):
+                    wrong[str(file)] = "it opens"
             except FormatError as error:
                 if "has format 99" not in str(error) or "\n" in str(error):
                     wrong[str(file)] = str(error)
