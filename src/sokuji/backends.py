@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -163,8 +164,12 @@ class Backends:
         """What works on events as they come, by the declarations of the project in `folder`, for the datasets that its sources feed."""
         from sokuji.analyze.worker import Worker
 
-        logs, opener = self._worker_logs, self._make_opener(folder)
-        return Worker(logs, self._sound(opener.open), self.progress, self.config.analyze)
+        opener = self._make_opener(folder)
+        with ExitStack() as undo:
+            stages = self._sound(lambda dataset: undo.enter_context(closing(opener.open(dataset))))
+            worker = Worker(self._worker_logs, stages, self.progress, self.config.analyze)
+            undo.pop_all()
+        return worker
 
     def _sound(self, make: Callable[[str], T]) -> dict[str, T]:
         """What `make` gives for the datasets; one whose events the declarations do not fit must not stop the others.

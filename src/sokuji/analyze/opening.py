@@ -50,6 +50,7 @@ from sokuji.log.stored import check_format
 from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore
 from sokuji.online.shared import SharedStore
+from sokuji.rules.engine import Rules
 
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 20  # each fails only if the sink makes a column of a property that nobody knew just before
@@ -119,27 +120,34 @@ class Opener:
             check_format(marks.format, MARKS_FORMAT, state)
             vocabulary.verify(marks.strings)
             compiled.scores.use(marks.versions)
+            offsets = store.offsets()
+            served = self._served(state, offsets.get(SERVED_LOG, 0))
+            if served is not None:
+                undo.enter_context(closing(served))
             pipeline = self._pipeline(compiled, layout, state, store, marks)
             undo.pop_all()
-        offsets = store.offsets()
-        served = self._served(state, offsets.get(SERVED_LOG, 0))
-        stage = Stage(pipeline, vocabulary, position(offsets), served)
-        if MARKS in blobs and prepared is None and served is not None:
-            served.mark(stage.position.ends, offsets.get(SERVED_LOG, 0))  # the sample may be another one from here on
-        if MARKS not in blobs or prepared is not None:
-            with carrying(folder, state, compiled.rules) as carrier:
-                stage.position = self._begin(dataset, pipeline, carrier, prepared)
+            stage = undo.enter_context(closing(Stage(pipeline, vocabulary, position(offsets), served)))
+            if MARKS in blobs and prepared is None and served is not None:
+                served.mark(stage.position.ends, offsets.get(SERVED_LOG, 0))  # the sample may be another one from here on
+            self._bring_up_to_date(dataset, stage, state, compiled.rules, prepared, is_new=MARKS not in blobs)
+            if prepared is not None:
+                prepared.done()
+            describe(state, layout, compiled.rules, compiled.properties)
+            for other in folder.iterdir():
+                if is_state(other) and other != state:  # whatever else is there is somebody's
+                    shutil.rmtree(other)
+            undo.pop_all()
+        return stage
+
+    def _bring_up_to_date(self, dataset: str, stage: Stage, state: Path, rules: Rules, prepared: Prepared | None, *, is_new: bool) -> None:
+        """Take in what a stage that was just opened lacks."""
+        if is_new or prepared is not None:
+            with carrying(self._folder / dataset, state, rules) as carrier:
+                stage.position = self._begin(dataset, stage.pipeline, carrier, prepared)
             # Before the first batch: a crash after it must replay it, not take it for history.
             stage.checkpoint(stage.position, wait=True)
-        elif not pipeline.deduplicator.is_complete:
-            self._recall(dataset, pipeline.deduplicator, stage.position.ends)
-        if prepared is not None:
-            prepared.done()
-        describe(state, layout, compiled.rules, compiled.properties)
-        for other in folder.iterdir():
-            if is_state(other) and other != state:  # whatever else is there is somebody's
-                shutil.rmtree(other)
-        return stage
+        elif not stage.pipeline.deduplicator.is_complete:
+            self._recall(dataset, stage.pipeline.deduplicator, stage.position.ends)
 
     def _is_left_behind(self, state: Path, here: Position) -> bool:
         """Whether the logs no longer have what came since a place.
@@ -229,7 +237,10 @@ class Opener:
     def _served_log(self, state: Path) -> LocalLog:
         segment_bytes = self._settings.served_bytes // _SERVED_SEGMENTS + 1
         log = LocalLog(state, SERVED_SCHEMA, name=SERVED_LOG, partitions=1, segment_bytes=segment_bytes)
-        log.committed(CONSUMER)  # cannot be read if it is damaged
+        with ExitStack() as undo:
+            undo.enter_context(closing(log))
+            log.committed(CONSUMER)  # cannot be read if it is damaged
+            undo.pop_all()
         return log
 
     def _take_over(self, dataset: str) -> Prepared | None:

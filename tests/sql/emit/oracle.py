@@ -44,6 +44,7 @@ class Oracle:
         self.tables = dict(tables or {})
         self.duckdb = duckdb.connect()
         self.duckdb.execute("SET TimeZone = 'UTC'")
+        self._kept: list[Any] = []  # what the functions need as long as they are called
 
     def reference(self, sql: str) -> Rows:
         """The rows GoogleSQL says."""
@@ -80,7 +81,7 @@ class Oracle:
         """The rows DuckDB gives for what was emitted."""
         query = self.analyze(sql).resolved_query_stmt_node
         text = self._emitted(query, storable=storable)
-        functions.register(self.duckdb, text)
+        self._kept.append(functions.register(self.duckdb, text))
         result = self.duckdb.sql(text).to_arrow_table()
         types = [from_type(output.column.type) for output in query.output_column_list]
         columns = [values.from_arrow(column, type_) for column, type_ in zip(result.columns, types, strict=True)]
