@@ -148,7 +148,7 @@ def test_a_state_from_before_the_log_begins_is_made_anew(
     shop.sink()
     shutil.rmtree(shop.folder / "analyze" / "shop")
     (shop.folder / "copy").rename(shop.folder / "analyze" / "shop")
-    monkeypatch.setattr(shop.logs.events, "start", lambda _: 2)
+    monkeypatch.setattr(shop.logs.events, "start", lambda partition: 2 if partition == 0 else 0)
     with shop.worker(declared):
         assert "made the state anew" in caplog.text
         assert lookup(shop, declared).features("v:a", START_US) == EXPECTED["v:a"]
