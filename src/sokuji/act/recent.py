@@ -68,9 +68,10 @@ class Recent:
         while len(self._early) > _EARLY_MAX:
             self._early.popitem(last=False)
 
-    def oldest_us(self, now_us: int) -> int | None:
-        """When the oldest decision was made that can still be shown; None: there is none."""
-        return min((decision.at_us for decision, _ in self._all if decision.is_for_page and not decision.is_expired(now_us)), default=None)
+    def oldest_us(self, now_us: int) -> int:
+        """When the oldest decision was made that can still be shown; now, if there is none."""
+        still = (decision.at_us for decision, _ in self._all if decision.is_for_page and not decision.is_expired(now_us))
+        return min(still, default=now_us)
 
     def audiences(self, decision: Decision) -> list[Audience]:
         """Everyone who may receive the decision."""

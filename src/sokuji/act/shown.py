@@ -46,8 +46,8 @@ class ShownTail:
         """By partition of the events log, the offset before which everything is handed over."""
         return self._offsets
 
-    def start(self, since: Callable[[], int | None], after: asyncio.Event) -> None:
-        """Begin, on the running loop, once `after` is set: with events received at `since()`, or with what comes if that is None."""
+    def start(self, since: Callable[[], int], after: asyncio.Event) -> None:
+        """Begin, on the running loop, once `after` is set: with events received at `since()`, and a minute before."""
         self._task = asyncio.get_running_loop().create_task(self._run(since, after))
         self._task.add_done_callback(_ended)
 
@@ -57,7 +57,7 @@ class ShownTail:
             self._task.cancel()
         self._thread.shutdown()
 
-    async def _run(self, since: Callable[[], int | None], after: asyncio.Event) -> None:
+    async def _run(self, since: Callable[[], int], after: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         await after.wait()
         offsets = await loop.run_in_executor(self._thread, self._places, since())
@@ -66,11 +66,8 @@ class ShownTail:
             self._receive(found)
             self._offsets = dict(offsets)
 
-    def _places(self, since_us: int | None) -> dict[int, int]:
-        log = self._log
-        if since_us is None:
-            return {partition: log.end(partition) for partition in range(log.partitions)}
-        return {partition: _first(log, partition, since_us - _SLACK_US) for partition in range(log.partitions)}
+    def _places(self, since_us: int) -> dict[int, int]:
+        return {partition: _first(self._log, partition, since_us - _SLACK_US) for partition in range(self._log.partitions)}
 
     def _read(self, offsets: dict[int, int]) -> list[Shown]:
         """What is there from `offsets` on, which are moved; waits for it a moment."""

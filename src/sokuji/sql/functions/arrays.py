@@ -48,24 +48,29 @@ _ELEMENT_BYTES = 8
 _SURE = 1 << 60  # up to here no step can leave INT64
 
 
-def _series(start: str, end: str, step: str, item: str = "x") -> str:
-    """The numbers from `start` to `end` as a list, each made into `item`; the arguments are repeated."""
+def _series(start: str, end: str, step: str, item: str = "x", *, once: bool = False) -> str:
+    """The numbers from `start` to `end` as a list, each made into `item`; the arguments are repeated.
+
+    `once` says that the list is the same in each row: DuckDB makes it once, which takes little room.
+    """
     numbers = f"generate_series({start}, {end}, {step})"
     listed = numbers if item == "x" else f"list_transform({numbers}, lambda x: {item})"
     return (
         f"CASE WHEN {step} = 0 THEN error('Sequence step cannot be 0.') WHEN ({end} - {start}) // {step} >= {_ELEMENTS_MAX} "
         f"THEN error('Cannot generate arrays with more than {_ELEMENTS_MAX} elements.') "
-        f"ELSE {room.within(f'(({end} - {start}) // {step} + 1) * {_ELEMENT_BYTES}', listed)} END"
+        f"ELSE {listed if once else room.within(f'(({end} - {start}) // {step} + 1) * {_ELEMENT_BYTES}', listed)} END"
     )
 
 
 def _int_array(call: Call) -> str:
+    once = bool(call.constants) and None not in call.constants
+
     def body(*bounds: str) -> str:
         start, end, step = (*bounds, "1")[:3]
         sure = " AND ".join(f"abs({bound} // 2) < {_SURE // 2}" for bound in (start, end, step))
         exact = evaluate(dataclasses.replace(call, arguments=bounds, constants=()))
         nulls = " OR ".join(f"{bound} IS NULL" for bound in bounds)
-        return f"CASE WHEN {nulls} THEN NULL WHEN {sure} THEN {_series(start, end, step)} ELSE {exact} END"
+        return f"CASE WHEN {nulls} THEN NULL WHEN {sure} THEN {_series(start, end, step, once=once)} ELSE {exact} END"
 
     return evaluate(call) if call.safe else let(call.arguments, body)
 
