@@ -61,7 +61,7 @@ class Bodies:
             InvalidRequestError: 413 the body is too large, 429 too many bytes are held, of everyone or of this client.
         """
         self.check(total)
-        is_full = self.held_bytes + size > HELD_BYTES_MAX
+        is_full = self.is_full(size)
         if total > _COUNTED_BYTES_MIN and not is_full:
             address, counted = unit(client), size if total - size > _COUNTED_BYTES_MIN else total
             is_full = self._by_address[address] + counted > HELD_BYTES_MAX // 2
