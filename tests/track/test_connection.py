@@ -91,6 +91,14 @@ def test_one_connection_carries_many_requests(client: Client) -> None:
     assert client.answer()[::2] == (200, OK)
 
 
+@pytest.mark.parametrize("lines", [b"\r\n", b"\n", b"\r"])
+def test_empty_lines_before_a_request_are_bounded(client: Client, lines: bytes) -> None:
+    """They were collected, without a bound, for half a minute."""
+    client.send(lines * (100_000 // len(lines)))
+    assert client.answer()[0] == 431
+    assert client.ended()
+
+
 @pytest.mark.parametrize("request_", [post(b"Connection: close"), post(version=b"1.0")])
 def test_the_last_request_of_a_connection_ends_it(client: Client, request_: bytes) -> None:
     client.send(request_)

@@ -362,7 +362,7 @@ class Connection(asyncio.Protocol):
             text = text.lstrip(b"\r\n")
         end = text.find(HEAD_END, 0, HEAD_BYTES_MAX)
         if end < 0:
-            if len(text) >= HEAD_BYTES_MAX:
+            if len(self._unread) >= HEAD_BYTES_MAX:  # empty lines, too: they would be collected for as long as they come
                 raise InvalidRequestError(431, "headers_too_large", f"the request's headers have more than {HEAD_BYTES_MAX} bytes")
             return None
         end += len(HEAD_END)
