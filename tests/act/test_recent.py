@@ -1,7 +1,9 @@
 """The decisions in memory, against an oracle that keeps all and searches."""
 
+import tracemalloc
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,6 +90,31 @@ def test_memory_is_bounded_and_holds_the_newest(found: list[Any], bytes_max: int
             assert (recent.obstacle(each.id, [audience], 0)[1] == "unknown") == (each.id not in kept)
     if not len(recent):
         assert not recent._last
+
+
+def test_ids_as_long_as_events_take_no_more_memory() -> None:
+    recent = Recent(1_000_000, unsigned_users=True)
+    fields = {"visitor_id": "a", "user_id": None, "rule": "r1", "action": {"kind": "popup"}, "expires_us": 9}
+    for offset in range(300):
+        recent.add(decision(offset, fields | {"profile": f"v:{offset}{'x' * 30_000}"}))
+    assert 10 < len(recent) < 40
+
+
+def test_what_is_said_early_of_decisions_takes_no_more_memory_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anyone may say that a decision was shown that there is not, of any name and in any name."""
+    monkeypatch.setattr("sokuji.act.recent._EARLY_BYTES_MAX", 1_000_000)
+    recent = Recent(1 << 20, unsigned_users=False)
+    tracemalloc.start()
+    for number in range(300):
+        recent.show(f"{number}{'x' * 10_000}", [Audience("visitor", "main", f"{number}{'y' * 20_000}")])
+        recent.show("one", [Audience("visitor", "main", f"{number}{'y' * 20_000}")])
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 2_000_000
+    recent.show("d0", [VISITORS[0]])
+    fields = {"visitor_id": "a", "user_id": None, "profile": "v:a", "rule": "r1", "action": {"kind": "popup"}, "expires_us": 9}
+    recent.add(decision(0, fields))
+    assert recent.deliverable(VISITORS, -1, 0) == []
 
 
 def test_the_same_id_again_is_left_out() -> None:

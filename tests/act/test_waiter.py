@@ -162,6 +162,34 @@ def test_when_too_many_wait_the_next_one_does_not(log: LocalLog, monkeypatch: py
     asyncio.run(main())
 
 
+def test_who_waits_for_many_messages_takes_one_place(log: LocalLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten batches of 1,000 events took all places, and nobody else's request waited."""
+    monkeypatch.setattr("sokuji.act.waiter._WAITING_MAX", 2)
+
+    async def main() -> None:
+        waiter = Waiter(log, Worker())
+        many = asyncio.create_task(waiter.wait("main", [f"m{n}" for n in range(1_000)], {0: 1_000}, 5))
+        await asyncio.sleep(0.01)
+        later(0.05, lambda: append(log, row(trigger_id="other", name="a"), row(trigger_id="m7", name="b")))
+        assert ids(await waiter.wait("main", ["other"], {0: 1_001}, 5)) == ["a"]
+        assert ids(await many) == ["b"]
+
+    asyncio.run(main())
+
+
+def test_memory_of_large_decisions_is_bounded(log: LocalLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sokuji.act.waiter._KEPT_BYTES_MAX", 100_000)
+
+    async def main() -> None:
+        waiter = Waiter(log, Worker())
+        later(0.05, lambda: append(log, *(row("v" * 10_000, trigger_id=f"m{n}", name=f"d{n}") for n in range(30))))
+        assert ids(await waiter.wait("main", ["m29"], {0: 1}, 5)) == ["d29"]
+        assert 0 < len(waiter._kept) < 10
+        assert ids(await waiter.wait("main", ["m28"], {0: 1}, 5)) == ["d28"]
+
+    asyncio.run(main())
+
+
 def test_nothing_is_left_behind(log: LocalLog) -> None:
     async def main() -> None:
         waiter = Waiter(log, Worker())

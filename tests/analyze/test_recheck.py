@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 import pytest
 
 from sokuji.act.decision import Decision as Made
@@ -18,6 +19,7 @@ from sokuji.analyze.progress import Progress
 from sokuji.analyze.project import Declared, compile_for
 from sokuji.analyze.recheck import Merges, Recheck, Rechecks
 from sokuji.errors import InvalidRequestError, OnlineStoreError, RuleError
+from sokuji.events import IDENTITY_SCHEMA
 from sokuji.features.vocabulary import Vocabulary
 from sokuji.rules.decision import Decision
 from sokuji.rules.eligibility import Question
@@ -231,3 +233,14 @@ def test_still_is_about_features_alone(shop: Side, tmp_path: Path, still: str, m
     declared = declare(tmp_path, FEATURES, ACTIONS.replace("seen_1h >= 2 AND spend_1h = 0", still))
     with pytest.raises(RuleError, match=message):
         compile_for("shop", declared, shop.lake, shop.models, Vocabulary())
+
+
+def test_merges_of_long_ids_take_no_more_memory(shop: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sokuji.analyze.recheck._MERGES_TEXT_MAX", 100_000)
+    merges = Merges(shop.logs.identities)
+    said = {"dataset": "shop", "source": "web", "message_id": "m", "kind": "merged", "user_id": "u", "known_at": START_US}
+    rows = [said | {"visitor_id": f"{number % 30}{'x' * 5_000}"} for number in range(60)]
+    shop.logs.identities.append(0, pa.RecordBatch.from_pylist(rows, schema=IDENTITY_SCHEMA))
+    merges.refresh()
+    assert 10 < len(merges._users) < 21
+    assert merges.profile("shop", f"v:{rows[-1]['visitor_id']}") == "u:u"

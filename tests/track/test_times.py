@@ -1,6 +1,7 @@
 """The four times of an event, and which is computed with."""
 
 import json
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -197,3 +198,13 @@ def test_memory_is_bounded_and_the_least_recently_seen_are_forgotten() -> None:
         clocks.correction(device, 0, 0)
     assert clocks.correction("a", 9 * HOUR, 0) == 0  # remembered, so this is a delay
     assert clocks.correction("b", 9 * HOUR, 0) == 9 * HOUR  # forgotten, so it may be the clock
+
+
+def test_devices_with_names_as_long_as_events_take_no_more_memory() -> None:
+    clocks = ClockOffsets(MINUTE)
+    tracemalloc.start()
+    for number in range(100):
+        stored(at(hours=-1), at(hours=-1), clocks, anonymousId=f"{number}{'x' * 20_000}")
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 500_000

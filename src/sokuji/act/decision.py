@@ -21,6 +21,10 @@ WEBHOOK, CALL = "webhook", "call"
 """The kinds of action that are carried out by the platform; every other kind is for the visitor's page."""
 
 
+# A decision's objects and its places in tables, beside its texts (by tracemalloc).
+_OVERHEAD_BYTES = 1536
+
+
 class Audience(NamedTuple):
     """Who is meant: one visitor, or one user on all devices."""
 
@@ -48,6 +52,11 @@ class Decision(rules.Decision, frozen=True, kw_only=True, eq=False):
         if self.profile.startswith(VISITOR):
             return audiences(self.dataset, self.profile.removeprefix(VISITOR), None)
         return audiences(self.dataset, self.visitor_id if unsigned_users else None, self.profile.removeprefix(USER))
+
+    @property
+    def size(self) -> int:
+        """About the bytes of memory that it takes. Its ids are texts of strangers, and may be as long as an event."""
+        return _OVERHEAD_BYTES + len(msgspec.json.encode(self))
 
     @property
     def kind(self) -> str | None:

@@ -6,15 +6,12 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Literal
 
-import msgspec
-
 from sokuji.act.decision import Audience, Decision
 
-# A decision's objects and its places in the tables, beside its action (by tracemalloc).
-_OVERHEAD_BYTES = 1536
-
 # Of decisions that are not here yet: a page may have one from the collector before this process has read it.
-_EARLY_MAX, _EARLY_PEOPLE_MAX = 10_000, 8
+_EARLY_BYTES_MAX = 8 * 1024 * 1024
+_EARLY_PEOPLE_MAX = 8
+_PERSON_BYTES = 256  # beside the id
 
 Obstacle = Literal["unknown", "nothing_to_show", "expired", "shown", "superseded"]
 """Why a decision is not to be shown."""
@@ -35,6 +32,7 @@ class Recent:
         self._last: dict[Audience, dict[str, Decision]] = {}  # by rule
         self._shown: set[str] = set()
         self._early: OrderedDict[str, list[Audience]] = OrderedDict()  # who say that they were shown what is not here
+        self._early_bytes = 0
 
     def __len__(self) -> int:
         return len(self._all)
@@ -43,12 +41,12 @@ class Recent:
         """Add the next decision of the log; False if one with its id is there already."""
         if decision.id in self._by_id:
             return False
-        size = _OVERHEAD_BYTES + len(msgspec.json.encode(decision.action))
+        size = decision.size
         self._all.append((decision, size))
         self._by_id[decision.id] = decision
         for audience in self.audiences(decision):
             self._last.setdefault(audience, {})[decision.rule] = decision
-        self.show(decision.id, self._early.pop(decision.id, []))
+        self.show(decision.id, self._take_early(decision.id))
         self._bytes += size
         while self._bytes > self._bytes_max:
             oldest, size = self._all.popleft()
@@ -63,10 +61,16 @@ class Recent:
             if not set(people).isdisjoint(decision.audiences(unsigned_users=True)):
                 self._shown.add(decision_id)
             return
-        early = self._early.setdefault(decision_id, [])
-        early += people[: _EARLY_PEOPLE_MAX - len(early)]
-        while len(self._early) > _EARLY_MAX:
-            self._early.popitem(last=False)
+        early = self._take_early(decision_id)
+        self._early[decision_id] = early = [*early, *people][:_EARLY_PEOPLE_MAX]
+        self._early_bytes += _early_size(decision_id, early)
+        while self._early_bytes > _EARLY_BYTES_MAX:
+            self._take_early(next(iter(self._early)))
+
+    def _take_early(self, decision_id: str) -> list[Audience]:
+        people = self._early.pop(decision_id, [])
+        self._early_bytes -= _early_size(decision_id, people)
+        return people
 
     def oldest_us(self, now_us: int) -> int:
         """When the oldest decision was made that can still be shown; now, if there is none."""
@@ -119,3 +123,8 @@ class Recent:
                 del rules[decision.rule]
             if not rules:
                 del self._last[audience]
+
+
+def _early_size(decision_id: str, people: Sequence[Audience]) -> int:
+    """About the bytes of memory that those take who say early that they were shown a decision."""
+    return sum(_PERSON_BYTES + 4 * len(decision_id + each.id) for each in people)

@@ -16,6 +16,8 @@ from sokuji.log.base import Log
 # A decision may be there before its event's request gets to ask for it; so this many messages' are kept. At 65,000 events/s with a
 # decision on one in a hundred they are those of the last 15 s.
 _KEPT = 10_000
+# And no more than about this many bytes of them, as texts of decisions may be as long as events.
+_KEPT_BYTES_MAX = 64 * 1024 * 1024
 # At once; further requests are answered without waiting.
 _WAITING_MAX = 10_000
 # How late a decision is seen at most; a look costs about 1 us.
@@ -39,7 +41,9 @@ class Waiter:
         """`analyzed` gives, by partition of the events log, the offset before which every event's decisions are in the decisions log."""
         self._cursor, self._analyzed = Cursor(decisions_log), analyzed
         self._kept: OrderedDict[_Message, list[Decision]] = OrderedDict()
+        self._kept_bytes = 0
         self._waiting: dict[_Message, list[_Waiting]] = {}
+        self._requests = 0  # that wait
         self._behind: dict[int, list[tuple[int, int, _Waiting]]] = {}  # by partition, a heap by offset
         self._order = itertools.count()
         self._task: asyncio.Task[None] | None = None
@@ -62,7 +66,7 @@ class Waiter:
         """
         messages = [(dataset, message_id) for message_id in message_ids]
         self._watch_from_now()
-        if len(self._waiting) < _WAITING_MAX and not self._found(messages, wanted):
+        if self._requests < _WAITING_MAX and not self._found(messages, wanted):
             await self._until_known(messages, ends, timeout_seconds, wanted)
         return sorted(self._found(messages, wanted), key=lambda decision: decision.offset)
 
@@ -77,6 +81,7 @@ class Waiter:
 
     async def _until_known(self, messages: Sequence[_Message], ends: Mapping[int, int], timeout_seconds: float, wanted: Wanted) -> None:
         waiting = _Waiting(asyncio.get_running_loop().create_future(), len(ends), wanted)
+        self._requests += 1
         for message in messages:
             self._waiting.setdefault(message, []).append(waiting)
         for partition, end in ends.items():
@@ -84,6 +89,7 @@ class Waiter:
         try:
             await asyncio.wait({waiting.done}, timeout=timeout_seconds)
         finally:
+            self._requests -= 1
             for message in messages:
                 self._leave(message, waiting)
             is_late = waiting.done.cancel()
@@ -116,11 +122,13 @@ class Waiter:
                 continue
             message = (decision.dataset, decision.trigger_id)
             self._kept.setdefault(message, []).append(decision)
+            self._kept_bytes += decision.size
             for waiting in self._waiting.get(message, ()):
                 if waiting.wanted(decision):
                     _finish(waiting)
-        while len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
+        while len(self._kept) > _KEPT or self._kept_bytes > _KEPT_BYTES_MAX:
+            _, decisions = self._kept.popitem(last=False)
+            self._kept_bytes -= sum(decision.size for decision in decisions)
 
     def _release(self, analyzed: Mapping[int, int]) -> None:
         for partition, heap in self._behind.items():

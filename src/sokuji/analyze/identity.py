@@ -108,7 +108,7 @@ class Identity:
         self._file = MarkedFile(folder / FILE, mark)
         self._users: dict[str, str] = {}
         self._visitors: dict[str, int] = {}  # how many visitors were known as each user
-        self._refusals: Counter[str] = Counter()  # by user, since this was opened
+        self._refusals: Counter[int] = Counter()  # by a number of the user id, which may be as long as an event; since this was opened
         for visitor, user in known(self._file.read()):
             self._remember(visitor, user)
 
@@ -181,12 +181,13 @@ class Identity:
 
     def _refused(self, link: Link) -> Link | None:
         """The link, as long as few of this user are in the merge log; None: it says no more than those. Nothing else rests on them."""
-        if len(self._refusals) >= _REFUSED_USERS_MAX and link.user_id not in self._refusals:
+        user = hash(link.user_id)
+        if len(self._refusals) >= _REFUSED_USERS_MAX and user not in self._refusals:
             self._refusals.clear()
-        self._refusals[link.user_id] += 1
-        if self._refusals[link.user_id] == REFUSED_PER_USER_MAX:
+        self._refusals[user] += 1
+        if self._refusals[user] == REFUSED_PER_USER_MAX:
             return link._replace(reason=f"{link.reason}; further refusals of this user id are left out")
-        return link if self._refusals[link.user_id] < REFUSED_PER_USER_MAX else None
+        return link if self._refusals[user] < REFUSED_PER_USER_MAX else None
 
     def _remember(self, visitor: str, user: str) -> None:
         if visitor not in self._users:

@@ -20,8 +20,10 @@ from sokuji.features.vocabulary import STRINGS_FILE, Strings
 from sokuji.log.base import Log
 from sokuji.rules.eligibility import Ineligible, Question, ineligible
 
-# A decision holds for minutes, so older merges are of profiles that nobody asks for any more. 300 bytes each.
+# A decision holds for minutes, so older merges are of profiles that nobody asks for any more. 300 bytes each, beside the ids, which may be
+# as long as events.
 _MERGES_MAX = 100_000
+_MERGES_TEXT_MAX = 32 * 1024 * 1024
 _READ_ROWS = 10_000
 _MODELS_US = 10_000_000  # how often to look whether a model has a new version
 
@@ -33,6 +35,7 @@ class Merges:
         """Read the end of the identities log."""
         self._log, self._offset = log, max(log.start(0), log.end(0) - _MERGES_MAX)
         self._users: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._text = 0  # characters of the ids
 
     def refresh(self) -> None:
         """Read what came since."""
@@ -40,9 +43,15 @@ class Merges:
             batch, self._offset = self._log.read(0, max(self._offset, self._log.start(0)), _READ_ROWS)
             for row in batch.to_pylist():
                 if row["kind"] == LinkKind.MERGED:
-                    self._users[row["dataset"], VISITOR + row["visitor_id"]] = USER + row["user_id"]
-        while len(self._users) > _MERGES_MAX:
-            self._users.popitem(last=False)
+                    self._remember(row["dataset"], VISITOR + row["visitor_id"], USER + row["user_id"])
+
+    def _remember(self, dataset: str, visitor: str, user: str) -> None:
+        before = self._users.pop((dataset, visitor), None)
+        self._text += len(visitor) + len(user) - (0 if before is None else len(visitor) + len(before))
+        self._users[dataset, visitor] = user
+        while len(self._users) > _MERGES_MAX or self._text > _MERGES_TEXT_MAX:
+            (_, oldest), known = self._users.popitem(last=False)
+            self._text -= len(oldest) + len(known)
 
     def profile(self, dataset: str, profile: str) -> str:
         """The key of the profile that this one is now."""

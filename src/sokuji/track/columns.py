@@ -129,11 +129,14 @@ class _Requests:
         )
 
 
-def _device(request: Request) -> tuple[str, str]:
-    """Whose clock stamped a request: a browser's or a phone's, if all is from one visitor; else that of the server it came from."""
+def _device(request: Request) -> int:
+    """Whose clock stamped a request: a browser's or a phone's, if all is from one visitor; else that of the server it came from.
+
+    A number of it, as ids may be as long as events, and many are remembered.
+    """
     first, last = request.events[0], request.events[-1]
     visitor = first.anonymous_id or first.user_id
-    return (request.source.name, visitor if visitor and visitor == (last.anonymous_id or last.user_id) else request.sender)
+    return hash((request.source.name, visitor if visitor and visitor == (last.anonymous_id or last.user_id) else request.sender))
 
 
 class _Columns:
