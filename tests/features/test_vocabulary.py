@@ -68,6 +68,19 @@ def test_beyond_the_limit_strings_are_one_which_is_said_and_long_ones_are_cut(ca
     assert long.decode(ids[:1]).to_pylist() == ["x" * LENGTH_MAX]
 
 
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_strings_of_anyone_take_no_more_memory_than_they_may(size: int, tmp_path: Path) -> None:
+    """A million of the longest would take gigabytes. Which ones there is room for is the same however they are cut into batches."""
+    with Vocabulary(tmp_path / "strings", bytes_max=100) as vocabulary:
+        known = vocabulary.encode(pa.array(["tea", "cup"]))
+        texts = [text for number in range(10) for text in (f"{number}" + "\u00e9" * 20, f"short {number}")]
+        ids = [id_ for at in range(0, len(texts), size) for id_ in vocabulary.encode(pa.array(texts[at : at + size])).tolist()]
+        assert [place for place, id_ in enumerate(ids) if id_ != 1] == [0, 1, 3, 5, 7, 9, 11]
+        assert vocabulary.encode(pa.array(["cup", "tea"])).tolist() == known.tolist()[::-1]
+    with Vocabulary(tmp_path / "strings", bytes_max=100) as vocabulary:
+        assert vocabulary.encode(pa.array(["short 9", "tea"])).tolist() == [1, known[0]]
+
+
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "strings"
     with Vocabulary(path) as vocabulary:

@@ -29,7 +29,10 @@ LENGTH_MAX = 1024
 """Characters that are kept of a string; two that differ only later are one."""
 
 LIMIT = 1_000_000
-"""Strings that get an id of their own; those that come later are all `OTHER`."""
+"""Strings that get an id of their own; those that come later are all `OTHER`, as are those for which `BYTES_MAX` has no room."""
+
+BYTES_MAX = 128 * 1024 * 1024
+"""Of those strings, in UTF-8. They are in memory several times, and anyone may send a million of `LENGTH_MAX`."""
 
 OTHER = "(other)"
 _OTHER_ID = 1
@@ -93,8 +96,8 @@ class Strings:
 class Vocabulary(Strings):
     """The one writer of a file, or strings in memory alone when `path` is None. `flush` before rows with its ids go to disk."""
 
-    def __init__(self, path: Path | None = None, *, limit: int = LIMIT) -> None:
-        self._limit = limit
+    def __init__(self, path: Path | None = None, *, limit: int = LIMIT, bytes_max: int = BYTES_MAX) -> None:
+        self._limit, self._bytes_max, self._bytes = limit, bytes_max, 0
         self._ids: dict[str, int] = {}
         self.others = 0
         """How many strings of batches became `OTHER`, because there were too many before them."""
@@ -116,6 +119,7 @@ class Vocabulary(Strings):
 
     def _add(self, texts: list[str]) -> None:
         self._ids.update(zip(texts, range(len(self) + 1, len(self) + len(texts) + 1), strict=True))
+        self._bytes += sum(_sizes(texts))
         super()._add(texts)
 
     def _append(self, texts: list[str]) -> None:
@@ -135,14 +139,27 @@ class Vocabulary(Strings):
             encoded = encoded.combine_chunks()
         known = pc.utf8_slice_codeunits(encoded.dictionary, 0, LENGTH_MAX).to_pylist()
         added = [text for text in dict.fromkeys(known) if text is not None and text not in self._ids]
-        room = max(self._limit - len(self), 0)
-        if added[:room]:
-            self._append(added[:room])
-        if added[room:]:
-            self._count_others(len(added) - room)
+        taken = self._that_fit(added)
+        if taken:
+            self._append(taken)
+        if len(taken) < len(added):
+            self._count_others(len(added) - len(taken))
         ids = np.array([self._ids.get(text, _OTHER_ID) for text in known] + [np.nan])
         places: npt.NDArray[np.int64] = pc.fill_null(encoded.indices, len(known)).to_numpy(zero_copy_only=False)
         return ids[places]
+
+    def _that_fit(self, texts: list[str]) -> list[str]:
+        """Those for which there is room, each by those before it: the same ones wherever a batch ends."""
+        sizes = _sizes(texts)
+        if len(self) + len(texts) <= self._limit and self._bytes + sum(sizes) <= self._bytes_max:
+            return texts
+        found: list[str] = []
+        size = self._bytes
+        for text, own in zip(texts, sizes, strict=True):
+            if len(self) + len(found) < self._limit and size + own <= self._bytes_max:
+                found.append(text)
+                size += own
+        return found
 
     def _count_others(self, count: int) -> None:
         if not self.others:
@@ -179,6 +196,10 @@ class Vocabulary(Strings):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+def _sizes(texts: list[str]) -> list[int]:
+    return [len(text.encode()) for text in texts]
 
 
 def _open(path: Path) -> tuple[Any, int]:
