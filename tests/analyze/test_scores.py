@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from sokuji.analyze.scores import Scorer
+from sokuji.analyze.scores import Scorer, Scores
 from sokuji.config import Config, LogSettings
 from sokuji.ml.base import Floats
+from sokuji.ml.predictor import Predictor
 from sokuji.platform import Platform
 from tests.analyze.side import PARTITIONS, declare, drain, numbered, side
 from tests.lake.platform import START_US
@@ -53,3 +55,31 @@ def test_a_rule_asks_a_model_at_its_own_events(tmp_path: Path, monkeypatch: pyte
         decided = [(row["visitor_id"], row["properties"]["rule"], row["properties"]["trigger_id"]) for row in shop.decisions()]
     assert decided in ([("a", "keen", "m4")], [("a", "keen", "m6")])  # the third or the fourth buy: where the model draws the line
     assert sum(scored) == 7  # buys only
+
+
+def test_a_model_that_was_dropped_and_made_again_is_another_one(tmp_path: Path) -> None:
+    features = pa.record_batch({"buys_1d": pa.array([9])})
+    with Platform(Config(data=tmp_path), tmp_path) as platform:
+        platform.sql(MODEL)
+        scores = Scores(platform.models, "shop", ["keen"], {"buys_1d": pa.int64()})
+        [before] = scores.score(features).to_pylist()
+        platform.sql("DROP MODEL shop.keen;" + MODEL.replace("CREATE SCHEMA shop;", "").replace(">= 3", "< 3"))
+        scores.refresh()
+        [after] = scores.score(features).to_pylist()
+        assert before["keen"] > 0.5 > after["keen"]
+        platform.sql("DROP MODEL shop.keen")
+        scores.refresh()
+        assert scores.score(features).to_pylist() == [{"keen": None}]
+
+
+def test_a_model_that_is_dropped_while_it_is_loaded_scores_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Platform(Config(data=tmp_path), tmp_path) as platform:
+        platform.sql(MODEL)
+
+        def dropped(*arguments: Any) -> Any:
+            platform.sql("DROP MODEL IF EXISTS shop.keen")
+            return Predictor(*arguments)
+
+        monkeypatch.setattr("sokuji.analyze.scores.Predictor", dropped)
+        scores = Scores(platform.models, "shop", ["keen"], {"buys_1d": pa.int64()})
+        assert scores.score(pa.record_batch({"buys_1d": pa.array([9])})).to_pylist() == [{"keen": None}]

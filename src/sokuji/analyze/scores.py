@@ -33,11 +33,11 @@ class Scorer:
         """Load `version`, the champion if None; `features` are the columns that rows will have.
 
         Raises:
-            NotFoundError: there is no such model.
-            ModelError: it needs a column that is no feature.
+            NotFoundError: there is no such model, or it was dropped meanwhile.
+            ModelError: its files are damaged, or it needs a column that is no feature.
         """
         found = models.get(ref, CHAMPION if version is None else version)
-        self.version = found.version
+        self.version, self.folder = found.version, found.folder
         for field in found.signature.inputs:
             if field.name not in features:
                 raise ModelError(
@@ -45,7 +45,12 @@ class Scorer:
                     f"columns are features ({', '.join(sorted(features))})"
                 )
         self._schema = pa.schema([pa.field(field.name, to_arrow(field.type)) for field in found.signature.inputs])
-        self._predictor = Predictor(found.folder)
+        try:
+            self._predictor = Predictor(found.folder)
+        except ModelError as error:
+            if models.has(found):
+                raise
+            raise NotFoundError(f"Not found: Model {ref}: it was dropped meanwhile") from error
 
     @property
     def inputs(self) -> list[str]:
@@ -99,11 +104,13 @@ class Scores:
         """Go over to the champions of now. Between two checkpoints the versions stay, so that a replay decides the same."""
         for name, scorer in self._scorers.items():
             try:
-                champion = self._models.get(Ref(self._dataset, name)).version
+                champion = self._models.get(Ref(self._dataset, name))
             except NotFoundError:
                 champion = None
-            if champion != (scorer.version if scorer else None):
-                self._scorers[name] = self._load(name, champion)
+            # By the folder: a model that was dropped and made again begins to count its versions again.
+            folder = None if champion is None else champion.folder
+            if folder != (scorer.folder if scorer else None):
+                self._scorers[name] = None if champion is None else self._load(name, champion.version)
 
     def score(self, features: pa.RecordBatch) -> pa.StructArray:
         """The scores of each row."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from sokuji.ml import evaluation, metrics
 from sokuji.ml.artefact import save
 from sokuji.ml.base import Iteration, Trained, TrainingTask
 from sokuji.ml.functions.anomalies import keep_distances
-from sokuji.ml.functions.base import BATCH_ROWS, load
+from sokuji.ml.functions.base import BATCH_ROWS, kept, load
 from sokuji.ml.functions.predict import output_columns
 from sokuji.ml.inputs import read_labels
 from sokuji.ml.options import CLASSIFIERS, KMEANS, At, effective
@@ -68,7 +68,7 @@ class CreateModel:
         started = time.monotonic()
         task = _task(queries.run_query(statement.output_column_list, statement.query), model_type, options, at)
         if options.get("warm_start"):
-            with at("warm_start"):
+            with at("warm_start"), nullcontext() if before is None else kept(self._store, before):
                 task = replace(task, start=_start(ref, task, before))
 
         def follow(iteration: Iteration) -> None:

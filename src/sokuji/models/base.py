@@ -67,6 +67,10 @@ class ModelStore(ABC):
     def versions(self, ref: Ref) -> list[ModelVersion]:
         """Oldest first; empty for an unknown model."""
 
+    def has(self, version: ModelVersion) -> bool:
+        """Whether a version is still there: not if its model was dropped, even if there is a new one of its name and number."""
+        return any(known.folder == version.folder for known in self.versions(version.signature.ref))
+
     @abstractmethod
     def set_alias(self, ref: Ref, alias: str, version: int) -> None:
         """Point `alias` at a version. When `champion` moves, `previous` follows to where it was.

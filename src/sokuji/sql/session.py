@@ -24,7 +24,7 @@ from sokuji.sql.relations import quote, relation
 from sokuji.sql.result import Result
 from sokuji.sql.temporary import SESSION, Home
 from sokuji.sql.variables import Variable
-from sokuji.types import BOOL, FLOAT64, INT64, NUMERIC, TIMESTAMP, Field
+from sokuji.types import BOOL, FLOAT64, INT64, NUMERIC, TIMESTAMP, Field, to_arrow
 
 _COERCED = {INT64: (NUMERIC, FLOAT64), NUMERIC: (FLOAT64,)}
 _REMEDY = "make it again with CREATE OR REPLACE VIEW"
@@ -212,7 +212,10 @@ class Session:
         rows = None
         if resolved.call.input is not None:
             rows = self.run.stream(within.complete(queries[0]), resolved.call.input)
-        return self.run.store(resolved.function.run(resolved.call, rows))
+        result = resolved.function.run(resolved.call, rows)
+        if [(field.name, field.type) for field in result.schema] != [(each.name, to_arrow(each.type)) for each in resolved.private.output]:
+            raise ConflictError(f"the model that {resolved.name} names was replaced by someone else meanwhile; run the statement again")
+        return self.run.store(result)
 
 
 def _check_types(wildcard: Table, member: Table, columns: Sequence[Column]) -> None:

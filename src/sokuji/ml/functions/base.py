@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from sokuji.errors import SqlError
+from sokuji.errors import ConflictError, ModelError, SqlError
 from sokuji.ml.options import MODEL_TYPES, did_you_mean
 from sokuji.ml.predictor import Predictor
 from sokuji.models.base import CHAMPION, ModelStore, ModelVersion
@@ -33,6 +34,21 @@ def load(version: ModelVersion) -> Predictor:
 def _load(folder: Path) -> Predictor:
     # A folder never changes once registered, so a loaded model stays right for as long as it is kept.
     return Predictor(folder, threads=os.cpu_count() or 1)
+
+
+@contextmanager
+def kept(store: ModelStore, version: ModelVersion) -> Iterator[None]:
+    """Reading the files of a model that somebody drops meanwhile is no damage, but a reason to run the statement again.
+
+    Raises:
+        ConflictError: `version` is no more.
+    """
+    try:
+        yield
+    except ModelError as error:
+        if store.has(version):
+            raise
+        raise ConflictError(f"model {version.signature.ref} was dropped by someone else meanwhile; run the statement again") from error
 
 
 class ModelFunction(ABC):
@@ -58,13 +74,20 @@ class ModelFunction(ABC):
 
     def schema(self, call: Call) -> tuple[Field, ...]:
         """See `TableFunction`."""
-        return self.columns(self._version(call), call)
+        version = self._version(call)
+        with kept(self._store, version):
+            return self.columns(version, call)
 
     def run(self, call: Call, rows: pa.RecordBatchReader | None) -> pa.RecordBatchReader:
         """See `TableFunction`."""
         version = self._version(call)
-        schema = arrow_schema(self.columns(version, call))
-        return pa.RecordBatchReader.from_batches(schema, self.batches(version, call, rows))
+        with kept(self._store, version):
+            schema = arrow_schema(self.columns(version, call))
+        return pa.RecordBatchReader.from_batches(schema, self._kept_batches(version, call, rows))
+
+    def _kept_batches(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader | None) -> Iterator[pa.RecordBatch]:
+        with kept(self._store, version):
+            yield from self.batches(version, call, rows)
 
     def _version(self, call: Call) -> ModelVersion:
         """The version that `STRUCT('challenger' AS version)` names, or the champion, once the call is known to fit the function."""
