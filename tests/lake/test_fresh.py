@@ -15,6 +15,7 @@ import pytest
 from sokuji.errors import LakeError, NotFoundError
 from sokuji.lake import backlog, fresh
 from sokuji.lake.base import Snapshot
+from sokuji.lake.committed import Committed
 from sokuji.lake.events import COLUMNS_AT_ONCE, FIXED_SCHEMA
 from sokuji.log.base import Log
 from sokuji.meta.base import Ref, TableKind
@@ -178,17 +179,17 @@ def test_settling_commits_what_the_log_has(side: Lakeside) -> None:
 def test_a_log_that_is_trimmed_while_its_tail_is_read_is_read_on_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with lakeside(tmp_path) as side:
         side.track(*events(1, 2))
-        until = side.lake._until
+        until = Committed.until
 
-        def late(log: Log) -> backlog.Offsets:
+        def late(said: Committed, log: Log) -> backlog.Offsets:
             """What a query reads just before a sink commits and retention removes what it committed."""
-            monkeypatch.setattr(side.lake, "_until", until)
-            read = until(log)
+            monkeypatch.setattr(Committed, "until", until)
+            read = until(said, log)
             side.drain()
             side.events.trim(max_bytes=0)
             return read
 
-        monkeypatch.setattr(side.lake, "_until", late)
+        monkeypatch.setattr(Committed, "until", late)
         assert seen(side) == [1, 2]
         assert side.events.start(0) == 2
 

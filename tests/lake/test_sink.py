@@ -460,6 +460,34 @@ def test_a_table_restored_from_an_older_copy_gets_what_the_log_still_has(side: L
     assert numbers(side) == [*range(16), 20, 21, 22]
 
 
+@pytest.mark.parametrize("rounds", [0, 1, 2])
+def test_a_sink_killed_while_it_reads_again_brings_nothing_back_that_was_dropped(tmp_path: Path, rounds: int) -> None:
+    dropped = Ref("blog", "events")
+    with lakeside(tmp_path, LakeSettings(commit_rows=4)) as side:
+        side.track(*events(*range(10)))
+        side.drain()
+        restore = copy_of_the_lake(side)
+        for number in range(10, 16):
+            side.track(*events(number), *events(number, dataset="blog"))
+        side.drain()
+        side.tables.drop(dropped)
+        assert in_lake_and_log(side) == list(range(16))  # remembers how far the sink was
+        restore()
+        with side.sink() as killed:
+            for _ in range(rounds):
+                killed.run_once()
+        assert in_lake_and_log(side) == list(range(16))
+        with pytest.raises(NotFoundError):
+            side.lake.snapshot(dropped)
+        side.drain()
+        assert numbers(side) == list(range(16))
+        with pytest.raises(NotFoundError):
+            numbers(side, dropped)
+        side.track(*events(3, dataset="blog"))
+        side.drain()
+        assert numbers(side, dropped) == [3]
+
+
 def test_a_copy_older_than_the_log_is_refused_with_what_to_do(side: Lakeside, tmp_path: Path) -> None:
     with LocalLog(tmp_path / "small", EVENT_SCHEMA, name="events", partitions=2, segment_bytes=2_000) as log:
 

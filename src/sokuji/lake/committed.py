@@ -7,13 +7,13 @@ older copy, or the offset is from elsewhere, the two do not fit together, and ro
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from sokuji.errors import DamagedFileError, LogError, StaleTableError
-from sokuji.lake.backlog import CONSUMER, Offsets
+from sokuji.lake.backlog import CONSUMER, Backlog, Offsets
 from sokuji.log.base import Log
 from sokuji.log.stored import read_record, write_record
 from sokuji.meta.base import Ref
@@ -30,6 +30,10 @@ class Committed(msgspec.Struct):
     """Up to where all rows are in their tables; None: nobody knows."""
     tables: dict[str, Offsets] = {}
     """By dataset, up to where its table said that they are."""
+    again: list[str] = []
+    """Datasets whose tables are older copies, and for which the log is read again."""
+    again_until: Offsets = {}
+    """What is read again before these offsets is of `again` only: what others lack there was dropped."""
 
     @classmethod
     def read(cls, folder: Path, log: Log) -> Committed:
@@ -60,13 +64,30 @@ class Committed(msgspec.Struct):
         said = log.committed(CONSUMER)
         if self.positions is not None:  # said before the consumer's offset: that one cannot be ahead
             said = {partition: min(said.get(partition, offset), offset) for partition, offset in self.positions.items()}
-        for partition, offset in said.items():
+        for partition, offset in {**said, **self.again_until}.items():
             if offset > (end := log.end(partition)):
                 raise LogError(
                     f"partition {partition} of the log {log.name!r} ends at {end:,}, and the sink has committed it up to {offset:,}: it is"
                     " another log, or an older copy; restore the log"
                 )
         return {partition: max(said.get(partition, 0), log.start(partition)) for partition in range(log.partitions)}
+
+    def read_again(self, datasets: Iterable[str], until: Mapping[int, int]) -> None:
+        """Tables of some datasets are older copies, and all others were complete `until` there."""
+        self.again = sorted({*self.again, *datasets})
+        self.again_until = {partition: max(offset, self.again_until.get(partition, 0)) for partition, offset in until.items()}
+
+    def come_to(self, positions: Offsets) -> None:
+        """All rows before `positions` are in their tables."""
+        self.positions = positions
+        if all(positions.get(partition, 0) >= offset for partition, offset in self.again_until.items()):
+            self.again, self.again_until = [], {}
+
+    def wanted(self, dataset: str, rows: Backlog) -> Backlog:
+        """Those of the rows that a table may lack. What others than an older copy lack of what is read again was dropped."""
+        if not self.again or dataset in self.again:
+            return rows
+        return rows.take(rows.from_offsets(self.again_until))
 
     def missing_from(self, dataset: str, in_table: Mapping[int, int]) -> Offsets:
         """By partition, the first row that a table with these offsets lacks of those that were committed; none for a table made anew."""

@@ -147,15 +147,19 @@ class FreshLake(Lake):
 
     def _read_tail(self) -> None:
         """Read on in what is not committed. What it leaves out is in any snapshot of the tables that is taken after this."""
-        place = self._until(self._events), _ends(self._events)
+        said = Committed.read(self._folder, self._events)
+        place = said.until(self._events), _ends(self._events)
         if place == self._place:
             return
         if _rows(*place) > _INLINE_ROWS:
             self._wait(lambda: _rows(self._until(self._events), _ends(self._events)) <= _TAIL_ROWS_MAX)
-            place = self._until(self._events), _ends(self._events)
+            said = Committed.read(self._folder, self._events)
+            place = said.until(self._events), _ends(self._events)
         # Taken away meanwhile: after an interrupt all is read again, and no row is there twice.
         (positions, ends), (known, read) = place, self._place
         tails, self._tails, self._place = self._tails, {}, ({}, {})
+        if any(offset < known.get(partition, 0) for partition, offset in positions.items()):  # as a table is an older copy
+            tails, read = {}, {}
         if positions != known:
             self._snapshots.clear()
             for tail in tails.values():
@@ -163,7 +167,8 @@ class FreshLake(Lake):
         found, (_, ends) = _read_until(self._events, {p: max(offset, read.get(p, 0)) for p, offset in positions.items()}, ends)
         for dataset, rows in found.items():
             self._snapshots.pop(dataset, None)
-            tails.setdefault(dataset, Tail(self._shaper)).add(rows)
+            if len((wanted := said.wanted(dataset, rows)).offsets):
+                tails.setdefault(dataset, Tail(self._shaper)).add(wanted)
         self._tails, self._place = {dataset: tail for dataset, tail in tails.items() if len(tail)}, (positions, ends)
 
     def _wait(self, done: Callable[[], bool]) -> None:

@@ -187,8 +187,6 @@ class Feed:
         self._log, self._make_writer, self._folder = log, make_writer, folder
         self._applications = backlog.applications(log)
         self._committed = Committed.read(folder, log)
-        self._complete = self._committed.until(log)  # but for the tables in `_stale`
-        self._stale: set[str] = set()
         self.positions = self._first(lake, table)
         log.commit(CONSUMER, self.positions)  # from now on, retention keeps what was not read
         self._writers: dict[str, Writer] = {}
@@ -202,7 +200,8 @@ class Feed:
 
     def _first(self, lake: Lake, table: str) -> Offsets:
         """Where to read on: earlier where a table is an older copy."""
-        first = dict(self._complete)
+        complete = self._committed.until(self._log)
+        first, stale = dict(complete), []
         for dataset in list(self._committed.tables):
             ref = Ref(dataset, table)
             try:
@@ -215,9 +214,13 @@ class Feed:
             self._committed.check_log(ref, self._log, missing)
             if missing:
                 _LOG.warning("table %s is an older copy; reading the log again from %s", ref, missing)
-                self._stale.add(dataset)
+                stale.append(dataset)
                 self._committed.tables[dataset] |= missing
                 first |= {partition: min(offset, first[partition]) for partition, offset in missing.items()}
+        if stale:
+            self._committed.read_again(stale, complete)
+            self._committed.come_to(first)
+            self._committed.write(self._folder, self._log)
         return first
 
     def pending(self) -> int:
@@ -227,16 +230,15 @@ class Feed:
     def run_once(self, limit: int) -> int:
         """Commit about `limit` rows and return how many it were."""
         started = time.perf_counter()
-        datasets, following = backlog.read(self._log, self.positions, limit)
+        read, following = backlog.read(self._log, self.positions, limit)
+        datasets = {dataset: wanted for dataset, rows in read.items() if len((wanted := self._committed.wanted(dataset, rows)).offsets)}
         for dataset, rows in datasets.items():
-            if self._stale and dataset not in self._stale:
-                rows = rows.take(rows.from_offsets(self._complete))  # noqa: PLW2901 - of a table that was dropped, rows stay so
             written = self._write(dataset, rows, following)
             self._rows.labels(dataset).inc(written.rows)
             self._duplicates.labels(dataset).inc(written.duplicates)
         count = sum(following.values()) - sum(self.positions.values())
         if count:
-            self._committed.positions = following
+            self._committed.come_to(following)
             for dataset in datasets:
                 said = self._committed.tables.setdefault(dataset, {})
                 said |= {partition: max(offset, said.get(partition, 0)) for partition, offset in following.items()}
