@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,36 @@ print(is_compiled(), call(1))
 """
 
 
+AT_ONCE = """
+import sys, time
+from pathlib import Path
+from numba.core.caching import IndexDataCacheFile
+from sokuji.compiled import compiled
+
+@compiled
+def triple(x):
+    return 3 * x
+
+folder, me, other = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+write = IndexDataCacheFile._save_index
+
+def beside_the_other(self, overloads):
+    (folder / me).touch()
+    deadline = time.monotonic() + 2
+    while not (folder / other).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if me == "float":
+        time.sleep(0.5)
+    write(self, overloads)
+    if me == "int":
+        time.sleep(1.5)  # the last to write machine code, and not the last to say where
+
+if other:
+    IndexDataCacheFile._save_index = beside_the_other
+print(triple(2 if me == "int" else 2.5), sum(triple.stats.cache_hits.values()))
+"""
+
+
 def test_a_helper_that_changed_in_another_file_is_not_served_as_it_was(tmp_path: Path) -> None:
     package = tmp_path / "sokuji"
     package.mkdir()
@@ -51,6 +82,22 @@ def test_a_helper_that_changed_in_another_file_is_not_served_as_it_was(tmp_path:
     assert run(2, tmp_path / "file" / "none can be here") == "False 30\n"
     assert len(list(tmp_path.rglob("*.nbi"))) == kept, "numba's own places, beside the source and in HOME, look at one file only"
     assert not list(package.rglob("*.nbi"))
+
+
+def test_two_processes_at_once_on_an_empty_folder_keep_the_code_of_both(tmp_path: Path) -> None:
+    script = tmp_path / "at_once.py"
+    script.write_text(AT_ONCE)
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(PACKAGE.parent)}
+        return subprocess.Popen([sys.executable, script, tmp_path, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
+
+    def said(process: subprocess.Popen[str]) -> str:
+        return process.communicate(timeout=120)[0]
+
+    both = [start("int", "float"), start("float", "int")]
+    assert [said(process) for process in both] == ["6 0\n", "7.5 0\n"]
+    assert [said(start("int", "")), said(start("float", ""))] == ["6 1\n", "7.5 1\n"]
 
 
 def test_the_key_has_every_file_that_machine_code_takes_something_from() -> None:

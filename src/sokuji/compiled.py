@@ -8,6 +8,7 @@ the processor can do is part of numba's own key.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import importlib
@@ -39,14 +40,33 @@ def compiled(function: Function) -> Function:
     Raises:
         MissingExtraError: numba is not installed.
     """
-    numba = _numba()
+    numba, folder = _numba(), _folder()
     others = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(_folder())  # read when the function is made; other users of numba keep theirs
+    numba.config.CACHE_DIR = str(folder)  # read when the function is made; other users of numba keep theirs
     try:
         made: Function = numba.njit(cache=_is_kept(), error_model="numpy", nogil=True)(function)
+        if folder is not None and _is_kept():
+            _save_in_turn(made, folder)
     finally:
         numba.config.CACHE_DIR = others
     return made
+
+
+def _save_in_turn(made: Any, folder: Path) -> None:
+    """Let one process at a time keep machine code of this version.
+
+    numba reads the index of a function, takes the next number for the file of a new signature, and writes both. Two processes at once
+    would take one number for two signatures: whoever comes later is given the code of the other one.
+    """
+    kept = made._cache._cache_file  # noqa: SLF001 - numba has no word for it
+    save = kept.save
+
+    def save_in_turn(*entry: object) -> None:
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            save(*entry)
+
+    kept.save = save_in_turn
 
 
 def inlined(function: Function) -> Function:
