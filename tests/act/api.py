@@ -71,12 +71,19 @@ def row(
     return written | {"properties": text}
 
 
-def told(events: Log, decision: str, visitor: str | None = VISITOR, *, user: str | None = None, event: str = "action_shown") -> None:
-    """What a page says of a decision, as the collector puts it into the log."""
+def told(
+    events: Log,
+    decision: str,
+    visitor: str | None = VISITOR,
+    *,
+    user: str | None = None,
+    event: str = "action_shown",
+    properties: str | None = None,
+) -> None:
+    """What a page says of a decision, as the collector puts it into the log; `properties` as they are written."""
     columns = {"dataset": "main", "message_id": f"t{next(_numbers)}", "event_name": event, "visitor_id": visitor, "user_id": user}
-    properties = json.dumps({"decision_id": decision})
     now = now_us()
-    values = columns | {"event_time": now, "properties": properties}
+    values = columns | {"event_time": now, "properties": properties or json.dumps({"decision_id": decision})}
     events.append(next(_numbers) % events.partitions, own_events({name: [value] for name, value in values.items()}, now))
 
 

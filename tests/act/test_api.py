@@ -323,6 +323,12 @@ class TestShown:
         told(api.events, "d", VISITOR, user="u2")
         assert ids(api, token) == []
 
+    def test_of_two_ids_in_one_event_the_first_counts_as_in_the_lake(self, api: Api) -> None:
+        append(api.log, row(name="d", rule="r1"), row(name="e", rule="r2"))
+        eventually(lambda: ids(api), ["d", "e"])
+        told(api.events, "", properties='{"decision_id": "d", "decision\\u005fid": "e", "decision_id": 1, "far": 1e999}')
+        assert ids(api) == ["e"]
+
     def test_it_is_not_called_ineligible(self, api: Api) -> None:
         append(api.log, row(name="d"))
         told(api.events, "d")

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.act.decision import Audience, audiences
 from sokuji.errors import OffsetTrimmedError
+from sokuji.json_text import decode
 from sokuji.log.base import Log
 
 logger = logging.getLogger(__name__)
@@ -99,9 +99,10 @@ def _shown(batch: pa.RecordBatch) -> list[Shown]:
 
 def _properties(text: str | None) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(text or "{}", type=dict[str, Any])
-    except (msgspec.MsgspecError, RecursionError):  # any page may send anything
+        found = decode(text or "{}")
+    except (ValueError, RecursionError):  # any page may send anything
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _first(log: Log, partition: int, time_us: int) -> int:
