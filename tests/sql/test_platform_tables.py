@@ -48,6 +48,19 @@ def test_nothing_else_takes_their_names(platform: Platform) -> None:
     assert platform.engine.catalog.tables("shop") == []
 
 
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("CREATE SCHEMA information_schema", "information_schema is what describes all datasets; choose another name"),
+        ("CREATE TABLE main._delta_log (x INT64)", r"main\._delta_log cannot be created: .* choose another name"),
+        ("CREATE VIEW main._delta_log AS SELECT 1 AS x", r"main\._delta_log cannot be created: .* choose another name"),
+    ],
+)
+def test_names_that_mean_something_else_are_refused(platform: Platform, statement: str, problem: str) -> None:
+    with pytest.raises(SqlError, match=problem):
+        platform.sql(statement)
+
+
 def test_one_that_is_there_is_neither_replaced_nor_dropped_alone(platform: Platform) -> None:
     platform.track({"type": "track", "event": "buy", "anonymousId": "a"})
     for statement in ("CREATE TABLE main.events (x INT64)", "CREATE OR REPLACE TABLE main.events AS SELECT 1 AS x"):

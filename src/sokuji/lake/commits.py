@@ -21,7 +21,7 @@ import msgspec
 from sokuji.errors import DamagedFileError
 from sokuji.log.files import make_folder, sync_file, sync_folder
 
-_LOG = "_delta_log"
+LOG_FOLDER = "_delta_log"
 _HISTORY = ".history"  # hidden from Delta's vacuum by its dot
 _SUM = ".crc32"  # eight hexadecimal digits, in a file named like the one they are of
 _FILES_MAX = 500  # of the log, before the older ones are moved; there is a checkpoint every 100 commits
@@ -71,7 +71,7 @@ def sync(folder: Path, versions: Iterable[int]) -> None:
             with suppress(FileNotFoundError):
                 if not _sum(written).exists():
                     _sum(written).write_text(f"{zlib.crc32(written.read_bytes()):08x}")
-    sync_folder(folder / _LOG)
+    sync_folder(folder / LOG_FOLDER)
 
 
 def check(folder: Path, version: int, after: int = -1) -> None:
@@ -104,7 +104,7 @@ def history(folder: Path) -> list[Path]:
 
 def archive(folder: Path) -> None:
     """Move what lies before the last checkpoint to the history, if the log is long. Nobody may use the table meanwhile."""
-    log, archived = folder / _LOG, folder / _HISTORY / _LOG
+    log, archived = folder / LOG_FOLDER, folder / _HISTORY / LOG_FOLDER
     files = _versioned(log)
     if len(files) <= _FILES_MAX:
         return
@@ -122,7 +122,7 @@ def archive(folder: Path) -> None:
 
 def forget(folder: Path, needed_from: float) -> None:
     """Delete from the history what no version is made of that was the newest at `needed_from` (seconds since 1970) or later."""
-    archived = folder / _HISTORY / _LOG
+    archived = folder / _HISTORY / LOG_FOLDER
     files = _versioned(archived) if archived.exists() else []
     done = [version for version, path in files if ".checkpoint" in path.name and path.stat().st_mtime <= needed_from]
     for version, path in files:
@@ -133,7 +133,7 @@ def forget(folder: Path, needed_from: float) -> None:
 def damaged(folder: Path) -> Path:
     """The commit that cannot be read, or before which one is missing; the log itself if it is neither."""
     before = None
-    for version, path in _versioned(folder / _LOG):
+    for version, path in _versioned(folder / LOG_FOLDER):
         if path.suffix != ".json":
             continue
         if before is not None and version != before + 1:
@@ -144,7 +144,7 @@ def damaged(folder: Path) -> Path:
                 msgspec.json.decode(line, type=dict[str, dict[str, Any]])
         except msgspec.DecodeError:
             return path
-    return folder / _LOG
+    return folder / LOG_FOLDER
 
 
 def _versioned(log: Path) -> list[tuple[int, Path]]:
@@ -153,11 +153,11 @@ def _versioned(log: Path) -> list[tuple[int, Path]]:
 
 
 def _file(folder: Path, version: int) -> Path:
-    return folder / _LOG / f"{version:020}.json"
+    return folder / LOG_FOLDER / f"{version:020}.json"
 
 
 def _checkpoint(folder: Path, version: int) -> Path:
-    return folder / _LOG / f"{version:020}.checkpoint.parquet"
+    return folder / LOG_FOLDER / f"{version:020}.checkpoint.parquet"
 
 
 def _sum(written: Path) -> Path:

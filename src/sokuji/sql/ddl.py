@@ -12,12 +12,13 @@ import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
 from sokuji.errors import AlreadyExistsError, ConflictError, LakeError, NotFoundError, SqlError, UnsupportedSqlError
+from sokuji.lake.commits import LOG_FOLDER
 from sokuji.lake.events import FED
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.meta.base import check_name as check_object_name
 from sokuji.sql import events_tables
 from sokuji.sql.definitions import define, defined, follow
-from sokuji.sql.names import dataset, find_functions, ref
+from sokuji.sql.names import INFORMATION_SCHEMA, dataset, find_functions, ref
 from sokuji.sql.protos import from_type, leaf, span
 from sokuji.sql.relations import quote, relation
 from sokuji.sql.result import Result, rows_said
@@ -45,6 +46,8 @@ def check_name(node: Any) -> None:
     check_object_name(wanted)
     if wanted.name in FED:
         raise SqlError(f"{wanted} cannot be created: tables named {', '.join(FED)} are fed from the log; choose another name")
+    if wanted.name == LOG_FOLDER:
+        raise SqlError(f"{wanted} cannot be created: a table's folder keeps its commits under that name; choose another name")
 
 
 def create_schema(node: Any, session: Session) -> Result:
@@ -55,6 +58,8 @@ def create_schema(node: Any, session: Session) -> Result:
     name = dataset(created.name_path)
     if name == SESSION:
         raise SqlError(f"{SESSION} stands for the dataset of temporary tables; choose another name")
+    if name.upper() == INFORMATION_SCHEMA:
+        raise SqlError(f"{name} is what describes all datasets; choose another name")
     session.catalog.create_dataset(name, if_not_exists=created.create_mode == _CREATE.CREATE_IF_NOT_EXISTS)
     return Result((), message=f"Created schema {name}")
 

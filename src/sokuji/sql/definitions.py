@@ -19,6 +19,7 @@ import pyarrow as pa
 from sokuji.clock import now_us
 from sokuji.errors import ConflictError, LakeError
 from sokuji.lake.base import Lake
+from sokuji.lake.commits import LOG_FOLDER
 from sokuji.lake.events import FED, table_definition
 from sokuji.lake.physical import stored_type
 from sokuji.lake.writers import define as define_fed
@@ -52,7 +53,7 @@ def columns_of(schema: pa.Schema, known: Table) -> tuple[Column, ...]:
     try:
         return tuple(_column(field.metadata[_COLUMN]) if _is_defined(field) else _guessed(field, known) for field in schema)
     except msgspec.MsgspecError as error:
-        folder = f"{known.ref.dataset}/{known.ref.name}/_delta_log"
+        folder = f"{known.ref.dataset}/{known.ref.name}/{LOG_FOLDER}"
         raise LakeError(
             f"the columns of {known.ref} in {folder} of the lake are damaged: {error}; restore that folder from a copy"
         ) from error
