@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -16,6 +17,7 @@ from sokuji.errors import SqlError
 from sokuji.features import guarded
 from sokuji.features.expressions import Evaluated, Expressions
 from sokuji.features.guarded import Guarded
+from sokuji.sql.analyzer import Analyzer
 from sokuji.sql.functions import reference
 from sokuji.types import BOOL, FLOAT64, STRING
 from tests.lake.platform import log_rows
@@ -231,8 +233,47 @@ def test_what_is_not_closed_is_freed() -> None:
 def test_expressions_have_no_threads_of_their_own(compile_: Compile) -> None:
     """A worker has some for each of its datasets."""
     threads = Path("/proc/self/task")
-    compile_("1 + 1")  # the analyzer's, which are there once
+    compile_("CONCAT(source, '')").evaluate(events({}))  # the analyzer's, which are there once
     before = len(list(threads.iterdir()))
     for number in range(3):
-        compile_(f"1 + {number}")
+        compile_(f"CONCAT(source, '{number}')").evaluate(events({}))
     assert len(list(threads.iterdir())) - before < 8  # there were eight in each of six databases
+
+
+def test_a_database_is_opened_by_the_first_batch_that_needs_one(compile_: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """500 datasets would open 3,000 of them, of 5 MB each."""
+    opened: list[str] = []
+
+    def connect(*arguments: Any, **options: Any) -> Any:
+        opened.append("database")
+        return actual(*arguments, **options)
+
+    actual = duckdb.connect
+    monkeypatch.setattr(duckdb, "connect", connect)
+    computed, queried = compile_("1 / a", properties={"a": FLOAT64}), compile_("CONCAT(source, '!')")
+    assert column(computed.evaluate(events({"a": 2}))) == [0.5]
+    assert opened == []
+    assert column(queried.evaluate(events({}))) == ["web!"]
+    assert len(opened) == 1
+    assert computed.evaluate(events({"a": 0}, {"a": 1})).failed.keys() == {0}
+    assert len(opened) == 3  # the query that fails, and the one that says where
+
+
+def test_datasets_whose_properties_have_the_same_types_compile_once(compile_: Compile, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+
+    def analyzer(*arguments: Any) -> Any:
+        made.append("analyzer")
+        return actual(*arguments)
+
+    actual = Analyzer
+    monkeypatch.setattr("sokuji.features.expressions.Analyzer", analyzer)
+    text = "once_compiled IS NULL"  # in no other test
+    first = compile_(text, properties={"once_compiled": BOOL, "other": STRING})
+    second = compile_(text, properties={"other": FLOAT64, "once_compiled": BOOL, "third": BOOL})
+    assert len(made) == 1
+    typed = compile_(text, properties={"once_compiled": FLOAT64})
+    assert len(made) == 2
+    batch = events({"once_compiled": 1})
+    assert [column(each.evaluate(batch)) for each in (first, second, typed)] == [[True], [True], [False]]
+    assert [each.properties for each in (first, second, typed)] == [{"once_compiled": BOOL}] * 2 + [{"once_compiled": FLOAT64}]

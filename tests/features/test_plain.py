@@ -84,7 +84,7 @@ def test_values_and_errors_are_those_of_the_query(texts: list[str], rows: list[d
     expressions = Expressions(texts, properties=PROPERTIES, columns=COLUMNS)
     asked = Expressions([*texts, "JSON_VALUE(context, '$.a')"], properties=PROPERTIES, columns=COLUMNS)
     try:
-        assert expressions._rest is None
+        assert expressions._compiled.rest is None
         found, by_query = expressions.evaluate(batch(rows)), asked._queried(asked._rows(batch(rows), {}))
         assert found.failed.keys() == by_query.failed.keys()
         for text in texts:

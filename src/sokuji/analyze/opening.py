@@ -81,6 +81,7 @@ class Opener:
         """Open stages below `folder`; `lake` is the one that the sink commits to, by the same `rule` of repeats."""
         self._declared, self._logs, self._lake = declared, logs, lake
         self._models, self._folder, self._settings, self._rule = models, folder, settings, rule
+        self._warm: set[str] = set()  # layouts
 
     def open(self, dataset: str) -> Stage:
         """The stage of a dataset, up to date with its last checkpoint, or with the history that there is.
@@ -107,7 +108,9 @@ class Opener:
             for sentence in compiled.unseen:
                 _LOG.warning("%s", sentence, extra={"dataset": dataset})
             layout = compiled.layout()
-            warm(compiled, layout)
+            if layout.fingerprint not in self._warm:  # most datasets have the same declarations, and what is compiled is shared
+                warm(compiled, layout)
+                self._warm.add(layout.fingerprint)
             state = folder / layout.fingerprint
             store = undo.enter_context(SharedStore(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max))
             blobs = store.blobs()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import duckdb
@@ -19,9 +20,9 @@ from sokuji.bots import is_bot
 from sokuji.config import SqlSettings
 from sokuji.errors import SqlError
 from sokuji.events import EVENT_SCHEMA
-from sokuji.features.guarded import BATCH, ROW, Guarded
+from sokuji.features.guarded import BATCH, ROW, Guarded, GuardedQuery
 from sokuji.features.hints import FIXED_AS, of_expression
-from sokuji.features.plain import UnsureError, compile_plain, whole
+from sokuji.features.plain import Compute, UnsureError, compile_plain, whole
 from sokuji.features.properties import PropertyReader
 from sokuji.lake.events import FIXED_SCHEMA, JSON_COLUMNS, PLACE_COLUMNS, TIME_COLUMN, column_name
 from sokuji.meta.base import Column, Ref, Table, TableKind
@@ -42,6 +43,7 @@ _UNREPEATABLE = re.compile(r'"ZetaSQL:(rand|generate_uuid|current_[a-z]+)"')
 _WORD = re.compile(r"\w+")
 _GUESSES = (STRING, FLOAT64, BOOL)
 _ASKED_MAX = 100  # rows of a batch that are asked alone why they fail; others are told what those said
+_COMPILED_MAX = 256  # of one project: views, conditions and what is checked when something is shown, by the types of properties
 _GUESSED_MAX = 4  # unknown properties of one expression: each triples the attempts
 
 
@@ -79,31 +81,15 @@ class Expressions:
         Raises:
             SqlError: an expression is not valid; the message shows it with the place.
         """
-        with SqlCatalog("sqlite://") as catalog:
-            scope = _Scope(catalog, columns or {}, properties or {}, said or {})
-            for text in (*numbers, *(text for text in texts if text not in numbers)):  # the pickiest first
-                scope.settle(text, wants_number=text in numbers)
-            analysis = scope.analyze(_items(texts))
-            plain = compile_plain(analysis)
-            queried = [text for text, compute in zip(texts, plain, strict=False) if compute is None]
-            rest = scope.analyze(_items(queried)) if 0 < len(queried) < len(texts) else analysis
-        self._fields = tuple(
-            Field(text, field.type) for text, field in zip(texts, output_schema(analysis.output_column_list), strict=False)
-        )
-        self.types: dict[str, Type] = {field.name: field.type for field in self._fields}
+        kinds = tuple((columns or {}).items())
+        self._compiled = _compile(tuple(texts), kinds, _named(texts, properties or {}), _named(texts, said or {}), numbers)
+        self.types: dict[str, Type] = {field.name: field.type for field in self._compiled.fields}
         """By text."""
-        self._plain = {text: compute for text, compute in zip(texts, plain, strict=False) if compute is not None}
-        relation = _Relation()
-        self._query = emit_query(analysis.output_column_list, analysis.query, relation)
-        self._rest = emit_query(rest.output_column_list, rest.query, _Relation()) if queried else None
-        self.names = frozenset(relation.names)
+        self.names = self._compiled.names
         """The columns and properties that the expressions read."""
-        self.properties = {name: type_ for name, type_ in scope.properties.items() if name in self.names}
+        self.properties = dict(self._compiled.properties)
         """Those of them that are properties, as `PropertyReader` wants them."""
         self._reader = PropertyReader(self.properties)
-        self._connection = _connect()
-        self._functions = register(self._connection, self._query)
-        self._guarded = Guarded(analysis, _Relation(ROW), _connect())
 
     @property
     def log_columns(self) -> frozenset[str]:
@@ -116,7 +102,7 @@ class Expressions:
 
         It needs to have those of `names` only. `properties` are columns that were read from it already.
         """
-        if not self._fields:
+        if not self._compiled.fields:
             return Evaluated(batch_of({}, batch.num_rows), {})
         rows = self._rows(batch, properties or {})
         try:
@@ -127,11 +113,12 @@ class Expressions:
     def _mostly_plain(self, rows: pa.Table) -> pa.RecordBatch:
         """The values, those by Arrow that it can compute. Raises UnsureError, and as `run`."""
         stored = {name: in_one_piece(column) for name, column in zip(rows.column_names, rows.columns, strict=True)}
-        found = {text: whole(compute(stored), rows.num_rows) for text, compute in self._plain.items()}
-        if self._rest is not None:
-            fields = [field for field in self._fields if field.name not in found]
-            found |= zip([field.name for field in fields], self._run(self._rest, fields, rows), strict=True)
-        return pa.RecordBatch.from_arrays([found[field.name] for field in self._fields], names=[field.name for field in self._fields])
+        found = {text: whole(compute(stored), rows.num_rows) for text, compute in self._compiled.plain}
+        rest, names = self._compiled.rest, [field.name for field in self._compiled.fields]
+        if rest is not None:
+            fields = [field for field in self._compiled.fields if field.name not in found]
+            found |= zip([field.name for field in fields], self._run(rest, fields, rows), strict=True)
+        return pa.RecordBatch.from_arrays([found[name] for name in names], names=names)
 
     def _queried(self, rows: pa.Table) -> Evaluated:
         try:
@@ -159,14 +146,16 @@ class Expressions:
 
     def run(self, rows: pa.Table) -> pa.RecordBatch:
         """The values for rows of the columns that the query reads. Raises duckdb.Error if an expression fails on one of them."""
-        return pa.RecordBatch.from_arrays(self._run(self._query, self._fields, rows), names=[field.name for field in self._fields])
+        fields = self._compiled.fields
+        return pa.RecordBatch.from_arrays(self._run(self._compiled.query, fields, rows), names=[field.name for field in fields])
 
     def _run(self, query: str, fields: Sequence[Field], rows: pa.Table) -> list[pa.Array]:
-        self._connection.register(BATCH, rows)
+        connection = self._database.connection
+        connection.register(BATCH, rows)
         try:
-            table = self._connection.sql(query).to_arrow_table()
+            table = connection.sql(query).to_arrow_table()
         finally:
-            self._connection.unregister(BATCH)
+            connection.unregister(BATCH)
         return [restore(in_one_piece(column), field.type) for column, field in zip(table.columns, fields, strict=True)]
 
     def _failures(self, rows: pa.Table) -> dict[int, str]:
@@ -188,7 +177,7 @@ class Expressions:
                 asked[place] = said
             if said is None:
                 said = f"as of another event, {asked[place]}" if place in asked else "it fails"
-            reasons[row] = f"{self._fields[place].name}: {said}"
+            reasons[row] = f"{self._compiled.fields[place].name}: {said}"
         return reasons
 
     def _ask(self, row: pa.Table) -> str | None:
@@ -216,15 +205,89 @@ class Expressions:
 
     def _nulls(self) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays(
-            [pa.nulls(1, to_arrow(field.type)) for field in self._fields], names=[field.name for field in self._fields]
+            [pa.nulls(1, to_arrow(field.type)) for field in self._compiled.fields],
+            names=[field.name for field in self._compiled.fields],
         )
 
+    # Opened when Arrow first cannot tell, or a row fails: most datasets never need theirs, and 500 would open 3,000 of them.
+    @cached_property
+    def _database(self) -> _Database:
+        return _Database(self._compiled.query)
+
+    @cached_property
+    def _guarded(self) -> Guarded:
+        return Guarded(self._compiled.guarded, _connect())
+
     def close(self) -> None:
-        """Release the database."""
-        self._guarded.close()
+        """Release the databases that were opened."""
+        for name in ("_database", "_guarded"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+
+
+class _Compiled(NamedTuple):
+    """What expressions were compiled to."""
+
+    fields: tuple[Field, ...]
+    plain: tuple[tuple[str, Compute], ...]
+    """By text, what Arrow computes."""
+    query: str
+    """DuckDB's query for all of them."""
+    rest: str | None
+    """The query for those that Arrow does not compute, if there are any."""
+    guarded: GuardedQuery
+    names: frozenset[str]
+    properties: tuple[tuple[str, Type], ...]
+
+
+@lru_cache(_COMPILED_MAX)
+def _compile(
+    texts: tuple[str, ...],
+    columns: tuple[tuple[str, pa.DataType], ...],
+    known: tuple[tuple[str, Type], ...],
+    said: tuple[tuple[str, Type], ...],
+    numbers: frozenset[str],
+) -> _Compiled:
+    """Compile once for all datasets whose properties have the same types. Raises SqlError."""
+    with SqlCatalog("sqlite://") as catalog:
+        scope = _Scope(catalog, dict(columns), dict(known), dict(said))
+        for text in (*numbers, *(text for text in texts if text not in numbers)):  # the pickiest first
+            scope.settle(text, wants_number=text in numbers)
+        analysis = scope.analyze(_items(texts))
+        plain = compile_plain(analysis)
+        queried = [text for text, compute in zip(texts, plain, strict=False) if compute is None]
+        rest = scope.analyze(_items(queried)) if 0 < len(queried) < len(texts) else analysis
+    relation = _Relation()
+    outputs = zip(texts, output_schema(analysis.output_column_list), strict=False)
+    query = emit_query(analysis.output_column_list, analysis.query, relation)
+    return _Compiled(
+        fields=tuple(Field(text, field.type) for text, field in outputs),
+        plain=tuple((text, compute) for text, compute in zip(texts, plain, strict=False) if compute is not None),
+        query=query,
+        rest=emit_query(rest.output_column_list, rest.query, _Relation()) if queried else None,
+        guarded=GuardedQuery.of(analysis, _Relation(ROW)),
+        names=frozenset(relation.names),
+        properties=tuple((name, type_) for name, type_ in scope.properties.items() if name in relation.names),
+    )
+
+
+def _named(texts: Sequence[str], properties: Mapping[str, Type]) -> tuple[tuple[str, Type], ...]:
+    """Those of the properties that the expressions may name: the types of others change nothing."""
+    written = "\n".join(texts).lower()
+    return tuple((name, type_) for name, type_ in sorted(properties.items()) if "\\" in written or name.lower() in written)
+
+
+class _Database:
+    """A database with the functions that a query calls."""
+
+    def __init__(self, query: str) -> None:
+        self.connection = _connect()
+        self._functions = register(self.connection, query)
+
+    def close(self) -> None:
         if self._functions is not None:
             self._functions.close()
-        self._connection.close()
+        self.connection.close()
 
 
 class _Scope:
@@ -354,7 +417,7 @@ def _items(texts: Sequence[str]) -> str:
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
-    # Those for files, which an expression has none of, would be eight; a worker has six such databases a dataset.
+    # Those for files, which an expression has none of, would be eight; a worker has up to six such databases a dataset.
     connection = duckdb.connect(":memory:", config={"threads": 1, "async_threads": 0})
     for setting in ("TimeZone = 'UTC'", "enable_external_access = false", "lock_configuration = true"):
         connection.execute(f"SET {setting}")

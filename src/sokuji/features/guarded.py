@@ -7,7 +7,7 @@ DuckDB itself raises is caught row by row, by TRY.
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -37,20 +37,34 @@ _MACROS = (
 )
 
 
+class GuardedQuery(NamedTuple):
+    """A query that notes which rows expressions fail on, as text."""
+
+    text: str
+    tried: tuple[int, ...]
+    """The places of the expressions that TRY stands around; it takes no subquery, and what DuckDB raises in one is left to the caller."""
+    functions: frozenset[str]
+    """The functions of the reference implementation that it calls."""
+
+    @classmethod
+    def of(cls, analysis: Any, relation: Relations) -> GuardedQuery:
+        """The query of a resolved `SELECT expression, ... FROM table`; `relation` gives the table's rows, with `ROW`."""
+        texts, rows = _parts(analysis, relation)
+        tried = tuple(place for place, text in texts.items() if "SELECT " not in text)
+        items = {place: _noting(text, place) for place, text in texts.items()}
+        items |= {place: f"TRY(struct_pack(v := {items[place]}))" for place in tried}
+        query = select([f"{text} AS o{place}" for place, text in items.items()], f"FROM {rows}")
+        return cls(query, tried, frozenset(name for text in texts.values() for name in FUNCTION_NAME.findall(text)))
+
+
 class Guarded:
     """The expressions of a query, in a database of their own. Not thread-safe."""
 
-    def __init__(self, analysis: Any, relation: Relations, connection: duckdb.DuckDBPyConnection) -> None:
-        """`analysis` is the resolved `SELECT expression, ... FROM table`; `relation` gives the table's rows, with `ROW`."""
-        self._connection = connection
+    def __init__(self, query: GuardedQuery, connection: duckdb.DuckDBPyConnection) -> None:
+        """Prepare the database of `connection`, which is closed with this."""
+        self._query, self._connection = query, connection
         self._notes = _Notes()
-        texts, rows = _parts(analysis, relation)
-        # TRY takes no subquery: what DuckDB raises in one is left to the caller.
-        self._tried = [place for place, text in texts.items() if "SELECT " not in text]
-        items = {place: _noting(text, place) for place, text in texts.items()}
-        items |= {place: f"TRY(struct_pack(v := {items[place]}))" for place in self._tried}
-        self._query = select([f"{text} AS o{place}" for place, text in items.items()], f"FROM {rows}")
-        self._functions = self._prepare({name for text in texts.values() for name in FUNCTION_NAME.findall(text)})
+        self._functions = self._prepare()
 
     def run(self, rows: pa.Table) -> Failures:
         """Which of the rows fail.
@@ -61,10 +75,10 @@ class Guarded:
         self._notes.clear()
         self._connection.register(BATCH, rows.append_column(ROW, pa.array(range(rows.num_rows), pa.int64())))
         try:
-            found = self._connection.sql(self._query).to_arrow_table()
+            found = self._connection.sql(self._query.text).to_arrow_table()
         finally:
             self._connection.unregister(BATCH)
-        for place in self._tried:
+        for place in self._query.tried:
             for row in pc.indices_nonzero(found.column(f"o{place}").is_null()).to_pylist():
                 self._notes.add(row, place)
         return self._notes.first_of_rows()
@@ -75,8 +89,8 @@ class Guarded:
             self._functions.close()
         self._connection.close()
 
-    def _prepare(self, functions: set[str]) -> duckdb.DuckDBPyConnection | None:
-        made = {name: forgiving(name) for name in sorted(functions)}
+    def _prepare(self) -> duckdb.DuckDBPyConnection | None:
+        made = {name: forgiving(name) for name in sorted(self._query.functions)}
         kept = register(self._connection, " ".join([*made, *(each.name for each in made.values())]))
         parameters = [duckdb.sqltype(name) for name in ("BIGINT", "BIGINT", "VARCHAR")]
         self._connection.create_function(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ FREE, CLEAN, CHANGED, SAVING = 0, 1, 2, 3
 
 _WORD = np.uint64
 _HEADER_WORDS = table.SLOT_HEADER_WORDS
+_FREE_STEP = 65_536
 
 
 class Batch(NamedTuple):
@@ -42,10 +44,11 @@ class ResidentRows:
         self._header = words[: layout.index_word]
         self._index = words[layout.index_word : layout.slots_word]
         self._slots: Slots = words[layout.slots_word :].reshape(layout.slots, layout.slot_words)
-        self._seen = np.zeros(layout.slots, np.int64)
-        self._state = np.zeros(layout.slots, np.uint8)
-        self._free: SlotNumbers = np.arange(layout.slots, dtype=np.int32)[::-1].copy()  # the last is taken first
-        self._free_count = layout.slots
+        self._seen = _zeros(layout.slots, np.int64)
+        self._state = _zeros(layout.slots, np.uint8)
+        # The last is taken first. Those before `_free_from`, which nobody has had, are yet to be written.
+        self._free: SlotNumbers = _zeros(layout.slots, np.int32)
+        self._free_count = self._free_from = layout.slots
         self._reserved = 0
         self._snapshot: Snapshot | None = None
 
@@ -73,6 +76,7 @@ class ResidentRows:
             self._put_aside(self._snapshot, slots[slots >= 0])
         words = rows.view(np.uint64)
         words = words if words.flags.aligned else words.copy()
+        self._write_free(len(digests))
         self._free_count = _put(self._index, self._slots, digests, words, now_us, self._seen, self._state, self._free, self._free_count)
 
     def load(self, first: int, columns: Columns, pieces: Iterable[tuple[int, Rows]]) -> None:
@@ -92,7 +96,16 @@ class ResidentRows:
         """Make what was loaded, all of the reserved slots, findable."""
         self._state[: self._reserved] = CLEAN
         self._free_count -= self._reserved
+        self._free_from = self._free_count
         add_all(self._index, self._slots, self._reserved)
+
+    def _write_free(self, count: int) -> None:
+        """See that the next `count` free slots can be taken."""
+        start, end = max(self._free_count - count, 0), self._free_from
+        if start < end:
+            start = max(min(start, end - _FREE_STEP), 0)
+            self._free[start:end] = np.arange(len(self._free) - start, len(self._free) - end, -1) - 1
+            self._free_from = start
 
     def in_state(self, state: int) -> SlotNumbers:
         """The slots in a state."""
@@ -146,6 +159,15 @@ class ResidentRows:
         """Tell readers where rows are that are on disk only; `cold` says whether there are any."""
         ids = np.array(run_ids, np.uint64)
         _publish(self._header, _WORD(cold), _WORD(expired_before_us), ids)
+
+
+def _zeros(count: int, type_: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Zeros that take memory only where they are written to: of 500 datasets with room for two million rows, most have few.
+
+    What malloc has from before it would clear, and so take.
+    """
+    memory = mmap.mmap(-1, max(count, 1) * np.dtype(type_).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return np.frombuffer(memory, type_)[:count]
 
 
 @inlined

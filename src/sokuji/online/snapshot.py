@@ -34,11 +34,12 @@ class Snapshot:
         self.seen_us = seen_us
         self._slots, self._numbers = slots, numbers
         self._versions = headers[:, 0].copy()
-        self._saved = np.zeros(len(slots), np.bool_)
+        end = int(numbers.max(initial=-1)) + 1
+        self._saved = np.zeros(end, np.bool_)
         self._aside: list[npt.NDArray[np.uint64]] = []
         self._aside_starts: list[int] = []
         self._aside_count = 0
-        self._place = np.empty(len(slots), np.int64)  # among those put aside
+        self._place = np.empty(end, np.int64)  # among those put aside
 
     def put_aside(self, numbers: SlotNumbers) -> None:
         """Keep the rows of these slots, each unchanged since the moment, before they are changed."""
