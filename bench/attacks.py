@@ -34,7 +34,7 @@ ATTACKER, OTHER = "127.0.0.2", "127.0.0.3"
 _THREADS = 4
 _CLIENTS = 16
 _AUTHORIZED = {"Authorization": "Basic " + base64.b64encode(f"{KEY}:".encode()).decode()}
-_EVENTS = (b"{}", b"1", b'{"type":"page","userId":"u","name":"x"}', b'{"type":"page","userId":"u"}')
+_EVENTS = (b"{}", b"1", b'{"messageId":5,"type":7}', b'{"type":"page","userId":"u","name":"x"}', b'{"type":"page","userId":"u"}')
 
 
 def posting(text: bytes, headers: dict[str, str]) -> Callable[[int], None]:

@@ -1,6 +1,7 @@
 """Who may go on, on the event loop and beside it."""
 
 import asyncio
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -105,6 +106,20 @@ def test_a_failure_beside_the_loop_is_its_own(monkeypatch: pytest.MonkeyPatch) -
     first, failure, last = asyncio.run(work())
     assert (first, last) == (1, 3)
     assert isinstance(failure, ZeroDivisionError)
+
+
+def test_what_takes_long_beside_the_loop_lets_go_of_the_interpreter_soon() -> None:
+    before = sys.getswitchinterval()
+
+    async def work() -> float:
+        with ThreadPoolExecutor(1) as thread:
+            beside = Beside(thread)
+            with pytest.raises(ZeroDivisionError):
+                await beside.run("a", lambda: 1 // 0)
+            return await beside.run("a", sys.getswitchinterval)
+
+    assert asyncio.run(work()) == pytest.approx(0.0005)
+    assert sys.getswitchinterval() == pytest.approx(before)
 
 
 class Answering:

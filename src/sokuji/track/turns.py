@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,7 @@ _WINDOW_SECONDS = 1.0
 _FREE_SECONDS = 0.01  # of each window an address has on the event loop without waiting for its turn: some hundred events
 _TURN_SECONDS = 0.002  # a step under way is not cut short
 _SPARE_SECONDS = 0.01
+_SWITCH_SECONDS = 0.0005  # a thread waits so long for the interpreter of one that reads a heavy body; else it is ten times that
 _ROUND_SECONDS = 0.01  # all turns of one round of the loop, which then takes what has come from others
 
 Item = TypeVar("Item")
@@ -133,7 +135,7 @@ class Beside:
             await turn
         self._is_busy = True
         try:
-            return await loop.run_in_executor(self._thread, work)
+            return await loop.run_in_executor(self._thread, _giving_way, work)
         finally:
             self._is_busy = False
             while self._lines and not self._is_busy:
@@ -141,3 +143,13 @@ class Beside:
                 if not turn.done():  # its client may be gone
                     self._is_busy = True
                     turn.set_result(None)
+
+
+def _giving_way(work: Callable[[], Result]) -> Result:
+    """Do `work` in a thread that lets go of the interpreter soon: a request of one event needs it some ten times, in two threads."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    try:
+        return work()
+    finally:
+        sys.setswitchinterval(before)
