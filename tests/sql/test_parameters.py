@@ -174,3 +174,39 @@ def test_a_change_takes_them_too(engine: Engine) -> None:
     engine.execute("INSERT INTO shop.t (s, n, x, d, xs) VALUES (?, ?, ?, ?, ?)", row)
     engine.execute("UPDATE shop.t SET d = @d, n = @n WHERE n = 3", {"d": None, "n": 4})
     assert engine.execute("SELECT * FROM shop.t").rows() == [(None, 4, None, None, [])]
+
+
+A_B, B_A = {"a": 1, "b": 2}, {"b": 2, "a": 1}
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters", "expected"),
+    [
+        ("SELECT ? = ?", [A_B, B_A], True),
+        ("SELECT @p IN UNNEST(@q)", {"p": A_B, "q": [B_A]}, True),
+        ("SELECT STRUCT(1 AS a, 2 AS b) = @p", {"p": B_A}, True),
+        ("SELECT STRUCT(1 AS a, 2 AS b) IN UNNEST(?)", [[B_A]], True),
+        ("SELECT CASE WHEN FALSE THEN ? ELSE ? END", [B_A, A_B], A_B),
+        ("SELECT ARRAY_CONCAT(?, ?)", [[B_A], [A_B]], [A_B, A_B]),
+        ("SELECT s FROM (SELECT ? AS s UNION ALL SELECT ?) LIMIT 1 OFFSET 1", [B_A, A_B], A_B),
+        ("SELECT IF(FALSE, STRUCT(0 AS a, 0.5 AS b), ?)", [B_A], A_B),
+        ("SELECT @p = @q", {"p": {"o": A_B}, "q": {"O": {"B": 2, "A": 1}}}, True),
+        ("SELECT @p.a", {"p": B_A}, 1),
+        ("CREATE TEMP FUNCTION f(s STRUCT<a INT64, b INT64>) AS (10 * s.a + s.b); SELECT f(@p)", {"p": B_A}, 12),
+        ("DECLARE v STRUCT<a INT64, b INT64> DEFAULT @p; SELECT 10 * v.a + v.b", {"p": B_A}, 12),
+    ],
+)
+def test_fields_are_told_by_their_names_wherever_a_dict_goes(engine: Engine, sql: str, parameters: Any, expected: Any) -> None:
+    assert engine.execute(sql, parameters).rows() == [(expected,)]
+
+
+def test_fields_of_a_dict_go_where_a_column_has_them(engine: Engine) -> None:
+    engine.execute("CREATE TABLE shop.pairs (p STRUCT<a INT64, b INT64>, ps ARRAY<STRUCT<a INT64, b INT64>>)")
+    engine.execute("INSERT INTO shop.pairs (p, ps) VALUES (?, ?), (?, NULL)", [B_A, [B_A, {"b": 3}], A_B])
+    engine.execute("UPDATE shop.pairs SET p = @p WHERE ps IS NULL OR ARRAY_LENGTH(ps) = 0", {"p": {"b": 4, "a": 3}})
+    rows = engine.execute("SELECT * FROM shop.pairs ORDER BY p.a").rows()
+    assert rows == [(A_B, [A_B, {"a": None, "b": 3}]), ({"a": 3, "b": 4}, [])]
+    engine.execute("INSERT INTO shop.pairs SELECT @p, [@p]", {"p": {"b": 6, "a": 5}})
+    engine.execute("MERGE shop.pairs USING (SELECT ? AS p) AS n ON FALSE WHEN NOT MATCHED THEN INSERT (p) VALUES (n.p)", [{"b": 8, "a": 7}])
+    rows = engine.execute("SELECT * FROM shop.pairs WHERE p.a > 4 ORDER BY p.a").rows()
+    assert rows == [({"a": 5, "b": 6}, [{"a": 5, "b": 6}]), ({"a": 7, "b": 8}, [])]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -272,8 +272,8 @@ class Analyzer:
             tables = {path: _retyped(table, retyped) for path, table in tables.items()}
         constants = {name: variable.type for name, variable in variables.items() if not name.startswith(SYSTEM)}
 
-        def resolve(parameters: Bound, *, is_open: bool = False) -> Any:
-            request = service.AnalyzeRequest(options=self._with_parameters(parameters, is_open=is_open), sql_statement=statement.text)
+        def resolve(parameters: Bound, undeclared: Collection[str] = ()) -> Any:
+            request = service.AnalyzeRequest(options=self._with_parameters(parameters, undeclared), sql_statement=statement.text)
             for name in variables.keys() - constants.keys():
                 request.options.system_variables.add(name_path=name.removeprefix(SYSTEM).split("."), type=to_type(variables[name].type))
             if calls or functions:  # they are this statement's alone, so the catalog is sent along
@@ -288,24 +288,27 @@ class Analyzer:
 
         try:
             if bound.untyped:
-                bound = bound.with_types(_wanted(resolve, bound))
+                bound = bound.with_types(_wanted(resolve, bound, bound.untyped))
+            if bound.structs:
+                columns = (column.type for table in tables.values() for column in table.columns)
+                bound = bound.in_order(_wanted(resolve, bound, bound.structs), columns)
             resolved = resolve(bound)
         except SqlError as error:
             raise _explained(statement.locate(error), calls) from None
         return Analysis(statement, resolved, tables, {call.private.name: call for call in calls}, parameters=bound)
 
-    def _with_parameters(self, bound: Bound, *, is_open: bool = False) -> Any:
-        """The options with the parameters' types; if `is_open`, those say nothing of which the statement is to say it."""
+    def _with_parameters(self, bound: Bound, undeclared: Collection[str] = ()) -> Any:
+        """The options with the parameters' types but for those `undeclared`, whose types the statement is to say; of positions, any."""
         options = analyzer_options_pb2.AnalyzerOptionsProto()
         options.CopyFrom(self._options)
-        options.allow_undeclared_parameters = is_open
+        options.allow_undeclared_parameters = bool(undeclared)
         if bound.is_positional:
             options.parameter_mode = options_pb2.PARAMETER_POSITIONAL
-            if not is_open:
+            if not undeclared:
                 options.positional_query_parameters.extend(to_type(parameter.type) for parameter in bound.values.values())
             return options
         for name, parameter in bound.values.items():
-            if not (is_open and name in bound.untyped):
+            if name not in undeclared:
                 options.query_parameters.add(name=name, type=to_type(parameter.type))
         return options
 
@@ -360,10 +363,10 @@ class _Resolver:
         return None if table is None or table.kind is TableKind.VIEW else table
 
 
-def _wanted(resolve: Callable[..., Any], bound: Bound) -> Mapping[str, Type]:
-    """The types that a statement itself gives to parameters whose values have none."""
+def _wanted(resolve: Callable[..., Any], bound: Bound, undeclared: Collection[str]) -> Mapping[str, Type]:
+    """The types that a statement itself gives to parameters whose values do not say all of it."""
     try:
-        resolved = resolve(bound, is_open=True)
+        resolved = resolve(bound, undeclared)
     except SqlError:  # it needs their types, and those of the others
         return {}
     return {node.name.lower() or str(node.position): from_type(node.parent.type) for node in nodes(resolved, "ResolvedParameterProto")}

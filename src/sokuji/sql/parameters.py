@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import decimal
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -16,6 +16,10 @@ from sokuji.types import BOOL, BYTES, DATE, DATETIME, FLOAT64, INT64, NUMERIC, S
 
 Parameters = Mapping[str, Any] | Sequence[Any]
 """Values for `@name` (a mapping) or for `?` (a sequence)."""
+
+
+Orders = dict[frozenset[str], Sequence[str]]
+"""By the names of a STRUCT's fields, in which order they are."""
 
 
 class Parameter(NamedTuple):
@@ -46,6 +50,23 @@ class Bound:
         }
         return type(self)({**self.values, **fitting}, self.is_positional)
 
+    @property
+    def structs(self) -> Collection[str]:
+        """Those with fields, whose order says nothing."""
+        return {name for name, parameter in self.values.items() if _has_fields(parameter.type)}
+
+    def in_order(self, types: Mapping[str, Type], columns: Iterable[Type]) -> Self:
+        """The same values, with their fields in the order of others of the same names: of the type that the query wants there, else of
+        a column of its tables.
+        """
+        orders: Orders = {}
+        for column in columns:
+            _aligned(column, orders)
+        ordered = {name: _aligned(self.values[name].type, orders) for name in self.structs}
+        ordered |= {name: _in_order(ordered[name], types[name]) for name in ordered.keys() & types.keys()}
+        fitted = {name: Parameter(_fitted(name, self.values[name].value, type_), type_) for name, type_ in ordered.items()}
+        return type(self)({**self.values, **fitted}, self.is_positional)
+
     def by_name(self) -> Self:
         """The same values, those of positions under names such as `_1`."""
         values = {f"_{name}": parameter for name, parameter in self.values.items()} if self.is_positional else self.values
@@ -62,6 +83,7 @@ def bind(parameters: Parameters | Bound | None) -> Bound:
         return parameters
     if parameters is None:
         return Bound()
+    orders: Orders = {}
     if isinstance(parameters, Mapping):
         values: dict[str, Parameter] = {}
         for name, value in parameters.items():
@@ -69,21 +91,46 @@ def bind(parameters: Parameters | Bound | None) -> Bound:
                 raise SqlError(f"Query parameter {name!r}: names are str; pass a list for positional parameters")
             if name.lower() in values:
                 raise SqlError(f"Query parameter {name!r} is given twice; case does not matter in names")
-            values[name.lower()] = _parameter(f"@{name}", value)
+            values[name.lower()] = _parameter(f"@{name}", value, orders)
         return Bound(values)
     if isinstance(parameters, Sequence) and not isinstance(parameters, str | bytes | bytearray):
-        return Bound({str(at): _parameter(f"?{at}", value) for at, value in enumerate(parameters, start=1)}, is_positional=True)
+        return Bound({str(at): _parameter(f"?{at}", value, orders) for at, value in enumerate(parameters, start=1)}, is_positional=True)
     raise SqlError(f"Query parameters are a mapping of names or a list for positions, not {type(parameters).__name__}")
+
+
+def _aligned(type_: Type, orders: Orders) -> Type:
+    """A type whose STRUCTs have fields of the same names in one order, that of the first: GoogleSQL compares and joins them by place."""
+    if type_.element is not None:
+        return array(_aligned(type_.element, orders))
+    fields = {field.name.lower(): field for field in type_.fields}
+    order = orders.setdefault(frozenset(fields), list(fields))
+    return struct(Field(fields[name].name, _aligned(fields[name].type, orders)) for name in order) if fields else type_
+
+
+def _has_fields(type_: Type) -> bool:
+    return len((type_.element or type_).fields) > 1 or any(_has_fields(field.type) for field in (type_.element or type_).fields)
+
+
+def _in_order(type_: Type, wanted: Type) -> Type:
+    """A type with the fields of its STRUCTs in the order of those of `wanted`, where these have the same names."""
+    if type_.element is not None and wanted.element is not None:
+        return array(_in_order(type_.element, wanted.element))
+    fields = {field.name.lower(): field for field in type_.fields}
+    names = [field.name.lower() for field in wanted.fields]
+    if not fields or len(names) != len(fields) or fields.keys() != set(names):
+        return type_
+    types = zip((fields[name] for name in names), wanted.fields, strict=True)
+    return struct(Field(field.name, _in_order(field.type, other.type)) for field, other in types)
 
 
 def _is_untyped(value: Any) -> bool:
     return value is None or (isinstance(value, list) and all(item is None for item in value))
 
 
-def _parameter(name: str, value: Any) -> Parameter:
+def _parameter(name: str, value: Any, orders: Orders) -> Parameter:
     try:
         plain = _plain(name, value)
-        type_ = _type_of(name, [plain])
+        type_ = _aligned(_type_of(name, [plain]), orders)
         return Parameter(_fitted(name, plain, type_), type_)
     except RecursionError as error:
         raise SqlError(f"Query parameter {name} is nested too deeply, or holds itself") from error
