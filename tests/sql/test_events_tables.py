@@ -90,8 +90,27 @@ def test_a_column_whose_adding_was_cut_off_is_read_again_by_its_type(platform: P
         with pytest.raises(ZeroDivisionError):
             platform.sql("ALTER TABLE main.events ADD COLUMN junk STRING")
     track(platform, junk="c")
+    with pytest.raises(SqlError, match=r"already exists: junk; .* ALTER COLUMN junk SET DATA TYPE reads its values"):
+        platform.sql("ALTER TABLE main.events ADD COLUMN junk STRING")
     platform.sql("ALTER TABLE main.events ALTER COLUMN junk SET DATA TYPE STRING")
     assert platform.sql("SELECT junk FROM main.events ORDER BY 1").rows() == [("a",), ("b",), ("c",)]
+
+
+@pytest.mark.parametrize("query", ["SELECT revenue FROM main.events ORDER BY received_at", "SELECT SUM(revenue) FROM main.events"])
+def test_a_change_that_was_cut_off_before_the_catalog_had_it_is_the_lakes(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    track(platform, revenue="5 EUR", junk="a")
+    track(platform, revenue=8, junk="b")
+    commit(platform)
+    with monkeypatch.context() as killed:
+        killed.setattr("sokuji.sql.events_tables.define", lambda *_: 1 // 0)
+        for change in ("ALTER COLUMN revenue SET DATA TYPE FLOAT64", "DROP COLUMN junk"):
+            with pytest.raises(ZeroDivisionError):
+                platform.sql(f"ALTER TABLE main.events {change}")
+    assert platform.sql(query).rows() == ([(8.0,)] if "SUM" in query else [(None,), (8.0,)])
+    with pytest.raises(SqlError, match="Unrecognized name: junk"):
+        platform.sql("SELECT junk FROM main.events")
 
 
 def test_several_changes_are_made_at_once(platform: Platform) -> None:

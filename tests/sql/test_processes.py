@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from sokuji.errors import AlreadyExistsError
 from sokuji.lake.delta import DeltaLake
 from sokuji.meta.base import Ref
 from sokuji.sql.engine import Engine
@@ -54,3 +55,35 @@ def test_no_acknowledged_value_is_lost_to_a_rename(engine: Engine, tmp_path: Pat
     stored = select(DeltaLake(tmp_path / "lake").snapshot(Ref("shop", "t")), ("id", renames[-1]))
     assert sorted(stored) == sorted((name, name) for name in [*first, *second])
     assert first
+
+
+@pytest.mark.parametrize(
+    ("statement", "result"),
+    [
+        ("SELECT id, a FROM shop.t", [(1, None)]),
+        ("INSERT shop.t (id, a) VALUES (2, 3); SELECT a FROM shop.t WHERE id = 2", [(3,)]),
+        ("UPDATE shop.t SET a = 7 WHERE id = 1; SELECT a FROM shop.t", [(7,)]),
+        ("CREATE VIEW shop.v AS SELECT a FROM shop.t; SELECT * FROM shop.v", [(None,)]),
+        ("SELECT MAX(x.a) FROM (SELECT * FROM shop.t) AS x", [(None,)]),
+    ],
+)
+def test_a_column_is_there_though_who_added_it_was_killed_before_the_catalog_had_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, statement: str, result: list[tuple[object, ...]]
+) -> None:
+    engine.execute("CREATE TABLE shop.t AS SELECT 1 AS id")
+    with monkeypatch.context() as killed:
+        killed.setattr(type(engine.catalog), "put_table", lambda *_, **__: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            engine.execute("ALTER TABLE shop.t ADD COLUMN a INT64")
+    assert engine.execute(statement).rows() == result
+
+
+@pytest.mark.parametrize("create", ["CREATE TABLE shop.t AS SELECT 2 AS id", "CREATE OR REPLACE TABLE shop.t (id INT64)"])
+def test_a_table_whose_maker_was_killed_says_how_to_go_on(engine: Engine, monkeypatch: pytest.MonkeyPatch, create: str) -> None:
+    with monkeypatch.context() as killed:
+        killed.setattr(type(engine.catalog), "put_table", lambda *_, **__: 1 // 0)
+        killed.setattr(type(engine.lake), "drop", lambda *_: None)
+        with pytest.raises(ZeroDivisionError):
+            engine.execute("CREATE TABLE shop.t AS SELECT 1 AS id")
+    with pytest.raises(AlreadyExistsError, match=r"shop\.t already exists in the lake, and the catalog does not know it.*`sokuji adopt`"):
+        engine.execute(create)

@@ -186,7 +186,13 @@ def _write(table: Table, rows: _Checked, session: Session, known: Table | None) 
         catalog.put_table(table, replace=True)
         follow(catalog, lake, table.ref)  # another one may have been replacing it as well
         return
-    lake.create(table.ref, rows.reader.schema)
+    try:
+        lake.create(table.ref, rows.reader.schema)
+    except AlreadyExistsError as error:
+        raise AlreadyExistsError(
+            f"{error}, and the catalog does not know it: it is being made by someone else just now, or whoever made or dropped it was "
+            "killed; `sokuji adopt` registers what is left, with its rows"
+        ) from error
     try:
         lake.append(table.ref, rows.reader)
         catalog.put_table(table, replace=known is not None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -17,14 +18,14 @@ import msgspec
 import pyarrow as pa
 
 from sokuji.clock import now_us
-from sokuji.errors import ConflictError, LakeError
-from sokuji.lake.base import Lake
+from sokuji.errors import ConflictError, LakeError, NotFoundError
+from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.commits import LOG_FOLDER
-from sokuji.lake.events import FED, table_definition
+from sokuji.lake.events import EVENTS, FED, table_definition
 from sokuji.lake.physical import stored_type
 from sokuji.lake.writers import define as define_fed
 from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
-from sokuji.sql.names import members, wildcard
+from sokuji.sql.names import INFORMATION_SCHEMA, members, wildcard
 from sokuji.types import from_arrow
 
 _COLUMN = b"sokuji.column"
@@ -59,11 +60,11 @@ def columns_of(schema: pa.Schema, known: Table) -> tuple[Column, ...]:
         ) from error
 
 
-def is_current(schema: pa.Schema, known: Table) -> bool:
-    """Whether the catalog's definition has the columns of the table's newest version, which has this schema in the lake."""
-    # Of a table that is fed from a log, the catalog may already have columns that only the log has yet.
-    undefined = known.kind is TableKind.EVENTS or not any(_is_defined(field) for field in schema)
-    return undefined or columns_of(schema, known) == known.columns
+def is_current(snapshot: Snapshot, known: Table) -> bool:
+    """Whether what the catalog says of a table's columns is true of its newest version in the lake."""
+    if known.kind is TableKind.EVENTS:  # either may have columns that the other does not know yet
+        return set(known.columns) <= set(table_definition(known.ref, snapshot.schema, known, snapshot.kept).columns)
+    return not any(_is_defined(field) for field in snapshot.schema) or columns_of(snapshot.schema, known) == known.columns
 
 
 def follow(catalog: Catalog, lake: Lake, ref: Ref) -> Table:
@@ -76,14 +77,39 @@ def follow(catalog: Catalog, lake: Lake, ref: Ref) -> Table:
     """
     for _ in range(_ATTEMPTS):
         known = catalog.table(ref)
-        schema = lake.snapshot(ref).schema
-        if is_current(schema, known):
+        snapshot = lake.snapshot(ref)
+        if known.kind is TableKind.EVENTS:
+            define_fed(catalog, ref, snapshot.schema, snapshot.kept)
+            return catalog.table(ref)
+        if is_current(snapshot, known):
             return known
         try:
-            catalog.put_table(replace(known, columns=columns_of(schema, known)), replace=True, expected=known)
+            catalog.put_table(replace(known, columns=columns_of(snapshot.schema, known)), replace=True, expected=known)
         except ConflictError:
             continue
     raise ConflictError(f"the columns of {ref} keep changing; run the statement again")
+
+
+def check_current(catalog: Catalog, lake: Lake, tables: Iterable[Table]) -> None:
+    """See that the catalog knows all columns of tables that a statement names and cannot be analysed with.
+
+    Raises:
+        ConflictError: it did not, as when a process that added one was killed before it said so here. It does now.
+    """
+    for table in tables:
+        is_stored = (
+            table.kind is TableKind.TABLE and not table.ref.dataset.endswith(INFORMATION_SCHEMA) and not table.ref.name.endswith("*")
+        )
+        if not (is_stored or table.ref.name == EVENTS):  # of the other tables that are fed from logs all columns are fixed
+            continue
+        with suppress(NotFoundError):
+            if follow(catalog, lake, table.ref) != table:
+                raise changed(table.ref)
+
+
+def changed(ref: Ref) -> ConflictError:
+    """What makes a statement be analysed again."""
+    return ConflictError(f"the columns of {ref} were changed by someone else meanwhile; run the statement again")
 
 
 class Adopted(NamedTuple):

@@ -15,15 +15,16 @@ import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
 from sokuji.config import SqlSettings
-from sokuji.errors import AlreadyExistsError, ConflictError, SqlError, UnsupportedSqlError
+from sokuji.errors import AlreadyExistsError, ConflictError, QueryCancelledError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog, Ref
-from sokuji.sql import ddl, dml
+from sokuji.sql import ddl, dml, events_tables
 from sokuji.sql.analyzer import Analyzer, ProceduralError, Scope
-from sokuji.sql.definitions import version_of
+from sokuji.sql.definitions import check_current, version_of
 from sokuji.sql.duck import Database, Run
 from sokuji.sql.extension import AnyTableFunction, StatementHandler, TableFunction
 from sokuji.sql.features_at_time import FUNCTIONS
+from sokuji.sql.names import find_tables
 from sokuji.sql.parameters import Bound, Parameters, bind
 from sokuji.sql.result import Result
 from sokuji.sql.script import Script
@@ -164,7 +165,14 @@ class Engine:
         self.lake.refresh()
         analyzer = self.analyzer.until(run.stop)
         scope = Scope(tuple(functions.values()), variables or {}, run.temporary_catalog)
-        analysis = analyzer.analyze(statement, parameters, scope)
+        try:
+            analysis = analyzer.analyze(statement, parameters, scope)
+        except SqlError as error:
+            if isinstance(error, QueryCancelledError):
+                raise
+            tables = find_tables(self.catalog, statement.tables).values()
+            check_current(self.catalog, self.lake, tables)
+            raise events_tables.explained(error, tables) from None
         session = Session(self.catalog, self.lake, analyzer, run=run, analysis=analysis, variables=variables)
         kind, node = analysis.kind, analysis.node
         if kind == "resolved_query_stmt_node":

@@ -5,7 +5,8 @@ A property's column is made of the JSON in `properties`, so nothing is lost by a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from sokuji.errors import AlreadyExistsError, ConflictError, NotFoundError, SqlE
 from sokuji.lake.base import Kept, Snapshot
 from sokuji.lake.events import COLUMNS_MAX, EVENTS, FIXED_SCHEMA, IDENTITIES, PROPERTY_TYPES, Columns, Shaper, column_name, property_columns
 from sokuji.lake.writers import define
-from sokuji.meta.base import Column, Table
+from sokuji.meta.base import Column, Table, TableKind
 from sokuji.sql.emit import Emitter, changes, emitter
 from sokuji.sql.protos import from_type, leaf
 from sokuji.sql.relations import relation
@@ -25,8 +26,20 @@ from sokuji.types import INT64, STRING, Field, to_arrow
 
 REBUILD = "what a worker made of it before stays until `sokuji apply --rebuild`"
 
+_EXISTS = re.compile(r"Column already exists: (\w+)")
 _FILE = "file_of_row"
 _ATTEMPTS = 5  # how often a DELETE is computed anew when a compaction takes its files away
+
+
+def explained(error: SqlError, tables: Iterable[Table]) -> SqlError:
+    """The analyzer's error about a statement that names these tables, with the way out of an ADD COLUMN that was cut off."""
+    found = _EXISTS.match(error.message)
+    if found is None or not any(table.kind is TableKind.EVENTS for table in tables):
+        return error
+    way_out = (
+        f"where an earlier ADD COLUMN was cut off, ALTER COLUMN {found.group(1)} SET DATA TYPE reads its values from `properties` again"
+    )
+    return type(error)(f"{error.message}; {way_out}", line=error.line, column=error.column, sql=error.sql)
 
 
 def alter(table: Table, actions: Sequence[Any], session: Session) -> Result:

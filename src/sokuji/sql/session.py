@@ -11,7 +11,7 @@ from sokuji.errors import ConflictError, QueryCancelledError, SqlError, Unsuppor
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
 from sokuji.sql.analyzer import Analysis, Analyzer
-from sokuji.sql.definitions import columns_of, follow, is_current, members_at
+from sokuji.sql.definitions import changed, columns_of, follow, is_current, members_at
 from sokuji.sql.duck import Run
 from sokuji.sql.emit import Emitter, emit_query, emitter
 from sokuji.sql.emit.expressions import variable_name
@@ -132,9 +132,9 @@ class Session:
             ConflictError: it has other columns than the statement was analysed with. The catalog has them now.
         """
         snapshot = self.snapshot(table.ref)
-        if not is_current(snapshot.schema, table):
+        if not is_current(snapshot, table):
             follow(*self.home(table.ref), table.ref)
-            raise ConflictError(f"the columns of {table.ref} were changed by someone else meanwhile; run the statement again")
+            raise changed(table.ref)
         return snapshot
 
     def _old(self, table: Table, columns: Sequence[Column], at: dt.datetime) -> Snapshot:
