@@ -66,6 +66,28 @@ def test_a_sort_larger_than_memory_goes_to_disk(tmp_path: Path) -> None:
         assert sum(batch.num_rows for batch in engine.execute(sql).batches()) == 2_000_000
 
 
+def resident_mib() -> int:
+    """The most memory that this process has had since `/proc/self/clear_refs` was last told to forget it."""
+    [peak] = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(peak) // 1024
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT COUNT(*) FROM UNNEST(GENERATE_ARRAY(1, 2000)) AS a, UNNEST(GENERATE_ARRAY(1, 100000)) AS b",
+        "SELECT COUNT(*) FROM (SELECT GENERATE_ARRAY(1, 100000) AS g FROM UNNEST(GENERATE_ARRAY(1, 2000))), UNNEST(g)",
+        "SELECT SUM(ARRAY_LENGTH(GENERATE_ARRAY(100000, 1, -1))) FROM UNNEST(GENERATE_ARRAY(1, 2000))",
+    ],
+)
+def test_an_array_of_constants_is_made_once_and_not_for_each_row(engine: Engine, query: str) -> None:
+    engine.execute("SELECT 1").rows()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident_mib()
+    assert engine.execute(query).rows() == [(200_000_000,)]
+    assert resident_mib() - before < 512, "2,000 arrays are 1,600 MiB"
+
+
 def started(engine: Engine, query_id: str) -> None:
     while query_id not in engine.running():
         time.sleep(0.01)

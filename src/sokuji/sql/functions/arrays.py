@@ -48,31 +48,38 @@ _ELEMENT_BYTES = 8
 _SURE = 1 << 60  # up to here no step can leave INT64
 
 
-def _series(start: str, end: str, step: str, item: str = "x", *, once: bool = False) -> str:
-    """The numbers from `start` to `end` as a list, each made into `item`; the arguments are repeated.
-
-    `once` says that the list is the same in each row: DuckDB makes it once, which takes little room.
-    """
+def _series(start: str, end: str, step: str, item: str = "x") -> str:
+    """The numbers from `start` to `end` as a list, each made into `item`; the arguments are repeated."""
     numbers = f"generate_series({start}, {end}, {step})"
     listed = numbers if item == "x" else f"list_transform({numbers}, lambda x: {item})"
     return (
         f"CASE WHEN {step} = 0 THEN error('Sequence step cannot be 0.') WHEN ({end} - {start}) // {step} >= {_ELEMENTS_MAX} "
         f"THEN error('Cannot generate arrays with more than {_ELEMENTS_MAX} elements.') "
-        f"ELSE {listed if once else room.within(f'(({end} - {start}) // {step} + 1) * {_ELEMENT_BYTES}', listed)} END"
+        f"ELSE {room.within(f'(({end} - {start}) // {step} + 1) * {_ELEMENT_BYTES}', listed)} END"
     )
 
 
 def _int_array(call: Call) -> str:
-    once = bool(call.constants) and None not in call.constants
+    if _is_constant_series(call):
+        # Nothing but this: around it, in a CASE or a lambda, DuckDB would make the list anew for each of 2,048 rows.
+        return f"generate_series({', '.join(call.arguments)})"
 
     def body(*bounds: str) -> str:
         start, end, step = (*bounds, "1")[:3]
         sure = " AND ".join(f"abs({bound} // 2) < {_SURE // 2}" for bound in (start, end, step))
         exact = evaluate(dataclasses.replace(call, arguments=bounds, constants=()))
         nulls = " OR ".join(f"{bound} IS NULL" for bound in bounds)
-        return f"CASE WHEN {nulls} THEN NULL WHEN {sure} THEN {_series(start, end, step, once=once)} ELSE {exact} END"
+        return f"CASE WHEN {nulls} THEN NULL WHEN {sure} THEN {_series(start, end, step)} ELSE {exact} END"
 
     return evaluate(call) if call.safe else let(call.arguments, body)
+
+
+def _is_constant_series(call: Call) -> bool:
+    """Whether all arguments are known, and make an array."""
+    if not call.constants or not all(isinstance(bound, int) and abs(bound) < _SURE for bound in call.constants):
+        return False
+    start, end, step = (*call.constants, 1)[:3]
+    return step != 0 and bool((end - start) // step < _ELEMENTS_MAX)
 
 
 def _timestamp_array(call: Call) -> str:
