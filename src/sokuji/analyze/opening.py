@@ -436,12 +436,14 @@ def _history(dataset: str, snapshot: Snapshot, until: Offsets) -> Iterator[pa.Re
         return
     keys = {"visitor_id": "keys.visitor_id", "user_id": "keys.user_id", "event_time": TIME_COLUMN, "dataset": "$dataset"}
     items = ", ".join(f"{keys.get(name, name)} AS {name}" for name in EVENT_SCHEMA.names)
-    order = ", ".join(name for name in ("received_at", *PLACE_COLUMNS, TIME_COLUMN) if name in snapshot.schema.names)
+    order = [name for name in ("received_at", *PLACE_COLUMNS, TIME_COLUMN) if name in snapshot.schema.names]
+    if "log_offset" in order:
+        order = _arrival(snapshot, order)
     query = f"""
         SELECT {items} FROM {rows_of(snapshot.files)}
         WHERE source != '{OWN_SOURCE}'  -- on the stream, too, decisions are no events of the visitor
             {"".join(f"AND (log_partition = {each} AND log_offset >= {end}) IS NOT TRUE " for each, end in until.items())}
-        ORDER BY {order}
+        ORDER BY {", ".join(order)}
     """
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
@@ -449,3 +451,10 @@ def _history(dataset: str, snapshot: Snapshot, until: Offsets) -> Iterator[pa.Re
             yield pa.RecordBatch.from_arrays(
                 [column.cast(field.type) for column, field in zip(batch.columns, EVENT_SCHEMA, strict=True)], schema=EVENT_SCHEMA
             )
+
+
+def _arrival(snapshot: Snapshot, order: list[str]) -> list[str]:
+    """In which order events arrived: of one partition that is their places, as clocks are put back. Rows without are older."""
+    with duckdb.connect() as connection:
+        partitions = connection.sql(f"SELECT DISTINCT log_partition FROM {rows_of(snapshot.files, ['log_partition'])}").fetchall()
+    return order if len([number for (number,) in partitions if number is not None]) > 1 else ["log_offset NULLS FIRST", *order]

@@ -27,7 +27,6 @@ Row = Mapping[str, Any]
 Id = tuple[str, str]
 """A message's source and its id there. One that is sent again much later is another event."""
 
-_ARRIVAL = ("received_at", *PLACE_COLUMNS)
 _ROW = ("visitor_id", "user_id", "source", "message_id", "type", "previous_id", "received_at", *PLACE_COLUMNS)
 _PROPERTY = "property {}"
 
@@ -136,8 +135,8 @@ def _sampled_ids(prefix: str, ids: pa.ChunkedArray, sample: float) -> pa.Array:
 def _whose(events: pa.Table, links: pa.Table, sample: float) -> Past:
     rows = events.select(_ROW).to_pylist()
     ids = [(row["source"], row["message_id"]) for row in rows]
-    known = _Known(rows, links)
-    keys = [known.profile(row) for row in rows]
+    known = _Known(rows, arrived(events).tolist(), links)
+    keys = [known.profile(row) for row in range(len(rows))]
     of_sample = sampled(pa.array(keys, pa.string()), sample)
     merges = [(row, VISITOR + visitor, keys[row]) for row, visitor in known.merged() if of_sample[row]]
     sources = {source for _, source, _ in merges}
@@ -152,11 +151,24 @@ def _whose(events: pa.Table, links: pa.Table, sample: float) -> Past:
     )
 
 
+def arrived(events: pa.Table) -> npt.NDArray[np.int64]:
+    """When each event came (us), by a clock that never goes back within a partition of the log, as those of machines do."""
+    partitions, offsets = (pc.fill_null(in_one_piece(events.column(name)), -1).to_numpy() for name in PLACE_COLUMNS)
+    found: npt.NDArray[np.int64] = events.column("received_at").cast(pa.int64()).to_numpy().copy()
+    for partition in np.unique(partitions[offsets >= 0]):
+        own = np.flatnonzero((partitions == partition) & (offsets >= 0))
+        own = own[np.argsort(offsets[own])]
+        found[own] = np.maximum.accumulate(found[own])
+    return found
+
+
 class _Known:
     """Who was known as whom when an event came, as the worker found it."""
 
-    def __init__(self, rows: list[Row], links: pa.Table) -> None:
+    def __init__(self, rows: list[Row], arrived: list[int], links: pa.Table) -> None:
+        """Of events that came at `arrived`."""
         self._rows = rows
+        self._places = [(at, *(row[name] or 0 for name in PLACE_COLUMNS)) for at, row in zip(arrived, rows, strict=True)]
         row_of = {_named(row, row["received_at"], _visitor(row)): number for number, row in enumerate(rows)}
         self._became: dict[str, list[int]] = {}  # by visitor, the events that said so
         for link in links.select(["source", "message_id", "known_at", "visitor_id", "kind"]).to_pylist():
@@ -164,18 +176,18 @@ class _Known:
             if row is not None and link["kind"] != LinkKind.REFUSED:
                 self._became.setdefault(link["visitor_id"], []).append(row)
         for became in self._became.values():
-            became.sort(key=lambda row: _place(rows[row], _ARRIVAL))
+            became.sort(key=self._places.__getitem__)
 
     def merged(self) -> Iterator[tuple[int, str]]:
         """The events that merged a visitor's profile, and the visitor: the first that said who it is."""
         return ((became[0], visitor) for visitor, became in self._became.items())
 
-    def profile(self, row: Row) -> str:
+    def profile(self, row: int) -> str:
         """The key of the profile that an event was of."""
-        visitor, user = _visitor(row), row["user_id"]
+        visitor, user = _visitor(self._rows[row]), self._rows[row]["user_id"]
         if user is not None:
             return f"{USER}{user}"
-        told = [each for each in self._became.get(visitor, ()) if _is_before(self._rows[each], row)]
+        told = [each for each in self._became.get(visitor, ()) if self._places[each] <= self._places[row]]
         return f"{USER}{self._rows[told[-1]]['user_id']}" if told else f"{VISITOR}{visitor}"
 
 
@@ -186,14 +198,3 @@ def _visitor(row: Row) -> str:
 def _named(message: Row, received_at: Any, visitor: str) -> tuple[Any, ...]:
     """What tells the event of a link."""
     return message["source"], message["message_id"], received_at, visitor
-
-
-def _is_before(event: Row, other: Row) -> bool:
-    """Whether an event, or itself, came before another one. Those of one visitor are in one partition, but an alias may be in another."""
-    is_same = event["log_partition"] == other["log_partition"] is not None
-    names = PLACE_COLUMNS if is_same else _ARRIVAL
-    return _place(event, names) <= _place(other, names)
-
-
-def _place(event: Row, names: Sequence[str]) -> list[Any]:
-    return [event[name] or 0 for name in names]

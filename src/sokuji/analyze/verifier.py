@@ -153,9 +153,11 @@ def _places(happened: Past, kept: Kept) -> tuple[npt.NDArray[np.int64], Mask, Ma
     places = dict(zip(_stood(kept.rows, _SERVED_PLACE).tolist(), served, strict=True))
     served_at = [places.get(each) for each in _stood(happened.events, PLACE_COLUMNS).tolist()]
     partitions, offsets = (pc.fill_null(in_one_piece(happened.events.column(name)), -1).to_numpy() for name in PLACE_COLUMNS)
-    received = happened.events.column("received_at").cast(pa.int64()).to_numpy()
-    unserved = [(0, *place) for place in zip(received.tolist(), partitions.tolist(), offsets.tolist(), strict=True)]
-    keys = np.array([past if at is None else (1, *at, 0) for at, past in zip(served_at, unserved, strict=True)], np.int64).reshape(-1, 4)
+    arrived = past.arrived(happened.events).tolist()
+    unserved = [(0, *place) for place in zip(arrived, partitions.tolist(), offsets.tolist(), strict=True)]
+    keys = np.array([before if at is None else (1, *at, 0) for at, before in zip(served_at, unserved, strict=True)], np.int64).reshape(
+        -1, 4
+    )
     order = np.empty(len(keys), np.int64)
     order[np.lexsort(keys.T[::-1])] = np.arange(len(keys))
     # An event without a place (-1) is from before places were kept, and so from before anything was served.
