@@ -16,7 +16,8 @@ from tests.analyze.side import declare, side
 FEATURES = """
 from sokuji.features import events, view
 
-view("shopper", entity="visitor", buys=events("buy").count().over("all"), spend=events("buy").sum("revenu").over("1d"))
+buys = events("buy")
+view("shopper", entity="visitor", buys=buys.count().over("all"), spend=buys.sum("revenu").over("1d"), coupon=buys.last("coupon"))
 """
 ACTIONS = """
 from sokuji.rules import rule, webhook
@@ -36,6 +37,7 @@ def test_a_name_that_no_event_has_had_is_told_once_there_are_events(tmp_path: Pa
         assert compiled.unseen == (
             (
                 "no event has had the property buys_al so far; did you mean buys?",
+                "no event has had the property coupon so far",
                 "no event has had the property revenu so far; did you mean revenue?",
             )
             if is_known

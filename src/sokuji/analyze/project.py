@@ -120,7 +120,7 @@ def _unseen(named: set[str], seen: Collection[str], features: Collection[str]) -
         return ()
     sentences = []
     for name in sorted(named.difference(seen)):
-        close = get_close_matches(name, [*features, *seen], 1)
+        close = get_close_matches(name, sorted({*features, *seen} - {name}), 1)
         sentences.append(f"no event has had the property {name} so far" + "".join(f"; did you mean {other}?" for other in close))
     return tuple(sentences)
 
