@@ -15,7 +15,7 @@ import pytest
 import sokuji
 from sokuji.config import Config
 from sokuji.doctor import examine
-from sokuji.errors import InvalidRequestError, SokujiError, SqlError
+from sokuji.errors import DamagedFileError, InvalidRequestError, SokujiError, SqlError
 from sokuji.platform import Platform
 from tests.private import readable_by_others
 
@@ -169,6 +169,21 @@ def test_what_a_lost_database_knew_is_not_deleted(tmp_path: Path) -> None:
         assert again == predicted
         assert {path for path in files if not (tmp_path / path).exists() and "meta.db" not in path.name} == set()
         assert len(list(platform.adopt())) == 1
+
+
+def test_a_database_that_cannot_be_adopted_lets_no_older_copy_pass(tmp_path: Path) -> None:
+    database = tmp_path / ".sokuji" / "meta.db"
+    with sokuji.open(tmp_path) as platform:
+        platform.sql("CREATE VIEW main.v AS SELECT 1 AS x")
+    older = database.read_bytes()
+    with sokuji.open(tmp_path) as platform:
+        platform.sql("CREATE OR REPLACE VIEW main.v AS SELECT 2 AS x")
+    database.write_bytes(b"garbage" * 1000)
+    with sokuji.open(tmp_path) as platform, pytest.raises(DamagedFileError, match=r"meta\.db"):
+        list(platform.adopt())
+    database.write_bytes(older)
+    with sokuji.open(tmp_path) as platform, pytest.raises(DamagedFileError, match=r"it has seen \d+ of the \d+ changes"):
+        platform.sql("SELECT x FROM main.v")
 
 
 def test_what_is_stored_is_the_owners_alone(tmp_path: Path) -> None:

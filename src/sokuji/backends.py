@@ -111,6 +111,17 @@ class Backends:
 
         return Changes(self.config.data / "meta.changes")
 
+    def forget_changes(self) -> None:
+        """Take the database for what it is from now on.
+
+        Raises:
+            DamagedFileError, FormatError: it cannot be read: whatever takes its place is not to be taken for the newest.
+        """
+        from sokuji.meta.store import SqlCatalog
+
+        SqlCatalog(self.database_url).close()
+        self.catalog_changes.forget()
+
     @functools.cached_property
     def applied(self) -> AppliedFiles:
         """Which of the project's files were applied."""

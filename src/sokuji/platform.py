@@ -73,7 +73,7 @@ class Platform:
         Gives a sentence about each as it is registered, and at the end one about what cannot be. Nobody else may have the project open.
         """
         backends = self._backends
-        backends.catalog_changes.forget()
+        backends.forget_changes()
         for table, guessed in adopt(backends.catalog, backends.tables, backends.tables.stored()):
             types = f"; of {', '.join(guessed)} only the file's type is known" if guessed else ""
             yield f"registered table {table.ref} ({len(table.columns)} columns{types})"
