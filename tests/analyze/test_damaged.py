@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from sokuji.analyze.stage import Marks
-from sokuji.errors import DamagedFileError, LogError
+from sokuji.analyze.stage import read_marks
+from sokuji.errors import DamagedFileError, FormatError, LogError
+from sokuji.log.stored import encode_record
 from tests.analyze.side import Side, declare, drain, side
 from tests.analyze.test_lookup import lookup
 from tests.lake.platform import START_US
@@ -122,9 +123,24 @@ def test_damaged_rows_are_named_with_what_to_do(shop: Side) -> None:
         assert lookup(shop, declared).features("v:a", START_US) == EXPECTED["v:a"]
 
 
-def test_marks_of_before_checksums_are_lengths() -> None:
+def test_a_state_of_a_newer_release_is_refused_whatever_it_looks_like(shop: Side, tmp_path: Path) -> None:
+    declared = declare(shop.folder, FEATURES, ACTIONS)
+    shop.track(buy("a", "tea", 1))
+    with shop.worker(declared) as worker:
+        worker.run(_stopped())
+    [path] = (shop.folder / "analyze").rglob("layout.json")
+    newer = encode_record({"columns": [1, 2]}, format=99)
+    path.write_bytes(newer)
+    with pytest.raises(FormatError, match=f"{path} has format 99"):
+        shop.worker(declared)
+    assert path.read_bytes() == newer
+    with pytest.raises(FormatError, match=f"{tmp_path} has format 99"):
+        read_marks(msgspec.msgpack.encode({"format": 99, "messages": "elsewhere", "identity": None}), tmp_path)
+
+
+def test_marks_of_before_checksums_are_lengths(tmp_path: Path) -> None:
     old = msgspec.msgpack.encode({"deduplicator": {"0": 32}, "identity": 5, "versions": {}, "timers": b""})
-    marks = msgspec.msgpack.decode(old, type=Marks)
+    marks = read_marks(old, tmp_path)
     assert (marks.format, marks.messages, marks.identity, marks.strings) == (1, None, 5, 0)
 
 

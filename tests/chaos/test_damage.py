@@ -244,8 +244,8 @@ def test_every_file_damaged_in_turn(run: tuple[Path, Path], tmp_path: Path) -> N
     assert not wrong
 
 
-UNREAD = ("/main/line/1-", "/layout.json", "/seen/main/manifest.json")
-"""Nobody reads these here: a model that was replaced, a state's layout while it is the newest, ids while no message comes."""
+UNREAD = ("/main/line/1-", "/seen/main/manifest.json")
+"""Nobody reads these here: a model that was replaced, ids while no message comes."""
 
 
 def newer(path: Path) -> bool:

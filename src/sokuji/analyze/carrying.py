@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from sokuji.analyze.pipeline import Pipeline
 from sokuji.analyze.rows import RowLayout, Rows
-from sokuji.analyze.stage import MARKS, Marks, Position, position
+from sokuji.analyze.stage import MARKS, Position, position, read_marks
 from sokuji.analyze.timers import Timers
+from sokuji.errors import DamagedFileError
 from sokuji.features.known import Types
 from sokuji.lake.events import PROPERTY_TYPES
 from sokuji.log.stored import read_record, write_record
@@ -50,6 +51,16 @@ def describe(state: Path, layout: RowLayout, rules: Rules, properties: Types) ->
     write_record(state / LAYOUT_FILE, stored, format=_FORMAT)
 
 
+def check_described(state: Path) -> None:
+    """See that what stands beside the rows in `state` may be written anew, as it is when they are opened.
+
+    Raises:
+        FormatError: a newer release wrote it.
+    """
+    with suppress(FileNotFoundError, DamagedFileError):
+        read_record(state / LAYOUT_FILE, _Stored, format=_FORMAT, remedy=_REMEDY)
+
+
 def is_state(folder: Path) -> bool:
     """Whether this is a folder of the worker's, by its name: others beside it are somebody's, and not looked at."""
     return _STATE.fullmatch(folder.name) is not None
@@ -68,9 +79,9 @@ def taken(folder: Path) -> Types:
 class Carrier:
     """The last state under other declarations."""
 
-    def __init__(self, store: SharedStore, stored: _Stored, rules: Rules) -> None:
+    def __init__(self, state: Path, store: SharedStore, stored: _Stored, rules: Rules) -> None:
         self._store, self._stored, self._rules = store, stored, rules
-        self._timers = Timers(msgspec.msgpack.decode(store.blobs()[MARKS], type=Marks).timers)
+        self._timers = Timers(read_marks(store.blobs()[MARKS], state).timers)
         self.position: Position = position(store.offsets())
 
     def bring(self, keys: pa.Array, segment: Rows) -> None:
@@ -102,6 +113,6 @@ def carrying(folder: Path, state: Path, rules: Rules) -> Iterator[Carrier | None
         if other != state and is_state(other) and (other / LAYOUT_FILE).exists():
             stored = read_record(other / LAYOUT_FILE, _Stored, format=_FORMAT, remedy=_REMEDY)
             with SharedStore(other / ROWS, width=stored.width, rows_max=_ROWS_MAX) as store:
-                yield Carrier(store, stored, rules)
+                yield Carrier(other, store, stored, rules)
             return
     yield None

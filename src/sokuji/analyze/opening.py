@@ -10,14 +10,13 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import duckdb
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.analyze import excluded as excluding
 from sokuji.analyze.batches import CONSUMER, NEXT_CONSUMER, Logs, Offsets
-from sokuji.analyze.carrying import ASIDE, LAYOUT_FILE, ROWS, Carrier, carrying, describe, is_state
+from sokuji.analyze.carrying import ASIDE, LAYOUT_FILE, ROWS, Carrier, carrying, check_described, describe, is_state
 from sokuji.analyze.identity import Identity
 from sokuji.analyze.outbox import Outbox
 from sokuji.analyze.pipeline import Pipeline
@@ -27,7 +26,7 @@ from sokuji.analyze.project import Compiled, Declared, compile_for
 from sokuji.analyze.publish import identity_rows
 from sokuji.analyze.rows import RowLayout
 from sokuji.analyze.served import SERVED_LOG, SERVED_SCHEMA, Served
-from sokuji.analyze.stage import MARKS, MARKS_FORMAT, Marks, Position, Stage, position
+from sokuji.analyze.stage import MARKS, Marks, Position, Stage, position, read_marks
 from sokuji.analyze.timers import Timers
 from sokuji.analyze.warm import warm
 from sokuji.clock import now_us
@@ -46,7 +45,6 @@ from sokuji.lake.physical import rows_of
 from sokuji.lake.recall import recalled
 from sokuji.lake.writers import committed_offsets
 from sokuji.log.local import LocalLog
-from sokuji.log.stored import check_format
 from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore
 from sokuji.online.shared import SharedStore
@@ -112,6 +110,7 @@ class Opener:
                 warm(compiled, layout)
                 self._warm.add(layout.fingerprint)
             state = folder / layout.fingerprint
+            check_described(state)
             store = undo.enter_context(SharedStore(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max))
             blobs = store.blobs()
             if MARKS in blobs and prepared is None and self._is_left_behind(state, position(store.offsets())):
@@ -119,8 +118,7 @@ class Opener:
                 _LOG.warning("made the state anew: the log no longer has what came since", extra={"dataset": dataset})
                 self._set_aside(dataset, state)
                 return self._open(dataset)
-            marks = msgspec.msgpack.decode(blobs[MARKS], type=Marks) if MARKS in blobs else Marks()
-            check_format(marks.format, MARKS_FORMAT, state)
+            marks = read_marks(blobs[MARKS], state) if MARKS in blobs else Marks()
             vocabulary.verify(marks.strings)
             compiled.scores.use(marks.versions)
             offsets = store.offsets()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -18,6 +19,7 @@ from sokuji.dedup.table import TableMark
 from sokuji.events import BAD_EVENTS_LOG, DECISIONS_LOG, IDENTITIES_LOG
 from sokuji.features.vocabulary import Vocabulary
 from sokuji.log.marked import AnyMark
+from sokuji.log.stored import check_format
 from sokuji.rules.engine import TIMER_SLACK_US
 
 MARKS = "marks"
@@ -47,6 +49,20 @@ class Marks(msgspec.Struct):
     strings: AnyMark = 0
     versions: dict[str, int] = {}  # of models
     timers: bytes = b""
+
+
+class _Format(msgspec.Struct):
+    format: int = 1
+
+
+def read_marks(blob: bytes, state: Path) -> Marks:
+    """The marks of the last checkpoint of a state.
+
+    Raises:
+        FormatError: a newer release wrote them, whatever they look like.
+    """
+    check_format(msgspec.msgpack.decode(blob, type=_Format).format, MARKS_FORMAT, state)
+    return msgspec.msgpack.decode(blob, type=Marks)
 
 
 class Stage:
