@@ -2,6 +2,8 @@
 
 import itertools
 import json
+import os
+import uuid
 from typing import Any
 
 import duckdb
@@ -381,3 +383,21 @@ def test_events_of_a_visitor_keep_their_order_over_requests() -> None:
     for visitor in range(7):
         names = [event["event_name"] for event in stored if event["visitor_id"] == f"v{visitor}"]
         assert names == [f"{request}-{number}" for request in range(3) for number in range(50) if number % 7 == visitor]
+
+
+def test_ids_that_are_made_are_random_and_cost_no_system_call_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call let another thread have the interpreter: beside large bodies, events without ids stopped the collector for seconds."""
+    drawn: list[int] = []
+    real = os.urandom
+
+    def urandom(size: int) -> bytes:
+        drawn.append(size)
+        return real(size)
+
+    monkeypatch.setattr("os.urandom", urandom)
+    events = [WireEvent(type="track", event="a", user_id="u") for _ in range(2_000)]
+    assert [check(event, LIMITS) for event in events] == [None] * 2_000
+    ids = {uuid.UUID(str(event.message_id)) for event in events}
+    assert len(ids) == 2_000
+    assert {id_.version for id_ in ids} == {4}
+    assert len(drawn) <= 5
