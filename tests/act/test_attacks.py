@@ -16,6 +16,7 @@ from sokuji.proof import visitor_id_of
 from sokuji.service.proxies import Proxies
 from sokuji.track import body, connection
 from tests.act.api import ANY_PORT, PROOF, VISITOR, Api, Stream, acting, append, eventually, row
+from tests.track.test_attacks import is_open
 
 pytestmark = pytest.mark.e2e
 ATTACKER, OTHER = "127.0.0.2", "127.0.0.3"
@@ -86,10 +87,12 @@ HALF = [b"", b"GET /v1/actions HTTP/1.1\r\nX", head(5_000), head(5_000) + b"{", 
 def test_an_address_gets_half_of_the_connections(api: Api, text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_SLOW_SECONDS_MIN", 60.0)  # none of them counts as slow
     with ExitStack() as stack:
-        for _ in range(60):
-            send_what_is_taken(stack.enter_context(connect(api)), text)
+        clients = [stack.enter_context(connect(api)) for _ in range(60)]
+        for client in clients:
+            send_what_is_taken(client, text)
         for number in range(5):
             assert_served(api, stack, number)
+        assert sum(map(is_open, clients)) <= 20
 
 
 def test_who_is_slow_makes_room(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

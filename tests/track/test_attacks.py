@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sokuji.service.proxies import Proxies
 from sokuji.track import body, connection
+from sokuji.track.app import Track
 from tests.track.collector import Collector, basic, collecting
 from tests.track.test_limits import metric, page
 
@@ -50,11 +52,24 @@ def test_what_is_announced_and_does_not_come_is_not_held(collector: Collector) -
 @pytest.mark.parametrize("text", [b"", b"POST /v1/batch HTTP/1.1\r\nX", head(5_000_000) + b"{"])
 def test_an_address_gets_half_of_the_connections(collector: Collector, text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "_SLOW_SECONDS_MIN", 60.0)  # none of them counts as slow
+    clients: list[socket.socket] = []
     with ExitStack() as stack:
         for _ in range(60):
             client = stack.enter_context(connect(collector, ATTACKER))
             send_what_is_taken(client, text)
+            clients.append(client)
         assert [post(collector, str(number)) for number in range(20)] == [200] * 20
+        assert sum(map(is_open, clients)) <= 20
+
+
+def is_open(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        return bool(client.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        return False
 
 
 def send_what_is_taken(client: socket.socket, text: bytes) -> None:
@@ -74,11 +89,42 @@ def test_who_is_slow_makes_room(collector: Collector, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("addresses", [2, 20])
 def test_many_connections_of_few_addresses_make_room_at_once(collector: Collector, addresses: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_SLOW_SECONDS_MIN", 60.0)  # none of them counts as slow
+    monkeypatch.setattr(connection, "_SLOW_SECONDS_MIN", 600.0)  # none of them counts as slow
+    monkeypatch.setattr(connection, "HEAD_SECONDS_MAX", 600.0)  # nor ends by itself
     with ExitStack() as stack:
         for number in range(60):
             send_what_is_taken(stack.enter_context(connect(collector, f"127.0.1.{number % addresses}")), b"POST /v1/batch HTTP/1.1\r\nX")
         assert [post(collector, str(number)) for number in range(20)] == [200] * 20
+
+
+def test_large_bodies_that_wait_do_not_keep_all_connections(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are worked on one after the other. Two addresses kept all connections with them, and others waited for seconds."""
+    worked_on, read = threading.Event(), Track._read
+
+    def read_later(*request: Any) -> Any:
+        assert worked_on.wait(60)
+        return read(*request)
+
+    monkeypatch.setattr(Track, "_read", read_later)
+    monkeypatch.setattr("sokuji.track.app._HEAVY_MAX", 3)
+    large = b'{"writeKey":"shop-key","batch":[' + b" " * 300_000 + b"]}"
+    with ExitStack() as stack:
+        clients = [stack.enter_context(connect(collector, f"127.0.1.{number % 2}")) for number in range(40)]
+        for client in clients:
+            client.sendall(head(len(large)) + large)
+        assert [post(collector, str(number)) for number in range(20)] == [200] * 20
+        worked_on.set()
+        answers = [text[9:12] for client in clients if (text := what_is_answered(client))]
+    assert answers.count(b"200") == 6
+    assert set(answers) == {b"200", b"429"}
+    assert not collector.app._heavy_waiting
+
+
+def what_is_answered(client: socket.socket) -> bytes:
+    try:
+        return client.recv(4096)
+    except ConnectionError:  # it made room
+        return b""
 
 
 def test_slow_bodies_make_room_for_others(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:

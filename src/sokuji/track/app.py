@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -44,6 +45,8 @@ _METRICS_BODY_PATH = "/v1/m"  # the browser SDK's own metrics
 _PLAIN_BYTES_MAX = 256 * 1024
 _PLAIN_OBJECTS_MAX = 5_000
 _ODD_BYTES_MAX = 4 * 1024
+# Of an address at once. They are worked on one after the other, and whoever waits for them keeps a connection from others.
+_HEAVY_MAX = 32
 
 
 class Track:
@@ -78,6 +81,7 @@ class Track:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="track-read")
         self._beside = Beside(self._thread)
         self._heavy = WeakValueDictionary[str, asyncio.Lock]()  # an address has one such request at a time
+        self._heavy_waiting: Counter[str] = Counter()
         self._tasks = Tasks()
 
     def start(self) -> None:
@@ -150,7 +154,11 @@ class Track:
             if len(text) <= _ODD_BYTES_MAX:
                 self._commit(exchange, *self._read(exchange, parser, text))
                 return
-        self._tasks.spawn(self._collect_heavy(exchange, parser, text), exchange)
+        address = unit(exchange.client)
+        if self._heavy_waiting[address] >= _HEAVY_MAX:
+            raise InvalidRequestError(429, "busy", f"{_HEAVY_MAX} large requests of this address wait already; send this one again")
+        self._heavy_waiting[address] += 1
+        self._tasks.spawn(self._collect_heavy(exchange, parser, text, address), exchange)
 
     def _small_text(self, exchange: Exchange) -> bytes | None:
         """The body decompressed; None where that needs more of a look."""
@@ -164,9 +172,8 @@ class Track:
         exchange.hold(max(0, len(text) - len(body)))
         return text
 
-    async def _collect_heavy(self, exchange: Exchange, parser: Parser, text: bytes | None) -> None:
+    async def _collect_heavy(self, exchange: Exchange, parser: Parser, text: bytes | None, address: str) -> None:
         """What takes long, beside the event loop; the next one of an address when the last one is durable."""
-        address = unit(exchange.client)
         problem: InvalidRequestError | None
         async with self._heavy.setdefault(address, asyncio.Lock()):
             try:
@@ -181,6 +188,10 @@ class Track:
                 self._refuse_unreadable(exchange, broken)
             except InvalidRequestError as refusal:
                 self._refuse(exchange, refusal)
+            finally:
+                self._heavy_waiting[address] -= 1
+                if not self._heavy_waiting[address]:
+                    del self._heavy_waiting[address]
 
     def _refuse_unreadable(self, exchange: Exchange, broken: BrokenGzipError) -> None:
         try:
