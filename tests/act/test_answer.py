@@ -165,6 +165,7 @@ def test_proofs_are_not_stored(tmp_path: Path) -> None:
         ({"type": "alias", "previousId": VISITOR, "userId": "u1"}, "shop-key", True),
         ({"type": "alias", "previousId": VISITOR, "userId": "u1", "proof": PROOF}, "shop-key", None),
         ({"type": "alias", "previousId": "other", "anonymousId": VISITOR, "userId": "u1", "proof": PROOF}, "shop-key", None),
+        ({"type": "alias", "previousId": VISITOR, "anonymousId": visitor_id_of(OTHER), "userId": "u1", "proof": OTHER}, "shop-key", True),
         ({"type": "identify", "anonymousId": VISITOR, "userId": "u1"}, "shop-key", True),
     ],
 )

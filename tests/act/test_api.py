@@ -1,7 +1,9 @@
 """Tokens, pulls, checks and streams, over real sockets."""
 
+import base64
 import gzip
 import hashlib
+import hmac
 import json
 import threading
 import time
@@ -127,6 +129,13 @@ class TestTokens:
         for token in ("nonsense", "v1.e30.AAAA", "é.é.é", f"{api.token()[:-3]}AAA", "x" * 10_000):
             answer = api.request("GET", f"{path}?token={quote(token)}")
             assert (answer.status, answer.json["code"]) == (401, "invalid_token")
+
+    def test_a_token_of_an_older_version_is_over(self, api: Api) -> None:
+        payload = api.token().split(".")[1]
+        signature = hmac.digest(MASTER.key("token"), f"v1.{payload}".encode(), "sha256")
+        token = f"v1.{payload}.{base64.urlsafe_b64encode(signature).decode().rstrip('=')}"
+        answer = api.get("/v1/actions", token)
+        assert (answer.status, answer.json["code"]) == (401, "expired_token")
 
     def test_a_token_ends(self, tmp_path: Path) -> None:
         now = [1_000_000_000]
@@ -270,7 +279,9 @@ class TestEligibility:
     def test_anothers_decision_is_as_unknown_as_none(self, api: Api) -> None:
         append(api.log, row(name="d"))
         eventually(lambda: self.check(api, "d"), {"eligible": True, "reason": None})
+        end = api.log.end(0)
         assert self.check(api, "d", api.token("someone else")) == {"eligible": False, "reason": "unknown"}
+        assert api.log.end(0) == end  # nor is anything said of it in the log
 
 
 class TestShown:

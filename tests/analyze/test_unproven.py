@@ -65,11 +65,11 @@ def test_naming_anothers_visitor_ones_own_user_takes_nothing_of_the_visitor(shop
 def test_200_fake_visitors_keep_a_users_next_device_apart_and_nothing_else(shop: Side, worker: Worker) -> None:
     fakes = [{"visitor_id": f"fake {number}", "user_id": "victim", "event_name": "view"} for number in range(VISITORS_PER_USER_MAX)]
     shop.track(*numbered(buy("phone", at=1, user_id="victim"), *fakes, buy("phone", at=2)))
-    named = {"visitor_id": "tablet", "user_id": "victim", "event_name": "view"}
+    named = buy("tablet", at=3, user_id="victim")
     shop.track(*numbered(buy("tablet", at=3), named, buy(None, at=4, user_id="victim"), start=900))
     drain(worker)
     # What names the user or a device that was known before counts; only the tablet's past stays its own.
-    assert [each["buys_1d"] for each in features(worker, "u:victim", "v:tablet")] == [3, 1]
+    assert [each["buys_1d"] for each in features(worker, "u:victim", "v:tablet")] == [4, 1]
 
 
 def test_a_message_id_sent_first_takes_the_place_of_the_message(shop: Side, worker: Worker) -> None:
