@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from sokuji.errors import DamagedFileError
+from sokuji.errors import DamagedFileError, FormatError
 from sokuji.lake.delta import DeltaLake
 from sokuji.meta.base import Ref
 
@@ -92,3 +93,14 @@ def test_a_damaged_checkpoint_is_named_and_what_has_no_checksum_is_read(lake: De
     for file in log(tmp_path).glob("*.crc32"):
         file.write_bytes(b"")  # as a crash of the machine may leave it
     assert len(DeltaLake(tmp_path).snapshot(REF).files) == len(lake.snapshot(REF).files)
+
+
+@pytest.mark.usefixtures("lake")
+def test_a_table_of_a_newer_protocol_of_deltas_is_not_called_damaged(tmp_path: Path) -> None:
+    first = log(tmp_path) / "00000000000000000000.json"
+    newer, count = re.subn(rb'"minReaderVersion":\d', b'"minReaderVersion":99', first.read_bytes())
+    assert count == 1
+    first.write_bytes(newer)
+    first.with_name(f"{first.name}.crc32").unlink()
+    with pytest.raises(FormatError, match=r"a format of Delta's that this release of sokuji does not know \(.*99\).*docs/upgrade\.md"):
+        DeltaLake(tmp_path).snapshot(REF)

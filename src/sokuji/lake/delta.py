@@ -22,7 +22,7 @@ from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction
 
-from sokuji.errors import AlreadyExistsError, ConflictError, DamagedFileError, LakeError, NotFoundError
+from sokuji.errors import AlreadyExistsError, ConflictError, DamagedFileError, FormatError, LakeError, NotFoundError
 from sokuji.lake import commits, compaction
 from sokuji.lake.base import Kept, Lake, Snapshot
 from sokuji.lake.commits import Version
@@ -39,6 +39,7 @@ _DAY_OF = "sokuji.dayOf"  # the table property that names the column whose day t
 _KEPT = "sokuji.properties"  # the table property that holds what `keep` was told, as JSON
 _DROPPED = ".dropped"  # where folders of dropped tables go until they are deleted
 _NOT_DELTAS = re.compile("%[0-9A-Fa-f]{2}|[\\\\\\x00-\\x1f\\x7f]")  # in a path
+_NEWER = "Unsupported minimum reader version"  # what Delta says of a table's protocol
 _VACUUM_SECONDS = 3600.0
 _COLUMN = Kept(pa.null())
 _LOG = logging.getLogger(__name__)
@@ -342,7 +343,7 @@ class DeltaLake(Lake):
 
 
 def _open(folder: Path) -> DeltaTable:
-    """The table in a folder; DamagedFileError names the file of its log because of which there is none."""
+    """The table in a folder; DamagedFileError names the file of its log because of which there is none, FormatError a newer one."""
     try:
         return DeltaTable(str(folder))
     except TableNotFoundError:
@@ -350,6 +351,11 @@ def _open(folder: Path) -> DeltaTable:
         raise
     except DeltaError as error:
         reason = str(error).splitlines()[0]
+        if _NEWER in reason:
+            raise FormatError(
+                f"{folder} has a format of Delta's that this release of sokuji does not know ({reason}): install the release that wrote it,"
+                " or a newer one (docs/upgrade.md)"
+            ) from error
         raise DamagedFileError(commits.damaged(folder), reason, "restore the table's folder from a copy") from error
 
 
