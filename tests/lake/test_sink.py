@@ -258,6 +258,16 @@ def test_ids_are_learnt_from_the_table_when_their_files_are_lost(side: Lakeside)
     assert numbers(side) == [1, 2, 3, 4]
 
 
+def test_ids_learnt_again_tell_what_was_taken_from_what_was_a_repeat(tmp_path: Path) -> None:
+    with lakeside(tmp_path, rule=Rule(10 * 2 * PARTITIONS, PARTITIONS)) as side:  # stretches of 10 rows
+        side.track(*events(1, *range(100, 109)), *events(1, *range(110, 119)))  # taken in the first, a repeat in the second
+        side.drain()
+        shutil.rmtree(side.folder / "sink" / "seen")
+        side.track(*events(1, 118))  # in the third, to which only what was taken in the second matters
+        side.drain()
+        assert sorted(numbers(side)) == sorted([1, *range(100, 109), *range(110, 119), 1])
+
+
 def test_a_dropped_table_begins_anew(side: Lakeside) -> None:
     side.track(*events(1, 2))
     with side.sink() as sink:
