@@ -79,10 +79,11 @@ def told(
     user: str | None = None,
     event: str = "action_shown",
     properties: str | None = None,
+    at: int | None = None,
 ) -> None:
-    """What a page says of a decision, as the collector puts it into the log; `properties` as they are written."""
+    """What a page says of a decision, as the collector puts it into the log; `properties` as they are written, received `at`."""
     columns = {"dataset": "main", "message_id": f"t{next(_numbers)}", "event_name": event, "visitor_id": visitor, "user_id": user}
-    now = now_us()
+    now = now_us() if at is None else at
     values = columns | {"event_time": now, "properties": properties or json.dumps({"decision_id": decision})}
     events.append(next(_numbers) % events.partitions, own_events({name: [value] for name, value in values.items()}, now))
 

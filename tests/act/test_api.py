@@ -15,11 +15,12 @@ from urllib.parse import quote
 
 import pytest
 
+from sokuji.clock import now_us
 from sokuji.config import ActSettings
 from sokuji.errors import OnlineStoreError
 from sokuji.proof import proves, visitor_id_of
 from sokuji.service.proxies import Proxies
-from tests.act.api import ANY_PORT, MASTER, POPUP, PROOF, VISITOR, Api, Stream, acting, append, eventually, row, told
+from tests.act.api import ANY_PORT, HOUR_US, MASTER, POPUP, PROOF, VISITOR, Api, Stream, acting, append, eventually, row, told
 from tests.track.collector import rows
 
 pytestmark = pytest.mark.e2e
@@ -312,6 +313,16 @@ class TestShown:
             eventually(lambda: api.request("GET", "/ready").status, 200)
             assert ids(api) == ["good"]
             assert self.check(api, "d") == {"eligible": False, "reason": "shown"}
+
+    def test_nor_where_the_clock_was_put_back_since(self, tmp_path: Path) -> None:
+        with acting(tmp_path) as api:
+            append(api.log, row(name="d", rule="r1"), row(name="good", rule="r2"))
+            told(api.events, "d")
+            for number in range(30):
+                told(api.events, f"other {number}", at=now_us() - 2 * HOUR_US)
+        with acting(tmp_path) as api:
+            eventually(lambda: api.request("GET", "/ready").status, 200)
+            assert ids(api) == ["good"]
 
     def test_a_page_may_be_faster_than_the_log_of_decisions(self, api: Api) -> None:
         told(api.events, "d")

@@ -24,6 +24,8 @@ _READ_ROWS = 50_000
 _WAIT_SECONDS = 0.05
 # The rows of a partition are not quite in the order of their times: requests that came together are written together.
 _SLACK_US = 60_000_000
+# Before the end, read at the start whatever their times: the clock may have been put back.
+_BACK_ROWS = 100_000
 
 
 class Shown(NamedTuple):
@@ -47,7 +49,7 @@ class ShownTail:
         return self._offsets
 
     def start(self, since: Callable[[], int], after: asyncio.Event) -> None:
-        """Begin, on the running loop, once `after` is set: with events received at `since()`, and a minute before."""
+        """Begin, on the running loop, once `after` is set: with events received at `since()`, a minute before, or `_BACK_ROWS` ago."""
         self._task = asyncio.get_running_loop().create_task(self._run(since, after))
         self._task.add_done_callback(_ended)
 
@@ -67,7 +69,11 @@ class ShownTail:
             self._offsets = dict(offsets)
 
     def _places(self, since_us: int) -> dict[int, int]:
-        return {partition: _first(self._log, partition, since_us - _SLACK_US) for partition in range(self._log.partitions)}
+        log, places = self._log, {}
+        for partition in range(log.partitions):
+            back = max(log.start(partition), log.end(partition) - _BACK_ROWS)
+            places[partition] = min(back, _first(log, partition, since_us - _SLACK_US))
+        return places
 
     def _read(self, offsets: dict[int, int]) -> list[Shown]:
         """What is there from `offsets` on, which are moved; waits for it a moment."""
