@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_the_worker_goes_on_until_the_next_takes_over(shop: Side, tmp_path: Path
         assert decided(shop) == ["a", "c"]
         clock.track("page", "a")  # nobody has worked on it
         worker.checkpoint(wait=True)
-    for file in (tmp_path / "lake").rglob("*.parquet"):  # no event is read again
+    for file in (tmp_path / "lake" / "shop" / EVENTS).rglob("*.parquet"):  # no event is read again
         file.unlink()
     with shop.worker(declared) as worker:
         assert pages(worker, "v:a", "u:ann", "v:b") == [
@@ -222,11 +223,16 @@ def test_what_was_prepared_and_is_damaged_is_made_anew(
 
 
 def test_formats_of_what_was_prepared(tmp_path: Path) -> None:
-    Prepared(tmp_path, "x", {0: 7}).write(pa.array(["v:a", "v:b"]))
+    Prepared(tmp_path, "x", {0: 7}).write(pa.array(["v:a", "v:b"]), [])
     path = tmp_path / "prepared.arrow"
     found = Prepared.find(tmp_path)
     assert found is not None
     assert (found.layout, found.ends, [keys.to_pylist() for keys in found.profiles()]) == ("x", {0: 7}, [["v:a", "v:b"]])
+    links = tmp_path / "links.arrow"
+    for content in (links.read_bytes()[:-1], None):
+        links.unlink() if content is None else links.write_bytes(content)
+        with pytest.raises(DamagedFileError, match=r"links\.arrow is damaged"):
+            Prepared.find(tmp_path)
     content = path.read_bytes()
     for end in range(len(content)):  # torn anywhere
         path.write_bytes(content[:end])
@@ -259,6 +265,42 @@ def test_what_was_prepared_for_other_declarations_is_not_taken(shop: Side, tmp_p
     assert [path.name for path in (tmp_path / "analyze").iterdir() if path.is_dir()] == ["shop"]
 
 
+def delete(shop: Side, message: str) -> None:
+    """Take the event with this id out of the lake."""
+    ref = Ref("shop", EVENTS)
+    snapshot = shop.lake.snapshot(ref)
+    rows = pa.concat_tables([pq.ParquetFile(file).read() for file in snapshot.files], promote_options="default")
+    shop.lake.rewrite(ref, snapshot.files, rows.filter(pc.field("message_id") != message).to_reader(), read_version=snapshot.version)
+
+
+def linked(shop: Side) -> list[tuple[str, str, str]]:
+    """The merge log: by which event, how, and which visitor."""
+    log = shop.logs.identities
+    rows = log.read(0, log.start(0), log.end(0)).batch.to_pylist()
+    return [(row["message_id"], row["kind"], row["visitor_id"]) for row in rows]
+
+
+@pytest.mark.parametrize("is_prepared", [True, False])
+def test_who_is_known_by_another_event_after_a_rebuild_is_in_the_merge_log(shop: Side, tmp_path: Path, is_prepared: bool) -> None:
+    clock, declared = Clock(shop), declare(tmp_path, NEW, ACTIONS)
+    with shop.worker(declared) as worker:
+        for user in ("u", "u"):
+            clock.track("page", "a", user_id=user)
+        drain(worker)
+        worker.checkpoint(wait=True)
+        assert linked(shop) == [("m1", "merged", "a")]  # the second event said nothing new
+        shop.sink()
+        delete(shop, "m1")
+        if is_prepared:
+            assert prepare(shop, declared, rebuild=True)
+    if not is_prepared:
+        shutil.rmtree(tmp_path / "analyze" / "shop")
+    for _ in range(2):
+        with shop.worker(declared) as worker:
+            assert pages(worker, "u:u") == [{"pages": 1, "last_page": "/2"}]
+            assert linked(shop) == [("m1", "merged", "a"), ("m2", "merged", "a")]
+
+
 def test_what_the_lake_has_no_more_is_gone_after_a_rebuild(shop: Side, tmp_path: Path) -> None:
     clock, declared = Clock(shop), declare(tmp_path, NEW, ACTIONS)
     with shop.worker(declared) as worker:
@@ -267,10 +309,7 @@ def test_what_the_lake_has_no_more_is_gone_after_a_rebuild(shop: Side, tmp_path:
         drain(worker)
         worker.checkpoint(wait=True)
     shop.sink()
-    ref = Ref("shop", EVENTS)
-    snapshot = shop.lake.snapshot(ref)
-    rows = pa.concat_tables([pq.ParquetFile(file).read() for file in snapshot.files], promote_options="default")
-    shop.lake.rewrite(ref, snapshot.files, rows.filter(pc.field("message_id") != "m1").to_reader(), read_version=snapshot.version)
+    delete(shop, "m1")
     with shop.worker(declared) as worker:
         assert pages(worker, "v:a") == [{"pages": 2, "last_page": "/2"}]  # as it was, until somebody says so
         assert not prepare(shop, declared)

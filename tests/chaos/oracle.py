@@ -86,10 +86,10 @@ WHERE decided.event_name = 'action_decided'
 
 
 def sql(folder: Path, query: str) -> list[dict[str, Any]]:
-    """What `sokuji sql` answers, in a process of its own."""
+    """What `sokuji sql` answers, in a process of its own: nothing to a statement that has no rows."""
     done = _sokuji("sql", "-p", str(folder), "--format", "json", query)
     assert done.returncode == 0, (done.returncode, done.stderr)
-    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    rows: list[dict[str, Any]] = json.loads(done.stdout or "[]")
     return rows
 
 
@@ -135,7 +135,7 @@ def check_verified(folder: Path, *, features: int) -> None:
     done = _sokuji("features", "verify", "-p", str(folder), "--json")
     assert done.stdout, done.stderr
     verified = json.loads(done.stdout.splitlines()[-1])
-    assert verified | {"rows": 0} == {"rows": 0, "features": features, "mismatches": 0, "missing": 0, "extra": 0}
+    assert verified | {"rows": 0} == {"rows": 0, "features": features, "mismatches": 0, "missing": 0, "extra": 0}, (verified, done.stdout)
     assert verified["rows"] > 0
 
 

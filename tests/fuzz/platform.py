@@ -30,7 +30,7 @@ buys = events("buy")
 view(
     "shopper", entity="visitor",
     buys=buys.count(), spend=buys.sum("price"), texts=buys.distinct("text"), last_text=buys.last("text"), dearest=buys.max("price"),
-    deep=events("buy", "price > 5").count(),
+    deep=buys.where("price > 5").count(),
 )
 """
 ACTIONS = """

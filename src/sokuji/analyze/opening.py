@@ -21,7 +21,7 @@ from sokuji.analyze.identity import Identity
 from sokuji.analyze.outbox import Outbox
 from sokuji.analyze.pipeline import Pipeline
 from sokuji.analyze.prepared import FILE as PREPARED_FILE
-from sokuji.analyze.prepared import Keys, Prepared
+from sokuji.analyze.prepared import LINKS_FILE, Keys, Prepared
 from sokuji.analyze.project import Compiled, Declared, compile_for
 from sokuji.analyze.publish import identity_rows
 from sokuji.analyze.rows import RowLayout
@@ -181,7 +181,8 @@ class Opener:
                 state.rename(folder / (state.name + ASIDE))
             elif prepared.exists() and is_state(state) and not (state / LAYOUT_FILE).exists():
                 shutil.rmtree(state)  # what was prepared; its rows are not up to date
-        prepared.unlink(missing_ok=True)
+        for name in (PREPARED_FILE, LINKS_FILE):
+            (folder / name).unlink(missing_ok=True)
 
     def prepare(self, dataset: str, *, rebuild: bool = False) -> bool:
         """Make the state anew from the lake, beside a worker that goes on by other declarations; False if there is no need.
@@ -203,10 +204,11 @@ class Opener:
             store = SharedStore(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max)
             pipeline = self._pipeline(compiled, layout, state, store, Marks())
             stage, keys = Stage(pipeline, vocabulary, position({}), None), Keys()
-            ends, _ = self._from_lake(dataset, pipeline, [], keys)
+            links: list[pa.RecordBatch] = []
+            ends, _ = self._from_lake(dataset, pipeline, links, keys)
             stage.checkpoint(Position(0, ends, self._logs.published()), wait=True)
             stage.close()
-            Prepared(folder, layout.fingerprint, ends).write(keys.distinct())
+            Prepared(folder, layout.fingerprint, ends).write(keys.distinct(), links)
         else:
             vocabulary.close()
             shutil.rmtree(folder)
@@ -276,6 +278,7 @@ class Opener:
             ends, rows = self._from_lake(dataset, pipeline, links, carrier)
         else:
             ends, rows = dict(prepared.ends), 0
+            links += prepared.links()
             if carrier is not None:
                 _bring(prepared, pipeline, carrier)
         # What was worked on already, for other datasets or with other declarations, is no news, whether the lake has it or not.

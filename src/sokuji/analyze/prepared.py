@@ -1,8 +1,9 @@
 """A dataset's state made beside a worker that goes on with the declarations of before, for the next start to take over.
 
     prepared.arrow = the profiles' keys as an Arrow file, a record of log/stored.py about them, its length (u32)
+    links.arrow    = who became known as whom in the history, rows of IDENTITY_SCHEMA, in the same way
 
-Format 1 was the Arrow file alone, with what the record says in its metadata and without a checksum.
+Format 1 was the Arrow file alone, with what the record says in its metadata and without a checksum; format 2 had no links.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import shutil
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,12 +23,14 @@ from sokuji.analyze.batches import Offsets
 from sokuji.analyze.carrying import BEFORE
 from sokuji.analyze.rows import Rows
 from sokuji.errors import DamagedFileError
+from sokuji.events import IDENTITY_SCHEMA
 from sokuji.features.vocabulary import STRINGS_FILE
 from sokuji.log.files import sync_file, sync_folder
 from sokuji.log.stored import decode_record, encode_record
 
 FILE = "prepared.arrow"
-_FORMAT = 2
+LINKS_FILE = "links.arrow"
+_FORMAT = 3
 _REMEDY = "restore it from a copy, or delete its folder: the worker makes its state anew from the lake and the log"
 _META = b"prepared"
 _PENDING_MAX = 1_000_000
@@ -41,6 +44,7 @@ class _Meta(msgspec.Struct):
     layout: str  # the rows' fingerprint
     ends: dict[int, int]  # up to where in the events log, by partition
     checksum: int = 0  # CRC-32 of the Arrow file
+    has_links: bool = False  # in a file beside this one
 
 
 class Keys:
@@ -65,8 +69,8 @@ class Keys:
 class Prepared:
     """What stands beside the strings and the rows in a folder while the rows are not up to date."""
 
-    def __init__(self, folder: Path, layout: str, ends: Offsets) -> None:
-        self.folder, self.layout, self.ends = folder, layout, ends
+    def __init__(self, folder: Path, layout: str, ends: Offsets, *, has_links: bool = True) -> None:
+        self.folder, self.layout, self.ends, self._has_links = folder, layout, ends, has_links
 
     @classmethod
     def find(cls, folder: Path) -> Prepared | None:
@@ -80,21 +84,26 @@ class Prepared:
         if not path.exists():
             return None
         _, meta = _opened(path)
-        return cls(folder, meta.layout, meta.ends)
+        if meta.has_links:
+            _opened(folder / LINKS_FILE)
+        return cls(folder, meta.layout, meta.ends, has_links=meta.has_links)
 
-    def write(self, keys: pa.Array) -> None:
-        """Say that the rows of these profiles are complete, up to `ends`."""
-        temporary = self.folder / f"{FILE}.tmp"
-        table = pa.table({"key": keys})
+    def write(self, keys: pa.Array, links: Sequence[pa.RecordBatch]) -> None:
+        """Say that the rows of these profiles are complete, up to `ends`, and who became known as whom until there."""
+        self._write(LINKS_FILE, pa.Table.from_batches(links, IDENTITY_SCHEMA))
+        self._write(FILE, pa.table({"key": keys}))
+
+    def _write(self, name: str, table: pa.Table) -> None:
+        temporary = self.folder / f"{name}.tmp"
         with ipc.new_file(temporary, table.schema) as writer:
             writer.write_table(table, max_chunksize=50_000)
         with pa.memory_map(str(temporary)) as file:
             checksum = zlib.crc32(file.read_buffer())
-        record = encode_record(_Meta(self.layout, self.ends, checksum), format=_FORMAT)
+        record = encode_record(_Meta(self.layout, self.ends, checksum, self._has_links), format=_FORMAT)
         with temporary.open("ab") as end:
             end.write(record + _LENGTH.pack(len(record)))
         sync_file(temporary)
-        temporary.rename(self.folder / FILE)
+        temporary.rename(self.folder / name)
         sync_folder(self.folder)
 
     def profiles(self) -> Iterator[pa.Array]:
@@ -103,17 +112,24 @@ class Prepared:
             for number in range(reader.num_record_batches):
                 yield reader.get_batch(number).column("key")
 
+    def links(self) -> list[pa.RecordBatch]:
+        """Who became known as whom; nothing in what an older release prepared."""
+        if not self._has_links:
+            return []
+        with ipc.open_file(_opened(self.folder / LINKS_FILE)[0]) as reader:
+            return [reader.get_batch(number) for number in range(reader.num_record_batches)]
+
     def take_over(self, folder: Path) -> Prepared:
         """Put it in the place of `folder`, with the states in there beside it. A crash on the way leaves one that can be taken over."""
         for state in folder.iterdir():
-            if state.name not in {STRINGS_FILE, FILE}:
+            if state.name not in {STRINGS_FILE, FILE, LINKS_FILE}:
                 # One of the same layout is the state from before all the same, which rules remember by.
                 target = self.folder / (state.name + BEFORE if state.name == self.layout else state.name)
                 shutil.rmtree(target, ignore_errors=True)
                 state.rename(target)
         shutil.rmtree(folder)
         self.folder.rename(folder)
-        return Prepared(folder, self.layout, self.ends)
+        return Prepared(folder, self.layout, self.ends, has_links=self._has_links)
 
     def drop(self) -> None:
         """Away with it."""
@@ -123,10 +139,13 @@ class Prepared:
     def done(self) -> None:
         """The rows are up to date."""
         (self.folder / FILE).unlink()
+        (self.folder / LINKS_FILE).unlink(missing_ok=True)
 
 
 def _opened(path: Path) -> tuple[pa.Buffer, _Meta]:
-    """The Arrow file of the keys, and what is said of it, once it is found to be whole."""
+    """The Arrow file, and what is said of it, once it is found to be whole."""
+    if not path.exists():
+        raise DamagedFileError(path, "it is missing", _REMEDY)
     with pa.memory_map(str(path)) as file:
         stored = file.read_buffer()
     if memoryview(stored)[-len(_OLD_END) :] == _OLD_END:
@@ -135,10 +154,10 @@ def _opened(path: Path) -> tuple[pa.Buffer, _Meta]:
     length = _LENGTH.unpack(stored[end:])[0] if end > 0 else 0
     record = stored[max(end - length, 0) : max(end, 0)].to_pybytes()
     meta = decode_record(record, path, _Meta, format=_FORMAT, remedy=_REMEDY)
-    keys = stored[: end - length]
-    if zlib.crc32(keys) != meta.checksum:
+    content = stored[: end - length]
+    if zlib.crc32(content) != meta.checksum:
         raise DamagedFileError(path, "it fails its checksum", _REMEDY)
-    return keys, meta
+    return content, meta
 
 
 def _old_meta(path: Path, stored: pa.Buffer) -> _Meta:
