@@ -34,13 +34,15 @@ def _add(engine: Engine, name: str) -> None:
 
 
 def _insert(engine: Engine, name: str) -> None:
-    other = next(row[1] for row in _columns(engine) if row[1] != "id")
-    try:
-        engine.execute(f"INSERT INTO shop.t (id, {other}) VALUES ('{name}', '{name}')")
-    except SokujiError as error:
-        if other not in str(error):
-            raise
-        return  # it is called otherwise by now
+    while True:
+        other = next(row[1] for row in _columns(engine) if row[1] != "id")
+        try:
+            engine.execute(f"INSERT INTO shop.t (id, {other}) VALUES ('{name}', '{name}')")
+        except SokujiError as error:
+            if other not in str(error):
+                raise  # else it is called otherwise by now
+        else:
+            break
     print(name, flush=True)
 
 

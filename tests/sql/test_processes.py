@@ -54,7 +54,7 @@ def test_no_acknowledged_value_is_lost_to_a_rename(engine: Engine, tmp_path: Pat
     assert [column.name for column in engine.catalog.table(Ref("shop", "t")).columns] == ["id", renames[-1]]
     stored = select(DeltaLake(tmp_path / "lake").snapshot(Ref("shop", "t")), ("id", renames[-1]))
     assert sorted(stored) == sorted((name, name) for name in [*first, *second])
-    assert first
+    assert [len(first), len(second)] == [count, count]
 
 
 @pytest.mark.parametrize(
