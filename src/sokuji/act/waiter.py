@@ -40,7 +40,7 @@ class Waiter:
     def __init__(self, decisions_log: Log, analyzed: Callable[[], Mapping[int, int]]) -> None:
         """`analyzed` gives, by partition of the events log, the offset before which every event's decisions are in the decisions log."""
         self._cursor, self._analyzed = Cursor(decisions_log), analyzed
-        self._kept: OrderedDict[_Message, list[Decision]] = OrderedDict()
+        self._kept: OrderedDict[_Message, list[tuple[Decision, int]]] = OrderedDict()  # with their sizes
         self._kept_bytes = 0
         self._waiting: dict[_Message, list[_Waiting]] = {}
         self._requests = 0  # that wait
@@ -71,7 +71,7 @@ class Waiter:
         return sorted(self._found(messages, wanted), key=lambda decision: decision.offset)
 
     def _found(self, messages: Sequence[_Message], wanted: Wanted) -> list[Decision]:
-        return [decision for message in messages for decision in self._kept.get(message, ()) if wanted(decision)]
+        return [decision for message in messages for decision, _ in self._kept.get(message, ()) if wanted(decision)]
 
     def _watch_from_now(self) -> None:
         if self._task is None:
@@ -121,14 +121,15 @@ class Waiter:
             if not decision.is_for_page:
                 continue
             message = (decision.dataset, decision.trigger_id)
-            self._kept.setdefault(message, []).append(decision)
-            self._kept_bytes += decision.size
+            size = decision.size
+            self._kept.setdefault(message, []).append((decision, size))
+            self._kept_bytes += size
             for waiting in self._waiting.get(message, ()):
                 if waiting.wanted(decision):
                     _finish(waiting)
         while len(self._kept) > _KEPT or self._kept_bytes > _KEPT_BYTES_MAX:
-            _, decisions = self._kept.popitem(last=False)
-            self._kept_bytes -= sum(decision.size for decision in decisions)
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= sum(size for _, size in oldest)
 
     def _release(self, analyzed: Mapping[int, int]) -> None:
         for partition, heap in self._behind.items():

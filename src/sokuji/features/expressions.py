@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
@@ -90,6 +91,7 @@ class Expressions:
         self.properties = dict(self._compiled.properties)
         """Those of them that are properties, as `PropertyReader` wants them."""
         self._reader = PropertyReader(self.properties)
+        self._opened = ExitStack()
 
     @property
     def log_columns(self) -> frozenset[str]:
@@ -212,17 +214,15 @@ class Expressions:
     # Opened when Arrow first cannot tell, or a row fails: most datasets never need theirs, and 500 would open 3,000 of them.
     @cached_property
     def _database(self) -> _Database:
-        return _Database(self._compiled.query)
+        return self._opened.enter_context(closing(_Database(self._compiled.query)))
 
     @cached_property
     def _guarded(self) -> Guarded:
-        return Guarded(self._compiled.guarded, _connect())
+        return self._opened.enter_context(closing(Guarded(self._compiled.guarded, _connect())))
 
     def close(self) -> None:
         """Release the databases that were opened."""
-        for name in ("_database", "_guarded"):
-            if name in self.__dict__:
-                self.__dict__.pop(name).close()
+        self._opened.close()
 
 
 class _Compiled(NamedTuple):

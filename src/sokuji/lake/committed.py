@@ -83,11 +83,14 @@ class Committed(msgspec.Struct):
         if all(positions.get(partition, 0) >= offset for partition, offset in self.again_until.items()):
             self.again, self.again_until = [], {}
 
-    def wanted(self, dataset: str, rows: Backlog) -> Backlog:
-        """Those of the rows that a table may lack. What others than an older copy lack of what is read again was dropped."""
-        if not self.again or dataset in self.again:
-            return rows
-        return rows.take(rows.from_offsets(self.again_until))
+    def wanted(self, read: Mapping[str, Backlog]) -> dict[str, Backlog]:
+        """Of the rows by dataset those that a table may lack. What others than an older copy lack of what is read again was dropped."""
+        if not self.again:
+            return dict(read)
+        found = {
+            dataset: rows if dataset in self.again else rows.take(rows.from_offsets(self.again_until)) for dataset, rows in read.items()
+        }
+        return {dataset: rows for dataset, rows in found.items() if len(rows.offsets)}
 
     def missing_from(self, dataset: str, in_table: Mapping[int, int]) -> Offsets:
         """By partition, the first row that a table with these offsets lacks of those that were committed; none for a table made anew."""

@@ -147,14 +147,12 @@ class FreshLake(Lake):
 
     def _read_tail(self) -> None:
         """Read on in what is not committed. What it leaves out is in any snapshot of the tables that is taken after this."""
-        said = Committed.read(self._folder, self._events)
-        place = said.until(self._events), _ends(self._events)
+        said, place = self._tail_place()
         if place == self._place:
             return
         if _rows(*place) > _INLINE_ROWS:
             self._wait(lambda: _rows(self._until(self._events), _ends(self._events)) <= _TAIL_ROWS_MAX)
-            said = Committed.read(self._folder, self._events)
-            place = said.until(self._events), _ends(self._events)
+            said, place = self._tail_place()
         # Taken away meanwhile: after an interrupt all is read again, and no row is there twice.
         (positions, ends), (known, read) = place, self._place
         tails, self._tails, self._place = self._tails, {}, ({}, {})
@@ -165,11 +163,15 @@ class FreshLake(Lake):
             for tail in tails.values():
                 tail.forget(positions)
         found, (_, ends) = _read_until(self._events, {p: max(offset, read.get(p, 0)) for p, offset in positions.items()}, ends)
-        for dataset, rows in found.items():
+        for dataset, rows in said.wanted(found).items():
             self._snapshots.pop(dataset, None)
-            if len((wanted := said.wanted(dataset, rows)).offsets):
-                tails.setdefault(dataset, Tail(self._shaper)).add(wanted)
+            tails.setdefault(dataset, Tail(self._shaper)).add(rows)
         self._tails, self._place = {dataset: tail for dataset, tail in tails.items() if len(tail)}, (positions, ends)
+
+    def _tail_place(self) -> tuple[Committed, tuple[Offsets, Offsets]]:
+        """What the sink says of the events, up to where they are committed by that, and where they end."""
+        said = Committed.read(self._folder, self._events)
+        return said, (said.until(self._events), _ends(self._events))
 
     def _wait(self, done: Callable[[], bool]) -> None:
         """Commit the log here, or if a sink is running, wait until it has come as far as `done` wants."""

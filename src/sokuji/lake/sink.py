@@ -231,7 +231,7 @@ class Feed:
         """Commit about `limit` rows and return how many it were."""
         started = time.perf_counter()
         read, following = backlog.read(self._log, self.positions, limit)
-        datasets = {dataset: wanted for dataset, rows in read.items() if len((wanted := self._committed.wanted(dataset, rows)).offsets)}
+        datasets = self._committed.wanted(read)
         for dataset, rows in datasets.items():
             written = self._write(dataset, rows, following)
             self._rows.labels(dataset).inc(written.rows)
