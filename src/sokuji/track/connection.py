@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from http import HTTPStatus
+from operator import attrgetter
 from typing import Protocol, cast
 
 from sokuji.errors import InvalidRequestError
@@ -33,6 +35,7 @@ _SLOW_SECONDS_MIN = 1.0
 # So much of a body that nobody wants is read to keep the connection; a longer one is cut off with it.
 _DISCARDED_BYTES_MAX = 1024 * 1024
 _READ_AHEAD_BYTES = 64 * 1024
+_SINCE = attrgetter("since")
 
 
 class Application(Protocol):
@@ -150,7 +153,7 @@ class Connections:
         """Give up the largest of the bodies that have been coming for long, to have its bytes free; whether there was one."""
         now = time.monotonic()
         others = (connection for connection in self if connection is not for_ and connection.partial_bytes)
-        slow = (connection for connection in others if connection.waited_seconds(now) > _SLOW_SECONDS_MIN)
+        slow = (connection for connection in others if now - connection.since > _SLOW_SECONDS_MIN)
         largest = max(slow, key=lambda connection: connection.partial_bytes, default=None)
         if largest is not None:
             largest.abort()
@@ -175,9 +178,8 @@ class Connections:
 
 def _end_slowest(connections: Iterable[Connection], seconds: float | None = None) -> bool:
     """End the connection that has kept the server waiting for longest, if that is more than `seconds`; whether there was one."""
-    now = time.monotonic()
-    slowest = max(connections, key=lambda connection: connection.waited_seconds(now))
-    if slowest.waited_seconds(now) <= (_SLOW_SECONDS_MIN if seconds is None else seconds):
+    slowest = min(connections, key=_SINCE)
+    if time.monotonic() - slowest.since <= (_SLOW_SECONDS_MIN if seconds is None else seconds):
         return False
     slowest.abort()
     return True
@@ -201,7 +203,7 @@ class Connection(asyncio.Protocol):
         self._chunks: Chunks | None = None
         self._discarding = 0  # bytes of an answered request's body
         self._advancing = self._in_line = self._ended = self._closing = self._paused = False
-        self._since = 0.0  # of what is waited for
+        self.since = 0.0  # when the client began to be waited for (monotonic): for a whole request, or to go; inf while the client waits
         self._unread_answer_since: float | None = None
 
     # Called by the event loop.
@@ -211,7 +213,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.peer = (transport.get_extra_info("peername") or ("",))[0]
         self.address = self._own_address = unit(self.peer) if not self._app.proxies.trusts(self.peer) else f"{self.peer}#{id(self)}"
-        self._since = time.monotonic()
+        self.since = time.monotonic()
         self._opened.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -225,7 +227,7 @@ class Connection(asyncio.Protocol):
         else:
             self._unread = data
             if self._exchange is None:
-                self._since = time.monotonic()
+                self.since = time.monotonic()
         self._advance()
 
     def eof_received(self) -> bool:
@@ -268,13 +270,9 @@ class Connection(asyncio.Protocol):
         """What has come of a body that is not whole."""
         return len(self._partial)
 
-    def waited_seconds(self, now: float) -> float:
-        """How long, at the time `now` (monotonic), the client is waited for: for a whole request, or to go; 0 while the client waits."""
-        return 0.0 if self._whole else now - self._since
-
     def cut_off_late(self, now: float) -> None:
         """End what takes too long at the time `now` (monotonic)."""
-        waited = now - self._since
+        waited = now - self.since
         if self._unread_answer_since is not None and now - self._unread_answer_since > UNREAD_SECONDS_MAX:
             self.abort()
         elif self._closing:
@@ -368,11 +366,11 @@ class Connection(asyncio.Protocol):
         end += len(HEAD_END)
         head = parse_head(text[:end])
         self._unread = text[end:]
-        self._since = time.monotonic()
+        self.since = time.monotonic()
         client = self._app.proxies.client(self.peer, head.headers)
         if client != self.peer:
             self.address = unit(client)
-        exchange = self._exchange = Exchange(self, head, self.peer, client, self._since)
+        exchange = self._exchange = Exchange(self, head, self.peer, client, self.since)
         self._missing, self._chunks = (0, Chunks()) if head.length is None else (head.length, None)
         self._app.admit(exchange)
         self._app.bodies.check(self._missing)
@@ -401,7 +399,7 @@ class Connection(asyncio.Protocol):
             last = bytes(self._partial) + last
             self._partial = bytearray()
         exchange.body = last
-        self._whole = True
+        self._whole, self.since = True, math.inf
         self._app.handle(exchange)
         return bool(self._unread)
 
@@ -438,7 +436,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(answer[: len(answer) - len(text)] if exchange.head.method == "HEAD" else answer)
         self._exchange, self._whole, self._discarding = None, False, left
         self.address = self._own_address
-        self._since = time.monotonic()
+        self.since = time.monotonic()
         if not keep_alive or (self._ended and not self._unread):
             self._close()
         elif self._unread and not self._advancing:
@@ -485,7 +483,7 @@ class Connection(asyncio.Protocol):
 
     def _close(self) -> None:
         """End the connection when the client has read what was written: closed at once, what it still sends would destroy that."""
-        self._closing, self._unread, self._since = True, b"", time.monotonic()
+        self._closing, self._unread, self.since = True, b"", time.monotonic()
         if self._ended:
             self.close()
         elif self._transport is not None:
