@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sokuji.config import Config
+from sokuji.disk.private import is_private
 from sokuji.errors import SokujiError
-from sokuji.log.private import is_private
 
 MINIMUM_FREE_BYTES = 2 * 1024**3
 

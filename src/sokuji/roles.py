@@ -28,9 +28,9 @@ from msgspec import structs
 
 from sokuji.backends import Backends
 from sokuji.config import Config, load
+from sokuji.disk.files import hold, replace_file
+from sokuji.disk.private import is_private, make_private_folder
 from sokuji.errors import DamagedFileError, SokujiError
-from sokuji.log.files import hold, replace_file
-from sokuji.log.private import is_private, make_private_folder
 from sokuji.metrics import render
 from sokuji.priority import give_way
 from sokuji.service import descriptors, logs

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from sokuji.analyze.stage import read_marks
+from sokuji.disk.stored import encode_record
 from sokuji.errors import DamagedFileError, FormatError, LogError
-from sokuji.log.stored import encode_record
 from tests.analyze.side import Side, declare, drain, side
 from tests.analyze.test_lookup import lookup
 from tests.lake.platform import START_US

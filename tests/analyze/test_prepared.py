@@ -18,10 +18,10 @@ from sokuji.analyze.opening import Opener
 from sokuji.analyze.prepared import Prepared
 from sokuji.analyze.project import Declared
 from sokuji.analyze.worker import Worker
+from sokuji.disk.stored import encode_record
 from sokuji.errors import DamagedFileError, FormatError
 from sokuji.features.vocabulary import Vocabulary
 from sokuji.lake.events import EVENTS
-from sokuji.log.stored import encode_record
 from sokuji.meta.base import Ref
 from tests.analyze.side import RULE, SETTINGS, Side, declare, drain, side
 

@@ -20,8 +20,8 @@ import pytest
 import sokuji
 from sokuji.act.queue import Delivery, Queue
 from sokuji.clock import now_us
+from sokuji.disk.stored import encode_record
 from sokuji.errors import FormatError, SokujiError
-from sokuji.log.stored import encode_record
 from sokuji.platform import Platform
 
 FEATURES = """

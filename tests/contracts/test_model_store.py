@@ -19,8 +19,8 @@ import msgspec
 import pytest
 
 from sokuji import types as t
+from sokuji.disk.stored import write_record
 from sokuji.errors import AlreadyExistsError, DamagedFileError, FormatError, ModelError, NotFoundError
-from sokuji.log.stored import write_record
 from sokuji.meta.base import ModelSignature, Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog
 from sokuji.models.base import CHALLENGER, CHAMPION, PREVIOUS, ModelStore, ModelVersion

@@ -16,13 +16,13 @@ import pytest
 
 from sokuji.config import LakeSettings, LogSettings
 from sokuji.dedup.rule import Rule
+from sokuji.disk.stored import write_record
 from sokuji.errors import FormatError, LakeError, LogError, NotFoundError, StaleTableError
 from sokuji.events import EVENT_SCHEMA
 from sokuji.lake import sink as sink_module
 from sokuji.lake.events import FIXED_SCHEMA
 from sokuji.lake.sink import Sink
 from sokuji.log.local import LocalLog
-from sokuji.log.stored import write_record
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.metrics import render
 from sokuji.types import BOOL, FLOAT64, INT64, STRING

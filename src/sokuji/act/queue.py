@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sokuji.disk.files import make_folder
+from sokuji.disk.stored import check_format
 from sokuji.errors import DamagedFileError, SokujiError
-from sokuji.log.files import make_folder
-from sokuji.log.stored import check_format
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS deliveries (

@@ -15,8 +15,8 @@ import struct
 import zlib
 from pathlib import Path
 
+from sokuji.disk.private import make_private_folder
 from sokuji.errors import ConfigError
-from sokuji.log.private import make_private_folder
 
 _BYTES = 32
 _CHECKSUM = struct.Struct("<I")  # what an earlier release made has none

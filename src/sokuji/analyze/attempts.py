@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from pathlib import Path
 
-from sokuji.log.files import make_folder, replace_file
+from sokuji.disk.files import make_folder, replace_file
 
 _WORDS, _WORD_BYTES = 3, 8
 _WORKING, _SUSPECT, _DEATHS = range(_WORDS)

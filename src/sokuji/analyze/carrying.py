@@ -14,10 +14,10 @@ from sokuji.analyze.pipeline import Pipeline
 from sokuji.analyze.rows import RowLayout, Rows
 from sokuji.analyze.stage import MARKS, Position, position, read_marks
 from sokuji.analyze.timers import Timers
+from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError
 from sokuji.features.known import Types
 from sokuji.lake.events import PROPERTY_TYPES
-from sokuji.log.stored import read_record, write_record
 from sokuji.online.shared import SharedStore
 from sokuji.rules.engine import Rules
 

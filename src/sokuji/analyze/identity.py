@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.log.marked import AnyMark, Mark, MarkedFile
+from sokuji.disk.marked import AnyMark, Mark, MarkedFile
 from sokuji.proof import is_provable
 
 VISITOR, USER = "v:", "u:"

@@ -12,12 +12,12 @@ from sokuji.analyze.following import Following
 from sokuji.analyze.identity import FILE, USER, VISITOR, LinkKind, known
 from sokuji.analyze.profiles import Profiles
 from sokuji.analyze.project import Compiled
+from sokuji.disk.marked import REMEDY
 from sokuji.errors import DamagedFileError, OnlineStoreError
 from sokuji.features.reader import FeatureReader
 from sokuji.features.spec import Entity
 from sokuji.features.vocabulary import STRINGS_FILE, Strings
 from sokuji.log.base import Log
-from sokuji.log.marked import REMEDY
 from sokuji.online.manifest import read_manifest
 
 _READ_ROWS = 10_000

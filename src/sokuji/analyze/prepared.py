@@ -1,6 +1,6 @@
 """A dataset's state made beside a worker that goes on with the declarations of before, for the next start to take over.
 
-    prepared.arrow = the profiles' keys as an Arrow file, a record of log/stored.py about them, its length (u32)
+    prepared.arrow = the profiles' keys as an Arrow file, a record of disk/stored.py about them, its length (u32)
     links.arrow    = who became known as whom in the history, rows of IDENTITY_SCHEMA, in the same way
 
 Format 1 was the Arrow file alone, with what the record says in its metadata and without a checksum; format 2 had no links.
@@ -22,11 +22,11 @@ from pyarrow import ipc
 from sokuji.analyze.batches import Offsets
 from sokuji.analyze.carrying import BEFORE
 from sokuji.analyze.rows import Rows
+from sokuji.disk.files import sync_file, sync_folder
+from sokuji.disk.stored import decode_record, encode_record
 from sokuji.errors import DamagedFileError
 from sokuji.events import IDENTITY_SCHEMA
 from sokuji.features.vocabulary import STRINGS_FILE
-from sokuji.log.files import sync_file, sync_folder
-from sokuji.log.stored import decode_record, encode_record
 
 FILE = "prepared.arrow"
 LINKS_FILE = "links.arrow"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from sokuji.log.stored import read_record, write_record
+from sokuji.disk.stored import read_record, write_record
 
 FILE = "search.json"
 DEATHS = 2

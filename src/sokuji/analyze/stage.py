@@ -16,10 +16,10 @@ from sokuji.analyze.pipeline import Outcome, Pipeline
 from sokuji.analyze.served import SERVED_LOG, Served
 from sokuji.dedup.rule import Places
 from sokuji.dedup.table import TableMark
+from sokuji.disk.marked import AnyMark
+from sokuji.disk.stored import check_format
 from sokuji.events import BAD_EVENTS_LOG, DECISIONS_LOG, IDENTITIES_LOG
 from sokuji.features.vocabulary import Vocabulary
-from sokuji.log.marked import AnyMark
-from sokuji.log.stored import check_format
 from sokuji.rules.engine import TIMER_SLACK_US
 
 MARKS = "marks"

@@ -21,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.dedup.rule import Indices, Mask, Places, Rule
+from sokuji.disk.files import make_folder
+from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError
-from sokuji.log.files import make_folder
-from sokuji.log.stored import read_record, write_record
 
 Words = npt.NDArray[np.uint64]
 

@@ -17,9 +17,9 @@ import numpy as np
 from sokuji.compiled import compiled, fixed
 from sokuji.dedup.hashing import Words
 from sokuji.dedup.rule import Mask, Places, Rule
+from sokuji.disk.files import make_folder
+from sokuji.disk.marked import AnyMark, Mark, MarkedFile
 from sokuji.errors import DamagedFileError
-from sokuji.log.files import make_folder
-from sokuji.log.marked import AnyMark, Mark, MarkedFile
 
 _SLOTS_MIN = 1 << 16
 _FILL_MAX = 0.6  # of a table's slots; beyond it probing gets slow

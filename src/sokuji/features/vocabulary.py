@@ -19,8 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sokuji.disk.marked import REMEDY, AnyMark, Mark, check
 from sokuji.errors import DamagedFileError, FeatureError
-from sokuji.log.marked import REMEDY, AnyMark, Mark, check
 
 STRINGS_FILE = "strings.jsonl"
 """What the file is called in the folder of a dataset's state."""

@@ -18,8 +18,8 @@ from typing import Any
 
 import msgspec
 
+from sokuji.disk.files import make_folder, sync_file, sync_folder
 from sokuji.errors import DamagedFileError
-from sokuji.log.files import make_folder, sync_file, sync_folder
 
 LOG_FOLDER = "_delta_log"
 _HISTORY = ".history"  # hidden from Delta's vacuum by its dot

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import msgspec
 
+from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError, LogError, StaleTableError
 from sokuji.lake.backlog import CONSUMER, Backlog, Offsets
 from sokuji.log.base import Log
-from sokuji.log.stored import read_record, write_record
 from sokuji.meta.base import Ref
 
 _FORMAT = 1

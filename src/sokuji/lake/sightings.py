@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from sokuji.log.files import make_folder, replace_file
+from sokuji.disk.files import make_folder, replace_file
 
 _KEPT_MAX = 10_000  # names; the rarest are forgotten
 

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from sokuji.config import LakeSettings, LogSettings
 from sokuji.dedup.rule import Rule
+from sokuji.disk.files import hold, make_folder
 from sokuji.errors import LakeError, NotFoundError, StaleTableError
 from sokuji.lake import backlog
 from sokuji.lake.backlog import CONSUMER, Backlog, Offsets
@@ -28,7 +29,6 @@ from sokuji.lake.committed import Committed
 from sokuji.lake.events import BAD_EVENTS, EVENTS, IDENTITIES, Shaper
 from sokuji.lake.writers import DecisionsWriter, EventsWriter, PlainWriter, Writer, Written, committed_offsets, make_tables
 from sokuji.log.base import Log
-from sokuji.log.files import hold, make_folder
 from sokuji.meta.base import Catalog, Ref, TableKind
 from sokuji.metrics import CounterValue, GaugeValue, HistogramValue, Metric, counter, gauge, histogram
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 from pathlib import Path
 
-from sokuji.log.files import exclusive, make_folder, replace_file
+from sokuji.disk.files import exclusive, make_folder, replace_file
 
 _OFFSET_BYTES = 8
 _ALL_BITS = 2**64 - 1

@@ -17,14 +17,14 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
+from sokuji.disk.files import exclusive, make_folder
+from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError, LogError
 from sokuji.log.base import Log, Read
 from sokuji.log.ends import Ends
-from sokuji.log.files import exclusive, make_folder
 from sokuji.log.offsets import ConsumerOffsets
 from sokuji.log.reader import Reader
 from sokuji.log.segment import SUFFIX, encode
-from sokuji.log.stored import read_record, write_record
 from sokuji.log.writer import Writer
 
 _FORMAT = 2  # 1 had no checksum

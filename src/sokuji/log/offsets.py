@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from sokuji.disk.files import exclusive, sync_folder
+from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError, LogError
-from sokuji.log.files import exclusive, sync_folder
-from sokuji.log.stored import read_record, write_record
 
 _FORMAT = 2  # 1 had no checksum, and no format
 _REMEDY = "restore it from a copy, or delete it: the consumer then reads the log from its beginning, and skips what it has"

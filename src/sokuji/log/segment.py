@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from sokuji.disk.stored import check_format
 from sokuji.errors import CorruptLogError, LogError
-from sokuji.log.stored import check_format
 
 SUFFIX = ".segment"
 RESTORE = "restore the file from a copy"

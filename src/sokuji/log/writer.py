@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from sokuji.disk.files import exclusive, replace_file, sync_folder, write_all
 from sokuji.errors import CorruptLogError
 from sokuji.log.ends import Ends
-from sokuji.log.files import exclusive, replace_file, sync_folder, write_all
 from sokuji.log.segment import RESTORE, Encoded, Segment, base_offsets, frame_bytes, segment_header, segment_path
 
 

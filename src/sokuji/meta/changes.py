@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from sokuji.disk.files import exclusive, make_folder
+from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError
-from sokuji.log.files import exclusive, make_folder
-from sokuji.log.stored import read_record, write_record
 
 _FORMAT = 1
 _REMEDY = "nobody knows now whether the database is the newest; it is taken to be"

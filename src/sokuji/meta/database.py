@@ -10,8 +10,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Connection, Engine, ExceptionContext, MetaData
 
+from sokuji.disk.stored import check_format, sealed, unsealed
 from sokuji.errors import DamagedFileError
-from sokuji.log.stored import check_format, sealed, unsealed
 
 Definition = TypeVar("Definition")
 

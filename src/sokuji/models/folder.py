@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError, FormatError, ModelError
-from sokuji.log.stored import read_record, write_record
 from sokuji.models.base import ModelVersion
 
 FILE = "version.json"

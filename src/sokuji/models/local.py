@@ -23,8 +23,8 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Connection, LargeBinary, MetaData, String
 
+from sokuji.disk.stored import claim
 from sokuji.errors import AlreadyExistsError, ModelError, NotFoundError
-from sokuji.log.stored import claim
 from sokuji.meta.base import ModelSignature, Ref
 from sokuji.meta.database import create_tables, in_two_places
 from sokuji.meta.store import SqlCatalog, drop_signature, put_signature

@@ -14,9 +14,9 @@ from typing import Self
 
 import msgspec
 
+from sokuji.disk.files import sync_folder
+from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import OnlineStoreError
-from sokuji.log.files import sync_folder
-from sokuji.log.stored import read_record, write_record
 from sokuji.online.base import Rows
 from sokuji.online.digest import SALT_BYTES
 from sokuji.online.run import Columns, Run, run_path, write_run

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sokuji.disk.files import write_all
 from sokuji.errors import OnlineStoreError
-from sokuji.log.files import write_all
 from sokuji.online.base import Rows
 
 Numbers = npt.NDArray[np.int64]

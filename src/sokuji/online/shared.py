@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from sokuji.disk.files import hold, make_folder
 from sokuji.errors import OnlineStoreError
-from sokuji.log.files import hold, make_folder
 from sokuji.online.base import Found, Keys, OnlineStore, Rows
 from sokuji.online.checkpoint import Checkpoint, Checkpoints, merge_runs, save_run
 from sokuji.online.erasure import erase_from_disk, without

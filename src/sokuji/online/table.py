@@ -18,8 +18,8 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from sokuji.disk.files import replace_file
 from sokuji.errors import OnlineStoreError
-from sokuji.log.files import replace_file
 
 MAGIC = int.from_bytes(b"soktabl1", "little")
 HEADER_BYTES = 4096

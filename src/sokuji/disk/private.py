@@ -13,7 +13,7 @@ import stat
 import struct
 from pathlib import Path
 
-from sokuji.log.files import make_folder, sync_folder
+from sokuji.disk.files import make_folder, sync_folder
 
 _PRIVATE = 0o700
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO

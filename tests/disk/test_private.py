@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sokuji.log.private import is_private, make_private_folder
+from sokuji.disk.private import is_private, make_private_folder
 from tests.private import readable_by_others
 
 

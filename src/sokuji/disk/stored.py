@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from sokuji.disk.files import exclusive, make_folder, replace_file
 from sokuji.errors import DamagedFileError, FormatError
-from sokuji.log.files import exclusive, make_folder, replace_file
 
 Content = TypeVar("Content")
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]

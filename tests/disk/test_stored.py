@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from sokuji.disk.stored import check_format, read_record, write_record
 from sokuji.errors import DamagedFileError, FormatError
-from sokuji.log.stored import check_format, read_record, write_record
 
 
 class Place(msgspec.Struct):

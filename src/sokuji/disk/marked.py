@@ -7,8 +7,8 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+from sokuji.disk.files import make_folder
 from sokuji.errors import DamagedFileError
-from sokuji.log.files import make_folder
 
 REMEDY = "restore it from a copy, or start the worker: it makes its state anew from the lake and the log"
 _READ_BYTES = 1 << 20
