@@ -218,8 +218,8 @@ class Platform:
 
     def keep_results_views(self) -> None:
         """Bring `action_results` of every dataset up to the project's `actions.py`. Raises RuleError."""
+        from sokuji.act.results import keep_results_view
         from sokuji.rules import load as actions_file
-        from sokuji.rules.results import keep_results_view
 
         actions = actions_file.load(self._folder / actions_file.FILE_NAME)
         for dataset in self._backends.datasets:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sokuji.act.decision import Decision
-from sokuji.act.tail import Cursor
+from sokuji.act.follow import Cursor
 from sokuji.log.base import Log
 
 # A decision may be there before its event's request gets to ask for it; so this many messages' are kept. At 65,000 events/s with a

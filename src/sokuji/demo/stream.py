@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from sokuji.act.tail import Cursor
+from sokuji.act.follow import Cursor
 from sokuji.demo.figures import Figures
 from sokuji.demo.visitors import Sent
 from sokuji.errors import SokujiError

@@ -13,11 +13,11 @@ from scipy.stats import binomtest
 from scipy.stats.contingency import relative_risk
 
 import sokuji
+from sokuji.act.results import keep_results_view
 from sokuji.errors import RuleError
 from sokuji.platform import Platform
 from sokuji.rules import arm, goal, popup, rule
 from sokuji.rules.decision import Decision, to_events
-from sokuji.rules.results import keep_results_view
 from sokuji.rules.spec import Actions, Project
 from tests.rules.stream import MINUTE_US, START_US, Event, batch_of
 
