@@ -179,9 +179,9 @@ def run_api(folder: Path) -> None:
 
 def run_deliver(folder: Path) -> None:
     """What calls the webhooks and functions of the project in `folder`, until it is asked to end."""
-    from sokuji.act.deliver import Deliverer
+    from sokuji.act.deliver.perform import performer
+    from sokuji.act.deliver.role import Deliverer
     from sokuji.act.secret import Secret
-    from sokuji.rules.perform import performer
 
     logs.configure("deliver")
     config = load(folder)

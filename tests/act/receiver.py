@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from sokuji.act.deliver import Deliverer
-from sokuji.act.functions import Perform
+from sokuji.act.deliver.functions import Perform
+from sokuji.act.deliver.role import Deliverer
 from sokuji.clock import Clock, now_us
 from sokuji.config import WebhookSettings
 from sokuji.events import BAD_EVENT_SCHEMA

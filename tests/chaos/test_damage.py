@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 import sokuji
-from sokuji.act.queue import Delivery, Queue
+from sokuji.act.deliver.queue import Delivery, Queue
 from sokuji.clock import now_us
 from sokuji.disk.stored import encode_record
 from sokuji.errors import FormatError, SokujiError

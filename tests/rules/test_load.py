@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sokuji.act.deliver.perform import performer
 from sokuji.errors import RuleError
 from sokuji.rules.load import load
-from sokuji.rules.perform import performer
 from sokuji.rules.spec import Actions
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sokuji.act.address import parse
+from sokuji.act.deliver.address import parse
 from sokuji.act.secret import Secret
 from sokuji.rules.spec import Actions, Webhook
 

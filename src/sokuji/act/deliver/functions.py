@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
-from sokuji.act.outcome import Outcome
+from sokuji.act.deliver.outcome import Outcome
 
 T = TypeVar("T")
 Perform = Callable[[Mapping[str, Any]], object]

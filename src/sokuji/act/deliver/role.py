@@ -16,15 +16,15 @@ import msgspec
 import pyarrow as pa
 
 from sokuji import metrics
-from sokuji.act.address import RefusedAddressError, parse
 from sokuji.act.decision import CALL, WEBHOOK, Decision, MalformedDecisionError, decisions, iso
+from sokuji.act.deliver.address import RefusedAddressError, parse
+from sokuji.act.deliver.functions import Functions, Perform
+from sokuji.act.deliver.outcome import Breaker, Outcome, pause_seconds, pause_seconds_max
+from sokuji.act.deliver.queue import Delivery, Queue
+from sokuji.act.deliver.webhook import Webhooks
 from sokuji.act.fate import DELIVERED, FAILED, Fate, recorded, to_events
 from sokuji.act.follow import PARTITION
-from sokuji.act.functions import Functions, Perform
-from sokuji.act.outcome import Breaker, Outcome, pause_seconds, pause_seconds_max
-from sokuji.act.queue import Delivery, Queue
 from sokuji.act.secret import Secret
-from sokuji.act.webhook import Webhooks
 from sokuji.clock import Clock, now_us, steady
 from sokuji.config import WebhookSettings
 from sokuji.errors import OffsetTrimmedError

@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 
-from sokuji.act.deliver import CONSUMER
+from sokuji.act.deliver.functions import Perform
+from sokuji.act.deliver.outcome import Breaker, pause_seconds
+from sokuji.act.deliver.perform import performer
+from sokuji.act.deliver.role import CONSUMER
 from sokuji.act.fate import DELIVERED, Fate, to_events
-from sokuji.act.functions import Perform
-from sokuji.act.outcome import Breaker, pause_seconds
 from sokuji.clock import now_us
 from sokuji.config import WebhookSettings
-from sokuji.rules.perform import performer
 from tests.act.api import MASTER, VISITOR, append, decisions_log, row
 from tests.act.receiver import Delivering, Received, Receiver, delivering, payload, quick
 

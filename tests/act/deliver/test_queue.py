@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sokuji.act.queue import Delivery, Queue
+from sokuji.act.deliver.queue import Delivery, Queue
 from sokuji.errors import DamagedFileError, FormatError
 
 DELIVERIES = [

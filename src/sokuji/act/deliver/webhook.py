@@ -16,8 +16,8 @@ import time
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sokuji.act.address import RefusedAddressError, Target, parse, resolve
-from sokuji.act.outcome import Outcome
+from sokuji.act.deliver.address import RefusedAddressError, Target, parse, resolve
+from sokuji.act.deliver.outcome import Outcome
 from sokuji.act.secret import Secret
 
 _HEAD_BYTES_MAX = 16 * 1024

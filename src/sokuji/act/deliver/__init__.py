@@ -1,0 +1,1 @@
+"""The `deliver` role: decisions sent to webhooks and to a project's own functions."""
