@@ -25,7 +25,7 @@ from sokuji.log.local import LocalLog
 if TYPE_CHECKING:
     from sqlalchemy import URL
 
-    from sokuji.act.eligibility import Eligibility
+    from sokuji.act.pages.gate import Eligibility
     from sokuji.analyze.batches import Logs
     from sokuji.analyze.following import Following
     from sokuji.analyze.lookup import Lookup
@@ -229,7 +229,7 @@ class Backends:
 
     def make_eligibility(self, folder: Path) -> Eligibility:
         """What asks the worker's state whether decisions still hold, by the declarations of the project in `folder`."""
-        from sokuji.act.eligibility import Eligibility
+        from sokuji.act.pages.gate import Eligibility
         from sokuji.analyze.project import Declared
         from sokuji.analyze.recheck import Merges, Recheck, Rechecks
         from sokuji.clock import now_us

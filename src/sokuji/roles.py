@@ -90,8 +90,8 @@ def _sources(config: Config) -> dict[str, Source]:
 
 def _decided(backends: Backends, secret: Secret) -> Decided:
     """Waits for what the worker decides on messages that have just become durable."""
-    from sokuji.act.answer import Answering
-    from sokuji.act.waiter import Waiter
+    from sokuji.act.pages.answer import Answering
+    from sokuji.act.pages.waiter import Waiter
 
     config = backends.config
     waiter = Waiter(backends.decisions_log, backends.progress.read)
@@ -149,7 +149,7 @@ def _works(backends: Backends, folder: Path, stop: threading.Event) -> bool:
 
 def run_api(folder: Path) -> None:
     """The server of actions for pages of the project in `folder`, until it is asked to end."""
-    from sokuji.act.app import Act
+    from sokuji.act.pages.app import Act
     from sokuji.act.secret import Secret
 
     logs.configure("api")

@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from sokuji.act.app import Act
-from sokuji.act.eligibility import Eligibility
+from sokuji.act.pages.app import Act
+from sokuji.act.pages.gate import Eligibility
 from sokuji.act.secret import Secret
 from sokuji.clock import Clock, now_us
 from sokuji.config import ActSettings

@@ -14,7 +14,7 @@ import pytest
 
 from sokuji.act.decision import Decision as Made
 from sokuji.act.decision import decisions
-from sokuji.act.eligibility import Eligibility
+from sokuji.act.pages.gate import Eligibility
 from sokuji.analyze.progress import Progress
 from sokuji.analyze.project import Declared, compile_for
 from sokuji.analyze.recheck import Merges, Recheck, Rechecks
@@ -145,7 +145,7 @@ def test_who_only_says_to_be_a_user_learns_nothing_of_the_users_profile(shop: Si
 
 
 def test_while_a_worker_repeats_what_was_done_nothing_is_told(shop: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sokuji.act.eligibility._BEHIND_SECONDS", 0.05)
+    monkeypatch.setattr("sokuji.act.pages.gate._BEHIND_SECONDS", 0.05)
     declared = declare(tmp_path, FEATURES, ACTIONS)
     shop.track(event("view", 0), event("view", 1), event("cart", 2))
     with shop.worker(declared) as worker:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sokuji.act.shown import _first
+from sokuji.act.pages.shown import _first
 from sokuji.events import EVENT_SCHEMA
 from sokuji.log.local import LocalLog
 from sokuji.rules.decision import own_events

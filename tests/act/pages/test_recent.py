@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sokuji.act.decision import Audience, Decision
-from sokuji.act.recent import Recent
+from sokuji.act.pages.recent import Recent
 
 VISITORS = [Audience("visitor", "main", name) for name in "ab"]
 USERS = [Audience("user", "main", name) for name in "uv"]
@@ -102,7 +102,7 @@ def test_ids_as_long_as_events_take_no_more_memory() -> None:
 
 def test_what_is_said_early_of_decisions_takes_no_more_memory_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
     """Anyone may say that a decision was shown that there is not, of any name and in any name."""
-    monkeypatch.setattr("sokuji.act.recent._EARLY_BYTES_MAX", 1_000_000)
+    monkeypatch.setattr("sokuji.act.pages.recent._EARLY_BYTES_MAX", 1_000_000)
     recent = Recent(1 << 20, unsigned_users=False)
     tracemalloc.start()
     for number in range(300):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sokuji.act.decision import Decision, decisions
-from sokuji.act.eligibility import Eligibility
+from sokuji.act.pages.gate import Eligibility
 from sokuji.clock import now_us
 from sokuji.errors import InvalidRequestError, OnlineStoreError
 from sokuji.log.base import Log
@@ -94,7 +94,7 @@ def test_the_state_is_not_asked_before_it_has_what_is_acknowledged(log: Log) -> 
 
 
 def test_what_cannot_be_told_is_an_error_and_nothing_is_recorded(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sokuji.act.eligibility._BEHIND_SECONDS", 0.1)
+    monkeypatch.setattr("sokuji.act.pages.gate._BEHIND_SECONDS", 0.1)
     [decision] = made(log, "d1")
 
     def gone(_: object) -> str | None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from sokuji.act.decision import Decision
-from sokuji.act.waiter import Waiter
+from sokuji.act.pages.waiter import Waiter
 from sokuji.errors import CorruptLogError
 from sokuji.log.local import LocalLog
 from tests.act.api import append, decisions_log, row
@@ -150,7 +150,7 @@ def test_thousands_wait_at_once_and_are_told_apart(log: LocalLog) -> None:
 
 
 def test_when_too_many_wait_the_next_one_does_not(log: LocalLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sokuji.act.waiter._WAITING_MAX", 5)
+    monkeypatch.setattr("sokuji.act.pages.waiter._WAITING_MAX", 5)
 
     async def main() -> None:
         waiter = Waiter(log, Worker())
@@ -164,7 +164,7 @@ def test_when_too_many_wait_the_next_one_does_not(log: LocalLog, monkeypatch: py
 
 def test_who_waits_for_many_messages_takes_one_place(log: LocalLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten batches of 1,000 events took all places, and nobody else's request waited."""
-    monkeypatch.setattr("sokuji.act.waiter._WAITING_MAX", 2)
+    monkeypatch.setattr("sokuji.act.pages.waiter._WAITING_MAX", 2)
 
     async def main() -> None:
         waiter = Waiter(log, Worker())
@@ -178,7 +178,7 @@ def test_who_waits_for_many_messages_takes_one_place(log: LocalLog, monkeypatch:
 
 
 def test_memory_of_large_decisions_is_bounded(log: LocalLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sokuji.act.waiter._KEPT_BYTES_MAX", 100_000)
+    monkeypatch.setattr("sokuji.act.pages.waiter._KEPT_BYTES_MAX", 100_000)
 
     async def main() -> None:
         waiter = Waiter(log, Worker())

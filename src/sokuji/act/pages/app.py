@@ -11,15 +11,15 @@ import msgspec
 from msgspec import Struct
 
 from sokuji.act.decision import Decision, iso
-from sokuji.act.eligibility import Eligibility
 from sokuji.act.follow import PARTITION, Tail
-from sokuji.act.metrics import ActMetrics
-from sokuji.act.recent import Recent
+from sokuji.act.pages.gate import Eligibility
+from sokuji.act.pages.metrics import ActMetrics
+from sokuji.act.pages.recent import Recent
+from sokuji.act.pages.shown import Shown, ShownTail
+from sokuji.act.pages.stream import Client, Streams
+from sokuji.act.pages.tag import Tag
+from sokuji.act.pages.token import Grant, Tokens
 from sokuji.act.secret import Secret
-from sokuji.act.shown import Shown, ShownTail
-from sokuji.act.stream import Client, Streams
-from sokuji.act.tag import Tag
-from sokuji.act.token import Grant, Tokens
 from sokuji.clock import Clock, now_us
 from sokuji.config import ActSettings
 from sokuji.errors import InvalidRequestError

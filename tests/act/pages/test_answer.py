@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from sokuji.act.answer import Answering
-from sokuji.act.token import Tokens
-from sokuji.act.waiter import Waiter
+from sokuji.act.pages.answer import Answering
+from sokuji.act.pages.token import Tokens
+from sokuji.act.pages.waiter import Waiter
 from sokuji.clock import now_us
 from sokuji.config import ActSettings
 from sokuji.log.base import Log

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from sokuji.act.answer import Answering
-from sokuji.act.waiter import Waiter
+from sokuji.act.pages.answer import Answering
+from sokuji.act.pages.waiter import Waiter
 from sokuji.log.base import Log
 from sokuji.proof import sign_user
 from sokuji.track.app import Decided

@@ -11,10 +11,10 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from sokuji.act.decision import Audience, Decision
-from sokuji.act.eligibility import Eligibility
-from sokuji.act.metrics import ActMetrics
-from sokuji.act.recent import Recent
-from sokuji.act.token import Grant
+from sokuji.act.pages.gate import Eligibility
+from sokuji.act.pages.metrics import ActMetrics
+from sokuji.act.pages.recent import Recent
+from sokuji.act.pages.token import Grant
 from sokuji.clock import Clock
 from sokuji.config import ActSettings
 from sokuji.errors import InvalidRequestError

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from sokuji.act.decision import Audience, Decision, audiences
+from sokuji.act.pages.token import Tokens
+from sokuji.act.pages.waiter import Waiter
 from sokuji.act.secret import Secret
-from sokuji.act.token import Tokens
-from sokuji.act.waiter import Waiter
 from sokuji.clock import Clock, now_us
 from sokuji.config import ActSettings
 from sokuji.errors import InvalidRequestError
