@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from sokuji.act.pages.gate import Eligibility
     from sokuji.analyze.batches import Logs
+    from sokuji.analyze.compile import Compiled, Declared
     from sokuji.analyze.following import Following
     from sokuji.analyze.lookup import Lookup
     from sokuji.analyze.opening import Opener
     from sokuji.analyze.progress import Progress
-    from sokuji.analyze.project import Compiled, Declared
     from sokuji.analyze.verifier import Verifier
     from sokuji.analyze.worker import Worker
     from sokuji.features.known import Types
@@ -219,8 +219,8 @@ class Backends:
         )
 
     def _make_opener(self, folder: Path) -> Opener:
+        from sokuji.analyze.compile import Declared
         from sokuji.analyze.opening import Opener
-        from sokuji.analyze.project import Declared
 
         return Opener(
             Declared.load(folder), self._worker_logs, self.tables, self.models, folder=self._analyze_folder,
@@ -230,7 +230,7 @@ class Backends:
     def make_eligibility(self, folder: Path) -> Eligibility:
         """What asks the worker's state whether decisions still hold, by the declarations of the project in `folder`."""
         from sokuji.act.pages.gate import Eligibility
-        from sokuji.analyze.project import Declared
+        from sokuji.analyze.compile import Declared
         from sokuji.analyze.recheck import Merges, Recheck, Rechecks
         from sokuji.clock import now_us
 
@@ -240,15 +240,15 @@ class Backends:
 
     def make_lookup(self, folder: Path, dataset: str) -> Lookup:
         """What reads features by key from the state of the worker of the project in `folder`."""
+        from sokuji.analyze.compile import Declared
         from sokuji.analyze.lookup import Lookup
-        from sokuji.analyze.project import Declared
 
         following = self._follow(Declared.load(folder), dataset)
         return Lookup(dataset, following, self.identities_log, self._analyze_folder, self.progress.is_led)
 
     def _follow(self, declared: Declared, dataset: str) -> Following:
+        from sokuji.analyze.compile import compile_for
         from sokuji.analyze.following import Following
-        from sokuji.analyze.project import compile_for
         from sokuji.features.vocabulary import Vocabulary
 
         def compiled(types: Types) -> Compiled:
@@ -273,7 +273,7 @@ class Backends:
         Raises:
             FeatureError, RuleError, SqlError, ModelError: as `compile_for`.
         """
-        from sokuji.analyze.project import Declared, compile_for
+        from sokuji.analyze.compile import Declared, compile_for
         from sokuji.features.vocabulary import Vocabulary
 
         declared, doubts = Declared.load(folder), []
@@ -285,7 +285,7 @@ class Backends:
 
     def make_verifier(self, folder: Path) -> Verifier:
         """What compares what the worker of the project in `folder` served with the lake."""
-        from sokuji.analyze.project import Declared
+        from sokuji.analyze.compile import Declared
         from sokuji.analyze.verifier import Verifier
 
         return Verifier(

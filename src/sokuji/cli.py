@@ -325,7 +325,7 @@ def keys(project: Path, secret: bool, sign: str | None) -> None:
         click.echo(f"{name}\t{source.write_key}\t{source.dataset}.events")
     if secret:
         from sokuji.act.pages.keys import keys as secrets_of
-        from sokuji.analyze.project import Declared
+        from sokuji.analyze.compile import Declared
 
         for key in secrets_of(Secret.open(config.data / "secret"), datasets, Declared.load(project).actions):
             click.echo("\t".join(key))

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from sokuji.analyze.compile import Declared
 from sokuji.analyze.pipeline import Pipeline
-from sokuji.analyze.project import Declared
 from tests.analyze.side import side
 
 KILL, RAISE = "kill", "raise"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sokuji.analyze.project import Declared
+from sokuji.analyze.compile import Declared
 from sokuji.analyze.worker import Worker
 from tests.analyze.side import Side, declare, drain, side
 

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from sokuji.analyze import opening
+from sokuji.analyze.compile import Declared
 from sokuji.analyze.opening import Opener
 from sokuji.analyze.prepared import Prepared
-from sokuji.analyze.project import Declared
 from sokuji.analyze.worker import Worker
 from sokuji.disk.stored import encode_record
 from sokuji.errors import DamagedFileError, FormatError

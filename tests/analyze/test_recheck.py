@@ -15,8 +15,8 @@ import pytest
 from sokuji.act.decision import Decision as Made
 from sokuji.act.decision import decisions
 from sokuji.act.pages.gate import Eligibility
+from sokuji.analyze.compile import Declared, compile_for
 from sokuji.analyze.progress import Progress
-from sokuji.analyze.project import Declared, compile_for
 from sokuji.analyze.recheck import Merges, Recheck, Rechecks
 from sokuji.errors import InvalidRequestError, OnlineStoreError, RuleError
 from sokuji.events import IDENTITY_SCHEMA

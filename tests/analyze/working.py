@@ -6,7 +6,7 @@ import sys
 import threading
 from pathlib import Path
 
-from sokuji.analyze.project import Declared
+from sokuji.analyze.compile import Declared
 from sokuji.config import AnalyzeSettings
 from tests.analyze.side import side
 

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from sokuji.analyze.compile import Declared
 from sokuji.analyze.opening import Opener
-from sokuji.analyze.project import Declared
 from sokuji.analyze.served import SERVED_LOG, SERVED_SCHEMA, sampled
 from sokuji.analyze.verifier import Verifier
 from sokuji.config import AnalyzeSettings

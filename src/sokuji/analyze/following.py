@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sokuji.analyze.carrying import taken
-from sokuji.analyze.project import Compiled
+from sokuji.analyze.compile import Compiled
 from sokuji.features.known import Types
 
 

@@ -17,12 +17,12 @@ import pyarrow.compute as pc
 from sokuji.analyze import excluded as excluding
 from sokuji.analyze.batches import CONSUMER, NEXT_CONSUMER, Logs, Offsets
 from sokuji.analyze.carrying import ASIDE, LAYOUT_FILE, ROWS, Carrier, carrying, check_described, describe, is_state
+from sokuji.analyze.compile import Compiled, Declared, compile_for
 from sokuji.analyze.identity import Identity
 from sokuji.analyze.outbox import Outbox
 from sokuji.analyze.pipeline import Pipeline
 from sokuji.analyze.prepared import FILE as PREPARED_FILE
 from sokuji.analyze.prepared import LINKS_FILE, Keys, Prepared
-from sokuji.analyze.project import Compiled, Declared, compile_for
 from sokuji.analyze.publish import identity_rows
 from sokuji.analyze.rows import RowLayout
 from sokuji.analyze.served import SERVED_LOG, SERVED_SCHEMA, Served

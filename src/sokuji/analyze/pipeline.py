@@ -16,10 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sokuji.analyze.compile import Compiled
 from sokuji.analyze.conditions import Judged
 from sokuji.analyze.excluded import NOBODY, Excluded
 from sokuji.analyze.identity import Identity, Keys, Link, Resolution
-from sokuji.analyze.project import Compiled
 from sokuji.analyze.rows import RowLayout, Rows
 from sokuji.analyze.timers import Timers
 from sokuji.bots import is_bot

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from sokuji.analyze.compile import Compiled
 from sokuji.analyze.following import Following
 from sokuji.analyze.identity import USER, VISITOR, LinkKind
 from sokuji.analyze.profiles import Profiles
-from sokuji.analyze.project import Compiled
 from sokuji.analyze.rows import Rows
 from sokuji.analyze.scores import SCORES
 from sokuji.errors import OnlineStoreError

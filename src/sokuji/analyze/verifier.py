@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 
 from sokuji.analyze import excluded, past, served
 from sokuji.analyze.carrying import taken
+from sokuji.analyze.compile import Compiled, Declared, compile_for
 from sokuji.analyze.identity import USER
 from sokuji.analyze.past import Past
 from sokuji.analyze.pipeline import Mask
-from sokuji.analyze.project import Compiled, Declared, compile_for
 from sokuji.analyze.served import Kept
 from sokuji.bots import is_bot
 from sokuji.errors import NotFoundError

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from sokuji.analyze.compile import Compiled
 from sokuji.analyze.identity import Identity
 from sokuji.analyze.pipeline import Pipeline
-from sokuji.analyze.project import Compiled
 from sokuji.analyze.rows import RowLayout
 from sokuji.analyze.timers import Timers
 from sokuji.compiled import is_compiled

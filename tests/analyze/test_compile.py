@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sokuji.analyze.project import compile_for
+from sokuji.analyze.compile import compile_for
 from sokuji.features.vocabulary import Vocabulary
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA
 from sokuji.meta.base import Ref
