@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from sokuji.analyze.compile import Compiled, Declared
     from sokuji.analyze.following import Following
     from sokuji.analyze.lookup import Lookup
-    from sokuji.analyze.opening import Opener
     from sokuji.analyze.progress import Progress
+    from sokuji.analyze.state.open import Opener
     from sokuji.analyze.verifier import Verifier
     from sokuji.analyze.worker import Worker
     from sokuji.features.known import Types
@@ -220,7 +220,7 @@ class Backends:
 
     def _make_opener(self, folder: Path) -> Opener:
         from sokuji.analyze.compile import Declared
-        from sokuji.analyze.opening import Opener
+        from sokuji.analyze.state.open import Opener
 
         return Opener(
             Declared.load(folder), self._worker_logs, self.tables, self.models, folder=self._analyze_folder,

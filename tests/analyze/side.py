@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from sokuji.analyze.batches import BATCH_SCHEMA, BATCHES_LOG, Logs
 from sokuji.analyze.compile import Declared, compile_for
 from sokuji.analyze.following import Following
-from sokuji.analyze.opening import Opener
 from sokuji.analyze.progress import Progress
+from sokuji.analyze.state.open import Opener
 from sokuji.analyze.verifier import Verifier
 from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings, LakeSettings

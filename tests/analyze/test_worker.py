@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sokuji.analyze.opening import Opener
+from sokuji.analyze.state.open import Opener
 from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings
 from sokuji.online.checkpoint import Checkpoint, Checkpoints

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sokuji.analyze.served import SERVED_LOG, SERVED_SCHEMA
+from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA
 from sokuji.log.local import LocalLog
 from sokuji.roles import running
 from tests.e2e.killing import kill_role

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sokuji.analyze.compile import Declared
-from sokuji.analyze.opening import Opener
-from sokuji.analyze.served import SERVED_LOG, SERVED_SCHEMA, sampled
+from sokuji.analyze.state.open import Opener
+from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA, sampled
 from sokuji.analyze.verifier import Verifier
 from sokuji.config import AnalyzeSettings
 from sokuji.errors import FeatureError

@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from sokuji.analyze.conditions import Conditions
-from sokuji.analyze.rows import RowLayout
 from sokuji.analyze.scores import SCORES, Scores, models_named
+from sokuji.analyze.state.layout import RowLayout
 from sokuji.errors import RuleError, SqlError
 from sokuji.events import EVENT_SCHEMA
 from sokuji.features import known

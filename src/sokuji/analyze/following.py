@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sokuji.analyze.carrying import taken
 from sokuji.analyze.compile import Compiled
+from sokuji.analyze.state.carry_over import taken
 from sokuji.features.known import Types
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sokuji.analyze.carrying import ROWS
 from sokuji.analyze.compile import Compiled
 from sokuji.analyze.following import Following
 from sokuji.analyze.identity import FILE, USER, VISITOR, LinkKind, known
 from sokuji.analyze.profiles import Profiles
+from sokuji.analyze.state.carry_over import ROWS
 from sokuji.disk.marked import REMEDY
 from sokuji.errors import DamagedFileError, OnlineStoreError
 from sokuji.features.reader import FeatureReader

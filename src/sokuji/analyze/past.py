@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from sokuji.analyze.excluded import NOBODY, Excluded
 from sokuji.analyze.identity import USER, VISITOR, LinkKind
-from sokuji.analyze.served import sampled
+from sokuji.analyze.state.served import sampled
 from sokuji.events import EVENT_SCHEMA, OWN_SOURCE
 from sokuji.features.expressions import in_one_piece
 from sokuji.lake.base import Snapshot

@@ -20,8 +20,8 @@ from sokuji.analyze.compile import Compiled
 from sokuji.analyze.conditions import Judged
 from sokuji.analyze.excluded import NOBODY, Excluded
 from sokuji.analyze.identity import Identity, Keys, Link, Resolution
-from sokuji.analyze.rows import RowLayout, Rows
-from sokuji.analyze.timers import Timers
+from sokuji.analyze.state.layout import RowLayout, Rows
+from sokuji.analyze.state.timers import Timers
 from sokuji.bots import is_bot
 from sokuji.dedup.hashing import hash_messages
 from sokuji.dedup.rule import Places

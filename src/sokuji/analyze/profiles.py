@@ -8,8 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from sokuji.analyze.carrying import LAYOUT_FILE, ROWS
-from sokuji.analyze.rows import RowLayout, Rows
+from sokuji.analyze.state.carry_over import LAYOUT_FILE, ROWS
+from sokuji.analyze.state.layout import RowLayout, Rows
 from sokuji.errors import OnlineStoreError
 from sokuji.online.reader import SharedReader
 

@@ -13,8 +13,8 @@ from sokuji.analyze.compile import Compiled
 from sokuji.analyze.following import Following
 from sokuji.analyze.identity import USER, VISITOR, LinkKind
 from sokuji.analyze.profiles import Profiles
-from sokuji.analyze.rows import Rows
 from sokuji.analyze.scores import SCORES
+from sokuji.analyze.state.layout import Rows
 from sokuji.errors import OnlineStoreError
 from sokuji.features.vocabulary import STRINGS_FILE, Strings
 from sokuji.log.base import Log

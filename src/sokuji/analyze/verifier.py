@@ -13,13 +13,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.analyze import excluded, past, served
-from sokuji.analyze.carrying import taken
+from sokuji.analyze import excluded, past
 from sokuji.analyze.compile import Compiled, Declared, compile_for
 from sokuji.analyze.identity import USER
 from sokuji.analyze.past import Past
 from sokuji.analyze.pipeline import Mask
-from sokuji.analyze.served import Kept
+from sokuji.analyze.state import served
+from sokuji.analyze.state.carry_over import taken
+from sokuji.analyze.state.served import Kept
 from sokuji.bots import is_bot
 from sokuji.errors import NotFoundError
 from sokuji.events import EVENT_SCHEMA, IDENTITY_SCHEMA

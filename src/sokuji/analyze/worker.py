@@ -24,7 +24,7 @@ from sokuji.analyze.pipeline import Outcome, Poison
 from sokuji.analyze.progress import Progress
 from sokuji.analyze.publish import bad_rows, identity_rows
 from sokuji.analyze.search import DEATHS, Search
-from sokuji.analyze.stage import Position, Stage, oldest
+from sokuji.analyze.state.dataset import Position, Stage, oldest
 from sokuji.config import AnalyzeSettings
 from sokuji.events import STOPPED_WORKER, by_dataset
 from sokuji.metrics import CounterValue, GaugeValue, HistogramValue, Metric, counter, gauge, histogram

@@ -16,19 +16,19 @@ import pyarrow.compute as pc
 
 from sokuji.analyze import excluded as excluding
 from sokuji.analyze.batches import CONSUMER, NEXT_CONSUMER, Logs, Offsets
-from sokuji.analyze.carrying import ASIDE, LAYOUT_FILE, ROWS, Carrier, carrying, check_described, describe, is_state
 from sokuji.analyze.compile import Compiled, Declared, compile_for
 from sokuji.analyze.identity import Identity
 from sokuji.analyze.outbox import Outbox
 from sokuji.analyze.pipeline import Pipeline
-from sokuji.analyze.prepared import FILE as PREPARED_FILE
-from sokuji.analyze.prepared import LINKS_FILE, Keys, Prepared
 from sokuji.analyze.publish import identity_rows
-from sokuji.analyze.rows import RowLayout
-from sokuji.analyze.served import SERVED_LOG, SERVED_SCHEMA, Served
-from sokuji.analyze.stage import MARKS, Marks, Position, Stage, position, read_marks
-from sokuji.analyze.timers import Timers
-from sokuji.analyze.warm import warm
+from sokuji.analyze.state.carry_over import ASIDE, LAYOUT_FILE, ROWS, Carrier, carrying, check_described, describe, is_state
+from sokuji.analyze.state.dataset import MARKS, Marks, Position, Stage, position, read_marks
+from sokuji.analyze.state.layout import RowLayout
+from sokuji.analyze.state.prepared import FILE as PREPARED_FILE
+from sokuji.analyze.state.prepared import LINKS_FILE, Keys, Prepared
+from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA, Served
+from sokuji.analyze.state.timers import Timers
+from sokuji.analyze.state.warm_up import warm
 from sokuji.clock import now_us
 from sokuji.config import AnalyzeSettings
 from sokuji.dedup.hashing import hash_messages

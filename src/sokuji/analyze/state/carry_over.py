@@ -11,9 +11,9 @@ import msgspec
 import pyarrow as pa
 
 from sokuji.analyze.pipeline import Pipeline
-from sokuji.analyze.rows import RowLayout, Rows
-from sokuji.analyze.stage import MARKS, Position, position, read_marks
-from sokuji.analyze.timers import Timers
+from sokuji.analyze.state.dataset import MARKS, Position, position, read_marks
+from sokuji.analyze.state.layout import RowLayout, Rows
+from sokuji.analyze.state.timers import Timers
 from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError
 from sokuji.features.known import Types

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sokuji.analyze import timers as module
-from sokuji.analyze.timers import Timers
+from sokuji.analyze.state import timers as module
+from sokuji.analyze.state.timers import Timers
 
 KEYS = st.sampled_from("abcdef")
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 from sokuji.analyze.compile import Compiled
 from sokuji.analyze.identity import Identity
 from sokuji.analyze.pipeline import Pipeline
-from sokuji.analyze.rows import RowLayout
-from sokuji.analyze.timers import Timers
+from sokuji.analyze.state.layout import RowLayout
+from sokuji.analyze.state.timers import Timers
 from sokuji.compiled import is_compiled
 from sokuji.dedup.rule import Places, Rule
 from sokuji.dedup.table import Deduplicator

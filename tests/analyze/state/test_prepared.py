@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from sokuji.analyze import opening
 from sokuji.analyze.compile import Declared
-from sokuji.analyze.opening import Opener
-from sokuji.analyze.prepared import Prepared
+from sokuji.analyze.state import open as opening
+from sokuji.analyze.state.open import Opener
+from sokuji.analyze.state.prepared import Prepared
 from sokuji.analyze.worker import Worker
 from sokuji.disk.stored import encode_record
 from sokuji.errors import DamagedFileError, FormatError

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 from pyarrow import ipc
 
 from sokuji.analyze.batches import Offsets
-from sokuji.analyze.carrying import BEFORE
-from sokuji.analyze.rows import Rows
+from sokuji.analyze.state.carry_over import BEFORE
+from sokuji.analyze.state.layout import Rows
 from sokuji.disk.files import sync_file, sync_folder
 from sokuji.disk.stored import decode_record, encode_record
 from sokuji.errors import DamagedFileError

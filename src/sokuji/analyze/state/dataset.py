@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sokuji.analyze.batches import Batch, Offsets
 from sokuji.analyze.pipeline import Outcome, Pipeline
-from sokuji.analyze.served import SERVED_LOG, Served
+from sokuji.analyze.state.served import SERVED_LOG, Served
 from sokuji.dedup.rule import Places
 from sokuji.dedup.table import TableMark
 from sokuji.disk.marked import AnyMark
