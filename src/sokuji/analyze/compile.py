@@ -16,10 +16,10 @@ from sokuji.errors import RuleError, SqlError
 from sokuji.events import EVENT_SCHEMA
 from sokuji.features import known
 from sokuji.features import load as features_file
-from sokuji.features.declare import Declarations
 from sokuji.features.expressions import Expressions
 from sokuji.features.kernel import Kernel
 from sokuji.features.known import Types
+from sokuji.features.language import Declarations
 from sokuji.features.spec import ViewSpec
 from sokuji.features.vocabulary import Vocabulary
 from sokuji.lake.base import Lake

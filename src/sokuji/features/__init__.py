@@ -1,5 +1,5 @@
 """Features of visitors and users: declared once, computed by one kernel on the stream, in training sets and when read."""
 
-from sokuji.features.declare import events, property_types, sessions, view
+from sokuji.features.language import events, property_types, sessions, view
 
 __all__ = ["events", "property_types", "sessions", "view"]

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Callable
 
-from sokuji.features.declare import Aggregation, Events, Sessions
+from sokuji.features.language import Aggregation, Events, Sessions
 
 _VIEW = 'view("shopper", entity="visitor", buys=events("buy").count().over("7d"))'
 _CALLS = {

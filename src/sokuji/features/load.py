@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sokuji.declarations import run
 from sokuji.errors import FeatureError
-from sokuji.features.declare import Declarations, declared
 from sokuji.features.hints import hint
+from sokuji.features.language import Declarations, declared
 from sokuji.features.spec import ViewSpec
 
 FILE_NAME = "features.py"
