@@ -20,9 +20,9 @@ import pyarrow as pa
 from bench._report import quantile
 from bench._shopper import TYPES, profiles, shopper
 from bench.peers.events import make
-from sokuji.features.kernel import Kernel
-from sokuji.features.reader import FeatureReader
-from sokuji.features.vocabulary import STRINGS_FILE, Strings, Vocabulary
+from sokuji.features.kernel.kernel import Kernel
+from sokuji.features.kernel.reader import FeatureReader
+from sokuji.features.kernel.strings import STRINGS_FILE, Strings, Vocabulary
 from sokuji.online.base import Keys, OnlineStore, Rows
 from sokuji.online.reader import SharedReader
 

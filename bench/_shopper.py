@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from sokuji.features.kernel import Kernel
+from sokuji.features.kernel.kernel import Kernel
+from sokuji.features.kernel.strings import Vocabulary
 from sokuji.features.load import load
 from sokuji.features.spec import ViewSpec
-from sokuji.features.vocabulary import Vocabulary
 from sokuji.online.base import Rows
 from sokuji.types import BOOL, FLOAT64, STRING, Type
 

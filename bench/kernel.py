@@ -17,9 +17,9 @@ import pyarrow as pa
 
 from bench._report import report
 from bench._shopper import BUY, PAGE, TYPES, shopper
-from sokuji.features.kernel import Kernel
-from sokuji.features.kernel_columns import EventColumns
-from sokuji.features.vocabulary import Vocabulary
+from sokuji.features.kernel.columns import EventColumns
+from sokuji.features.kernel.kernel import Kernel
+from sokuji.features.kernel.strings import Vocabulary
 
 _START_US = 1_767_225_600_000_000
 _BATCH = 20_000

@@ -20,8 +20,8 @@ from typing import IO, Any
 from bench._online import BATCH
 from bench._report import quantile, report
 from bench._shopper import TYPES, shopper
-from sokuji.features.kernel import Kernel
-from sokuji.features.vocabulary import Vocabulary
+from sokuji.features.kernel.kernel import Kernel
+from sokuji.features.kernel.strings import Vocabulary
 from sokuji.online.table import current_table
 
 

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 
 from bench.peers._view import FEATURES
 from bench.peers.contract import SLIDING, WINDOWS, Window, main
-from sokuji.features.kernel import Kernel
+from sokuji.features.kernel.kernel import Kernel
+from sokuji.features.kernel.strings import Vocabulary
 from sokuji.features.load import load
-from sokuji.features.vocabulary import Vocabulary
 from sokuji.types import FLOAT64, STRING
 
 _BATCH = 20_000

@@ -17,9 +17,9 @@ from typing import Any
 from bench._shopper import TYPES, profiles, shopper
 from bench.peers.contract import measure_reads
 from bench.peers.events import make
-from sokuji.features.kernel import Kernel
-from sokuji.features.reader import FeatureReader
-from sokuji.features.vocabulary import Strings, Vocabulary
+from sokuji.features.kernel.kernel import Kernel
+from sokuji.features.kernel.reader import FeatureReader
+from sokuji.features.kernel.strings import Strings, Vocabulary
 from sokuji.online.reader import SharedReader
 
 _EVENTS, _VISITORS = 40_000, 4_000

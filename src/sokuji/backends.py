@@ -249,7 +249,7 @@ class Backends:
     def _follow(self, declared: Declared, dataset: str) -> Following:
         from sokuji.analyze.compile import compile_for
         from sokuji.analyze.following import Following
-        from sokuji.features.vocabulary import Vocabulary
+        from sokuji.features.kernel.strings import Vocabulary
 
         def compiled(types: Types) -> Compiled:
             return compile_for(dataset, declared, self.tables, self.models, Vocabulary(), taken=types)
@@ -274,7 +274,7 @@ class Backends:
             FeatureError, RuleError, SqlError, ModelError: as `compile_for`.
         """
         from sokuji.analyze.compile import Declared, compile_for
-        from sokuji.features.vocabulary import Vocabulary
+        from sokuji.features.kernel.strings import Vocabulary
 
         declared, doubts = Declared.load(folder), []
         for dataset in self.datasets:

@@ -207,7 +207,7 @@ def describe(project: Path) -> None:
 
     from sokuji.features.describe import Described
     from sokuji.features.describe import describe as described
-    from sokuji.features.layout import layout
+    from sokuji.features.kernel.layout import layout
     from sokuji.features.load import FILE_NAME, load
 
     views = load(project / FILE_NAME)

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from sokuji.analyze.compile import compile_for
-from sokuji.features.vocabulary import Vocabulary
+from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA
 from sokuji.meta.base import Ref
 from tests.analyze.side import declare, side

@@ -20,7 +20,7 @@ from sokuji.analyze.progress import Progress
 from sokuji.analyze.recheck import Merges, Recheck, Rechecks
 from sokuji.errors import InvalidRequestError, OnlineStoreError, RuleError
 from sokuji.events import IDENTITY_SCHEMA
-from sokuji.features.vocabulary import Vocabulary
+from sokuji.features.kernel.strings import Vocabulary
 from sokuji.rules.decision import Decision
 from sokuji.rules.eligibility import Question
 from tests.analyze.side import Side, declare, drain, engine, following, side

@@ -10,10 +10,10 @@ import pyarrow as pa
 from hypothesis import strategies as st
 
 from sokuji.features import events, sessions, view
-from sokuji.features.kernel import Kernel, Segment
-from sokuji.features.kernel_columns import EventColumns
+from sokuji.features.kernel.columns import EventColumns
+from sokuji.features.kernel.kernel import Kernel, Segment
+from sokuji.features.kernel.strings import Vocabulary
 from sokuji.features.spec import ViewSpec
-from sokuji.features.vocabulary import Vocabulary
 from sokuji.types import BOOL, FLOAT64, STRING, Type
 from tests.features.oracle import US, Event
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from sokuji.features import events, view
-from sokuji.features.kernel import Kernel, Segment
-from sokuji.features.vocabulary import Vocabulary
+from sokuji.features.kernel.kernel import Kernel, Segment
+from sokuji.features.kernel.strings import Vocabulary
 from sokuji.types import STRING
 
 START = 1_767_225_600_000_000

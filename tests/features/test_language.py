@@ -9,7 +9,7 @@ import pytest
 from sokuji.errors import FeatureError
 from sokuji.features import events, sessions, view
 from sokuji.features.describe import describe
-from sokuji.features.layout import layout
+from sokuji.features.kernel.layout import layout
 from sokuji.features.spec import ViewSpec
 from sokuji.features.windows import duration, window
 

@@ -14,11 +14,11 @@ import pytest
 from sokuji.errors import FeatureError
 from sokuji.events import TIMESTAMP
 from sokuji.features import events, sessions, view
+from sokuji.features.kernel.strings import Vocabulary
 from sokuji.features.training import training
-from sokuji.features.vocabulary import Vocabulary
 from sokuji.sql.engine import Engine
+from tests.features.kernel.test_kernel import assert_same
 from tests.features.oracle import US, Event, Oracle
-from tests.features.test_kernel import assert_same
 from tests.lake.platform import START_US, Lakeside, lakeside
 
 VIEW = view(

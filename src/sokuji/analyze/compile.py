@@ -17,11 +17,11 @@ from sokuji.events import EVENT_SCHEMA
 from sokuji.features import known
 from sokuji.features import load as features_file
 from sokuji.features.expressions import Expressions
-from sokuji.features.kernel import Kernel
+from sokuji.features.kernel.kernel import Kernel
+from sokuji.features.kernel.strings import Vocabulary
 from sokuji.features.known import Types
 from sokuji.features.language import Declarations
 from sokuji.features.spec import ViewSpec
-from sokuji.features.vocabulary import Vocabulary
 from sokuji.lake.base import Lake
 from sokuji.lake.events import FIXED_SCHEMA
 from sokuji.models.base import ModelStore

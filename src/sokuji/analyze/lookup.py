@@ -14,9 +14,9 @@ from sokuji.analyze.profiles import Profiles
 from sokuji.analyze.state.carry_over import ROWS
 from sokuji.disk.marked import REMEDY
 from sokuji.errors import DamagedFileError, OnlineStoreError
-from sokuji.features.reader import FeatureReader
+from sokuji.features.kernel.reader import FeatureReader
+from sokuji.features.kernel.strings import STRINGS_FILE, Strings
 from sokuji.features.spec import Entity
-from sokuji.features.vocabulary import STRINGS_FILE, Strings
 from sokuji.log.base import Log
 from sokuji.online.manifest import read_manifest
 

@@ -16,7 +16,7 @@ from sokuji.analyze.profiles import Profiles
 from sokuji.analyze.scores import SCORES
 from sokuji.analyze.state.layout import Rows
 from sokuji.errors import OnlineStoreError
-from sokuji.features.vocabulary import STRINGS_FILE, Strings
+from sokuji.features.kernel.strings import STRINGS_FILE, Strings
 from sokuji.log.base import Log
 from sokuji.rules.eligibility import Ineligible, Question, ineligible
 

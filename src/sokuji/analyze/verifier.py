@@ -25,11 +25,11 @@ from sokuji.bots import is_bot
 from sokuji.errors import NotFoundError
 from sokuji.events import EVENT_SCHEMA, IDENTITY_SCHEMA
 from sokuji.features.expressions import Expressions, in_one_piece
-from sokuji.features.kernel import Kernel
+from sokuji.features.kernel.kernel import Kernel
+from sokuji.features.kernel.strings import STRINGS_FILE, Vocabulary
 from sokuji.features.known import Types
 from sokuji.features.spec import Entity
 from sokuji.features.verify import COUNTED, EXPECTED, ID, KEY, OFFSET, SHOWN, TIME, Merge, Verification, verify
-from sokuji.features.vocabulary import STRINGS_FILE, Vocabulary
 from sokuji.lake import backlog
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA, IDENTITIES, PLACE_COLUMNS

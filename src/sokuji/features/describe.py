@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from sokuji.features.layout import Layout, PartKey, layout, registers, slots
+from sokuji.features.kernel.layout import Layout, PartKey, layout, registers, slots
 from sokuji.features.spec import Aggregate, Feature, Function, ViewSpec
 from sokuji.features.windows import WindowKind, duration
 

@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 from sokuji.bots import is_bot
 from sokuji.events import EXCLUDED_KEY, OWN_SOURCE, STOPPED_WORKER
 from sokuji.features.expressions import Evaluated, Expressions, batch_of
-from sokuji.features.kernel import Kernel
-from sokuji.features.kernel_columns import EventColumns
+from sokuji.features.kernel.columns import EventColumns
+from sokuji.features.kernel.kernel import Kernel
+from sokuji.features.kernel.program import Ints
+from sokuji.features.kernel.strings import Vocabulary
 from sokuji.features.merge_log import MergeLog
 from sokuji.features.point_in_time import Events, Places
-from sokuji.features.program import Ints
 from sokuji.features.spec import ViewSpec
-from sokuji.features.vocabulary import Vocabulary
 from sokuji.lake.events import BAD_EVENTS, FIXED_SCHEMA, IDENTITIES, TIME_COLUMN
 from sokuji.sql.result import Result
 from sokuji.types import BOOL, FLOAT64, STRING, Type

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.features.kernel_linked import last_links
+from sokuji.features.kernel.linked import last_links
+from sokuji.features.kernel.program import Ints
 from sokuji.features.point_in_time import Links, Places
-from sokuji.features.program import Ints
 from sokuji.features.spec import Entity
 
 REFUSED = "refused"

@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from sokuji.errors import FeatureError
+from sokuji.features.kernel.strings import STRINGS_FILE, Vocabulary
 from sokuji.features.known import known
 from sokuji.features.load import FILE_NAME, load, read
 from sokuji.features.spec import ViewSpec
 from sokuji.features.training import training
-from sokuji.features.vocabulary import STRINGS_FILE, Vocabulary
 from sokuji.lake.base import Lake
 from sokuji.sql.result import Result
 

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sokuji.features.kernel import Kernel
-from sokuji.features.kernel_columns import EventColumns
-from sokuji.features.kernel_linked import sweep_linked
-from sokuji.features.kernel_loops import group, sweep
-from sokuji.features.kernel_rows import Floats
-from sokuji.features.program import Ints
+from sokuji.features.kernel.columns import EventColumns
+from sokuji.features.kernel.kernel import Kernel
+from sokuji.features.kernel.linked import sweep_linked
+from sokuji.features.kernel.loops import group, sweep
+from sokuji.features.kernel.program import Ints
+from sokuji.features.kernel.rows import Floats
 
 _PARTS_A_THREAD = 8  # so that a part with busy profiles does not leave the other threads without work
 

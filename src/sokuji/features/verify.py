@@ -13,8 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.features.kernel import Kernel
-from sokuji.features.kernel_rows import Floats
+from sokuji.features.kernel.kernel import Kernel
+from sokuji.features.kernel.rows import Floats
 
 ID, SHOWN, KEY, OFFSET, TIME = "id", "shown", "key", "offset", "time"
 COUNTED, EXPECTED = "counted", "expected"

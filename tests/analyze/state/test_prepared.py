@@ -20,7 +20,7 @@ from sokuji.analyze.state.prepared import Prepared
 from sokuji.analyze.worker import Worker
 from sokuji.disk.stored import encode_record
 from sokuji.errors import DamagedFileError, FormatError
-from sokuji.features.vocabulary import Vocabulary
+from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.events import EVENTS
 from sokuji.meta.base import Ref
 from tests.analyze.side import RULE, SETTINGS, Side, declare, drain, side

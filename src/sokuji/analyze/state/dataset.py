@@ -19,7 +19,7 @@ from sokuji.dedup.table import TableMark
 from sokuji.disk.marked import AnyMark
 from sokuji.disk.stored import check_format
 from sokuji.events import BAD_EVENTS_LOG, DECISIONS_LOG, IDENTITIES_LOG
-from sokuji.features.vocabulary import Vocabulary
+from sokuji.features.kernel.strings import Vocabulary
 from sokuji.rules.engine import TIMER_SLACK_US
 
 MARKS = "marks"

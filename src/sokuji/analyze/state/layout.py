@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sokuji.features.kernel import Kernel
+from sokuji.features.kernel.kernel import Kernel
 from sokuji.rules.engine import Rules
 from sokuji.types import Type
 

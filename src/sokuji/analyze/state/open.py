@@ -36,8 +36,8 @@ from sokuji.dedup.rule import Places, Rule
 from sokuji.dedup.table import Deduplicator
 from sokuji.errors import CorruptLogError, DamagedFileError, LakeError, LogError, NotFoundError
 from sokuji.events import EVENT_SCHEMA, LINK_KEY, OWN_SOURCE
+from sokuji.features.kernel.strings import STRINGS_FILE, Vocabulary
 from sokuji.features.known import agree
-from sokuji.features.vocabulary import STRINGS_FILE, Vocabulary
 from sokuji.lake.backlog import applications
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS, TIME_COLUMN

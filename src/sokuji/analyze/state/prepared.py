@@ -26,7 +26,7 @@ from sokuji.disk.files import sync_file, sync_folder
 from sokuji.disk.stored import decode_record, encode_record
 from sokuji.errors import DamagedFileError
 from sokuji.events import IDENTITY_SCHEMA
-from sokuji.features.vocabulary import STRINGS_FILE
+from sokuji.features.kernel.strings import STRINGS_FILE
 
 FILE = "prepared.arrow"
 LINKS_FILE = "links.arrow"

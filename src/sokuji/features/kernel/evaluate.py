@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.compiled import compiled
-from sokuji.features import program as p
-from sokuji.features.kernel_rows import Floats, Spans, State, session_at
-from sokuji.features.kernel_sets import count_distinct, largest, slot_value
-from sokuji.features.program import Ints, Program, Record
+from sokuji.features.kernel import program as p
+from sokuji.features.kernel.program import Ints, Program, Record
+from sokuji.features.kernel.rows import Floats, Spans, State, session_at
+from sokuji.features.kernel.sets import count_distinct, largest, slot_value
 from sokuji.features.windows import WindowKind
 
 (

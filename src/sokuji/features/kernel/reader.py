@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from sokuji.errors import FeatureError
-from sokuji.features.kernel import Kernel
-from sokuji.features.kernel_loops import evaluate_all
-from sokuji.features.layout import Output
+from sokuji.features.kernel.kernel import Kernel
+from sokuji.features.kernel.layout import Output
+from sokuji.features.kernel.loops import evaluate_all
+from sokuji.features.kernel.strings import Strings
 from sokuji.features.spec import Aggregate, Constant, Derived, Expression
-from sokuji.features.vocabulary import Strings
 from sokuji.types import Kind, Type
 
 _TEXTS_KEPT = 100_000

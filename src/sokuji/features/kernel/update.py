@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.compiled import compiled
-from sokuji.features import program as p
-from sokuji.features.kernel_rows import Floats, State, enter
-from sokuji.features.kernel_sets import add_to_slot, hash_of, insert_hash, slot_for
-from sokuji.features.program import Ints, Program, Record
+from sokuji.features.kernel import program as p
+from sokuji.features.kernel.program import Ints, Program, Record
+from sokuji.features.kernel.rows import Floats, State, enter
+from sokuji.features.kernel.sets import add_to_slot, hash_of, insert_hash, slot_for
 
 
 @compiled

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.compiled import compiled
-from sokuji.features import program as p
-from sokuji.features.program import Ints, Program, Record
+from sokuji.features.kernel import program as p
+from sokuji.features.kernel.program import Ints, Program, Record
 from sokuji.features.windows import WindowKind
 
 Floats = npt.NDArray[np.float64]

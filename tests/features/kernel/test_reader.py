@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from sokuji.errors import FeatureError
 from sokuji.features import events, view
-from sokuji.features.kernel import Kernel
-from sokuji.features.reader import FeatureReader
-from sokuji.features.vocabulary import Strings, Vocabulary
+from sokuji.features.kernel.kernel import Kernel
+from sokuji.features.kernel.reader import FeatureReader
+from sokuji.features.kernel.strings import Strings, Vocabulary
 from sokuji.types import BOOL, FLOAT64, STRING, Type
 from tests.features.everything import feed, histories, rows_of
+from tests.features.kernel.test_kernel import _SETTINGS, assert_same, shared
 from tests.features.oracle import US, Event, Oracle
-from tests.features.test_kernel import _SETTINGS, assert_same, shared
 
 BUY = "event_name = 'buy'"
 TYPES: dict[str, Type] = {BUY: BOOL, "amount": FLOAT64, "page": STRING}

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from sokuji.features.kernel import Kernel
+from sokuji.features.kernel.kernel import Kernel
 from tests.features.everything import TIMES, everything, feed, histories, kernel, rows_of
 from tests.features.oracle import US, Event, Oracle
 from tests.searching import examples

@@ -7,9 +7,9 @@ from __future__ import annotations
 import numpy as np
 
 from sokuji.compiled import compiled
-from sokuji.features import program as p
-from sokuji.features.kernel_rows import Floats, State
-from sokuji.features.program import Ints, Record
+from sokuji.features.kernel import program as p
+from sokuji.features.kernel.program import Ints, Record
+from sokuji.features.kernel.rows import Floats, State
 
 _RANK_MAX = 15  # what 4 bits hold: enough for 64 * 2^14 different values
 _HASH = -0x100  # all bits but those of the place

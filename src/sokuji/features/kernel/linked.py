@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.compiled import compiled
-from sokuji.features.kernel_loops import ranking_of, spans_of
-from sokuji.features.kernel_merge import merge_all
-from sokuji.features.kernel_rows import Floats, State, look
-from sokuji.features.kernel_update import update
-from sokuji.features.kernel_values import evaluate
-from sokuji.features.program import Ints, Program
+from sokuji.features.kernel.evaluate import evaluate
+from sokuji.features.kernel.loops import ranking_of, spans_of
+from sokuji.features.kernel.merge import merge_all
+from sokuji.features.kernel.program import Ints, Program
+from sokuji.features.kernel.rows import Floats, State, look
+from sokuji.features.kernel.update import update
 
 
 @compiled

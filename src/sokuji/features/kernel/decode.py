@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sokuji.errors import FeatureError
-from sokuji.features.layout import Output
+from sokuji.features.kernel.layout import Output
+from sokuji.features.kernel.strings import Strings
 from sokuji.features.spec import NUMERIC, Aggregate, Constant, Derived, Expression, Feature, Function, ViewSpec
-from sokuji.features.vocabulary import Strings
 from sokuji.types import BOOL, FLOAT64, INT64, STRING, Field, Kind, Type, array, struct, to_arrow
 
 Floats = npt.NDArray[np.float64]

@@ -12,11 +12,11 @@ from __future__ import annotations
 import numpy as np
 
 from sokuji.compiled import compiled
-from sokuji.features import program as p
-from sokuji.features.kernel_rows import Floats, State
-from sokuji.features.kernel_sets import add_to_slot, insert_hash, largest, raise_register, register_of, slot_value
-from sokuji.features.kernel_update import append
-from sokuji.features.program import Ints, Program, Record
+from sokuji.features.kernel import program as p
+from sokuji.features.kernel.program import Ints, Program, Record
+from sokuji.features.kernel.rows import Floats, State
+from sokuji.features.kernel.sets import add_to_slot, insert_hash, largest, raise_register, register_of, slot_value
+from sokuji.features.kernel.update import append
 from sokuji.features.windows import WindowKind
 
 _SESSION = int(WindowKind.SESSION)

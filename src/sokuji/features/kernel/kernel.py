@@ -23,15 +23,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sokuji.errors import FeatureError
-from sokuji.features import values
-from sokuji.features.kernel_columns import EventColumns, event_columns
-from sokuji.features.kernel_loops import evaluate_all, update_all
-from sokuji.features.kernel_merge import merge_all
-from sokuji.features.kernel_rows import Floats, State
-from sokuji.features.layout import layout
-from sokuji.features.program import Ints
+from sokuji.features.kernel import decode as values
+from sokuji.features.kernel.columns import EventColumns, event_columns
+from sokuji.features.kernel.layout import layout
+from sokuji.features.kernel.loops import evaluate_all, update_all
+from sokuji.features.kernel.merge import merge_all
+from sokuji.features.kernel.program import Ints
+from sokuji.features.kernel.rows import Floats, State
+from sokuji.features.kernel.strings import Strings, Vocabulary
 from sokuji.features.spec import ViewSpec
-from sokuji.features.vocabulary import Strings, Vocabulary
 from sokuji.types import Field, Type
 
 Segment = npt.NDArray[np.uint8]

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sokuji.errors import DamagedFileError, FeatureError
-from sokuji.features.vocabulary import LENGTH_MAX, OTHER, Strings, Vocabulary
+from sokuji.features.kernel.strings import LENGTH_MAX, OTHER, Strings, Vocabulary
 from tests.searching import examples
 
 

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.compiled import compiled, fixed
-from sokuji.features.kernel_rows import Floats
-from sokuji.features.layout import Column
-from sokuji.features.program import Ints
-from sokuji.features.vocabulary import Vocabulary
+from sokuji.features.kernel.layout import Column
+from sokuji.features.kernel.program import Ints
+from sokuji.features.kernel.rows import Floats
+from sokuji.features.kernel.strings import Vocabulary
 from sokuji.types import Kind, Type
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.compiled import compiled
-from sokuji.features.kernel_rows import Floats, Spans, State, look
-from sokuji.features.kernel_update import update
-from sokuji.features.kernel_values import Ranking, evaluate
-from sokuji.features.program import Ints, Program
+from sokuji.features.kernel.evaluate import Ranking, evaluate
+from sokuji.features.kernel.program import Ints, Program
+from sokuji.features.kernel.rows import Floats, Spans, State, look
+from sokuji.features.kernel.update import update
 
 
 @compiled

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from sokuji.features import program as p
+from sokuji.features.kernel import program as p
 from sokuji.features.spec import LISTS, Aggregate, Function, ViewSpec
 from sokuji.features.windows import ALL, SESSION, Window, WindowKind
 
