@@ -24,7 +24,7 @@ from bench._shopper import shopper
 from sokuji.config import SqlSettings
 from sokuji.events import TIMESTAMP
 from sokuji.features.kernel.strings import Vocabulary
-from sokuji.features.training import training
+from sokuji.features.training.sets import training
 from sokuji.lake.delta import DeltaLake
 from sokuji.lake.events import FIXED_SCHEMA, table_definition
 from sokuji.meta.base import Ref

@@ -30,7 +30,7 @@ from sokuji.track.request import Source
 
 if TYPE_CHECKING:
     from sokuji.analyze.lookup import Lookup
-    from sokuji.features.offline import OfflineFeatures
+    from sokuji.features.training.offline import OfflineFeatures
     from sokuji.features.verify import Verification
 
 
@@ -84,7 +84,7 @@ class Platform:
     @property
     def features(self) -> OfflineFeatures:
         """What the project's `features.py` declares, over the lake. Needs the extra `realtime`."""
-        from sokuji.features.offline import OfflineFeatures
+        from sokuji.features.training.offline import OfflineFeatures
 
         return OfflineFeatures(self._folder, self.sql, self._backends.tables, self._backends.config.data / "analyze")
 

@@ -19,7 +19,7 @@ from msgspec import structs
 from sokuji.analyze.attempts import Attempts
 from sokuji.analyze.search import KILLED, Search
 from sokuji.events import TIMESTAMP
-from sokuji.features.offline import OfflineFeatures
+from sokuji.features.training.offline import OfflineFeatures
 from sokuji.sql.engine import Engine
 from tests.analyze.dying import KILL, RAISE, dying
 from tests.analyze.side import SETTINGS, Side, declare, numbered, read_all, side, verifier

@@ -16,7 +16,7 @@ from sokuji.backends import Backends
 from sokuji.config import AnalyzeSettings, load
 from sokuji.errors import FeatureError
 from sokuji.features import known
-from sokuji.features.offline import OfflineFeatures
+from sokuji.features.training.offline import OfflineFeatures
 from sokuji.lake.base import Kept
 from sokuji.lake.events import EVENTS
 from sokuji.meta.base import Ref

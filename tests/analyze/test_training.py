@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from sokuji.events import TIMESTAMP
-from sokuji.features.offline import OfflineFeatures
-from sokuji.features.training import LEFT_OUT
+from sokuji.features.training.offline import OfflineFeatures
+from sokuji.features.training.sets import LEFT_OUT
 from sokuji.sql.engine import Engine
 from tests.analyze.side import Side, declare, drain, numbered, side
 from tests.lake.platform import START_US

@@ -20,9 +20,9 @@ from sokuji.features.kernel.columns import EventColumns
 from sokuji.features.kernel.kernel import Kernel
 from sokuji.features.kernel.program import Ints
 from sokuji.features.kernel.strings import Vocabulary
-from sokuji.features.merge_log import MergeLog
-from sokuji.features.point_in_time import Events, Places
 from sokuji.features.spec import ViewSpec
+from sokuji.features.training.merge_log import MergeLog
+from sokuji.features.training.point_in_time import Events, Places
 from sokuji.lake.events import BAD_EVENTS, FIXED_SCHEMA, IDENTITIES, TIME_COLUMN
 from sokuji.sql.result import Result
 from sokuji.types import BOOL, FLOAT64, STRING, Type

@@ -15,7 +15,7 @@ from sokuji.errors import FeatureError
 from sokuji.events import TIMESTAMP
 from sokuji.features import events, sessions, view
 from sokuji.features.kernel.strings import Vocabulary
-from sokuji.features.training import training
+from sokuji.features.training.sets import training
 from sokuji.sql.engine import Engine
 from tests.features.kernel.test_kernel import assert_same
 from tests.features.oracle import US, Event, Oracle

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from sokuji.features.kernel.linked import last_links
 from sokuji.features.kernel.program import Ints
-from sokuji.features.point_in_time import Links, Places
 from sokuji.features.spec import Entity
+from sokuji.features.training.point_in_time import Links, Places
 
 REFUSED = "refused"
 """What the log says of a visitor who was not made known by an event that names a user. Of the others the first merged."""

@@ -12,7 +12,7 @@ from sokuji.features.kernel.strings import STRINGS_FILE, Vocabulary
 from sokuji.features.known import known
 from sokuji.features.load import FILE_NAME, load, read
 from sokuji.features.spec import ViewSpec
-from sokuji.features.training import training
+from sokuji.features.training.sets import training
 from sokuji.lake.base import Lake
 from sokuji.sql.result import Result
 

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.errors import FeatureError
-from sokuji.features.history import History, Sql, us
 from sokuji.features.kernel.kernel import Kernel
 from sokuji.features.kernel.strings import Vocabulary
-from sokuji.features.merge_log import MergeLog
-from sokuji.features.point_in_time import Labels, numbers_at
 from sokuji.features.spec import ViewSpec
+from sokuji.features.training.history import History, Sql, us
+from sokuji.features.training.merge_log import MergeLog
+from sokuji.features.training.point_in_time import Labels, numbers_at
 from sokuji.types import Type
 
 ENTITY, TIME = "entity_id", "time"
