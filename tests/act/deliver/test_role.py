@@ -469,7 +469,7 @@ def test_killed_at_any_moment_it_loses_nothing(tmp_path: Path, receiver: Receive
 
 
 def test_the_documentation_checks_a_signature(tmp_path: Path, receiver: Receiver) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "actions.md").read_text().partition("## Webhooks")[2]
+    text = (Path(__file__).parents[3] / "docs" / "actions.md").read_text().partition("## Webhooks")[2]
     names: dict[str, Any] = {}
     exec(text.split("```python\n")[1].split("```")[0], names)
     is_genuine = names["is_genuine"]

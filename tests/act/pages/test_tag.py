@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome here, and tests/sdk/install cannot install it"),
 ]
 
-SITE = Path(__file__).parents[2] / "examples" / "shop" / "site"
+SITE = Path(__file__).parents[3] / "examples" / "shop" / "site"
 DIALOG = "document.querySelector('#sokuji-action')?.shadowRoot.querySelector"
 
 

@@ -18,7 +18,7 @@ class Tag:
     """The tag's text, compressed too, and its ETag; read once."""
 
     def __init__(self) -> None:
-        self._text = _compact((files("sokuji.act") / "static" / "sokuji.js").read_text("utf-8")).encode()
+        self._text = _compact((files("sokuji.act.pages") / "static" / "sokuji.js").read_text("utf-8")).encode()
         self._gzipped = gzip.compress(self._text, mtime=0)
         self._etag = f'"{hashlib.sha256(self._text).hexdigest()[:32]}"'
         self._headers = [

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sokuji.errors import FeatureError
-from sokuji.features.kernel import decode as values
+from sokuji.features.kernel import decode
 from sokuji.features.kernel.columns import EventColumns, event_columns
 from sokuji.features.kernel.layout import layout
 from sokuji.features.kernel.loops import evaluate_all, update_all
@@ -59,12 +59,12 @@ class Kernel:
         Raises:
             FeatureError: an expression's type does not fit its function.
         """
-        values.check(view, types)
+        decode.check(view, types)
         self.view, self._types, self._vocabulary = view, types, vocabulary
         self.layout = layout(view)
         self.width, self.fingerprint = self.layout.width, self.layout.fingerprint
         self.columns_count = int(self._settings["columns"])  # of the numbers, before they are features
-        self.fields = tuple(Field(feature.name, values.result_type(feature.expression, types)) for feature in view.features)
+        self.fields = tuple(Field(feature.name, decode.result_type(feature.expression, types)) for feature in view.features)
 
     def columns(self, evaluated: pa.RecordBatch) -> EventColumns:
         """What the kernel reads of events; `evaluated` has a column for each of `view.expressions`, called by its text."""
@@ -115,7 +115,7 @@ class Kernel:
         """Columns in the types of `fields` from the kernel's numbers: of all features, or of `names`."""
         texts = self._vocabulary if strings is None else strings
         features = [feature for feature in self.view.features if names is None or feature.name in names]
-        return values.decode(features, self.layout.outputs, self._types, numbers, texts)
+        return decode.decode(features, self.layout.outputs, self._types, numbers, texts)
 
     @property
     def _settings(self) -> Any:
