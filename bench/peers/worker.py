@@ -19,11 +19,11 @@ import pyarrow.parquet as pq
 from bench.peers._view import FEATURES
 from bench.peers.contract import WINDOWS, main
 from bench.peers.kernel import rows_of
-from sokuji.analyze.identity import VISITOR
 from sokuji.analyze.worker import Worker
 from sokuji.backends import Backends
 from sokuji.config import load
 from sokuji.events import EVENT_SCHEMA, TIMESTAMP
+from sokuji.identity.resolve import VISITOR
 from sokuji.online.reader import SharedReader
 
 _SETTINGS = '[sources.bench]\nwrite_key = "bench"\ndataset = "main"\n'

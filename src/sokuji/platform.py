@@ -99,7 +99,7 @@ class Platform:
             FeatureError, RuleError, SqlError: the project's declarations are not valid.
             ValueError: not just one of the two ids is given.
         """
-        from sokuji.analyze.identity import USER, VISITOR
+        from sokuji.identity.resolve import USER, VISITOR
 
         if visitor_id is not None and user_id is None:
             key = VISITOR + visitor_id

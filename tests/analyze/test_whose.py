@@ -12,11 +12,11 @@ import pytest
 from msgspec import structs
 
 from sokuji.analyze import past
-from sokuji.analyze.identity import VISITORS_PER_USER_MAX, LinkKind
 from sokuji.analyze.lookup import Owners
 from sokuji.analyze.recheck import Merges
 from sokuji.events import TIMESTAMP
 from sokuji.features.training.offline import OfflineFeatures
+from sokuji.identity.resolve import VISITORS_PER_USER_MAX, LinkKind
 from sokuji.meta.base import Ref
 from sokuji.sql.engine import Engine
 from tests.analyze.side import SETTINGS, Side, declare, drain, numbered, read_all, side, verifier

@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from sokuji.analyze.identity import USER, VISITOR
 from sokuji.errors import SokujiError
+from sokuji.identity.resolve import USER, VISITOR
 from sokuji.rules import decision as rules
 from sokuji.rules.decision import DECIDED
 

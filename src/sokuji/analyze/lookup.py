@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from sokuji.analyze.compile import Compiled
 from sokuji.analyze.following import Following
-from sokuji.analyze.identity import FILE, USER, VISITOR, LinkKind, known
 from sokuji.analyze.profiles import Profiles
 from sokuji.analyze.state.carry_over import ROWS
 from sokuji.disk.marked import REMEDY
@@ -17,6 +16,7 @@ from sokuji.errors import DamagedFileError, OnlineStoreError
 from sokuji.features.kernel.reader import FeatureReader
 from sokuji.features.kernel.strings import STRINGS_FILE, Strings
 from sokuji.features.spec import Entity
+from sokuji.identity.resolve import FILE, USER, VISITOR, LinkKind, known
 from sokuji.log.base import Log
 from sokuji.online.manifest import read_manifest
 

@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 from sokuji.analyze.compile import Compiled
 from sokuji.analyze.conditions import Judged
 from sokuji.analyze.excluded import NOBODY, Excluded
-from sokuji.analyze.identity import Identity, Keys, Link, Resolution
 from sokuji.analyze.state.layout import RowLayout, Rows
 from sokuji.analyze.state.timers import Timers
 from sokuji.bots import is_bot
@@ -29,6 +28,7 @@ from sokuji.dedup.table import Deduplicator
 from sokuji.events import EVENT_SCHEMA, EventType
 from sokuji.features.properties import PropertyReader
 from sokuji.features.spec import Entity
+from sokuji.identity.resolve import Identity, Keys, Link, Resolution
 from sokuji.json_text import decode
 from sokuji.online.base import OnlineStore
 from sokuji.proof import UNPROVEN

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from sokuji.analyze.identity import Link
 from sokuji.analyze.pipeline import Poison
 from sokuji.events import BAD_EVENT_SCHEMA, IDENTITY_SCHEMA
+from sokuji.identity.resolve import Link
 
 POISON = "expression_failed"
 """The code of a bad event that the collector took, but an expression of a feature or a rule failed on."""

@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from sokuji.analyze.compile import Compiled
 from sokuji.analyze.following import Following
-from sokuji.analyze.identity import USER, VISITOR, LinkKind
 from sokuji.analyze.profiles import Profiles
 from sokuji.analyze.scores import SCORES
 from sokuji.analyze.state.layout import Rows
 from sokuji.errors import OnlineStoreError
 from sokuji.features.kernel.strings import STRINGS_FILE, Strings
+from sokuji.identity.resolve import USER, VISITOR, LinkKind
 from sokuji.log.base import Log
 from sokuji.rules.eligibility import Ineligible, Question, ineligible
 

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from sokuji.analyze import excluded, past
 from sokuji.analyze.compile import Compiled, Declared, compile_for
-from sokuji.analyze.identity import USER
 from sokuji.analyze.past import Past
 from sokuji.analyze.pipeline import Mask
 from sokuji.analyze.state import served
@@ -30,6 +29,7 @@ from sokuji.features.kernel.strings import STRINGS_FILE, Vocabulary
 from sokuji.features.known import Types
 from sokuji.features.spec import Entity
 from sokuji.features.verify import COUNTED, EXPECTED, ID, KEY, OFFSET, SHOWN, TIME, Merge, Verification, verify
+from sokuji.identity.resolve import USER
 from sokuji.lake import backlog
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA, IDENTITIES, PLACE_COLUMNS

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 from sokuji.analyze import excluded as excluding
 from sokuji.analyze.batches import CONSUMER, NEXT_CONSUMER, Logs, Offsets
 from sokuji.analyze.compile import Compiled, Declared, compile_for
-from sokuji.analyze.identity import Identity
 from sokuji.analyze.outbox import Outbox
 from sokuji.analyze.pipeline import Pipeline
 from sokuji.analyze.publish import identity_rows
@@ -38,6 +37,7 @@ from sokuji.errors import CorruptLogError, DamagedFileError, LakeError, LogError
 from sokuji.events import EVENT_SCHEMA, LINK_KEY, OWN_SOURCE
 from sokuji.features.kernel.strings import STRINGS_FILE, Vocabulary
 from sokuji.features.known import agree
+from sokuji.identity.resolve import Identity
 from sokuji.lake.backlog import applications
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS, TIME_COLUMN

@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 
 from sokuji.analyze.compile import Compiled
-from sokuji.analyze.identity import Identity
 from sokuji.analyze.pipeline import Pipeline
 from sokuji.analyze.state.layout import RowLayout
 from sokuji.analyze.state.timers import Timers
@@ -20,6 +19,7 @@ from sokuji.compiled import is_compiled
 from sokuji.dedup.rule import Places, Rule
 from sokuji.dedup.table import Deduplicator
 from sokuji.events import EVENT_SCHEMA, EventType, TimeRule
+from sokuji.identity.resolve import Identity
 from sokuji.online.shared import SharedStore
 
 _PLACES = Places(np.zeros(2, np.int32), np.arange(2))

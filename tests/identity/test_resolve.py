@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sokuji.analyze.identity import REFUSED_PER_USER_MAX, VISITORS_PER_USER_MAX, Identity, LinkKind, Resolution
 from sokuji.errors import SokujiError
+from sokuji.identity.resolve import REFUSED_PER_USER_MAX, VISITORS_PER_USER_MAX, Identity, LinkKind, Resolution
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Whose event is it: the links between visitors and users."""
