@@ -19,7 +19,7 @@ from bench._shopper import PROJECT
 from bench.training import make_events
 from sokuji.backends import Backends
 from sokuji.config import AnalyzeSettings, Config, Source
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 
 _PROPERTIES = """
   url := 'https://shop.example/item/' || item, category := 'shelf ' || item % 30, revenue := CASE WHEN dice < 0.1 THEN round(price, 2) END

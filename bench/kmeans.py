@@ -23,7 +23,7 @@ import pyarrow as pa
 import sokuji
 from bench._report import report
 from sokuji.config import Config
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.base import Ref
 from sokuji.platform import Platform
 

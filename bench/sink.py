@@ -28,7 +28,7 @@ from bench._report import report
 from sokuji.config import LakeSettings, LogSettings
 from sokuji.dedup.rule import Rule
 from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.lake.sink import Sink
 from sokuji.log.local import LocalLog
 from sokuji.meta.base import Ref

@@ -20,7 +20,7 @@ import pyarrow as pa
 from bench._report import report
 from sokuji.config import SqlSettings
 from sokuji.demo.statements import RFM
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.lake.events import FIXED_SCHEMA, table_definition
 from sokuji.meta.base import Ref
 from sokuji.meta.store import SqlCatalog

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sokuji.analyze.verifier import Verifier
     from sokuji.analyze.worker import Worker
     from sokuji.features.known import Types
-    from sokuji.lake.delta import DeltaLake
+    from sokuji.lake.delta.tables import DeltaLake
     from sokuji.lake.fresh import FreshLake
     from sokuji.lake.sink import Sink
     from sokuji.meta.applied import AppliedFiles
@@ -132,7 +132,7 @@ class Backends:
     @functools.cached_property
     def tables(self) -> DeltaLake:
         """The lake's tables, as the sink commits to them."""
-        from sokuji.lake.delta import DeltaLake
+        from sokuji.lake.delta.tables import DeltaLake
 
         return DeltaLake(self.config.data / "lake", time_travel_hours=self.config.lake.time_travel_hours)
 

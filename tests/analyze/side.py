@@ -24,7 +24,7 @@ from sokuji.config import AnalyzeSettings, LakeSettings
 from sokuji.dedup.rule import Rule
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, DECISIONS_LOG, EVENT_SCHEMA, EVENTS_LOG, IDENTITIES_LOG, IDENTITY_SCHEMA
 from sokuji.features.kernel.strings import Vocabulary
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.lake.fresh import FreshLake
 from sokuji.lake.sink import Sink
 from sokuji.log.local import LocalLog

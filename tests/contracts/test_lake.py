@@ -16,8 +16,8 @@ import pytest
 from sokuji import types as t
 from sokuji.errors import AlreadyExistsError, LakeError, NotFoundError
 from sokuji.lake.base import Lake, Snapshot
-from sokuji.lake.delta import DeltaLake
-from sokuji.lake.physical import from_stored
+from sokuji.lake.delta.physical import from_stored
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.base import Ref
 from tests.lake.duck import select
 

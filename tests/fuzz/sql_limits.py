@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sokuji.config import SqlSettings
 from sokuji.errors import SokujiError
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.store import SqlCatalog, sqlite_url
 from sokuji.sql.engine import Engine
 

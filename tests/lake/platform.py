@@ -14,7 +14,7 @@ import pyarrow as pa
 from sokuji.config import LakeSettings
 from sokuji.dedup.rule import Rule
 from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.lake.fresh import FreshLake
 from sokuji.lake.sink import Sink
 from sokuji.log.local import LocalLog

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from sokuji.lake import files
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta import files
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.base import Ref
 
 REF = Ref("shop", "events")

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from sokuji.errors import LakeError
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.base import Ref
 from tests.lake.duck import select
 
@@ -68,7 +68,7 @@ def versions(folder: Path) -> list[int]:
 def test_the_log_stays_short_and_the_history_keeps_what_time_travel_needs(
     lake: DeltaLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sokuji.lake.commits._FILES_MAX", 50)
+    monkeypatch.setattr("sokuji.lake.delta.commits._FILES_MAX", 50)
     log, history = tmp_path / "shop/orders/_delta_log", tmp_path / "shop/orders/.history/_delta_log"
     other = DeltaLake(tmp_path, time_travel_hours=1)
     for number in range(1, 310):
@@ -116,7 +116,7 @@ def test_a_table_that_is_gone_is_no_obstacle_for_others(lake: DeltaLake) -> None
 
 
 def test_large_files_are_left_alone(lake: DeltaLake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sokuji.lake.compaction.STEPS", ((30_000, 20),))
+    monkeypatch.setattr("sokuji.lake.delta.compaction.STEPS", ((30_000, 20),))
     append(lake, *(random.getrandbits(60) for _ in range(10_000)))
     (large,) = lake.snapshot(REF).files
     for number in range(20):
@@ -128,7 +128,7 @@ def test_large_files_are_left_alone(lake: DeltaLake, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_commits_beside_the_moving_of_the_log_are_all_there(lake: DeltaLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sokuji.lake.commits._FILES_MAX", 10)
+    monkeypatch.setattr("sokuji.lake.delta.commits._FILES_MAX", 10)
     maintaining, done = DeltaLake(tmp_path), threading.Event()
 
     def append_all(numbers: range) -> None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from sokuji.errors import SokujiError
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.engine import Engine
 

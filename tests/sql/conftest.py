@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.engine import Engine
 

@@ -10,7 +10,7 @@ import pytest
 
 import sokuji
 from sokuji.errors import SqlError
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.lake.events import COLUMNS_MAX
 from sokuji.platform import Platform
 

@@ -14,7 +14,7 @@ import pytest
 
 from sokuji.config import SqlSettings
 from sokuji.errors import QueryCancelledError, SqlError
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.engine import Engine
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from sokuji.errors import SqlError
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.engine import Engine
 

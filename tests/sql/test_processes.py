@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from sokuji.errors import AlreadyExistsError
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.base import Ref
 from sokuji.sql.engine import Engine
 from tests.lake.duck import select

@@ -23,7 +23,7 @@ from sokuji.sql.shell import NameCompleter
 PROGRAM = """
 import sys
 from pathlib import Path
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.engine import Engine
 from sokuji.sql.shell import run_shell

@@ -70,7 +70,7 @@ def test_columns_written_before_say_null_and_are_mended_as_files_are_rewritten(t
 
         with monkeypatch.context() as before:  # as files were written then
             before.setattr("sokuji.lake.events.finite", lambda column: column)
-            before.setattr("sokuji.lake.files.seal", lambda path: path)
+            before.setattr("sokuji.lake.delta.files.seal", lambda path: path)
             side.track(*({"message_id": f"m{number}", "properties": text} for number, text in enumerate(STORED)))
             side.drain()
         side.track({"message_id": "m3", "properties": '{"sha":6}'})

@@ -12,7 +12,7 @@ import pytest
 
 from sokuji.config import SqlSettings
 from sokuji.errors import ModelError, SqlError, UnsupportedSqlError
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.base import ModelSignature, Ref
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.engine import Engine

@@ -18,8 +18,8 @@ from sokuji.events import EVENT_SCHEMA, OWN_SOURCE
 from sokuji.features.expressions import in_one_piece
 from sokuji.identity.resolve import USER, VISITOR, LinkKind
 from sokuji.lake.base import Snapshot
+from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import FIXED_SCHEMA, PLACE_COLUMNS, TIME_COLUMN, Shaper, property_columns
-from sokuji.lake.physical import rows_of
 from sokuji.sql.relations import quote
 from sokuji.types import Type, to_arrow
 

@@ -32,8 +32,8 @@ from sokuji.features.verify import COUNTED, EXPECTED, ID, KEY, OFFSET, SHOWN, TI
 from sokuji.identity.resolve import USER
 from sokuji.lake import backlog
 from sokuji.lake.base import Lake, Snapshot
+from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA, IDENTITIES, PLACE_COLUMNS
-from sokuji.lake.physical import rows_of
 from sokuji.log.base import Log
 from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore

@@ -24,7 +24,7 @@ class Kept(NamedTuple):
 class Snapshot:
     """One version of one table, as a query reads it: the rows of `files`, then the rows of `tail`.
 
-    The files may lack columns that were added later (read them as NULL). They hold the types of `lake/physical.py`, and so do
+    The files may lack columns that were added later (read them as NULL). They hold the types of `lake/delta/physical.py`, and so do
     `schema` and `tail`. `tail` is for events tables: acknowledged rows of the log that are not committed yet, duplicates of committed
     rows removed, with exactly `schema`.
     """

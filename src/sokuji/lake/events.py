@@ -36,7 +36,7 @@ from sokuji.clock import now_us
 from sokuji.dedup.runs import Ids
 from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA, IDENTITY_SCHEMA, TIMESTAMP
 from sokuji.lake.base import Kept
-from sokuji.lake.physical import finite
+from sokuji.lake.delta.physical import finite
 from sokuji.meta.base import Column, Ref, Table, TableKind
 
 COLUMNS_MAX = 1000

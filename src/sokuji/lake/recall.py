@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from sokuji.dedup.rule import Places, Rule
 from sokuji.errors import OffsetTrimmedError
 from sokuji.lake.base import Snapshot
+from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import PLACE_COLUMNS
-from sokuji.lake.physical import rows_of
 from sokuji.log.base import Log
 
 _MESSAGE = ["source", "message_id"]

@@ -12,7 +12,7 @@ import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
 from sokuji.errors import AlreadyExistsError, ConflictError, LakeError, NotFoundError, SqlError, UnsupportedSqlError
-from sokuji.lake.commits import LOG_FOLDER
+from sokuji.lake.delta.commits import LOG_FOLDER
 from sokuji.lake.events import FED
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.meta.base import check_name as check_object_name

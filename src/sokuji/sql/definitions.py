@@ -20,9 +20,9 @@ import pyarrow as pa
 from sokuji.clock import now_us
 from sokuji.errors import ConflictError, LakeError, NotFoundError
 from sokuji.lake.base import Lake, Snapshot
-from sokuji.lake.commits import LOG_FOLDER
+from sokuji.lake.delta.commits import LOG_FOLDER
+from sokuji.lake.delta.physical import stored_type
 from sokuji.lake.events import EVENTS, FED, table_definition
-from sokuji.lake.physical import stored_type
 from sokuji.lake.writers import define as define_fed
 from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
 from sokuji.sql.names import INFORMATION_SCHEMA, members, wildcard

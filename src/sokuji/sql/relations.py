@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sokuji.lake.base import Snapshot
-from sokuji.lake.physical import from_stored, rows_of, stored_type
+from sokuji.lake.delta.physical import from_stored, rows_of, stored_type
 from sokuji.meta.base import Column
 from sokuji.sql.duck import Run
 from sokuji.sql.emit.literals import duckdb_type

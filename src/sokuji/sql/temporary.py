@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sokuji.lake.base import Lake
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.base import Catalog
 from sokuji.meta.store import SqlCatalog, sqlite_url
 

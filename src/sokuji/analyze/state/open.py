@@ -40,8 +40,8 @@ from sokuji.features.known import agree
 from sokuji.identity.resolve import Identity
 from sokuji.lake.backlog import applications
 from sokuji.lake.base import Lake, Snapshot
+from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS, TIME_COLUMN
-from sokuji.lake.physical import rows_of
 from sokuji.lake.recall import recalled
 from sokuji.lake.writers import committed_offsets
 from sokuji.log.local import LocalLog

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sokuji.errors import DamagedFileError
-from sokuji.lake.delta import DeltaLake
-from sokuji.lake.sums import Checker
+from sokuji.lake.delta.sums import Checker
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.base import Ref
 from tests.lake.duck import select
 

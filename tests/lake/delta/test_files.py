@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sokuji.lake.files import write_files
+from sokuji.lake.delta.files import write_files
 
 
 def test_floats_that_are_all_different_get_no_dictionary_and_all_else_does(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from sokuji.lake.files import DAY
+from sokuji.lake.delta.files import DAY
 
 # In two steps, (file size, how many smaller ones make it worth it): a byte is rewritten a few times, not at each round.
 STEPS = ((16 * 1024 * 1024, 20), (256 * 1024 * 1024, 8))

@@ -25,12 +25,12 @@ from deltalake.transaction import AddAction, RemoveAction
 from sokuji.disk.files import exclusive, shared
 from sokuji.disk.stored import claim
 from sokuji.errors import AlreadyExistsError, ConflictError, DamagedFileError, FormatError, LakeError, NotFoundError
-from sokuji.lake import commits, compaction
 from sokuji.lake.base import Kept, Lake, Snapshot
-from sokuji.lake.commits import Version
-from sokuji.lake.files import DAY, by_time, joined, with_columns, with_day, without_day, write_files
-from sokuji.lake.physical import stored, stored_schema
-from sokuji.lake.sums import check, is_sealed
+from sokuji.lake.delta import commits, compaction
+from sokuji.lake.delta.commits import Version
+from sokuji.lake.delta.files import DAY, by_time, joined, with_columns, with_day, without_day, write_files
+from sokuji.lake.delta.physical import stored, stored_schema
+from sokuji.lake.delta.sums import check, is_sealed
 from sokuji.meta.base import Ref
 
 _FORMAT = 1

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sokuji.errors import LakeError
-from sokuji.lake.sums import check, is_sealed
+from sokuji.lake.delta.sums import check, is_sealed
 from sokuji.types import Kind, Type, field_names, to_arrow
 
 _INTERVAL = pa.struct([("months", pa.int64()), ("days", pa.int64()), ("nanoseconds", pa.int64())])

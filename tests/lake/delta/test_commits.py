@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from sokuji.errors import DamagedFileError, FormatError
-from sokuji.lake.delta import DeltaLake
+from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.base import Ref
 
 REF = Ref("shop", "orders")

@@ -1,0 +1,1 @@
+"""Tables of Parquet files with Delta Lake's commits."""
