@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 from bench._report import quantile, report
 from sokuji.config import LogSettings, TrackSettings
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from sokuji.service.proxies import Proxies
 from sokuji.track.app import Track
 from sokuji.track.request import Source

@@ -20,7 +20,7 @@ from bench._report import quantile, report
 from sokuji.clock import now_us
 from sokuji.events import EVENT_SCHEMA, EVENTS_LOG
 from sokuji.log.base import Log
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 
 
 def events(count: int, seed: int = 7) -> pa.RecordBatch:

@@ -26,7 +26,7 @@ from bench._report import quantile, report
 from sokuji.clock import now_us
 from sokuji.config import LogSettings, TrackSettings
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from sokuji.track.app import Track
 from sokuji.track.check import Limits
 from sokuji.track.columns import to_arrow

@@ -20,7 +20,7 @@ from sokuji.disk.private import make_private_folder
 from sokuji.errors import FeatureError, ModelError, RuleError, SqlError
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, DECISIONS_LOG, EVENT_SCHEMA, EVENTS_LOG, IDENTITIES_LOG, IDENTITY_SCHEMA
 from sokuji.log.base import Log
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 
 if TYPE_CHECKING:
     from sqlalchemy import URL

@@ -20,7 +20,7 @@ from sokuji.clock import Clock, now_us
 from sokuji.config import ActSettings
 from sokuji.events import EVENT_SCHEMA
 from sokuji.log.base import Log
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from sokuji.proof import visitor_id_of
 from sokuji.rules.decision import Decision, own_events, to_events
 from sokuji.rules.eligibility import Question

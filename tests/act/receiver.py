@@ -20,7 +20,7 @@ from sokuji.clock import Clock, now_us
 from sokuji.config import WebhookSettings
 from sokuji.events import BAD_EVENT_SCHEMA
 from sokuji.log.base import Log
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from tests.act.api import MASTER, decisions_log, row
 from tests.track.collector import rows
 

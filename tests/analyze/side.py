@@ -27,7 +27,7 @@ from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.lake.fresh import FreshLake
 from sokuji.lake.sink import Sink
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Ref
 from sokuji.meta.store import SqlCatalog
 from sokuji.models.local import LocalModelStore

@@ -11,7 +11,7 @@ import pytest
 from sokuji.analyze.batches import BATCH_SCHEMA, BATCHES_LOG, Batches
 from sokuji.errors import LogError
 from sokuji.events import EVENT_SCHEMA
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from tests.lake.platform import START_US, log_rows
 
 PARTITIONS = 2
@@ -75,7 +75,7 @@ def test_partitions_are_merged_by_time_received_and_each_keeps_its_order(logs: L
 
 def test_large_events_make_small_batches_in_which_all_partitions_get_on(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sokuji.analyze.batches.BYTES_MAX", 1)
-    monkeypatch.setattr("sokuji.log.reader.READ_BYTES_MAX", 1)  # a read gives one frame
+    monkeypatch.setattr("sokuji.log.local.reader.READ_BYTES_MAX", 1)  # a read gives one frame
     for number in range(3):
         logs.track(0, (f"a{number}", number))
         logs.track(1, (f"b{number}", number))

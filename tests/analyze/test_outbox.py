@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from sokuji.analyze.outbox import Outbox
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 
 SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("kind", pa.string(), nullable=False)])
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sokuji.errors import LogError, OffsetTrimmedError
 from sokuji.log.base import Log
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from tests.log.rows import SCHEMA, numbers, rows
 from tests.searching import examples
 

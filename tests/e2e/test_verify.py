@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from sokuji.roles import running
 from tests.e2e.killing import kill_role
 from tests.e2e.ports import free_port

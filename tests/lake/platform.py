@@ -17,7 +17,7 @@ from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.lake.fresh import FreshLake
 from sokuji.lake.sink import Sink
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from sokuji.meta.store import SqlCatalog
 
 PARTITIONS = 2

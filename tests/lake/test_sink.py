@@ -22,7 +22,7 @@ from sokuji.events import EVENT_SCHEMA
 from sokuji.lake import sink as sink_module
 from sokuji.lake.events import FIXED_SCHEMA
 from sokuji.lake.sink import Sink
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.metrics import render
 from sokuji.types import BOOL, FLOAT64, INT64, STRING

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from tests.log.rows import SCHEMA, rows
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sokuji.config import TrackSettings
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from sokuji.track.app import Track
 from sokuji.track.request import Source
 from sokuji.track.server import serve

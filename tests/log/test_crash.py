@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from tests.log.collector import PARTITIONS, WRITE_KEY, open_events
 from tests.searching import examples
 

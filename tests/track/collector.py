@@ -22,7 +22,7 @@ from sokuji.clock import Clock, now_us
 from sokuji.config import TrackSettings
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
 from sokuji.log.base import Log
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from sokuji.service.event_loop import Address
 from sokuji.service.proxies import Proxies
 from sokuji.track.app import Decided, Track

@@ -19,7 +19,7 @@ import pytest
 from sokuji.config import TrackSettings
 from sokuji.errors import LogError
 from sokuji.events import EVENT_SCHEMA, EVENTS_LOG
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from sokuji.track import body
 from sokuji.track.app import Track
 from tests.track.collector import ANY_PORT, PARTITIONS, SOURCES, Answer, Collector, collecting, logs, serving

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sokuji.act.pages.shown import _first
 from sokuji.events import EVENT_SCHEMA
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from sokuji.rules.decision import own_events
 from tests.searching import examples
 

@@ -11,7 +11,7 @@ import pytest
 from sokuji.act.decision import Decision
 from sokuji.act.pages.waiter import Waiter
 from sokuji.errors import CorruptLogError
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from tests.act.api import append, decisions_log, row
 
 T = TypeVar("T")

@@ -44,7 +44,7 @@ from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS, TIME_COLUMN
 from sokuji.lake.recall import recalled
 from sokuji.lake.writers import committed_offsets
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore
 from sokuji.online.shared import SharedStore

@@ -16,7 +16,7 @@ from sokuji.analyze.outbox import Outbox
 from sokuji.analyze.pipeline import Mask, Outcome
 from sokuji.errors import FeatureError, OffsetTrimmedError
 from sokuji.log.base import Log
-from sokuji.log.local import LocalLog
+from sokuji.log.local.log import LocalLog
 from sokuji.online.digest import SALT_BYTES
 from sokuji.online.hashing import Hasher
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from sokuji.disk.files import exclusive, replace_file, sync_folder, write_all
 from sokuji.errors import CorruptLogError
 from sokuji.log.ends import Ends
-from sokuji.log.segment import RESTORE, Encoded, Segment, base_offsets, frame_bytes, segment_header, segment_path
+from sokuji.log.local.segment import RESTORE, Encoded, Segment, base_offsets, frame_bytes, segment_header, segment_path
 
 
 class _Tail(NamedTuple):

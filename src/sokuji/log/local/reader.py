@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sokuji.errors import CorruptLogError, OffsetTrimmedError
 from sokuji.log.base import READ_BYTES_MAX, Read
-from sokuji.log.segment import RESTORE, Frame, Segment, base_offsets
+from sokuji.log.local.segment import RESTORE, Frame, Segment, base_offsets
 
 # Segments kept mapped: a consumer at the tail, another that catches up, and their next segments.
 _OPEN_MAX = 4

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from sokuji.errors import CorruptLogError, DamagedFileError, FormatError, LogError
-from sokuji.log.local import LocalLog
-from sokuji.log.segment import base_offsets, encode, frame_bytes, segment_path
+from sokuji.log.local.log import LocalLog
+from sokuji.log.local.segment import base_offsets, encode, frame_bytes, segment_path
 from tests.log.rows import SCHEMA, numbers, rows
 
 
@@ -188,8 +188,8 @@ def test_no_partition_keeps_rows_of_an_append_that_failed_in_another(tmp_path: P
 
 
 def test_a_very_large_batch_becomes_several_frames_and_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sokuji.log.segment._FRAME_BYTES_MAX", 100_000)
-    monkeypatch.setattr("sokuji.log.reader.READ_BYTES_MAX", 500_000)
+    monkeypatch.setattr("sokuji.log.local.segment._FRAME_BYTES_MAX", 100_000)
+    monkeypatch.setattr("sokuji.log.local.reader.READ_BYTES_MAX", 500_000)
     with open_log(tmp_path) as log:
         log.append(0, rows(0, 3000, text_bytes=1000))
         first = log.read(0, 0, 3000)

@@ -22,10 +22,10 @@ from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError, LogError
 from sokuji.log.base import Log, Read
 from sokuji.log.ends import Ends
-from sokuji.log.offsets import ConsumerOffsets
-from sokuji.log.reader import Reader
-from sokuji.log.segment import SUFFIX, encode
-from sokuji.log.writer import Writer
+from sokuji.log.local.offsets import ConsumerOffsets
+from sokuji.log.local.reader import Reader
+from sokuji.log.local.segment import SUFFIX, encode
+from sokuji.log.local.writer import Writer
 
 _FORMAT = 2  # 1 had no checksum
 

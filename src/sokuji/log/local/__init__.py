@@ -1,0 +1,1 @@
+"""The log as segment files in a folder."""
