@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.errors import ModelError, SqlError
-from sokuji.ml import metrics
+from sokuji.ml import scores as metrics
 from sokuji.ml.artefact import readable
 from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES, Floats
 from sokuji.ml.inputs import read_labels
 from sokuji.ml.kmeans import KMeans
-from sokuji.ml.metrics import Scores
 from sokuji.ml.options import CLASSIFIERS, KMEANS
 from sokuji.ml.predictor import Predictor
+from sokuji.ml.scores import Scores
 from sokuji.models.folder import check
 from sokuji.types import Field, to_arrow
 

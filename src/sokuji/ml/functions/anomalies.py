@@ -15,9 +15,9 @@ from sokuji.ml.artefact import readable
 from sokuji.ml.base import DISTANCES, Floats
 from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, Rows, arrow_schema, beside, fraction, load, restored
 from sokuji.ml.kmeans import KMeans
-from sokuji.ml.metrics import Ints
 from sokuji.ml.options import KMEANS
 from sokuji.ml.predictor import Predictor
+from sokuji.ml.scores import Ints
 from sokuji.models.base import ModelVersion
 from sokuji.models.folder import check
 from sokuji.sql.extension import Call

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from sokuji.errors import SqlError
-from sokuji.ml import metrics
+from sokuji.ml import scores as metrics
 from sokuji.ml.evaluation import Outcome, cluster_scores, metric_names, outcome, scores
 from sokuji.ml.functions.base import ModelFunction, Rows, load, restored, table_batch
 from sokuji.ml.functions.predict import threshold

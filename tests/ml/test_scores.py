@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sokuji.ml import metrics
+from sokuji.ml import scores as metrics
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn, the oracle, is not installed")
 
