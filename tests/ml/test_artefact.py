@@ -18,7 +18,7 @@ import pytest
 from sokuji.errors import ModelError
 from sokuji.ml.artefact import build_graph, load, save
 from sokuji.ml.base import PREDICTION, Floats, Trained
-from sokuji.ml.design import Design
+from sokuji.ml.columns.encoded import Design
 from sokuji.ml.graph import Encoded, Graph, Tensor
 from sokuji.ml.linear import Linear
 from sokuji.ml.parity import TOLERANCE, adversarial, difference

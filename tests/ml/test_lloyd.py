@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sokuji.ml import parallel
-from sokuji.ml.design import Design
+from sokuji.ml.columns.encoded import Design
 from sokuji.ml.lloyd import Assignment, Sums
 from tests.searching import examples
 

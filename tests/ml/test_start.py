@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sokuji.ml.design import Design
+from sokuji.ml.columns.encoded import Design
 from sokuji.ml.kmeans import KMeans
 from sokuji.ml.start import first_centroids
 from tests.ml.tasks import trained_on

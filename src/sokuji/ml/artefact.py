@@ -16,12 +16,12 @@ import pyarrow as pa
 from sokuji.errors import ModelError
 from sokuji.ml import mlmodel
 from sokuji.ml.base import RANKS, Estimator, FeatureInfo, Floats, Iteration, Serving, Trained
+from sokuji.ml.columns.inputs import InputKind
+from sokuji.ml.columns.preprocessing import Preprocessing
 from sokuji.ml.graph import Graph
-from sokuji.ml.inputs import InputKind
 from sokuji.ml.kmeans import KMeans
 from sokuji.ml.linear import Linear
 from sokuji.ml.parity import TOLERANCE, adversarial, difference
-from sokuji.ml.preprocessing import Preprocessing
 from sokuji.ml.runtime import Session
 from sokuji.ml.trees import Trees
 from sokuji.models.folder import check

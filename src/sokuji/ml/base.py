@@ -23,9 +23,9 @@ import pyarrow as pa
 from sokuji.types import Field
 
 if TYPE_CHECKING:
-    from sokuji.ml.design import Design
+    from sokuji.ml.columns.encoded import Design
+    from sokuji.ml.columns.preprocessing import Preprocessing
     from sokuji.ml.graph import Encoded, Graph, Tensor
-    from sokuji.ml.preprocessing import Preprocessing
 
 NULL_CATEGORY = "_null_filler"
 """What BigQuery calls the category of a NULL, and how a NULL string is fed to a model's graph."""

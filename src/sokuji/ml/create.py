@@ -20,10 +20,10 @@ from sokuji.ml import evaluation
 from sokuji.ml import scores as metrics
 from sokuji.ml.artefact import save
 from sokuji.ml.base import Iteration, Trained, TrainingTask
+from sokuji.ml.columns.inputs import read_labels
 from sokuji.ml.functions.anomalies import keep_distances
 from sokuji.ml.functions.base import BATCH_ROWS, kept, load
 from sokuji.ml.functions.predict import output_columns
-from sokuji.ml.inputs import read_labels
 from sokuji.ml.options import CLASSIFIERS, KMEANS, At, effective
 from sokuji.ml.predictor import Predictor
 from sokuji.ml.split import Split, split

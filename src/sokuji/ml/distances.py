@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sokuji.ml.base import Floats
-from sokuji.ml.design import Design, with_unseen
+from sokuji.ml.columns.encoded import Design, with_unseen
 
 
 def distances(design: Design, centroids: Floats, *, cosine: bool) -> Floats:

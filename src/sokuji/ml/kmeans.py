@@ -17,7 +17,7 @@ import numpy as np
 
 from sokuji.errors import ModelError
 from sokuji.ml.base import DISTANCES, CategoryValue, Cluster, Estimator, FeatureValue, Floats, Iteration, Progress, Trained, stalled
-from sokuji.ml.design import Design, with_unseen
+from sokuji.ml.columns.encoded import Design, with_unseen
 from sokuji.ml.distances import distances, squares_by_code
 from sokuji.ml.graph import Encoded, Graph, Tensor, total
 from sokuji.ml.lloyd import Assignment, Sums

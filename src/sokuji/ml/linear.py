@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from sokuji.errors import ModelError
 from sokuji.ml.base import PREDICTION, PROBABILITIES, CategoryValue, Estimator, FeatureValue, Floats, Iteration, Progress, Trained, stalled
-from sokuji.ml.design import Design, with_unseen
+from sokuji.ml.columns.encoded import Design, with_unseen
 from sokuji.ml.graph import Encoded, Graph, Tensor, total
 
 INTERCEPT = "__INTERCEPT__"

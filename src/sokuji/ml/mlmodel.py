@@ -15,8 +15,8 @@ from pathlib import Path
 import onnx
 
 from sokuji.ml.base import Floats
-from sokuji.ml.inputs import InputKind
-from sokuji.ml.preprocessing import Preprocessing
+from sokuji.ml.columns.inputs import InputKind
+from sokuji.ml.columns.preprocessing import Preprocessing
 
 
 def write(folder: Path, preprocessing: Preprocessing, outputs: Mapping[str, Floats]) -> None:

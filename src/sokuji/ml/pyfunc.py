@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from sokuji.ml.base import NULL_CATEGORY, Floats
-from sokuji.ml.inputs import InputKind
+from sokuji.ml.columns.inputs import InputKind
 from sokuji.ml.predictor import Predictor
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sokuji.errors import ModelError
 from sokuji.ml import parallel
 from sokuji.ml.base import Floats
-from sokuji.ml.design import Design
+from sokuji.ml.columns.encoded import Design
 from sokuji.ml.distances import distances
 
 Keys = npt.NDArray[np.uint64]

@@ -19,7 +19,7 @@ from onnx import TensorProto
 
 from sokuji.errors import MissingExtraError, ModelError
 from sokuji.ml.base import PREDICTION, PROBABILITIES, Estimator, Floats, Iteration, Progress, stalled
-from sokuji.ml.design import Design
+from sokuji.ml.columns.encoded import Design
 from sokuji.ml.graph import ML_DOMAIN, Encoded, Graph, Tensor
 from sokuji.ml.linear import Labelled, export_probabilities, flat, probabilities
 

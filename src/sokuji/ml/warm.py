@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from sokuji.ml.base import Floats
-from sokuji.ml.preprocessing import Preprocessing
+from sokuji.ml.columns.preprocessing import Preprocessing
 
 
 def carry_points(old: Preprocessing, new: Preprocessing, points: Floats) -> Floats:

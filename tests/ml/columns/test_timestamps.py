@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sokuji.ml.timestamps import PARTS
+from sokuji.ml.columns.timestamps import PARTS
 
 
 @given(st.datetimes(timezones=st.just(UTC)))

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from sokuji import types as t
 from sokuji.errors import ModelError
 from sokuji.ml.base import NULL_CATEGORY, FeatureInfo
-from sokuji.ml.design import Design
+from sokuji.ml.columns.encoded import Design
+from sokuji.ml.columns.inputs import InputKind
+from sokuji.ml.columns.preprocessing import Preprocessing, fit, read
 from sokuji.ml.graph import Graph
-from sokuji.ml.inputs import InputKind
-from sokuji.ml.preprocessing import Preprocessing, fit, read
 from sokuji.ml.runtime import Session
 from tests.searching import examples
 

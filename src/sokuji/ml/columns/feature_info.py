@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.ml.base import NULL_CATEGORY, FeatureInfo, Floats
-from sokuji.ml.inputs import Input
+from sokuji.ml.columns.inputs import Input
 
 _BLOCK = 8192  # BLAS keeps a product of so many numbers on one core
 

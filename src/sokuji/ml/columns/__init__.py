@@ -1,0 +1,1 @@
+"""Columns of a training table as a model's inputs."""
