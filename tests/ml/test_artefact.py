@@ -19,8 +19,8 @@ from sokuji.errors import ModelError
 from sokuji.ml.artefact import build_graph, load, save
 from sokuji.ml.base import PREDICTION, Floats, Trained
 from sokuji.ml.columns.encoded import Design
+from sokuji.ml.estimators.linear import Linear
 from sokuji.ml.graph import Encoded, Graph, Tensor
-from sokuji.ml.linear import Linear
 from sokuji.ml.parity import TOLERANCE, adversarial, difference
 from sokuji.ml.predictor import Predictor
 from sokuji.ml.runtime import Session

@@ -18,12 +18,12 @@ from sokuji.ml import mlmodel
 from sokuji.ml.base import RANKS, Estimator, FeatureInfo, Floats, Iteration, Serving, Trained
 from sokuji.ml.columns.inputs import InputKind
 from sokuji.ml.columns.preprocessing import Preprocessing
+from sokuji.ml.estimators.kmeans import KMeans
+from sokuji.ml.estimators.linear import Linear
+from sokuji.ml.estimators.trees import Trees
 from sokuji.ml.graph import Graph
-from sokuji.ml.kmeans import KMeans
-from sokuji.ml.linear import Linear
 from sokuji.ml.parity import TOLERANCE, adversarial, difference
 from sokuji.ml.runtime import Session
-from sokuji.ml.trees import Trees
 from sokuji.models.folder import check
 
 GRAPH_FILE = "model.onnx"

@@ -17,7 +17,7 @@ from sokuji.ml import scores as metrics
 from sokuji.ml.artefact import readable
 from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES, Floats
 from sokuji.ml.columns.inputs import read_labels
-from sokuji.ml.kmeans import KMeans
+from sokuji.ml.estimators.kmeans import KMeans
 from sokuji.ml.options import CLASSIFIERS, KMEANS
 from sokuji.ml.predictor import Predictor
 from sokuji.ml.scores import Scores

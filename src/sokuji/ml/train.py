@@ -12,16 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.errors import ModelError
-from sokuji.ml import kmeans, linear, trees
 from sokuji.ml.base import Estimator, FeatureInfo, Floats, Progress, Trained, TrainingTask
 from sokuji.ml.columns import preprocessing
 from sokuji.ml.columns.inputs import Column, inputs, read_labels, read_numbers
 from sokuji.ml.columns.preprocessing import Preprocessing
-from sokuji.ml.kmeans import KMeans
-from sokuji.ml.linear import Labelled, Linear
+from sokuji.ml.estimators import kmeans, linear, trees
+from sokuji.ml.estimators.kmeans import KMeans
+from sokuji.ml.estimators.kmeans_start import first_centroids
+from sokuji.ml.estimators.linear import Labelled, Linear
+from sokuji.ml.estimators.warm_start import carry_points, carry_weights
 from sokuji.ml.options import MAX_WEIGHT
-from sokuji.ml.start import first_centroids
-from sokuji.ml.warm import carry_points, carry_weights
 from sokuji.types import Field, Kind
 
 _NUMBERS = {Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC}

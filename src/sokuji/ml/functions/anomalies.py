@@ -13,8 +13,8 @@ from sokuji.errors import ModelError
 from sokuji.ml import parallel
 from sokuji.ml.artefact import readable
 from sokuji.ml.base import DISTANCES, Floats
+from sokuji.ml.estimators.kmeans import KMeans
 from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, Rows, arrow_schema, beside, fraction, load, restored
-from sokuji.ml.kmeans import KMeans
 from sokuji.ml.options import KMEANS
 from sokuji.ml.predictor import Predictor
 from sokuji.ml.scores import Ints

@@ -10,10 +10,10 @@ import pyarrow as pa
 
 from sokuji.errors import SqlError
 from sokuji.ml.base import FeatureValue, Iteration, Trained
+from sokuji.ml.estimators.importance import importances
+from sokuji.ml.estimators.kmeans import centroids
+from sokuji.ml.estimators.linear import weights
 from sokuji.ml.functions.base import ModelFunction, load, table_batch
-from sokuji.ml.importance import importances
-from sokuji.ml.kmeans import centroids
-from sokuji.ml.linear import weights
 from sokuji.ml.options import GLM, KMEANS, TREES
 from sokuji.models.base import ModelVersion
 from sokuji.sql.extension import Call

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sokuji.ml import parallel
 from sokuji.ml.columns.encoded import Design
-from sokuji.ml.lloyd import Assignment, Sums
+from sokuji.ml.estimators.kmeans_steps import Assignment, Sums
 from tests.searching import examples
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

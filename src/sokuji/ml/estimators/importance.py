@@ -11,7 +11,7 @@ import numpy as np
 
 from sokuji.errors import ModelError
 from sokuji.ml.base import Floats, Trained
-from sokuji.ml.trees import Trees
+from sokuji.ml.estimators.trees import Trees
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import pytest
 
 from sokuji.errors import ModelError
 from sokuji.ml.base import Trained
-from sokuji.ml.trees import Trees, load_xgboost
+from sokuji.ml.estimators.trees import Trees, load_xgboost
 from tests.ml.tasks import native, served, trained_on
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

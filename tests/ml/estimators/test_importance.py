@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from sokuji.meta.base import Ref
+from sokuji.ml.estimators.trees import Trees
 from sokuji.ml.functions.base import load
-from sokuji.ml.trees import Trees
 from tests.ml.conftest import Workbench
 
 xgboost = pytest.importorskip("xgboost", reason="boosted trees are an extra")

@@ -10,9 +10,9 @@ import pytest
 
 from sokuji.errors import ModelError, SqlError
 from sokuji.ml.base import TrainingTask
-from sokuji.ml.kmeans import KMeans, centroids
+from sokuji.ml.estimators.kmeans import KMeans, centroids
+from sokuji.ml.estimators.warm_start import carry_points
 from sokuji.ml.train import train
-from sokuji.ml.warm import carry_points
 from tests.ml.conftest import Workbench
 from tests.ml.tasks import native, task_of, trained_on
 

@@ -13,7 +13,7 @@ from sklearn.cluster import KMeans as SklearnKMeans
 
 from sokuji.errors import ModelError
 from sokuji.ml.base import NULL_CATEGORY
-from sokuji.ml.kmeans import KMeans, centroids, default_clusters
+from sokuji.ml.estimators.kmeans import KMeans, centroids, default_clusters
 from tests.ml.tasks import native, served, trained_on
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

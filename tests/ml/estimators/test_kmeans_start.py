@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 from sokuji.ml.columns.encoded import Design
-from sokuji.ml.kmeans import KMeans
-from sokuji.ml.start import first_centroids
+from sokuji.ml.estimators.kmeans import KMeans
+from sokuji.ml.estimators.kmeans_start import first_centroids
+from tests.ml.estimators.test_kmeans import blobs
 from tests.ml.tasks import trained_on
-from tests.ml.test_kmeans import blobs
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

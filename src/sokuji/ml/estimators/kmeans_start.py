@@ -18,7 +18,7 @@ from sokuji.errors import ModelError
 from sokuji.ml import parallel
 from sokuji.ml.base import Floats
 from sokuji.ml.columns.encoded import Design
-from sokuji.ml.distances import distances
+from sokuji.ml.estimators.distances import distances
 
 Keys = npt.NDArray[np.uint64]
 

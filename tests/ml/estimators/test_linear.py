@@ -14,7 +14,7 @@ from sklearn.linear_model import Lasso, LogisticRegression, Ridge
 from sokuji.errors import ModelError
 from sokuji.ml.base import NULL_CATEGORY, Trained
 from sokuji.ml.columns.encoded import Design
-from sokuji.ml.linear import INTERCEPT, Labelled, Linear, fit, weights
+from sokuji.ml.estimators.linear import INTERCEPT, Labelled, Linear, fit, weights
 from sokuji.ml.options import effective
 from tests.ml.tasks import native, served, trained_on
 
