@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sokuji.ml.artefact import save
 from sokuji.ml.base import Trained, TrainingTask
 from sokuji.ml.options import effective
-from sokuji.ml.predictor import Predictor
+from sokuji.ml.serving.artefact import save
+from sokuji.ml.serving.predictor import Predictor
 from sokuji.ml.train import train
 from sokuji.types import Field, from_arrow
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from sokuji.analyze.conditions import Conditions
-from sokuji.analyze.scores import SCORES, Scores, models_named
 from sokuji.analyze.state.layout import RowLayout
 from sokuji.errors import RuleError, SqlError
 from sokuji.events import EVENT_SCHEMA
@@ -24,6 +23,7 @@ from sokuji.features.language import Declarations
 from sokuji.features.spec import ViewSpec
 from sokuji.lake.base import Lake
 from sokuji.lake.events import FIXED_SCHEMA
+from sokuji.ml.serving.scoring import SCORES, Scores, models_named
 from sokuji.models.base import ModelStore
 from sokuji.rules import load as actions_file
 from sokuji.rules.engine import Rules

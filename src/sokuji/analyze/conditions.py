@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.analyze.scores import SCORES, Scores, models_named
 from sokuji.features.expressions import Expressions
+from sokuji.ml.serving.scoring import SCORES, Scores, models_named
 from sokuji.rules.engine import Rules, heads
 from sokuji.rules.spec import Rule
 

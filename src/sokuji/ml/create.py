@@ -18,14 +18,14 @@ from sokuji.errors import AlreadyExistsError, NotFoundError, SqlError, Unsupport
 from sokuji.meta.base import Catalog, ModelSignature, Ref
 from sokuji.ml import evaluation
 from sokuji.ml import scores as metrics
-from sokuji.ml.artefact import save
 from sokuji.ml.base import Iteration, Trained, TrainingTask
 from sokuji.ml.columns.inputs import read_labels
 from sokuji.ml.functions.anomalies import keep_distances
 from sokuji.ml.functions.base import BATCH_ROWS, kept, load
 from sokuji.ml.functions.predict import output_columns
 from sokuji.ml.options import CLASSIFIERS, KMEANS, At, effective
-from sokuji.ml.predictor import Predictor
+from sokuji.ml.serving.artefact import save
+from sokuji.ml.serving.predictor import Predictor
 from sokuji.ml.split import Split, split
 from sokuji.ml.train import train
 from sokuji.models.base import ModelStore, ModelVersion

@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 
 from sokuji.errors import ModelError, SqlError
 from sokuji.ml import scores as metrics
-from sokuji.ml.artefact import readable
 from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES, Floats
 from sokuji.ml.columns.inputs import read_labels
 from sokuji.ml.estimators.kmeans import KMeans
 from sokuji.ml.options import CLASSIFIERS, KMEANS
-from sokuji.ml.predictor import Predictor
 from sokuji.ml.scores import Scores
+from sokuji.ml.serving.artefact import readable
+from sokuji.ml.serving.predictor import Predictor
 from sokuji.models.folder import check
 from sokuji.types import Field, to_arrow
 

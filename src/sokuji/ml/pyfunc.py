@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from sokuji.ml.base import NULL_CATEGORY, Floats
 from sokuji.ml.columns.inputs import InputKind
-from sokuji.ml.predictor import Predictor
+from sokuji.ml.serving.predictor import Predictor
 
 
 class FrameModel:

@@ -20,7 +20,7 @@ from sokuji.ml.columns.encoded import Design
 from sokuji.ml.columns.inputs import InputKind
 from sokuji.ml.columns.preprocessing import Preprocessing, fit, read
 from sokuji.ml.graph import Graph
-from sokuji.ml.runtime import Session
+from sokuji.ml.serving.runtime import Session
 from tests.searching import examples
 
 NUMBERS = pa.array([1.0, 2.0, None, 3.0, 6.0])  # mean 3, sample deviation sqrt(14/3)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from sokuji.errors import ConflictError, ModelError, SqlError
 from sokuji.ml.options import MODEL_TYPES, did_you_mean
-from sokuji.ml.predictor import Predictor
+from sokuji.ml.serving.predictor import Predictor
 from sokuji.models.base import CHAMPION, ModelStore, ModelVersion
 from sokuji.sql.extension import Call
 from sokuji.types import Field, Kind, to_arrow

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sokuji.analyze.scores import Scorer, Scores
 from sokuji.config import Config, LogSettings
 from sokuji.ml.base import Floats
-from sokuji.ml.predictor import Predictor
+from sokuji.ml.serving.predictor import Predictor
+from sokuji.ml.serving.scoring import Scorer, Scores
 from sokuji.platform import Platform
 from tests.analyze.side import PARTITIONS, declare, drain, numbered, side
 from tests.lake.platform import START_US
@@ -80,6 +80,6 @@ def test_a_model_that_is_dropped_while_it_is_loaded_scores_null(tmp_path: Path, 
             platform.sql("DROP MODEL IF EXISTS shop.keen")
             return Predictor(*arguments)
 
-        monkeypatch.setattr("sokuji.analyze.scores.Predictor", dropped)
+        monkeypatch.setattr("sokuji.ml.serving.scoring.Predictor", dropped)
         scores = Scores(platform.models, "shop", ["keen"], {"buys_1d": pa.int64()})
         assert scores.score(pa.record_batch({"buys_1d": pa.array([9])})).to_pylist() == [{"keen": None}]

@@ -14,7 +14,6 @@ import onnx
 import pyarrow as pa
 
 from sokuji.errors import ModelError
-from sokuji.ml import mlmodel
 from sokuji.ml.base import RANKS, Estimator, FeatureInfo, Floats, Iteration, Serving, Trained
 from sokuji.ml.columns.inputs import InputKind
 from sokuji.ml.columns.preprocessing import Preprocessing
@@ -22,8 +21,9 @@ from sokuji.ml.estimators.kmeans import KMeans
 from sokuji.ml.estimators.linear import Linear
 from sokuji.ml.estimators.trees import Trees
 from sokuji.ml.graph import Graph
-from sokuji.ml.parity import TOLERANCE, adversarial, difference
-from sokuji.ml.runtime import Session
+from sokuji.ml.serving import mlmodel
+from sokuji.ml.serving.parity import TOLERANCE, adversarial, difference
+from sokuji.ml.serving.runtime import Session
 from sokuji.models.folder import check
 
 GRAPH_FILE = "model.onnx"

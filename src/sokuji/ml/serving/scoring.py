@@ -11,7 +11,7 @@ import pyarrow as pa
 from sokuji.errors import ModelError, NotFoundError
 from sokuji.meta.base import Ref
 from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES, Floats
-from sokuji.ml.predictor import Predictor
+from sokuji.ml.serving.predictor import Predictor
 from sokuji.models.base import CHAMPION, ModelStore
 from sokuji.types import to_arrow
 

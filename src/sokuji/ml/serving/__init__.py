@@ -1,0 +1,1 @@
+"""Fitted models as artefacts, checked and run: ONNX, MLmodel, predictions."""
