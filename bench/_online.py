@@ -24,7 +24,7 @@ from sokuji.features.kernel.kernel import Kernel
 from sokuji.features.kernel.reader import FeatureReader
 from sokuji.features.kernel.strings import STRINGS_FILE, Strings, Vocabulary
 from sokuji.online.base import Keys, OnlineStore, Rows
-from sokuji.online.reader import SharedReader
+from sokuji.online.shared.reader import SharedReader
 
 BATCH = 10_000
 CHECKPOINT_ROWS = 300_000
@@ -49,7 +49,7 @@ def some_rows(folder: Path) -> Rows:
 
 def write(folder: Path, count: int) -> None:
     """Open, fill if there is nothing, then work until killed."""
-    from sokuji.online.shared import SharedStore
+    from sokuji.online.shared.store import SharedStore
 
     with SharedStore(folder, width=Kernel(shopper(), TYPES, Vocabulary()).width, rows_max=count) as store:
         found = bool(store.get_many(keys([count - 1])).found[0])

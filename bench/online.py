@@ -22,7 +22,7 @@ from bench._report import quantile, report
 from bench._shopper import TYPES, shopper
 from sokuji.features.kernel.kernel import Kernel
 from sokuji.features.kernel.strings import Vocabulary
-from sokuji.online.table import current_table
+from sokuji.online.shared.table import current_table
 
 
 def start_writer(folder: Path, rows: int) -> subprocess.Popen[str]:
@@ -83,7 +83,7 @@ def measure(folder: Path, rows: int, seconds: float) -> dict[str, Any]:
 
 def remove_shared_memory(folder: Path, rows: int) -> None:
     """Open and close the store: what the killed writer left in shared memory goes."""
-    from sokuji.online.shared import SharedStore
+    from sokuji.online.shared.store import SharedStore
 
     SharedStore(folder, width=Kernel(shopper(), TYPES, Vocabulary()).width, rows_max=rows).close()
 

@@ -20,7 +20,7 @@ from bench.peers.events import make
 from sokuji.features.kernel.kernel import Kernel
 from sokuji.features.kernel.reader import FeatureReader
 from sokuji.features.kernel.strings import Strings, Vocabulary
-from sokuji.online.reader import SharedReader
+from sokuji.online.shared.reader import SharedReader
 
 _EVENTS, _VISITORS = 40_000, 4_000
 _STRINGS, _ROWS = "strings.jsonl", "rows"
@@ -28,7 +28,7 @@ _STRINGS, _ROWS = "strings.jsonl", "rows"
 
 def write(values: Path, folder: Path) -> None:
     """Fill a store in `folder` by the kernel, write down what it has, and let another process read from it."""
-    from sokuji.online.shared import SharedStore
+    from sokuji.online.shared.store import SharedStore
 
     made = profiles(make(_EVENTS, _VISITORS), Vocabulary(folder / _STRINGS))
     names = made.names.to_pylist()

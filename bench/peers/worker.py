@@ -24,7 +24,7 @@ from sokuji.backends import Backends
 from sokuji.config import load
 from sokuji.events import EVENT_SCHEMA, TIMESTAMP
 from sokuji.identity.resolve import VISITOR
-from sokuji.online.reader import SharedReader
+from sokuji.online.shared.reader import SharedReader
 
 _SETTINGS = '[sources.bench]\nwrite_key = "bench"\ndataset = "main"\n'
 _APPENDED = 10_000

@@ -27,7 +27,7 @@ from sokuji.machine import kept_folder
 Function = TypeVar("Function", bound=Callable[..., Any])
 Array = TypeVar("Array", bound="np.ndarray[Any, Any]")
 
-READ = ("features/kernel/program.py", "features/windows.py", "online/ordered.py", "online/table.py")
+READ = ("features/kernel/program.py", "features/windows.py", "online/shared/ordered.py", "online/shared/table.py")
 """Files without compiled functions whose constants or types are in some."""
 
 _LOG = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ import pytest
 from sokuji.analyze.state.open import Opener
 from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings
-from sokuji.online.checkpoint import Checkpoint, Checkpoints
+from sokuji.online.shared.checkpoint import Checkpoint, Checkpoints
 from sokuji.proof import visitor_id_of
 from tests.analyze.side import Side, declare, drain, numbered, read_all, side
 from tests.lake.platform import START_US

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sokuji.errors import OnlineStoreError
 from sokuji.online.base import OnlineStore
-from sokuji.online.shared import SharedStore
+from sokuji.online.shared.store import SharedStore
 from tests.online.rows import WIDTH, keys, put, rows, stored
 from tests.searching import examples
 

@@ -10,7 +10,7 @@ import random
 import sys
 from pathlib import Path
 
-from sokuji.online.shared import SharedStore
+from sokuji.online.shared.store import SharedStore
 from tests.online.rows import WIDTH, put
 
 NAMES = [f"k{number}" for number in range(150)]

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sokuji.online import table
 from sokuji.online.base import Keys, OnlineStore, Rows
+from sokuji.online.shared import table
 
 WIDTH = 24
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sokuji.errors import OnlineStoreError
-from sokuji.online import table
-from sokuji.online.reader import SharedReader
+from sokuji.online.shared import table
+from sokuji.online.shared.reader import SharedReader
 from tests.online.batches import NAMES, State, apply, open_store
 from tests.online.rows import header_word, number, stored
 from tests.searching import examples

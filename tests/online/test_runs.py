@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sokuji.errors import OnlineStoreError
-from sokuji.online.checkpoint import merge_runs, save_run
-from sokuji.online.erasure import without
-from sokuji.online.manifest import Disk
-from sokuji.online.run import Run, block_rows, in_blocks, run_path
+from sokuji.online.shared.checkpoint import merge_runs, save_run
+from sokuji.online.shared.erasure import without
+from sokuji.online.shared.manifest import Disk
+from sokuji.online.shared.run import Run, block_rows, in_blocks, run_path
 from tests.online.rows import number, rows
 from tests.searching import examples
 

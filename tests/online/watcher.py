@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from sokuji.online.reader import SharedReader
+from sokuji.online.shared.reader import SharedReader
 
 if __name__ == "__main__":
     folder, count, seconds, chance = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), random.Random(int(sys.argv[4]))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sokuji.online.shared import SharedStore
+from sokuji.online.shared.store import SharedStore
 from tests.online.rows import keys
 
 WIDTH = 16 * 1024  # large, so that reads fall into writes

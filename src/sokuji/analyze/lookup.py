@@ -18,7 +18,7 @@ from sokuji.features.kernel.strings import STRINGS_FILE, Strings
 from sokuji.features.spec import Entity
 from sokuji.identity.resolve import FILE, USER, VISITOR, LinkKind, known
 from sokuji.log.base import Log
-from sokuji.online.manifest import read_manifest
+from sokuji.online.shared.manifest import read_manifest
 
 _READ_ROWS = 10_000
 

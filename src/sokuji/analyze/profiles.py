@@ -11,7 +11,7 @@ import numpy as np
 from sokuji.analyze.state.carry_over import LAYOUT_FILE, ROWS
 from sokuji.analyze.state.layout import RowLayout, Rows
 from sokuji.errors import OnlineStoreError
-from sokuji.online.reader import SharedReader
+from sokuji.online.shared.reader import SharedReader
 
 
 class Successors(Protocol):

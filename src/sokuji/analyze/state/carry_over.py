@@ -18,7 +18,7 @@ from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError
 from sokuji.features.known import Types
 from sokuji.lake.events import PROPERTY_TYPES
-from sokuji.online.shared import SharedStore
+from sokuji.online.shared.store import SharedStore
 from sokuji.rules.engine import Rules
 
 LAYOUT_FILE = "layout.json"

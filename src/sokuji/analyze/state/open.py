@@ -47,7 +47,7 @@ from sokuji.lake.writers import committed_offsets
 from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore
-from sokuji.online.shared import SharedStore
+from sokuji.online.shared.store import SharedStore
 from sokuji.rules.engine import Rules
 
 _LOG = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from sokuji.dedup.rule import Places, Rule
 from sokuji.dedup.table import Deduplicator
 from sokuji.events import EVENT_SCHEMA, EventType, TimeRule
 from sokuji.identity.resolve import Identity
-from sokuji.online.shared import SharedStore
+from sokuji.online.shared.store import SharedStore
 
 _PLACES = Places(np.zeros(2, np.int32), np.arange(2))
 

@@ -10,10 +10,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sokuji.online.hashing import Hasher
-from sokuji.online.resident import CLEAN, FREE, ResidentRows
-from sokuji.online.run import block_rows
-from sokuji.online.table import Layout, TableFile
+from sokuji.online.shared.hashing import Hasher
+from sokuji.online.shared.resident import CLEAN, FREE, ResidentRows
+from sokuji.online.shared.run import block_rows
+from sokuji.online.shared.table import Layout, TableFile
 from tests.online.rows import keys, number, rows
 from tests.searching import examples
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from sokuji.errors import OnlineStoreError
-from sokuji.online import table
-from sokuji.online.reader import SharedReader
-from sokuji.online.shared import SharedStore
+from sokuji.online.shared import table
+from sokuji.online.shared.reader import SharedReader
+from sokuji.online.shared.store import SharedStore
 from tests.online import writer
 from tests.online.rows import WIDTH, keys, number, put, rows
 

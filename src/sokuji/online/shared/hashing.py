@@ -9,7 +9,7 @@ import pyarrow as pa
 from sokuji.compiled import compiled, fixed, inlined
 from sokuji.errors import OnlineStoreError
 from sokuji.online.base import Keys
-from sokuji.online.digest import SALT_BYTES
+from sokuji.online.shared.digest import SALT_BYTES
 
 Digests = npt.NDArray[np.uint64]
 """u64[n, 2]: (high, low) of each key."""

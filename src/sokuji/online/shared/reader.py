@@ -11,10 +11,10 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from sokuji.errors import OnlineStoreError
-from sokuji.online import table
-from sokuji.online.digest import digest
-from sokuji.online.run import Run
-from sokuji.online.table import Layout, current_table
+from sokuji.online.shared import table
+from sokuji.online.shared.digest import digest
+from sokuji.online.shared.run import Run
+from sokuji.online.shared.table import Layout, current_table
 
 _PATIENCE_SECONDS = 1.0
 """How long to wait for the writer to leave a row: it needs less than a microsecond, unless it is not given the processor, or died."""

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from sokuji.online.merge import newest
-from sokuji.online.resident import ResidentRows
-from sokuji.online.run import Run
+from sokuji.online.shared.merge import newest
+from sokuji.online.shared.resident import ResidentRows
+from sokuji.online.shared.run import Run
 
 _ROWS_AT_A_TIME = 2048
 _THREADS = min(4, os.cpu_count() or 1)

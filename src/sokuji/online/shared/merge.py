@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.online.base import Rows
-from sokuji.online.run import Columns, Numbers, Run, block_rows
+from sokuji.online.shared.run import Columns, Numbers, Run, block_rows
 
 _BLOCKS_AT_A_TIME = 64
 

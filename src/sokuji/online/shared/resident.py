@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.compiled import compiled, inlined
-from sokuji.online import table
 from sokuji.online.base import Rows
-from sokuji.online.hashing import Digests
-from sokuji.online.index import SlotNumbers, Slots, Words, add, add_all, find, find_all, remove_all
-from sokuji.online.ordered import release_fence, store_release
-from sokuji.online.run import Columns
-from sokuji.online.snapshot import Snapshot, copy_rows
+from sokuji.online.shared import table
+from sokuji.online.shared.hashing import Digests
+from sokuji.online.shared.index import SlotNumbers, Slots, Words, add, add_all, find, find_all, remove_all
+from sokuji.online.shared.ordered import release_fence, store_release
+from sokuji.online.shared.run import Columns
+from sokuji.online.shared.snapshot import Snapshot, copy_rows
 
 FREE, CLEAN, CHANGED, SAVING = 0, 1, 2, 3
 """States of a slot. CLEAN: its row is in a run that the manifest names. SAVING: it is in the snapshot, unchanged since."""

@@ -20,14 +20,14 @@ import numpy.typing as npt
 from sokuji.disk.files import hold, make_folder
 from sokuji.errors import OnlineStoreError
 from sokuji.online.base import Found, Keys, OnlineStore, Rows
-from sokuji.online.checkpoint import Checkpoint, Checkpoints, merge_runs, save_run
-from sokuji.online.erasure import erase_from_disk, without
-from sokuji.online.hashing import Digests, Hasher
-from sokuji.online.manifest import Disk
-from sokuji.online.resident import CHANGED, CLEAN, ResidentRows
-from sokuji.online.restore import restore
-from sokuji.online.run import Run, in_blocks
-from sokuji.online.table import Layout, TableFile
+from sokuji.online.shared.checkpoint import Checkpoint, Checkpoints, merge_runs, save_run
+from sokuji.online.shared.erasure import erase_from_disk, without
+from sokuji.online.shared.hashing import Digests, Hasher
+from sokuji.online.shared.manifest import Disk
+from sokuji.online.shared.resident import CHANGED, CLEAN, ResidentRows
+from sokuji.online.shared.restore import restore
+from sokuji.online.shared.run import Run, in_blocks
+from sokuji.online.shared.table import Layout, TableFile
 
 _LEAVE_SHARE = 16
 """This part of all rows leaves memory at once when it is full: choosing them looks at every row."""

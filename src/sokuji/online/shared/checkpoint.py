@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from sokuji.errors import OnlineStoreError
 from sokuji.online.base import Rows
-from sokuji.online.hashing import Digests
-from sokuji.online.manifest import Disk, Manifest
-from sokuji.online.merge import newest, rows_of
-from sokuji.online.run import Columns, Numbers, Run
-from sokuji.online.snapshot import Snapshot
+from sokuji.online.shared.hashing import Digests
+from sokuji.online.shared.manifest import Disk, Manifest
+from sokuji.online.shared.merge import newest, rows_of
+from sokuji.online.shared.run import Columns, Numbers, Run
+from sokuji.online.shared.snapshot import Snapshot
 from sokuji.priority import give_way
 
 RUNS_MAX = 8

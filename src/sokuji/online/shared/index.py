@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.compiled import compiled, inlined
-from sokuji.online.hashing import Digests
-from sokuji.online.ordered import release_fence, store_release
+from sokuji.online.shared.hashing import Digests
+from sokuji.online.shared.ordered import release_fence, store_release
 
 Words = npt.NDArray[np.uint64]
 """The index: u64[buckets]."""

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from sokuji.errors import DamagedFileError, OnlineStoreError
-from sokuji.online.checkpoint import RUNS_MAX
-from sokuji.online.shared import SharedStore
-from sokuji.online.table import Layout, TableFile, current_table
+from sokuji.online.shared.checkpoint import RUNS_MAX
+from sokuji.online.shared.store import SharedStore
+from sokuji.online.shared.table import Layout, TableFile, current_table
 from tests.online.rows import WIDTH, keys, put, rows, stored
 
 NAMES = [f"k{number}" for number in range(500)]
@@ -112,7 +112,7 @@ def test_shared_memory_is_given_back(tmp_path: Path) -> None:
     program = f"""
 import os, signal
 from pathlib import Path
-from tests.online.test_shared import open_store
+from tests.online.shared.test_store import open_store
 open_store(Path({str(tmp_path)!r}))
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -151,7 +151,7 @@ def test_no_room_for_rows_is_an_error_and_not_a_crash(tmp_path: Path) -> None:
 from pathlib import Path
 import numpy as np
 from sokuji.errors import OnlineStoreError
-from sokuji.online.shared import SharedStore
+from sokuji.online.shared.store import SharedStore
 from tests.online.rows import keys
 with SharedStore({str(tmp_path)!r}, width=4096, rows_max=15_000) as store:
     def put(name, count):

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.compiled import compiled
-from sokuji.online import table
 from sokuji.online.base import Rows
-from sokuji.online.hashing import Digests
-from sokuji.online.index import SlotNumbers, Slots
-from sokuji.online.ordered import acquire_fence, load_acquire
-from sokuji.online.run import Numbers, block_rows
+from sokuji.online.shared import table
+from sokuji.online.shared.hashing import Digests
+from sokuji.online.shared.index import SlotNumbers, Slots
+from sokuji.online.shared.ordered import acquire_fence, load_acquire
+from sokuji.online.shared.run import Numbers, block_rows
 
 _HEADER_WORDS = table.SLOT_HEADER_WORDS
 _BLOCKS_AT_A_TIME = 16

@@ -1,0 +1,1 @@
+"""The online store in shared memory: one process writes rows, any process reads them."""
