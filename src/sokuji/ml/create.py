@@ -17,13 +17,13 @@ from sokuji.clock import Clock, now_us
 from sokuji.errors import AlreadyExistsError, NotFoundError, SqlError, UnsupportedSqlError
 from sokuji.meta.base import Catalog, ModelSignature, Ref
 from sokuji.ml import evaluation
-from sokuji.ml import scores as metrics
 from sokuji.ml.base import Iteration, Trained, TrainingTask
 from sokuji.ml.columns.inputs import read_labels
 from sokuji.ml.functions.anomalies import keep_distances
 from sokuji.ml.functions.base import BATCH_ROWS, kept, load
 from sokuji.ml.functions.predict import output_columns
 from sokuji.ml.options import CLASSIFIERS, KMEANS, At, effective
+from sokuji.ml.scores import Scores
 from sokuji.ml.serving.artefact import save
 from sokuji.ml.serving.predictor import Predictor
 from sokuji.ml.split import Split, split
@@ -237,7 +237,7 @@ def _label(fields: dict[str, Field], model_type: str, options: dict[str, Any]) -
     return label
 
 
-def _evaluate(task: TrainingTask, predictor: Predictor, folder: Path) -> metrics.Scores:
+def _evaluate(task: TrainingTask, predictor: Predictor, folder: Path) -> Scores:
     """ML.EVALUATE's row without data.
 
     What other functions need of the rows is kept in `folder`: of classifiers the predictions, of k-means the distances.

@@ -13,12 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.errors import ModelError, SqlError
-from sokuji.ml import scores as metrics
 from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES, Floats
 from sokuji.ml.columns.inputs import read_labels
 from sokuji.ml.estimators.kmeans import KMeans
 from sokuji.ml.options import CLASSIFIERS, KMEANS
-from sokuji.ml.scores import Scores
+from sokuji.ml.scores import CLASSIFICATION, CLUSTERING, REGRESSION, Scores, classification, clustering, regression
 from sokuji.ml.serving.artefact import readable
 from sokuji.ml.serving.predictor import Predictor
 from sokuji.models.folder import check
@@ -26,12 +25,12 @@ from sokuji.types import Field, to_arrow
 
 FILE_NAME = "evaluation.arrow"
 
-_METRICS = {KMEANS: metrics.CLUSTERING} | dict.fromkeys(CLASSIFIERS, metrics.CLASSIFICATION)
+_METRICS = {KMEANS: CLUSTERING} | dict.fromkeys(CLASSIFIERS, CLASSIFICATION)
 
 
 def metric_names(model_type: str) -> tuple[str, ...]:
     """ML.EVALUATE's columns for a model of this type."""
-    return _METRICS.get(model_type, metrics.REGRESSION)
+    return _METRICS.get(model_type, REGRESSION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +99,8 @@ def _label_values(labels: pa.Array, label: Field, classes: tuple[Any, ...]) -> n
 def scores(model_type: str, found: Outcome, *, threshold: float = 0.5) -> Scores:
     """ML.EVALUATE's row for a supervised model."""
     if model_type in CLASSIFIERS:
-        return metrics.classification(found.actual, found.predicted, threshold=threshold)
-    return metrics.regression(found.actual, found.predicted)
+        return classification(found.actual, found.predicted, threshold=threshold)
+    return regression(found.actual, found.predicted)
 
 
 def cluster_scores(predictor: Predictor, rows: Iterable[pa.RecordBatch] | None = None) -> Scores:
@@ -116,11 +115,11 @@ def cluster_scores(predictor: Predictor, rows: Iterable[pa.RecordBatch] | None =
     between = estimator.between_centroids()
     if rows is None:
         sizes = np.array(estimator.sizes, dtype=np.int64)
-        return metrics.clustering(np.array(estimator.radii) ** 2 * sizes, sizes, between)
+        return clustering(np.array(estimator.radii) ** 2 * sizes, sizes, between)
     squared, sizes = np.zeros(len(between)), np.zeros(len(between), dtype=np.int64)
     for batch in rows:
         distances = predictor.predict(batch)[DISTANCES]
         nearest = distances.argmin(axis=1)
         squared += np.bincount(nearest, weights=distances.min(axis=1) ** 2, minlength=len(between))
         sizes += np.bincount(nearest, minlength=len(between))
-    return metrics.clustering(squared, sizes, between)
+    return clustering(squared, sizes, between)

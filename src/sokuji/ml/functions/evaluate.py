@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from sokuji.errors import SqlError
-from sokuji.ml import scores as metrics
 from sokuji.ml.evaluation import Outcome, cluster_scores, metric_names, outcome, scores
 from sokuji.ml.functions.base import ModelFunction, Rows, load, restored, table_batch
 from sokuji.ml.functions.predict import threshold
 from sokuji.ml.options import CLASSIFIERS, KMEANS
+from sokuji.ml.scores import Floats, confusion_matrix, predicted_classes, roc_curve
 from sokuji.models.base import ModelVersion
 from sokuji.sql.extension import Call
 from sokuji.types import FLOAT64, INT64, Field
@@ -89,7 +89,7 @@ class ConfusionMatrix(_Evaluation):
         classes = load(version).trained.classes
         cut = threshold(self.name, call, len(classes))
         found = self.outcome(version, call, rows)
-        counts = metrics.confusion_matrix(found.actual, metrics.predicted_classes(found.predicted, cut), len(classes))
+        counts = confusion_matrix(found.actual, predicted_classes(found.predicted, cut), len(classes))
         yield table_batch(self.columns(version, call), [classes, *counts.T.tolist()])
 
 
@@ -125,7 +125,7 @@ class RocCurve(_Evaluation):
         if len(load(version).trained.classes) != 2:
             raise SqlError(f"{self.name} is for models with two classes; {version.signature.ref} has {len(load(version).trained.classes)}")
         found = self.outcome(version, call, rows)
-        curve = metrics.roc_curve(found.actual, found.predicted[:, 1], thresholds)
+        curve = roc_curve(found.actual, found.predicted[:, 1], thresholds)
         hits, alarms = curve.true_positives.tolist(), curve.false_positives.tolist()
         columns = [
             curve.thresholds.tolist(),
@@ -138,7 +138,7 @@ class RocCurve(_Evaluation):
         ]
         yield table_batch(self.columns(version, call), columns)
 
-    def _thresholds(self, call: Call) -> metrics.Floats | None:
+    def _thresholds(self, call: Call) -> Floats | None:
         if not call.arguments:
             return None
         (values,) = call.arguments
