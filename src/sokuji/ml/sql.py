@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from sokuji.meta.base import Catalog
 from sokuji.ml.create import CreateModel, DropModel, Progress, unheard
+from sokuji.ml.functions import features_at_time
 from sokuji.ml.functions.anomalies import DetectAnomalies
 from sokuji.ml.functions.base import ModelFunction
 from sokuji.ml.functions.describe import Centroids, FeatureImportance, FeatureInfo, TrainingInfo, Weights
 from sokuji.ml.functions.evaluate import ConfusionMatrix, Evaluate, RocCurve
 from sokuji.ml.functions.predict import Predict
 from sokuji.models.base import ModelStore
-from sokuji.sql.extension import StatementHandler, TableFunction
+from sokuji.sql.extension import AnyTableFunction, StatementHandler
 
 FUNCTIONS: tuple[type[ModelFunction], ...] = (
     Predict,
@@ -28,9 +29,9 @@ FUNCTIONS: tuple[type[ModelFunction], ...] = (
 )
 
 
-def table_functions(store: ModelStore) -> Mapping[str, TableFunction]:
+def table_functions(store: ModelStore) -> Mapping[str, AnyTableFunction]:
     """The ML.* functions by lower-case name ("ml.predict")."""
-    return {function.name.lower(): function(store) for function in FUNCTIONS}
+    return {**features_at_time.FUNCTIONS, **{function.name.lower(): function(store) for function in FUNCTIONS}}
 
 
 def statement_handlers(catalog: Catalog, store: ModelStore, *, progress: Progress = unheard) -> Mapping[str, StatementHandler]:

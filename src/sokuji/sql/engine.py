@@ -22,8 +22,7 @@ from sokuji.sql import ddl, dml, events_tables
 from sokuji.sql.analyzer import Analyzer, ProceduralError, Scope
 from sokuji.sql.definitions import check_current, version_of
 from sokuji.sql.duck import Database, Run
-from sokuji.sql.extension import AnyTableFunction, StatementHandler, TableFunction
-from sokuji.sql.features_at_time import FUNCTIONS
+from sokuji.sql.extension import AnyTableFunction, StatementHandler
 from sokuji.sql.names import find_tables
 from sokuji.sql.parameters import Bound, Parameters, bind
 from sokuji.sql.result import Result
@@ -54,12 +53,12 @@ class Engine:
         temporary: Path,
         settings: SqlSettings | None = None,
         handlers: Mapping[str, StatementHandler] | None = None,
-        table_functions: Mapping[str, TableFunction] | None = None,
+        table_functions: Mapping[str, AnyTableFunction] | None = None,
     ) -> None:
         self.catalog, self.lake = catalog, lake
         self._folders, self._temporary, self._settings = folders, temporary, settings or SqlSettings()
         self._handlers = handlers or {}
-        self._table_functions: Mapping[str, AnyTableFunction] = {**FUNCTIONS, **(table_functions or {})}
+        self._table_functions: Mapping[str, AnyTableFunction] = table_functions or {}
         self._running: dict[str, Run] = {}
         self._lock = threading.Lock()
 
