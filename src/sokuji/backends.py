@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from sokuji.analyze.batches import Logs
     from sokuji.analyze.compile import Compiled, Declared
     from sokuji.analyze.following import Following
-    from sokuji.analyze.lookup import Lookup
     from sokuji.analyze.progress import Progress
     from sokuji.analyze.state.open import Opener
     from sokuji.analyze.verifier import Verifier
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from sokuji.meta.changes import Changes
     from sokuji.meta.store import SqlCatalog
     from sokuji.models.local import LocalModelStore
+    from sokuji.predict.features import Lookup
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -231,8 +231,8 @@ class Backends:
         """What asks the worker's state whether decisions still hold, by the declarations of the project in `folder`."""
         from sokuji.act.pages.gate import Eligibility
         from sokuji.analyze.compile import Declared
-        from sokuji.analyze.recheck import Merges, Recheck, Rechecks
         from sokuji.clock import now_us
+        from sokuji.predict.still_valid import Merges, Recheck, Rechecks
 
         declared, merges = Declared.load(folder), Merges(self.identities_log)
         state = self._sound(lambda dataset: Recheck(dataset, self._follow(declared, dataset), merges, self._analyze_folder))
@@ -241,7 +241,7 @@ class Backends:
     def make_lookup(self, folder: Path, dataset: str) -> Lookup:
         """What reads features by key from the state of the worker of the project in `folder`."""
         from sokuji.analyze.compile import Declared
-        from sokuji.analyze.lookup import Lookup
+        from sokuji.predict.features import Lookup
 
         following = self._follow(Declared.load(folder), dataset)
         return Lookup(dataset, following, self.identities_log, self._analyze_folder, self.progress.is_led)

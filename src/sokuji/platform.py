@@ -29,9 +29,9 @@ from sokuji.track.parse import parse_event
 from sokuji.track.request import Source
 
 if TYPE_CHECKING:
-    from sokuji.analyze.lookup import Lookup
     from sokuji.features.training.offline import OfflineFeatures
     from sokuji.features.verify import Verification
+    from sokuji.predict.features import Lookup
 
 
 def _plain(value: Any) -> Any:

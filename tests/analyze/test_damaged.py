@@ -16,8 +16,8 @@ from sokuji.analyze.state.dataset import read_marks
 from sokuji.disk.stored import encode_record
 from sokuji.errors import DamagedFileError, FormatError, LogError
 from tests.analyze.side import Side, declare, drain, side
-from tests.analyze.test_lookup import lookup
 from tests.lake.platform import START_US
+from tests.predict.test_features import lookup
 
 FEATURES = """
 from sokuji.features import events, view

@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sokuji.analyze.lookup import Lookup
 from sokuji.analyze.progress import Progress
 from sokuji.backends import Backends
 from sokuji.config import AnalyzeSettings, load
@@ -21,6 +20,7 @@ from sokuji.lake.base import Kept
 from sokuji.lake.events import EVENTS
 from sokuji.meta.base import Ref
 from sokuji.metrics import render
+from sokuji.predict.features import Lookup
 from sokuji.types import BOOL, FLOAT64, STRING
 from tests.analyze.side import PARTITIONS, Side, declare, drain, engine, following, numbered, side, verifier
 from tests.lake.platform import START_US

@@ -13,9 +13,9 @@ from sokuji.dedup.rule import Rule
 from sokuji.meta.base import Ref
 from tests.analyze import side as opened
 from tests.analyze.side import PARTITIONS, SETTINGS, declare, drain, read_all, side, verifier
-from tests.analyze.test_lookup import lookup
 from tests.lake.duck import select
 from tests.lake.platform import START_US
+from tests.predict.test_features import lookup
 
 FEATURES = """
 from sokuji.features import events, view

@@ -12,16 +12,16 @@ import pytest
 from msgspec import structs
 
 from sokuji.analyze import past
-from sokuji.analyze.lookup import Owners
-from sokuji.analyze.recheck import Merges
 from sokuji.events import TIMESTAMP
 from sokuji.features.training.offline import OfflineFeatures
 from sokuji.identity.resolve import VISITORS_PER_USER_MAX, LinkKind
 from sokuji.meta.base import Ref
+from sokuji.predict.features import Owners
+from sokuji.predict.still_valid import Merges
 from sokuji.sql.engine import Engine
 from tests.analyze.side import SETTINGS, Side, declare, drain, numbered, read_all, side, verifier
-from tests.analyze.test_lookup import lookup
 from tests.lake.platform import START_US
+from tests.predict.test_features import lookup
 
 FEATURES = """
 from sokuji.features import events, view

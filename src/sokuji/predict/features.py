@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from sokuji.analyze.compile import Compiled
 from sokuji.analyze.following import Following
-from sokuji.analyze.profiles import Profiles
 from sokuji.analyze.state.carry_over import ROWS
 from sokuji.disk.marked import REMEDY
 from sokuji.errors import DamagedFileError, OnlineStoreError
@@ -19,6 +18,7 @@ from sokuji.features.spec import Entity
 from sokuji.identity.resolve import FILE, USER, VISITOR, LinkKind, known
 from sokuji.log.base import Log
 from sokuji.online.shared.manifest import read_manifest
+from sokuji.predict.profiles import Profiles
 
 _READ_ROWS = 10_000
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from sokuji.analyze.compile import Declared
-from sokuji.analyze.lookup import Lookup
 from sokuji.analyze.progress import Progress
 from sokuji.errors import OnlineStoreError
+from sokuji.predict.features import Lookup
 from tests.analyze.side import PARTITIONS, Side, declare, drain, following, side
 from tests.lake.platform import START_US
 

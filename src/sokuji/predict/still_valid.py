@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from sokuji.analyze.compile import Compiled
 from sokuji.analyze.following import Following
-from sokuji.analyze.profiles import Profiles
 from sokuji.analyze.state.layout import Rows
 from sokuji.errors import OnlineStoreError
 from sokuji.features.kernel.strings import STRINGS_FILE, Strings
 from sokuji.identity.resolve import USER, VISITOR, LinkKind
 from sokuji.log.base import Log
 from sokuji.ml.serving.scoring import SCORES
+from sokuji.predict.profiles import Profiles
 from sokuji.rules.eligibility import Ineligible, Question, ineligible
 
 # A decision holds for minutes, so older merges are of profiles that nobody asks for any more. 300 bytes each, beside the ids, which may be
