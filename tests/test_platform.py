@@ -14,9 +14,9 @@ import pytest
 
 import sokuji
 from sokuji.config import Config
-from sokuji.doctor import examine
 from sokuji.errors import DamagedFileError, InvalidRequestError, SokujiError, SqlError
 from sokuji.platform import Platform
+from sokuji.project.doctor import examine
 from tests.private import readable_by_others
 
 

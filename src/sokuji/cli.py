@@ -69,7 +69,7 @@ def demo(*, live: bool, rate: float, seconds: float | None, exit_: bool, json_: 
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
 def init(folder: Path) -> None:
     """Make a project in FOLDER."""
-    from sokuji.project import create
+    from sokuji.project.create import create
 
     write_key = create(folder)
     click.echo(
@@ -336,7 +336,7 @@ def keys(project: Path, secret: bool, sign: str | None) -> None:
 def doctor(project: Path) -> None:
     """Check that this machine can run the project."""
     from sokuji.config import FILE_NAME, Config, load
-    from sokuji.doctor import examine
+    from sokuji.project.doctor import examine
     from sokuji.roles import is_running
 
     found = examine(load(project), is_running=is_running(project)) if (project / FILE_NAME).exists() else examine(Config())

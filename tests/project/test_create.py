@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sokuji import config, project
+from sokuji import config
 from sokuji.errors import AlreadyExistsError
+from sokuji.project import create as project
 
 
 def test_a_new_project_is_a_valid_project_with_a_key_of_its_own(tmp_path: Path) -> None:

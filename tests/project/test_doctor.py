@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from sokuji import doctor
 from sokuji.config import ActSettings, AnalyzeSettings, Config, LakeSettings, TrackSettings, WebhookSettings
+from sokuji.project import doctor
 
 
 def _config(tmp_path: Path, port: int) -> Config:

@@ -1,0 +1,1 @@
+"""A project's folder: made, checked and diagnosed."""
