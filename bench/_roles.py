@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sokuji.config import load
-from sokuji.roles import roles
+from sokuji.roles.up import roles
 from sokuji.service.stop import SUPERVISED
 
 _READY_SECONDS = 120.0

@@ -20,10 +20,10 @@ def test_importing_sokuji_imports_nothing_but_the_standard_library() -> None:
     assert not _imported("import sokuji") & (OPTIONAL | HEAVY)
 
 
-@pytest.mark.parametrize("module", ["sokuji.roles", "sokuji.cli", "sokuji.sql.shell", "sokuji.demo.run"])
+@pytest.mark.parametrize("module", ["sokuji.roles.up", "sokuji.cli", "sokuji.sql.shell", "sokuji.demo.run"])
 def test_no_module_of_the_core_imports_an_optional_package(module: str) -> None:
     assert not _imported(f"import {module}") & OPTIONAL
 
 
 def test_the_processes_of_a_collector_do_without_the_lake_and_sql() -> None:
-    assert not _imported("import sokuji.roles") & (OPTIONAL | {"duckdb", "deltalake", "wasmtime", "zetasql"})
+    assert not _imported("import sokuji.roles.up") & (OPTIONAL | {"duckdb", "deltalake", "wasmtime", "zetasql"})

@@ -84,7 +84,7 @@ def init(folder: Path) -> None:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
 def up(folder: Path) -> None:
     """Run every role of the project in FOLDER, each as a process of its own, until Ctrl-C."""
-    from sokuji.roles import run_all
+    from sokuji.roles.up import run_all
 
     run_all(folder)
 
@@ -97,7 +97,7 @@ def up(folder: Path) -> None:
 def apply(*, dry_run: bool, json_: bool, rebuild: bool, project: Path) -> None:
     """Make the platform match the project's files: check them, run the models that changed, start the roles anew that read others."""
     from sokuji.platform import Platform
-    from sokuji.roles import changed_roles, is_running, rebuilt, reload
+    from sokuji.roles.up import changed_roles, is_running, rebuilt, reload
 
     with Platform.open(project) as platform:
         for doubt in platform.check():
@@ -132,7 +132,7 @@ def apply(*, dry_run: bool, json_: bool, rebuild: bool, project: Path) -> None:
 @PROJECT
 def track(project: Path) -> None:
     """Run the collector alone."""
-    from sokuji.roles import run_track
+    from sokuji.roles.up import run_track
 
     run_track(project)
 
@@ -141,7 +141,7 @@ def track(project: Path) -> None:
 @PROJECT
 def sink(project: Path) -> None:
     """Run the sink alone: from the log into the lake."""
-    from sokuji.roles import run_sink
+    from sokuji.roles.up import run_sink
 
     run_sink(project)
 
@@ -150,7 +150,7 @@ def sink(project: Path) -> None:
 @PROJECT
 def analyze(project: Path) -> None:
     """Run the worker alone: features, rules and decisions on events as they come."""
-    from sokuji.roles import run_analyze
+    from sokuji.roles.up import run_analyze
 
     run_analyze(project)
 
@@ -159,7 +159,7 @@ def analyze(project: Path) -> None:
 @PROJECT
 def api(project: Path) -> None:
     """Run the server of actions for pages alone."""
-    from sokuji.roles import run_api
+    from sokuji.roles.up import run_api
 
     run_api(project)
 
@@ -168,7 +168,7 @@ def api(project: Path) -> None:
 @PROJECT
 def deliver(project: Path) -> None:
     """Run the delivery of webhooks and functions alone."""
-    from sokuji.roles import run_deliver
+    from sokuji.roles.up import run_deliver
 
     run_deliver(project)
 
@@ -272,7 +272,7 @@ def adopt(project: Path) -> None:
     """Go on with a database (meta.db) that was lost, or is an older copy: register the tables and models that it does not know."""
     from sokuji.config import FILE_NAME
     from sokuji.platform import Platform
-    from sokuji.roles import is_running
+    from sokuji.roles.up import is_running
 
     if (project / FILE_NAME).exists() and is_running(project):
         raise SokujiError(f"the platform on {project} runs; stop it first")
@@ -337,7 +337,7 @@ def doctor(project: Path) -> None:
     """Check that this machine can run the project."""
     from sokuji.config import FILE_NAME, Config, load
     from sokuji.project.doctor import examine
-    from sokuji.roles import is_running
+    from sokuji.roles.up import is_running
 
     found = examine(load(project), is_running=is_running(project)) if (project / FILE_NAME).exists() else examine(Config())
     troubles = 0

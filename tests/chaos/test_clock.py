@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sokuji.roles import running
+from sokuji.roles.up import running
 from tests.act.receiver import Receiver
 from tests.chaos import oracle, shop
 from tests.chaos.shop import Customer, trading

@@ -23,7 +23,7 @@ import pytest
 from deltalake import DeltaTable
 
 from sokuji.config import load
-from sokuji.roles import running
+from sokuji.roles.up import running
 from tests.act.receiver import Receiver
 from tests.chaos import oracle, shop
 from tests.chaos.shop import Customer, trading

@@ -27,7 +27,7 @@ import sokuji
 from sokuji.act.secret import Secret
 from sokuji.config import load
 from sokuji.proof import sign_user, visitor_id_of
-from sokuji.roles import running
+from sokuji.roles.up import running
 from tests.act.browser import CHROMIUM, browsing
 from tests.e2e.ports import free_port
 from tests.private import readable_by_others

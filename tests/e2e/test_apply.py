@@ -14,7 +14,7 @@ import pytest
 
 import sokuji
 from sokuji.proof import visitor_id_of
-from sokuji.roles import running
+from sokuji.roles.up import running
 from tests.e2e.killing import role_pid
 from tests.e2e.ports import free_port
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sokuji.roles import running
+from sokuji.roles.up import running
 
 pytestmark = pytest.mark.e2e
 SOKUJI = [sys.executable, "-m", "sokuji"]

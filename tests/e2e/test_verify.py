@@ -18,7 +18,7 @@ import pytest
 
 from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA
 from sokuji.log.local.log import LocalLog
-from sokuji.roles import running
+from sokuji.roles.up import running
 from tests.e2e.killing import kill_role
 from tests.e2e.ports import free_port
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sokuji.roles import running
+from sokuji.roles.up import running
 from tests.chaos import oracle, shop
 from tests.chaos.shop import KEY
 from tests.e2e.killing import kill_role

@@ -26,7 +26,7 @@ from sokuji.demo.visitors import Visitors
 from sokuji.errors import SokujiError
 from sokuji.features.verify import Verification
 from sokuji.platform import Platform
-from sokuji.roles import ACTIONS, FEATURES, running
+from sokuji.roles.up import ACTIONS, FEATURES, running
 
 SEED = 2019
 SAMPLE = 0.1

@@ -18,7 +18,7 @@ from sokuji.demo.segments import Segment, named
 from sokuji.demo.send import send
 from sokuji.errors import SokujiError
 from sokuji.platform import Platform
-from sokuji.roles import running
+from sokuji.roles.up import running
 
 PROJECT = """\
 {mark}
