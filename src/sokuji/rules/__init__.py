@@ -1,5 +1,5 @@
 """Rules: when to do what for whom. The words of a project's `actions.py` are imported from here."""
 
-from sokuji.rules.vocabulary import arm, banner, call, goal, popup, project, quiet_hours, rule, schedule, webhook
+from sokuji.rules.language import arm, banner, call, goal, popup, project, quiet_hours, rule, schedule, webhook
 
 __all__ = ["arm", "banner", "call", "goal", "popup", "project", "quiet_hours", "rule", "schedule", "webhook"]

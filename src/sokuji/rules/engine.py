@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from sokuji.rules.deciding import Deciding
 from sokuji.rules.decision import Decision
+from sokuji.rules.meaning import Deciding
 from sokuji.rules.merge import carry, merge
-from sokuji.rules.plan import plan
+from sokuji.rules.prepared import plan
 from sokuji.rules.spec import Actions
 from sokuji.rules.state import Segment, State, dtype_from, dtype_of, field_of, layout_of
 from sokuji.rules.steps import Batch, take_steps

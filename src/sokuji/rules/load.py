@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sokuji.declarations import run
 from sokuji.errors import RuleError
+from sokuji.rules.language import Declared, declared
 from sokuji.rules.spec import Actions, Project
-from sokuji.rules.vocabulary import Declared, declared
 
 FILE_NAME = "actions.py"
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sokuji.rules import sessions
-from sokuji.rules.plan import Plan
+from sokuji.rules.prepared import Plan
 from sokuji.rules.state import RuleState, Segment, State
 
 

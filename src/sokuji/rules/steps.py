@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from sokuji.events import EventType
 from sokuji.rules import sessions
-from sokuji.rules.deciding import SUPPRESSED_EVERY_US, Deciding, Step
-from sokuji.rules.plan import ALWAYS, Plan, counts_views
+from sokuji.rules.meaning import SUPPRESSED_EVERY_US, Deciding, Step
+from sokuji.rules.prepared import ALWAYS, Plan, counts_views
 from sokuji.rules.sessions import Sessions
 from sokuji.rules.spec import Project
 from sokuji.rules.state import State

@@ -30,7 +30,8 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from sokuji.errors import RuleError
-from sokuji.rules import template, texts
+from sokuji.rules import arguments as texts
+from sokuji.rules import template
 from sokuji.rules.bucket import control_arm
 from sokuji.rules.calendar import ALL_DAYS, Schedule
 from sokuji.rules.spec import (

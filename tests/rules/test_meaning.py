@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from sokuji.rules import arm, banner, call, popup, quiet_hours, rule, schedule, webhook
-from sokuji.rules.deciding import SUPPRESSED_EVERY_US
 from sokuji.rules.decision import Decision
 from sokuji.rules.engine import Rules
+from sokuji.rules.meaning import SUPPRESSED_EVERY_US
 from sokuji.rules.spec import Actions, Project, Rule
 from tests.rules.stream import MINUTE_US, SECOND_US, START_US, Event, Worker, batch_of, numbered
 

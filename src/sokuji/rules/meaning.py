@@ -17,7 +17,7 @@ from sokuji.rules import sessions
 from sokuji.rules.bucket import bucket_id, choose, is_held_out
 from sokuji.rules.content import content
 from sokuji.rules.decision import Decision, Reason, decision_id
-from sokuji.rules.plan import Plan
+from sokuji.rules.prepared import Plan
 from sokuji.rules.spec import CONTROL, Project
 from sokuji.rules.state import RuleState, State
 from sokuji.rules.template import missing
