@@ -19,8 +19,8 @@ from sokuji.features.training.offline import OfflineFeatures
 from sokuji.lake.base import Kept
 from sokuji.lake.events import EVENTS
 from sokuji.meta.base import Ref
-from sokuji.metrics import render
 from sokuji.predict.features import Lookup
+from sokuji.service.metrics import render
 from sokuji.types import BOOL, FLOAT64, STRING
 from tests.analyze.side import PARTITIONS, Side, declare, drain, engine, following, numbered, side, verifier
 from tests.lake.platform import START_US

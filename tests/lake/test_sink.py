@@ -24,7 +24,7 @@ from sokuji.lake.events import FIXED_SCHEMA
 from sokuji.lake.sink import Sink
 from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Column, Ref, Table, TableKind
-from sokuji.metrics import render
+from sokuji.service.metrics import render
 from sokuji.types import BOOL, FLOAT64, INT64, STRING
 from tests.lake.duck import select
 from tests.lake.platform import PARTITIONS, START_US, Lakeside, bad_rows, lakeside, log_rows

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from sokuji import metrics
+from sokuji.service import metrics
 from sokuji.service.health import HealthServer
 
 

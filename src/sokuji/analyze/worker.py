@@ -27,8 +27,8 @@ from sokuji.analyze.search import DEATHS, Search
 from sokuji.analyze.state.dataset import Position, Stage, oldest
 from sokuji.config import AnalyzeSettings
 from sokuji.events import STOPPED_WORKER, by_dataset
-from sokuji.metrics import CounterValue, GaugeValue, HistogramValue, Metric, counter, gauge, histogram
 from sokuji.rules.decision import to_events
+from sokuji.service.metrics import CounterValue, GaugeValue, HistogramValue, Metric, counter, gauge, histogram
 
 _WAIT_SECONDS = 0.05
 _DAY_US = 86_400_000_000

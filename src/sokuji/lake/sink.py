@@ -30,7 +30,7 @@ from sokuji.lake.events import BAD_EVENTS, EVENTS, IDENTITIES, Shaper
 from sokuji.lake.writers import DecisionsWriter, EventsWriter, PlainWriter, Writer, Written, committed_offsets, make_tables
 from sokuji.log.base import Log
 from sokuji.meta.base import Catalog, Ref, TableKind
-from sokuji.metrics import CounterValue, GaugeValue, HistogramValue, Metric, counter, gauge, histogram
+from sokuji.service.metrics import CounterValue, GaugeValue, HistogramValue, Metric, counter, gauge, histogram
 
 _WAIT_SECONDS = 0.2
 _POLL_SECONDS = 0.02

@@ -31,10 +31,10 @@ from sokuji.config import Config, load
 from sokuji.disk.files import hold, replace_file
 from sokuji.disk.private import is_private, make_private_folder
 from sokuji.errors import DamagedFileError, SokujiError
-from sokuji.metrics import render
-from sokuji.priority import give_way
 from sokuji.service import descriptors, logs
 from sokuji.service.health import HealthServer
+from sokuji.service.metrics import render
+from sokuji.service.priority import give_way
 from sokuji.service.proxies import Proxies
 from sokuji.service.stop import SUPERVISED, end_with_supervisor, until_stopped
 from sokuji.service.supervisor import Role, Supervisor

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
-from sokuji.metrics import CONTENT_TYPE
+from sokuji.service.metrics import CONTENT_TYPE
 
 _JSON = "application/json"
 _CLIENT_SECONDS_MAX = 10.0  # each holds a thread

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from sokuji import metrics
+from sokuji.service import metrics
 from sokuji.track.request import Request
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from sokuji import metrics
 from sokuji.act.decision import CALL, WEBHOOK, Decision, MalformedDecisionError, decisions, iso
 from sokuji.act.deliver.address import RefusedAddressError, parse
 from sokuji.act.deliver.functions import Functions, Perform
@@ -30,6 +29,7 @@ from sokuji.config import WebhookSettings
 from sokuji.errors import OffsetTrimmedError
 from sokuji.events import BAD_EVENT_SCHEMA, OWN_SOURCE
 from sokuji.log.base import Log
+from sokuji.service import metrics
 
 logger = logging.getLogger(__name__)
 

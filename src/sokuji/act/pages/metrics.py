@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sokuji import metrics
+from sokuji.service import metrics
 
 
 class ActMetrics:

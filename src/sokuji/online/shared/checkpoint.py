@@ -18,7 +18,7 @@ from sokuji.online.shared.manifest import Disk, Manifest
 from sokuji.online.shared.merge import newest, rows_of
 from sokuji.online.shared.run import Columns, Numbers, Run
 from sokuji.online.shared.snapshot import Snapshot
-from sokuji.priority import give_way
+from sokuji.service.priority import give_way
 
 RUNS_MAX = 8
 """More runs than this are compacted: each costs a lookup for a key that is not in memory, and repeats rows."""

@@ -1,6 +1,6 @@
 import pytest
 
-from sokuji import metrics
+from sokuji.service import metrics
 
 
 def test_a_counter_with_labels_has_one_line_a_combination() -> None:
