@@ -35,8 +35,8 @@ from bench._shopper import PROJECT
 from sokuji.backends import Backends
 from sokuji.clock import now_us
 from sokuji.config import load
-from sokuji.lake.backlog import CONSUMER
 from sokuji.log.base import Log
+from sokuji.sink.backlog import CONSUMER
 
 DATASET = "main"
 ROLES = ("track", "analyze", "sink")

@@ -29,10 +29,10 @@ from sokuji.config import LakeSettings, LogSettings
 from sokuji.dedup.rule import Rule
 from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.lake.sink import Sink
 from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Ref
 from sokuji.meta.store import SqlCatalog
+from sokuji.sink.sink import Sink
 
 PARTITIONS = LogSettings().partitions
 RULE = Rule(LogSettings().deduplication_rows, PARTITIONS)

@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from sokuji.analyze.worker import Worker
     from sokuji.features.known import Types
     from sokuji.lake.delta.tables import DeltaLake
-    from sokuji.lake.fresh import FreshLake
-    from sokuji.lake.sink import Sink
     from sokuji.meta.applied import AppliedFiles
     from sokuji.meta.changes import Changes
     from sokuji.meta.store import SqlCatalog
     from sokuji.models.local import LocalModelStore
     from sokuji.predict.features import Lookup
+    from sokuji.sink.fresh import FreshLake
+    from sokuji.sink.sink import Sink
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class Backends:
     @functools.cached_property
     def lake(self) -> FreshLake:
         """The tables, events tables with the rows that only the log has yet."""
-        from sokuji.lake.fresh import FreshLake
+        from sokuji.sink.fresh import FreshLake
 
         return FreshLake(
             self.tables,
@@ -155,7 +155,7 @@ class Backends:
 
     def make_sink(self) -> Sink:
         """What brings the logs into the tables. Raises LakeError while another runs."""
-        from sokuji.lake.sink import Sink
+        from sokuji.sink.sink import Sink
 
         return Sink(
             self.events_log,

@@ -16,9 +16,9 @@ from sokuji.backends import Backends
 from sokuji.clock import now_us
 from sokuji.config import FILE_NAME, Config, load
 from sokuji.errors import InvalidRequestError, SqlError
-from sokuji.lake.backlog import positions
 from sokuji.ml.sql import statement_handlers, table_functions
 from sokuji.models.base import ModelStore
+from sokuji.sink.backlog import positions
 from sokuji.sql.definitions import adopt
 from sokuji.sql.engine import Engine
 from sokuji.sql.parameters import Parameters

@@ -25,12 +25,12 @@ from sokuji.dedup.rule import Rule
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, DECISIONS_LOG, EVENT_SCHEMA, EVENTS_LOG, IDENTITIES_LOG, IDENTITY_SCHEMA
 from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.lake.fresh import FreshLake
-from sokuji.lake.sink import Sink
 from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Ref
 from sokuji.meta.store import SqlCatalog
 from sokuji.models.local import LocalModelStore
+from sokuji.sink.fresh import FreshLake
+from sokuji.sink.sink import Sink
 from sokuji.sql.engine import Engine
 from tests.lake.platform import log_rows
 

@@ -15,10 +15,10 @@ from sokuji.config import LakeSettings
 from sokuji.dedup.rule import Rule
 from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.lake.fresh import FreshLake
-from sokuji.lake.sink import Sink
 from sokuji.log.local.log import LocalLog
 from sokuji.meta.store import SqlCatalog
+from sokuji.sink.fresh import FreshLake
+from sokuji.sink.sink import Sink
 
 PARTITIONS = 2
 START_US = 1_767_225_600_000_000  # 2026-01-01

@@ -14,8 +14,8 @@ from pyarrow import parquet
 
 from sokuji.lake.base import Snapshot
 from sokuji.lake.events import FIXED_SCHEMA, Columns, Shaper
-from sokuji.lake.fresh import FreshLake
 from sokuji.meta.base import Ref
+from sokuji.sink.fresh import FreshLake
 from tests.lake.duck import select
 from tests.lake.platform import Lakeside, lakeside, make_sink
 from tests.searching import examples

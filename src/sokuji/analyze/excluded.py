@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 
 from sokuji.errors import NotFoundError
 from sokuji.events import EXCLUDED_KEY, STOPPED_WORKER
-from sokuji.lake import backlog
 from sokuji.lake.base import Lake
 from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import BAD_EVENTS
 from sokuji.log.base import Log
 from sokuji.meta.base import Ref
+from sokuji.sink import backlog
 
 
 class Excluded:

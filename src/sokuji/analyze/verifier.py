@@ -30,13 +30,13 @@ from sokuji.features.known import Types
 from sokuji.features.spec import Entity
 from sokuji.features.verify import COUNTED, EXPECTED, ID, KEY, OFFSET, SHOWN, TIME, Merge, Verification, verify
 from sokuji.identity.resolve import USER
-from sokuji.lake import backlog
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA, IDENTITIES, PLACE_COLUMNS
 from sokuji.log.base import Log
 from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore
+from sokuji.sink import backlog
 
 _SERVED_PLACE = ("partition", "offset")
 

@@ -23,8 +23,8 @@ from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.delta.commits import LOG_FOLDER
 from sokuji.lake.delta.physical import stored_type
 from sokuji.lake.events import EVENTS, FED, table_definition
-from sokuji.lake.writers import define as define_fed
 from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
+from sokuji.sink.writers import define as define_fed
 from sokuji.sql.names import INFORMATION_SCHEMA, members, wildcard
 from sokuji.types import from_arrow
 

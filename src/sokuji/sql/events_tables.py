@@ -15,8 +15,8 @@ import pyarrow as pa
 from sokuji.errors import AlreadyExistsError, ConflictError, NotFoundError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Kept, Snapshot
 from sokuji.lake.events import COLUMNS_MAX, EVENTS, FIXED_SCHEMA, IDENTITIES, PROPERTY_TYPES, Columns, Shaper, column_name, property_columns
-from sokuji.lake.writers import define
 from sokuji.meta.base import Column, Table, TableKind
+from sokuji.sink.writers import define
 from sokuji.sql.emit import Emitter, changes, emitter
 from sokuji.sql.protos import from_type, leaf
 from sokuji.sql.relations import relation

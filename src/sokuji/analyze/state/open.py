@@ -38,17 +38,17 @@ from sokuji.events import EVENT_SCHEMA, LINK_KEY, OWN_SOURCE
 from sokuji.features.kernel.strings import STRINGS_FILE, Vocabulary
 from sokuji.features.known import agree
 from sokuji.identity.resolve import Identity
-from sokuji.lake.backlog import applications
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS, TIME_COLUMN
-from sokuji.lake.recall import recalled
-from sokuji.lake.writers import committed_offsets
 from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore
 from sokuji.online.shared.store import SharedStore
 from sokuji.rules.engine import Rules
+from sokuji.sink.backlog import applications
+from sokuji.sink.recall import recalled
+from sokuji.sink.writers import committed_offsets
 
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 20  # each fails only if the sink makes a column of a property that nobody knew just before

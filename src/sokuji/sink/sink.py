@@ -22,15 +22,15 @@ from sokuji.config import LakeSettings, LogSettings
 from sokuji.dedup.rule import Rule
 from sokuji.disk.files import hold, make_folder
 from sokuji.errors import LakeError, NotFoundError, StaleTableError
-from sokuji.lake import backlog
-from sokuji.lake.backlog import CONSUMER, Backlog, Offsets
 from sokuji.lake.base import Lake
-from sokuji.lake.committed import Committed
 from sokuji.lake.events import BAD_EVENTS, EVENTS, IDENTITIES, Shaper
-from sokuji.lake.writers import DecisionsWriter, EventsWriter, PlainWriter, Writer, Written, committed_offsets, make_tables
 from sokuji.log.base import Log
 from sokuji.meta.base import Catalog, Ref, TableKind
 from sokuji.service.metrics import CounterValue, GaugeValue, HistogramValue, Metric, counter, gauge, histogram
+from sokuji.sink import backlog
+from sokuji.sink.backlog import CONSUMER, Backlog, Offsets
+from sokuji.sink.committed import Committed
+from sokuji.sink.writers import DecisionsWriter, EventsWriter, PlainWriter, Writer, Written, committed_offsets, make_tables
 
 _WAIT_SECONDS = 0.2
 _POLL_SECONDS = 0.02

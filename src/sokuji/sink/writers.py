@@ -13,10 +13,7 @@ import pyarrow as pa
 from sokuji.dedup.rule import Rule
 from sokuji.dedup.runs import Seen
 from sokuji.errors import AlreadyExistsError, LakeError, NotFoundError, StaleTableError
-from sokuji.lake import backlog
-from sokuji.lake.backlog import Backlog
 from sokuji.lake.base import Kept, Lake, Snapshot
-from sokuji.lake.committed import Committed
 from sokuji.lake.events import (
     BAD_EVENTS,
     BAD_EVENTS_SCHEMA,
@@ -30,10 +27,13 @@ from sokuji.lake.events import (
     property_columns,
     table_definition,
 )
-from sokuji.lake.recall import recalled
-from sokuji.lake.sightings import Sightings
 from sokuji.log.base import Log
 from sokuji.meta.base import Catalog, Ref, TableKind
+from sokuji.sink import backlog
+from sokuji.sink.backlog import Backlog
+from sokuji.sink.committed import Committed
+from sokuji.sink.recall import recalled
+from sokuji.sink.sightings import Sightings
 
 _TABLES = {
     EVENTS: (FIXED_SCHEMA, TIME_COLUMN),

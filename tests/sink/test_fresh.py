@@ -13,16 +13,16 @@ from typing import Any
 import pytest
 
 from sokuji.errors import LakeError, NotFoundError
-from sokuji.lake import backlog, fresh
 from sokuji.lake.base import Snapshot
-from sokuji.lake.committed import Committed
 from sokuji.lake.events import COLUMNS_AT_ONCE, FIXED_SCHEMA
 from sokuji.log.base import Log
 from sokuji.meta.base import Ref, TableKind
+from sokuji.sink import backlog, fresh
+from sokuji.sink.committed import Committed
 from tests.lake import sinker
 from tests.lake.duck import select
 from tests.lake.platform import START_US, Lakeside, bad_rows, lakeside
-from tests.lake.test_sink import crash_before_anything_was_saved
+from tests.sink.test_sink import crash_before_anything_was_saved
 
 REF = Ref("shop", "events")
 

@@ -19,12 +19,12 @@ from sokuji.dedup.rule import Rule
 from sokuji.disk.stored import write_record
 from sokuji.errors import FormatError, LakeError, LogError, NotFoundError, StaleTableError
 from sokuji.events import EVENT_SCHEMA
-from sokuji.lake import sink as sink_module
 from sokuji.lake.events import FIXED_SCHEMA
-from sokuji.lake.sink import Sink
 from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.service.metrics import render
+from sokuji.sink import sink as sink_module
+from sokuji.sink.sink import Sink
 from sokuji.types import BOOL, FLOAT64, INT64, STRING
 from tests.lake.duck import select
 from tests.lake.platform import PARTITIONS, START_US, Lakeside, bad_rows, lakeside, log_rows

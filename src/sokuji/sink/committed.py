@@ -14,9 +14,9 @@ import msgspec
 
 from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError, LogError, StaleTableError
-from sokuji.lake.backlog import CONSUMER, Backlog, Offsets
 from sokuji.log.base import Log
 from sokuji.meta.base import Ref
+from sokuji.sink.backlog import CONSUMER, Backlog, Offsets
 
 _FORMAT = 1
 _REMEDY = "the sink goes on from the offsets of its consumer, and takes the tables to be complete up to there"

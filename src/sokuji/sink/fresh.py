@@ -13,17 +13,17 @@ import pyarrow as pa
 
 from sokuji.dedup.rule import Rule
 from sokuji.errors import LakeError, NotFoundError, OffsetTrimmedError, StaleTableError
-from sokuji.lake import backlog
-from sokuji.lake.backlog import Backlog, Offsets
 from sokuji.lake.base import Kept, Lake, Snapshot
-from sokuji.lake.committed import Committed
 from sokuji.lake.events import BAD_EVENTS, BAD_EVENTS_SCHEMA, EVENTS, FIXED_SCHEMA, IDENTITIES, Shaper, property_columns
-from sokuji.lake.sightings import Sightings
-from sokuji.lake.sink import Sink
-from sokuji.lake.tail import Tail
-from sokuji.lake.writers import committed_offsets, define, make_tables, open_seen
 from sokuji.log.base import Log
 from sokuji.meta.base import Catalog, Ref
+from sokuji.sink import backlog
+from sokuji.sink.backlog import Backlog, Offsets
+from sokuji.sink.committed import Committed
+from sokuji.sink.sightings import Sightings
+from sokuji.sink.sink import Sink
+from sokuji.sink.tail import Tail
+from sokuji.sink.writers import committed_offsets, define, make_tables, open_seen
 
 # If no sink runs, one is run here when the tail gets longer than this.
 _INLINE_ROWS = 20_000

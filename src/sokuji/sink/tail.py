@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from sokuji.dedup.rule import Places
 from sokuji.dedup.runs import Ids, Seen
-from sokuji.lake.backlog import Backlog, Mask, joined
 from sokuji.lake.base import Kept
 from sokuji.lake.events import COLUMNS_AT_ONCE, COLUMNS_MAX, FIXED_SCHEMA, NOTHING_SAID, Columns, Shaper
+from sokuji.sink.backlog import Backlog, Mask, joined
 
 
 @dataclass
