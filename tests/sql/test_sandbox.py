@@ -11,7 +11,7 @@ import pytest
 
 from sokuji.config import SqlSettings
 from sokuji.errors import SokujiError, SqlError
-from sokuji.sql.duck import Database
+from sokuji.sql.duckdb.run import Database
 from sokuji.sql.engine import Engine
 
 OUT_OF_REACH = [

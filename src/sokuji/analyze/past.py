@@ -20,7 +20,7 @@ from sokuji.identity.resolve import USER, VISITOR, LinkKind
 from sokuji.lake.base import Snapshot
 from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import FIXED_SCHEMA, PLACE_COLUMNS, TIME_COLUMN, Shaper, property_columns
-from sokuji.sql.relations import quote
+from sokuji.sql.duckdb.relations import quote
 from sokuji.types import Type, to_arrow
 
 Row = Mapping[str, Any]

@@ -13,10 +13,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sokuji.sql.duckdb.relations import quote
 from sokuji.sql.emit import Relations, emitter
 from sokuji.sql.emit.emitter import columns, select, unwrap
 from sokuji.sql.functions.reference import FUNCTION_NAME, forgiving, register
-from sokuji.sql.relations import quote
 
 BATCH = "batch"
 """What rows are called in queries."""

@@ -21,7 +21,7 @@ from sokuji.meta.base import Catalog, Ref
 from sokuji.sql import ddl, dml, events_tables
 from sokuji.sql.analyzer import Analyzer, ProceduralError, Scope
 from sokuji.sql.definitions import check_current, version_of
-from sokuji.sql.duck import Database, Run
+from sokuji.sql.duckdb.run import Database, Run
 from sokuji.sql.extension import AnyTableFunction, StatementHandler
 from sokuji.sql.names import find_tables
 from sokuji.sql.parameters import Bound, Parameters, bind

@@ -12,7 +12,9 @@ from sokuji.lake.base import Lake, Snapshot
 from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
 from sokuji.sql.analyzer import Analysis, Analyzer
 from sokuji.sql.definitions import changed, columns_of, follow, is_current, members_at
-from sokuji.sql.duck import Run
+from sokuji.sql.duckdb.relations import quote, relation
+from sokuji.sql.duckdb.run import Run
+from sokuji.sql.duckdb.temporary import SESSION, Home
 from sokuji.sql.emit import Emitter, emit_query, emitter
 from sokuji.sql.emit.expressions import variable_name
 from sokuji.sql.emit.literals import Constant, text
@@ -20,9 +22,7 @@ from sokuji.sql.extension import RelationalFunction
 from sokuji.sql.information_schema import rows
 from sokuji.sql.names import INFORMATION_SCHEMA, TABLE_SUFFIX, members, ref
 from sokuji.sql.protos import from_type, from_value, leaf, nodes, span
-from sokuji.sql.relations import quote, relation
 from sokuji.sql.result import Result
-from sokuji.sql.temporary import SESSION, Home
 from sokuji.sql.variables import Variable
 from sokuji.types import BOOL, FLOAT64, INT64, NUMERIC, TIMESTAMP, Field, to_arrow
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sokuji.errors import SqlError
+from sokuji.sql.duckdb.relations import quote
 from sokuji.sql.extension import RelationalFunction
-from sokuji.sql.relations import quote
 from sokuji.types import BOOL, INT64, STRING, TIMESTAMP, Field, Type
 
 _ENTITY, _TIMESTAMP, _TIME = "entity_id", "feature_timestamp", "time"

@@ -20,10 +20,10 @@ import pyarrow.compute as pc
 from sokuji.config import SqlSettings
 from sokuji.errors import QueryCancelledError
 from sokuji.meta.base import Catalog
-from sokuji.sql.faults import translate
+from sokuji.sql.duckdb.errors import translate
+from sokuji.sql.duckdb.temporary import TemporaryTables
 from sokuji.sql.functions.reference import FUNCTION_NAME, QUERY_VARIABLE, register
 from sokuji.sql.stop import Stop
-from sokuji.sql.temporary import TemporaryTables
 from sokuji.types import Field, Type, field_names, to_arrow
 
 _BATCH_ROWS = 65_536
