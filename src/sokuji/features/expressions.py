@@ -29,10 +29,10 @@ from sokuji.lake.events import FIXED_SCHEMA, JSON_COLUMNS, PLACE_COLUMNS, TIME_C
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.analyzer import Analyzer
+from sokuji.sql.duckdb.emit import Emitter, emit_query
 from sokuji.sql.duckdb.errors import translate
 from sokuji.sql.duckdb.relations import quote
 from sokuji.sql.duckdb.run import restore
-from sokuji.sql.emit import Emitter, emit_query
 from sokuji.sql.functions.reference import register
 from sokuji.sql.protos import leaf
 from sokuji.sql.session import output_schema

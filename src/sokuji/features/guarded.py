@@ -13,9 +13,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sokuji.sql.duckdb.emit import Relations, emitter
+from sokuji.sql.duckdb.emit.emitter import columns, select, unwrap
 from sokuji.sql.duckdb.relations import quote
-from sokuji.sql.emit import Relations, emitter
-from sokuji.sql.emit.emitter import columns, select, unwrap
 from sokuji.sql.functions.reference import FUNCTION_NAME, forgiving, register
 
 BATCH = "batch"

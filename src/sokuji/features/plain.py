@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.sql.emit.calls import base_of
-from sokuji.sql.emit.emitter import columns, type_of, unwrap
+from sokuji.sql.duckdb.emit.calls import base_of
+from sokuji.sql.duckdb.emit.emitter import columns, type_of, unwrap
 from sokuji.sql.protos import from_value
 from sokuji.types import BOOL, FLOAT64, INT64, STRING, Type, field_names, to_arrow
 

@@ -15,7 +15,7 @@ from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.meta.base import Column, Table, TableKind
 from sokuji.sql import events_tables
 from sokuji.sql.definitions import define
-from sokuji.sql.emit import Emitter, changes, emitter
+from sokuji.sql.duckdb.emit import Emitter, changes, emitter
 from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session
 from sokuji.types import INT64, Field

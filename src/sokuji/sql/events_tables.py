@@ -17,8 +17,8 @@ from sokuji.lake.base import Kept, Snapshot
 from sokuji.lake.events import COLUMNS_MAX, EVENTS, FIXED_SCHEMA, IDENTITIES, PROPERTY_TYPES, Columns, Shaper, column_name, property_columns
 from sokuji.meta.base import Column, Table, TableKind
 from sokuji.sink.writers import define
+from sokuji.sql.duckdb.emit import Emitter, changes, emitter
 from sokuji.sql.duckdb.relations import relation
-from sokuji.sql.emit import Emitter, changes, emitter
 from sokuji.sql.protos import from_type, leaf
 from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session

@@ -12,12 +12,12 @@ from sokuji.lake.base import Lake, Snapshot
 from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
 from sokuji.sql.analyzer import Analysis, Analyzer
 from sokuji.sql.definitions import changed, columns_of, follow, is_current, members_at
+from sokuji.sql.duckdb.emit import Emitter, emit_query, emitter
+from sokuji.sql.duckdb.emit.expressions import variable_name
+from sokuji.sql.duckdb.emit.literals import Constant, text
 from sokuji.sql.duckdb.relations import quote, relation
 from sokuji.sql.duckdb.run import Run
 from sokuji.sql.duckdb.temporary import SESSION, Home
-from sokuji.sql.emit import Emitter, emit_query, emitter
-from sokuji.sql.emit.expressions import variable_name
-from sokuji.sql.emit.literals import Constant, text
 from sokuji.sql.extension import RelationalFunction
 from sokuji.sql.information_schema import rows
 from sokuji.sql.names import INFORMATION_SCHEMA, TABLE_SUFFIX, members, ref

@@ -18,7 +18,7 @@ from sokuji.errors import SqlError
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.sql import functions
 from sokuji.sql.analyzer import analyzer_options
-from sokuji.sql.emit import Emitter, emit_query
+from sokuji.sql.duckdb.emit import Emitter, emit_query
 from sokuji.sql.functions import values
 from sokuji.sql.functions.reference import FUNCTION_NAME
 from sokuji.sql.names import Names, to_catalog

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from sokuji.lake.base import Snapshot
 from sokuji.lake.delta.physical import from_stored, rows_of, stored_type
 from sokuji.meta.base import Column
+from sokuji.sql.duckdb.emit.literals import duckdb_type
 from sokuji.sql.duckdb.run import Run
-from sokuji.sql.emit.literals import duckdb_type
 from sokuji.types import FLOAT64, from_arrow
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.sql.emit import literals, structs
-from sokuji.sql.emit.calls import emit_call, enum_name, function_call, is_enum
-from sokuji.sql.emit.emitter import Emit, Emitter, quote, type_of
-from sokuji.sql.emit.lets import let
-from sokuji.sql.emit.subqueries import subquery
+from sokuji.sql.duckdb.emit import literals, structs
+from sokuji.sql.duckdb.emit.calls import emit_call, enum_name, function_call, is_enum
+from sokuji.sql.duckdb.emit.emitter import Emit, Emitter, quote, type_of
+from sokuji.sql.duckdb.emit.lets import let
+from sokuji.sql.duckdb.emit.subqueries import subquery
 from sokuji.sql.functions.template import checked
 from sokuji.types import STRING, Kind, Type, field_names
 

@@ -9,10 +9,10 @@ from zetasql.wasi._pb2.zetasql.public import type_pb2
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.sql.emit.aggregates import computed_column, with_modifiers
-from sokuji.sql.emit.calls import emit_call
-from sokuji.sql.emit.emitter import Emitter, columns, select, unwrap
-from sokuji.sql.emit.ordering import order_items
+from sokuji.sql.duckdb.emit.aggregates import computed_column, with_modifiers
+from sokuji.sql.duckdb.emit.calls import emit_call
+from sokuji.sql.duckdb.emit.emitter import Emitter, columns, select, unwrap
+from sokuji.sql.duckdb.emit.ordering import order_items
 
 
 def analytic_scan(emitter: Emitter, node: Any) -> str:

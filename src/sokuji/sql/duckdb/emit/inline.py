@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sokuji.sql.emit.emitter import Emitter, unwrap
-from sokuji.sql.emit.lets import let
+from sokuji.sql.duckdb.emit.emitter import Emitter, unwrap
+from sokuji.sql.duckdb.emit.lets import let
 
 
 @dataclass(frozen=True, slots=True)

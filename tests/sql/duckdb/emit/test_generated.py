@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.searching import examples
-from tests.sql.emit.oracle import NAN, Oracle, Rows, same, sorted_rows, table
+from tests.sql.duckdb.emit.oracle import NAN, Oracle, Rows, same, sorted_rows, table
 
 INTEGERS = st.none() | st.integers(-2, 3)
 FLOATS = st.none() | st.sampled_from([NAN, float("inf"), -float("inf"), 0.0, -0.0, 1.5])

@@ -6,8 +6,8 @@ from typing import Any
 
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
-from sokuji.sql.emit.emitter import Emitter, columns, select
-from sokuji.sql.emit.literals import text
+from sokuji.sql.duckdb.emit.emitter import Emitter, columns, select
+from sokuji.sql.duckdb.emit.literals import text
 
 _JOINS = {
     enums.ResolvedJoinScanEnums.INNER: "INNER JOIN",

@@ -12,10 +12,10 @@ from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enu
 
 from sokuji.errors import UnsupportedSqlError
 from sokuji.meta.base import Column
-from sokuji.sql.emit import literals
-from sokuji.sql.emit.emitter import Emitter, select, type_of, unwrap
-from sokuji.sql.emit.output import storable
-from sokuji.sql.emit.scans import table_scan
+from sokuji.sql.duckdb.emit import literals
+from sokuji.sql.duckdb.emit.emitter import Emitter, select, type_of, unwrap
+from sokuji.sql.duckdb.emit.output import storable
+from sokuji.sql.duckdb.emit.scans import table_scan
 from sokuji.sql.protos import to_type
 from sokuji.types import Type, field_names
 

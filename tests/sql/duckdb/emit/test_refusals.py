@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from sokuji.errors import UnsupportedSqlError
-from tests.sql.emit.oracle import Oracle, table
+from tests.sql.duckdb.emit.oracle import Oracle, table
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.sql.emit.oracle import Oracle, sorted_rows, table
+from tests.sql.duckdb.emit.oracle import Oracle, sorted_rows, table
 
 _PARAMETER = "STRUCT<key STRING, value STRUCT<string_value STRING, int_value INT64, double_value FLOAT64>>"
 _ITEM = "STRUCT<item_name STRING, price FLOAT64, quantity INT64>"

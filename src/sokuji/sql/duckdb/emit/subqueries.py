@@ -7,11 +7,11 @@ from typing import Any
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.sql.emit import inline, structs
-from sokuji.sql.emit.emitter import Emitter, columns, type_of, unwrap
-from sokuji.sql.emit.lets import let
-from sokuji.sql.emit.literals import duckdb_type
-from sokuji.sql.emit.ordering import order_items
+from sokuji.sql.duckdb.emit import inline, structs
+from sokuji.sql.duckdb.emit.emitter import Emitter, columns, type_of, unwrap
+from sokuji.sql.duckdb.emit.lets import let
+from sokuji.sql.duckdb.emit.literals import duckdb_type
+from sokuji.sql.duckdb.emit.ordering import order_items
 from sokuji.types import Kind
 
 _Kinds = enums.ResolvedSubqueryExprEnums

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sokuji.sql.emit import literals
-from sokuji.sql.emit.lets import let, name_for
+from sokuji.sql.duckdb.emit import literals
+from sokuji.sql.duckdb.emit.lets import let, name_for
 from sokuji.sql.protos import from_type
 from sokuji.types import Kind, Type, field_names
 

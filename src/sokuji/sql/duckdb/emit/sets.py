@@ -8,7 +8,7 @@ from typing import Any
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.sql.emit.emitter import Emitter, columns, select, unwrap
+from sokuji.sql.duckdb.emit.emitter import Emitter, columns, select, unwrap
 
 
 def set_operation_scan(emitter: Emitter, node: Any) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.sql.emit.calls import emit_call, function_call
-from sokuji.sql.emit.emitter import Emitter, columns, select, type_of, unwrap
-from sokuji.sql.emit.ordering import order_items
+from sokuji.sql.duckdb.emit.calls import emit_call, function_call
+from sokuji.sql.duckdb.emit.emitter import Emitter, columns, select, type_of, unwrap
+from sokuji.sql.duckdb.emit.ordering import order_items
 from sokuji.sql.functions.base import Call
 from sokuji.types import Kind
 

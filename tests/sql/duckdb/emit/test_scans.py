@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sql.emit.oracle import NAN, Oracle, same, sorted_rows, table
+from tests.sql.duckdb.emit.oracle import NAN, Oracle, same, sorted_rows, table
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from zetasql.wasi._pb2.zetasql.public.builtin_function_pb2 import FunctionSignat
 
 from sokuji.errors import UnsupportedSqlError
 from sokuji.sql import functions
-from sokuji.sql.emit import literals
-from sokuji.sql.emit.lets import let, name_for
+from sokuji.sql.duckdb.emit import literals
+from sokuji.sql.duckdb.emit.lets import let, name_for
 from sokuji.sql.functions.base import Call, Cast
 from sokuji.types import BOOL, Kind, Type, field_names
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sokuji.sql.emit.emitter import Emitter, Relations
-from sokuji.sql.emit.expressions import EXPRESSIONS
-from sokuji.sql.emit.literals import literal
-from sokuji.sql.emit.output import finished
-from sokuji.sql.emit.scans import SCANS
+from sokuji.sql.duckdb.emit.emitter import Emitter, Relations
+from sokuji.sql.duckdb.emit.expressions import EXPRESSIONS
+from sokuji.sql.duckdb.emit.literals import literal
+from sokuji.sql.duckdb.emit.output import finished
+from sokuji.sql.duckdb.emit.scans import SCANS
 
 __all__ = ["Emitter", "Relations", "emit_expression", "emit_query", "emitter", "literal"]
 
