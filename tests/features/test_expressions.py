@@ -18,7 +18,7 @@ from sokuji.features import guarded
 from sokuji.features.expressions import Evaluated, Expressions
 from sokuji.features.guarded import Guarded
 from sokuji.sql.analyzer import Analyzer
-from sokuji.sql.functions import reference
+from sokuji.sql.duckdb.functions import reference
 from sokuji.types import BOOL, FLOAT64, STRING
 from tests.lake.platform import log_rows
 from tests.searching import examples

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from sokuji.sql.duckdb.emit import Relations, emitter
 from sokuji.sql.duckdb.emit.emitter import columns, select, unwrap
+from sokuji.sql.duckdb.functions.reference import FUNCTION_NAME, forgiving, register
 from sokuji.sql.duckdb.relations import quote
-from sokuji.sql.functions.reference import FUNCTION_NAME, forgiving, register
 
 BATCH = "batch"
 """What rows are called in queries."""

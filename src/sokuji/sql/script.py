@@ -17,7 +17,7 @@ from zetasql.wasi._pb2.zetasql.public import value_pb2
 
 from sokuji.errors import QueryCancelledError, SokujiError, SqlError, UnsupportedSqlError
 from sokuji.sql.analyzer import Analyzer
-from sokuji.sql.functions import values
+from sokuji.sql.duckdb.functions import values
 from sokuji.sql.parameters import Bound, Parameter
 from sokuji.sql.protos import from_type, leaf, nodes, span
 from sokuji.sql.result import Result

@@ -21,8 +21,8 @@ from sokuji.config import SqlSettings
 from sokuji.errors import QueryCancelledError
 from sokuji.meta.base import Catalog
 from sokuji.sql.duckdb.errors import translate
+from sokuji.sql.duckdb.functions.reference import FUNCTION_NAME, QUERY_VARIABLE, register
 from sokuji.sql.duckdb.temporary import TemporaryTables
-from sokuji.sql.functions.reference import FUNCTION_NAME, QUERY_VARIABLE, register
 from sokuji.sql.stop import Stop
 from sokuji.types import Field, Type, field_names, to_arrow
 

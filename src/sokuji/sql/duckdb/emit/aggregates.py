@@ -12,7 +12,7 @@ from sokuji.errors import UnsupportedSqlError
 from sokuji.sql.duckdb.emit.calls import emit_call, function_call
 from sokuji.sql.duckdb.emit.emitter import Emitter, columns, select, type_of, unwrap
 from sokuji.sql.duckdb.emit.ordering import order_items
-from sokuji.sql.functions.base import Call
+from sokuji.sql.duckdb.functions.base import Call
 from sokuji.types import Kind
 
 _MODIFIERS = enums.ResolvedNonScalarFunctionCallBaseEnums

@@ -18,10 +18,10 @@ from zetasql.wasi._pb2.zetasql.public.functions import unsupported_fields_pb2 as
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.sql import functions
+from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import literals
 from sokuji.sql.duckdb.emit.emitter import Emitter, type_of, type_proto, unwrap
-from sokuji.sql.functions.base import Call, EnumName, Lambda
+from sokuji.sql.duckdb.functions.base import Call, EnumName, Lambda
 from sokuji.sql.protos import from_value
 from sokuji.types import STRING, Kind, Type
 

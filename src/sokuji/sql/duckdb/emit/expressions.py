@@ -10,7 +10,7 @@ from sokuji.sql.duckdb.emit.calls import emit_call, enum_name, function_call, is
 from sokuji.sql.duckdb.emit.emitter import Emit, Emitter, quote, type_of
 from sokuji.sql.duckdb.emit.lets import let
 from sokuji.sql.duckdb.emit.subqueries import subquery
-from sokuji.sql.functions.template import checked
+from sokuji.sql.duckdb.functions.template import checked
 from sokuji.types import STRING, Kind, Type, field_names
 
 # Comparisons of STRUCTs go field by field in GoogleSQL; DuckDB compares them whole and finds NULL fields equal.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from zetasql.wasi._pb2.zetasql.public.builtin_function_pb2 import FunctionSignatureId
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.sql import functions
+from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import literals
 from sokuji.sql.duckdb.emit.lets import let, name_for
-from sokuji.sql.functions.base import Call, Cast
+from sokuji.sql.duckdb.functions.base import Call, Cast
 from sokuji.types import BOOL, Kind, Type, field_names
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sokuji.sql.functions.base import Call, Function, Support
-from sokuji.sql.functions.comparison import equal
-from sokuji.sql.functions.template import emitted, let, native
+from sokuji.sql.duckdb.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.comparison import equal
+from sokuji.sql.duckdb.functions.template import emitted, let, native
 from sokuji.types import to_duckdb
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sokuji.sql.functions.base import Call, Function
-from sokuji.sql.functions.reference import evaluate, reference
-from sokuji.sql.functions.template import emitted, let, literal
+from sokuji.sql.duckdb.functions.base import Call, Function
+from sokuji.sql.duckdb.functions.reference import evaluate, reference
+from sokuji.sql.duckdb.functions.template import emitted, let, literal
 
 
 def _constant_pattern(call: Call) -> str | None:

@@ -72,7 +72,7 @@ class Function:
 class Cast:
     """One resolved cast between scalar types; the casts of an ARRAY's elements and a STRUCT's fields come one by one.
 
-    `sokuji.sql.functions` exports `lookup(context_id, name) -> Function` and `cast(Cast) -> str`; both raise UnsupportedSqlError,
+    `sokuji.sql.duckdb.functions` exports `lookup(context_id, name) -> Function` and `cast(Cast) -> str`; both raise UnsupportedSqlError,
     naming what is not there.
     """
 

@@ -1,4 +1,4 @@
-"""The page of the manual that says how each function runs: `python -m sokuji.sql.functions.page` writes docs/sql-functions.md."""
+"""The page of the manual that says how each function runs: `python -m sokuji.sql.duckdb.functions.page` writes docs/sql-functions.md."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from zetasql.wasi._pb2.zetasql.proto import options_pb2
 from zetasql.wasi._pb2.zetasql.public.builtin_function_pb2 import FunctionSignatureId
 
 from sokuji.sql.analyzer import language_options
-from sokuji.sql.functions import TABLE
-from sokuji.sql.functions.base import Support
+from sokuji.sql.duckdb.functions import TABLE
+from sokuji.sql.duckdb.functions.base import Support
 from sokuji.sql.wasm import zetasql
 
 _HEAD = """# SQL functions
 
 How each function of GoogleSQL runs here, signature by signature, named as ZetaSQL names them. This page is generated from the signature
-table (`src/sokuji/sql/functions/`) by `python -m sokuji.sql.functions.page`, and a test holds it to the table.
+table (`src/sokuji/sql/functions/`) by `python -m sokuji.sql.duckdb.functions.page`, and a test holds it to the table.
 
 | status | meaning |
 |---|---|

@@ -8,7 +8,7 @@ from __future__ import annotations
 from zetasql.wasi._pb2.zetasql.public.builtin_function_pb2 import FunctionSignatureId
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.sql.functions import (
+from sokuji.sql.duckdb.functions import (
     aggregates,
     analytic,
     approximate,
@@ -23,9 +23,9 @@ from sokuji.sql.functions import (
     regexp,
     strings,
 )
-from sokuji.sql.functions.base import Function, Support
-from sokuji.sql.functions.casts import cast
-from sokuji.sql.functions.reference import register
+from sokuji.sql.duckdb.functions.base import Function, Support
+from sokuji.sql.duckdb.functions.casts import cast
+from sokuji.sql.duckdb.functions.reference import register
 
 __all__ = ["TABLE", "cast", "lookup", "register"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from sokuji.sql.functions import parts, room
-from sokuji.sql.functions.base import Call, Function, Support
-from sokuji.sql.functions.reference import evaluate, reference
-from sokuji.sql.functions.template import emitted, let, native, unsupported
+from sokuji.sql.duckdb.functions import parts, room
+from sokuji.sql.duckdb.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.reference import evaluate, reference
+from sokuji.sql.duckdb.functions.template import emitted, let, native, unsupported
 from sokuji.types import to_duckdb
 
 

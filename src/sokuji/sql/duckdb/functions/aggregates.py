@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sokuji.errors import SqlError, UnsupportedSqlError
-from sokuji.sql.functions.base import Call, EnumName, Function, Support
-from sokuji.sql.functions.reference import evaluate
-from sokuji.sql.functions.template import checked, emitted, let
-from sokuji.sql.functions.values import literal
+from sokuji.sql.duckdb.functions.base import Call, EnumName, Function, Support
+from sokuji.sql.duckdb.functions.reference import evaluate
+from sokuji.sql.duckdb.functions.template import checked, emitted, let
+from sokuji.sql.duckdb.functions.values import literal
 from sokuji.types import NUMERIC, Field, Kind, array, struct, to_duckdb
 
 

@@ -9,10 +9,10 @@ import unicodedata
 from collections.abc import Callable
 
 from sokuji.errors import SqlError
-from sokuji.sql.functions import parts, room
-from sokuji.sql.functions.base import Call, Function, Support
-from sokuji.sql.functions.reference import evaluate, python, reference
-from sokuji.sql.functions.template import checked, emitted, let, macro, native
+from sokuji.sql.duckdb.functions import parts, room
+from sokuji.sql.duckdb.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.reference import evaluate, python, reference
+from sokuji.sql.duckdb.functions.template import checked, emitted, let, macro, native
 
 
 def _concat(call: Call) -> str:

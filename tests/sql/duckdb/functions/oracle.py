@@ -16,16 +16,16 @@ from zetasql.wasi._pb2.zetasql.public import type_pb2
 from sokuji import types
 from sokuji.errors import SqlError
 from sokuji.meta.base import Column, Ref, Table, TableKind
-from sokuji.sql import functions
 from sokuji.sql.analyzer import analyzer_options
+from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import Emitter, emit_query
-from sokuji.sql.functions import values
-from sokuji.sql.functions.reference import FUNCTION_NAME
+from sokuji.sql.duckdb.functions import values
+from sokuji.sql.duckdb.functions.reference import FUNCTION_NAME
 from sokuji.sql.names import Names, to_catalog
 from sokuji.sql.protos import from_type, to_type
 from sokuji.sql.wasm import shared
 from sokuji.types import Kind, Type
-from tests.sql.functions.domains import POINT
+from tests.sql.duckdb.functions.domains import POINT
 
 # What a query's data can cause in DuckDB; every other error means that the SQL made from the statement was wrong.
 DATA_ERRORS = (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from sokuji.sql.functions.base import Call, Function, Support
-from sokuji.sql.functions.template import emitted, let, macro, native
+from sokuji.sql.duckdb.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.template import emitted, let, macro, native
 from sokuji.types import Kind, Type
 
 _NUMBER = re.compile(r"\(?-?\d+(\.\d*)?(e[-+]?\d+)?\)?")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sokuji.sql.functions.base import Function
-from sokuji.sql.functions.reference import reference
-from sokuji.sql.functions.template import unsupported
+from sokuji.sql.duckdb.functions.base import Function
+from sokuji.sql.duckdb.functions.reference import reference
+from sokuji.sql.duckdb.functions.template import unsupported
 
 TABLE: list[Function] = [
     *reference("FN_NET_HOST FN_NET_IP_FROM_STRING FN_NET_SAFE_IP_FROM_STRING FN_NET_IP_TO_STRING"),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sokuji.sql.functions import TABLE, page
+from sokuji.sql.duckdb.functions import TABLE, page
 
 
 def test_the_page_is_up_to_date() -> None:
     written = Path(__file__).parents[3] / "docs" / "sql-functions.md"
-    assert written.read_text() == page.page(), "run python -m sokuji.sql.functions.page"
+    assert written.read_text() == page.page(), "run python -m sokuji.sql.duckdb.functions.page"
 
 
 def test_it_has_every_signature_of_the_table() -> None:

@@ -6,7 +6,7 @@ import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 
-from sokuji.sql.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.base import Call, Function, Support
 from sokuji.types import to_duckdb
 
 Emit = Callable[[Call], str]

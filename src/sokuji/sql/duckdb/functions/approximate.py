@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sokuji.sql.functions import sketch
-from sokuji.sql.functions.aggregates import aggregate
-from sokuji.sql.functions.base import Call, Function, Support
-from sokuji.sql.functions.reference import define
-from sokuji.sql.functions.template import emitted, let
+from sokuji.sql.duckdb.functions import sketch
+from sokuji.sql.duckdb.functions.aggregates import aggregate
+from sokuji.sql.duckdb.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.reference import define
+from sokuji.sql.duckdb.functions.template import emitted, let
 from sokuji.types import BYTES, INT64, Field, Kind, Type, array, struct, to_duckdb
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sokuji.sql.functions.base import Function
-from sokuji.sql.functions.reference import reference
-from sokuji.sql.functions.template import macro, native
+from sokuji.sql.duckdb.functions.base import Function
+from sokuji.sql.duckdb.functions.reference import reference
+from sokuji.sql.duckdb.functions.template import macro, native
 
 TABLE: list[Function] = [
     *macro("FN_MD5_BYTES FN_MD5_STRING", "unhex(md5({0}))"),

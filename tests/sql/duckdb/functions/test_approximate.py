@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sokuji.errors import SqlError
+from sokuji.sql.duckdb.functions import sketch
 from sokuji.sql.engine import Engine
-from sokuji.sql.functions import sketch
 
 
 def rows(engine: Engine, sql: str) -> list[tuple[Any, ...]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sokuji.sql.functions.aggregates import aggregate
-from sokuji.sql.functions.base import Call, Function, Support
-from sokuji.sql.functions.template import checked, emitted, let
+from sokuji.sql.duckdb.functions.aggregates import aggregate
+from sokuji.sql.duckdb.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.template import checked, emitted, let
 
 
 def _number(name: str) -> Callable[[Call], str]:

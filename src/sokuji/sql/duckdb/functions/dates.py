@@ -6,10 +6,10 @@ import dataclasses
 import re
 from collections.abc import Callable
 
-from sokuji.sql.functions import parts
-from sokuji.sql.functions.base import Call, Function, Support
-from sokuji.sql.functions.reference import evaluate, reference
-from sokuji.sql.functions.template import checked, emitted, let, literal, macro, native
+from sokuji.sql.duckdb.functions import parts
+from sokuji.sql.duckdb.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.reference import evaluate, reference
+from sokuji.sql.duckdb.functions.template import checked, emitted, let, literal, macro, native
 from sokuji.types import Kind, to_duckdb
 
 _LIMITS = {

@@ -19,9 +19,9 @@ from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 from zetasql.wasi._pb2.zetasql.public import type_pb2
 
 from sokuji.errors import SqlError
-from sokuji.sql.functions import values
-from sokuji.sql.functions.base import Call, EnumName, Function, Support
-from sokuji.sql.functions.template import let
+from sokuji.sql.duckdb.functions import values
+from sokuji.sql.duckdb.functions.base import Call, EnumName, Function, Support
+from sokuji.sql.duckdb.functions.template import let
 from sokuji.sql.protos import to_type
 from sokuji.sql.stop import NEVER, Stop, find
 from sokuji.sql.wasm import Calls, ResourcesError, zetasql

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.sql.functions.reference import exceeded, over_columns
+from sokuji.sql.duckdb.functions.reference import exceeded, over_columns
 from sokuji.sql.stop import Stop
 from sokuji.types import BOOL, INT64
 

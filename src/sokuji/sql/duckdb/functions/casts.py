@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.sql.functions.base import Call, Cast
-from sokuji.sql.functions.reference import evaluate
-from sokuji.sql.functions.template import checked, let
+from sokuji.sql.duckdb.functions.base import Call, Cast
+from sokuji.sql.duckdb.functions.reference import evaluate
+from sokuji.sql.duckdb.functions.template import checked, let
 from sokuji.types import STRING, Kind, to_duckdb
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import zoneinfo
 
-from sokuji.sql.functions.base import Call
-from sokuji.sql.functions.template import literal
+from sokuji.sql.duckdb.functions.base import Call
+from sokuji.sql.duckdb.functions.template import literal
 
 MICROSECONDS = {
     "MICROSECOND": 1,

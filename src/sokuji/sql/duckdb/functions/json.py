@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from sokuji.sql.functions import parts
-from sokuji.sql.functions.base import Call, Function
-from sokuji.sql.functions.reference import evaluate, reference
-from sokuji.sql.functions.template import emitted, let
+from sokuji.sql.duckdb.functions import parts
+from sokuji.sql.duckdb.functions.base import Call, Function
+from sokuji.sql.duckdb.functions.reference import evaluate, reference
+from sokuji.sql.duckdb.functions.template import emitted, let
 
 _PLAIN_PATH = re.compile(r"\$(\.[A-Za-z_][A-Za-z0-9_]*)+")
 

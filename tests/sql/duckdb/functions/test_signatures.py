@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from sokuji.errors import SqlError
-from sokuji.sql import functions
-from sokuji.sql.functions.base import Support
+from sokuji.sql.duckdb import functions
+from sokuji.sql.duckdb.functions.base import Support
 from tests.searching import examples
-from tests.sql.functions.domains import values
-from tests.sql.functions.forms import AGGREGATES, ANALYTIC, FORMS
-from tests.sql.functions.known import DEVIATIONS, ULPS, UNTRIED
-from tests.sql.functions.oracle import DATA_ERRORS, FAILED, Engine, Form, by_reference, parse, same
+from tests.sql.duckdb.functions.domains import values
+from tests.sql.duckdb.functions.forms import AGGREGATES, ANALYTIC, FORMS
+from tests.sql.duckdb.functions.known import DEVIATIONS, ULPS, UNTRIED
+from tests.sql.duckdb.functions.oracle import DATA_ERRORS, FAILED, Engine, Form, by_reference, parse, same
 
 _WRAPPED = "COALESCE({0}, {0})"  # an argument that is more than a column: it is bound to a name where it is needed twice
 _CALL = re.compile(
