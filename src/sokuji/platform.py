@@ -21,7 +21,7 @@ from sokuji.models.base import ModelStore
 from sokuji.sink.backlog import positions
 from sokuji.sql.definitions import adopt
 from sokuji.sql.engine import Engine
-from sokuji.sql.parameters import Parameters
+from sokuji.sql.front.parameters import Parameters
 from sokuji.sql.result import Result
 from sokuji.track.check import Limits
 from sokuji.track.committer import Committer

@@ -17,8 +17,8 @@ from sokuji.errors import SqlError
 from sokuji.features import guarded
 from sokuji.features.expressions import Evaluated, Expressions
 from sokuji.features.guarded import Guarded
-from sokuji.sql.analyzer import Analyzer
 from sokuji.sql.duckdb.functions import reference
+from sokuji.sql.front.analyzer import Analyzer
 from sokuji.types import BOOL, FLOAT64, STRING
 from tests.lake.platform import log_rows
 from tests.searching import examples

@@ -11,10 +11,10 @@ from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 
 from sokuji.config import SqlSettings
 from sokuji.errors import QueryCancelledError, SqlError
-from sokuji.sql import wasm
 from sokuji.sql.engine import Engine
+from sokuji.sql.front import wasm
+from sokuji.sql.front.wasm import Instance, ResourcesError
 from sokuji.sql.stop import NEVER, Stop, find
-from sokuji.sql.wasm import Instance, ResourcesError
 from tests.sql.test_limits import limited
 
 # One call outside of DuckDB: the patterns are no constants, and each is tried at each place of the text.

@@ -28,13 +28,13 @@ from sokuji.features.properties import PropertyReader
 from sokuji.lake.events import FIXED_SCHEMA, JSON_COLUMNS, PLACE_COLUMNS, TIME_COLUMN, column_name
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog
-from sokuji.sql.analyzer import Analyzer
 from sokuji.sql.duckdb.emit import Emitter, emit_query
 from sokuji.sql.duckdb.errors import translate
 from sokuji.sql.duckdb.functions.reference import register
 from sokuji.sql.duckdb.relations import quote
 from sokuji.sql.duckdb.run import restore
-from sokuji.sql.protos import leaf
+from sokuji.sql.front.analyzer import Analyzer
+from sokuji.sql.front.protos import leaf
 from sokuji.sql.session import output_schema
 from sokuji.types import BOOL, FLOAT64, JSON, STRING, Field, Type, from_arrow, to_arrow
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from sokuji.sql.duckdb.emit.calls import base_of
 from sokuji.sql.duckdb.emit.emitter import columns, type_of, unwrap
-from sokuji.sql.protos import from_value
+from sokuji.sql.front.protos import from_value
 from sokuji.types import BOOL, FLOAT64, INT64, STRING, Type, field_names, to_arrow
 
 Rows = Mapping[str, pa.Array]

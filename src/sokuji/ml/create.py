@@ -30,7 +30,7 @@ from sokuji.ml.split import Split, split
 from sokuji.ml.train import train
 from sokuji.models.base import ModelStore, ModelVersion
 from sokuji.sql.extension import Queries
-from sokuji.sql.names import ref as to_ref
+from sokuji.sql.front.lookup import ref as to_ref
 from sokuji.sql.result import Result
 from sokuji.types import Field, Kind
 

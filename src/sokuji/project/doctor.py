@@ -117,7 +117,7 @@ def _time_zones() -> Iterator[Finding]:
 
 
 def _analyzer() -> Finding:
-    from sokuji.sql.wasm import cache_file
+    from sokuji.sql.front.wasm import cache_file
 
     cached = cache_file()
     ready = cached is not None and cached.exists()

@@ -20,11 +20,11 @@ from sokuji.sql import events_tables
 from sokuji.sql.definitions import define, defined, follow
 from sokuji.sql.duckdb.relations import quote, relation
 from sokuji.sql.duckdb.temporary import SESSION
-from sokuji.sql.names import INFORMATION_SCHEMA, dataset, find_functions, ref
-from sokuji.sql.protos import from_type, leaf, span
+from sokuji.sql.front.lookup import INFORMATION_SCHEMA, dataset, find_functions, ref
+from sokuji.sql.front.protos import from_type, leaf, span
+from sokuji.sql.front.sql_functions import from_statement
 from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session
-from sokuji.sql.sql_functions import from_statement
 from sokuji.types import Field, to_arrow
 
 _ATTEMPTS = 100

@@ -25,7 +25,7 @@ from sokuji.lake.delta.physical import stored_type
 from sokuji.lake.events import EVENTS, FED, table_definition
 from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
 from sokuji.sink.writers import define as define_fed
-from sokuji.sql.names import INFORMATION_SCHEMA, members, wildcard
+from sokuji.sql.front.lookup import INFORMATION_SCHEMA, members, wildcard
 from sokuji.types import from_arrow
 
 _COLUMN = b"sokuji.column"

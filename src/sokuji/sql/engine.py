@@ -19,19 +19,19 @@ from sokuji.errors import AlreadyExistsError, ConflictError, QueryCancelledError
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog, Ref
 from sokuji.sql import ddl, dml, events_tables
-from sokuji.sql.analyzer import Analyzer, ProceduralError, Scope
 from sokuji.sql.definitions import check_current, version_of
 from sokuji.sql.duckdb.run import Database, Run
 from sokuji.sql.extension import AnyTableFunction, StatementHandler
-from sokuji.sql.names import find_tables
-from sokuji.sql.parameters import Bound, Parameters, bind
+from sokuji.sql.front.analyzer import Analyzer, ProceduralError, Scope
+from sokuji.sql.front.lookup import find_tables
+from sokuji.sql.front.parameters import Bound, Parameters, bind
+from sokuji.sql.front.sql_functions import SqlFunction, from_statement
+from sokuji.sql.front.statement import Statement
+from sokuji.sql.front.variables import Variable
+from sokuji.sql.front.wasm import TOO_DEEP
 from sokuji.sql.result import Result
 from sokuji.sql.script import Script
 from sokuji.sql.session import Session
-from sokuji.sql.sql_functions import SqlFunction, from_statement
-from sokuji.sql.statement import Statement
-from sokuji.sql.variables import Variable
-from sokuji.sql.wasm import TOO_DEEP
 
 _ATTEMPTS = 10  # at a statement, each with what others made of its tables meanwhile
 _STATEMENTS = {**ddl.STATEMENTS, **dml.STATEMENTS}

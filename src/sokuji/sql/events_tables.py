@@ -19,7 +19,7 @@ from sokuji.meta.base import Column, Table, TableKind
 from sokuji.sink.writers import define
 from sokuji.sql.duckdb.emit import Emitter, changes, emitter
 from sokuji.sql.duckdb.relations import relation
-from sokuji.sql.protos import from_type, leaf
+from sokuji.sql.front.protos import from_type, leaf
 from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session
 from sokuji.types import INT64, STRING, Field, to_arrow

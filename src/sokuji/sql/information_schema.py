@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from sokuji.meta.base import Catalog, Table, TableKind
-from sokuji.sql.names import INFORMATION_SCHEMA
+from sokuji.sql.front.lookup import INFORMATION_SCHEMA
 from sokuji.types import to_arrow
 
 _PROJECT = "sokuji"  # the name in the catalog columns: BigQuery's project, of which there is one here

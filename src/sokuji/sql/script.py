@@ -16,14 +16,14 @@ import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.public import value_pb2
 
 from sokuji.errors import QueryCancelledError, SokujiError, SqlError, UnsupportedSqlError
-from sokuji.sql.analyzer import Analyzer
 from sokuji.sql.duckdb.functions import values
-from sokuji.sql.parameters import Bound, Parameter
-from sokuji.sql.protos import from_type, leaf, nodes, span
+from sokuji.sql.front.analyzer import Analyzer
+from sokuji.sql.front.parameters import Bound, Parameter
+from sokuji.sql.front.protos import from_type, leaf, nodes, span
+from sokuji.sql.front.sql_functions import SqlFunction, coercion
+from sokuji.sql.front.statement import Statement
+from sokuji.sql.front.variables import SYSTEM, Variable
 from sokuji.sql.result import Result
-from sokuji.sql.sql_functions import SqlFunction, coercion
-from sokuji.sql.statement import Statement
-from sokuji.sql.variables import SYSTEM, Variable
 from sokuji.types import BOOL, INT64, STRING, Field, Kind, Type, struct
 
 _DECLARATION = "ast_variable_declaration_node"

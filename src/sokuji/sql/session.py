@@ -10,7 +10,6 @@ from typing import Any
 from sokuji.errors import ConflictError, QueryCancelledError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
-from sokuji.sql.analyzer import Analysis, Analyzer
 from sokuji.sql.definitions import changed, columns_of, follow, is_current, members_at
 from sokuji.sql.duckdb.emit import Emitter, emit_query, emitter
 from sokuji.sql.duckdb.emit.expressions import variable_name
@@ -19,11 +18,12 @@ from sokuji.sql.duckdb.relations import quote, relation
 from sokuji.sql.duckdb.run import Run
 from sokuji.sql.duckdb.temporary import SESSION, Home
 from sokuji.sql.extension import RelationalFunction
+from sokuji.sql.front.analyzer import Analysis, Analyzer
+from sokuji.sql.front.lookup import INFORMATION_SCHEMA, TABLE_SUFFIX, members, ref
+from sokuji.sql.front.protos import from_type, from_value, leaf, nodes, span
+from sokuji.sql.front.variables import Variable
 from sokuji.sql.information_schema import rows
-from sokuji.sql.names import INFORMATION_SCHEMA, TABLE_SUFFIX, members, ref
-from sokuji.sql.protos import from_type, from_value, leaf, nodes, span
 from sokuji.sql.result import Result
-from sokuji.sql.variables import Variable
 from sokuji.types import BOOL, FLOAT64, INT64, NUMERIC, TIMESTAMP, Field, to_arrow
 
 _COERCED = {INT64: (NUMERIC, FLOAT64), NUMERIC: (FLOAT64,)}

@@ -12,15 +12,15 @@ from zetasql.wasi._pb2.zetasql.public import value_pb2
 
 from sokuji.errors import SqlError
 from sokuji.meta.base import Column, Ref, Table, TableKind
-from sokuji.sql.analyzer import analyzer_options
 from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import Emitter, emit_expression, emit_query
 from sokuji.sql.duckdb.emit.literals import from_proto
 from sokuji.sql.duckdb.functions import values
 from sokuji.sql.duckdb.functions.reference import FUNCTION_NAME
-from sokuji.sql.names import Names, to_catalog
-from sokuji.sql.protos import from_type
-from sokuji.sql.wasm import shared
+from sokuji.sql.front.analyzer import analyzer_options
+from sokuji.sql.front.lookup import Names, to_catalog
+from sokuji.sql.front.protos import from_type
+from sokuji.sql.front.wasm import shared
 from sokuji.types import Kind, Type
 
 

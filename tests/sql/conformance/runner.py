@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 
 from sokuji.errors import SokujiError, SqlError, UnsupportedSqlError
-from sokuji.sql.wasm import AnalyzerCrashError
+from sokuji.sql.front.wasm import AnalyzerCrashError
 from sokuji.types import Kind, Type
 from tests.sql.conformance import expected
 from tests.sql.conformance.blocks import Block, blocks

@@ -8,7 +8,7 @@ import duckdb
 
 from sokuji.config import SqlSettings
 from sokuji.errors import SqlError
-from sokuji.sql.wasm import TOO_DEEP
+from sokuji.sql.front.wasm import TOO_DEEP
 
 _DEEP = ("Max expression depth limit", "Recursion level in ArrowSchema")
 # What a query's data can cause. Every other kind of error means that the SQL made from the statement was wrong.

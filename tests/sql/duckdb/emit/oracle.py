@@ -10,12 +10,12 @@ import duckdb
 import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 
-from sokuji.sql.analyzer import analyzer_options
 from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import Emitter, emit_query
 from sokuji.sql.duckdb.functions import values
-from sokuji.sql.protos import from_type, to_type
-from sokuji.sql.wasm import shared
+from sokuji.sql.front.analyzer import analyzer_options
+from sokuji.sql.front.protos import from_type, to_type
+from sokuji.sql.front.wasm import shared
 from sokuji.types import Field, Type, parse, to_arrow
 
 NAN = float("nan")

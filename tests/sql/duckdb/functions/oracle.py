@@ -16,14 +16,14 @@ from zetasql.wasi._pb2.zetasql.public import type_pb2
 from sokuji import types
 from sokuji.errors import SqlError
 from sokuji.meta.base import Column, Ref, Table, TableKind
-from sokuji.sql.analyzer import analyzer_options
 from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import Emitter, emit_query
 from sokuji.sql.duckdb.functions import values
 from sokuji.sql.duckdb.functions.reference import FUNCTION_NAME
-from sokuji.sql.names import Names, to_catalog
-from sokuji.sql.protos import from_type, to_type
-from sokuji.sql.wasm import shared
+from sokuji.sql.front.analyzer import analyzer_options
+from sokuji.sql.front.lookup import Names, to_catalog
+from sokuji.sql.front.protos import from_type, to_type
+from sokuji.sql.front.wasm import shared
 from sokuji.types import Kind, Type
 from tests.sql.duckdb.functions.domains import POINT
 

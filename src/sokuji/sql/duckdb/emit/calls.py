@@ -22,7 +22,7 @@ from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import literals
 from sokuji.sql.duckdb.emit.emitter import Emitter, type_of, type_proto, unwrap
 from sokuji.sql.duckdb.functions.base import Call, EnumName, Lambda
-from sokuji.sql.protos import from_value
+from sokuji.sql.front.protos import from_value
 from sokuji.types import STRING, Kind, Type
 
 # Their value differs from one row, and one reading of a WITH table, to the next.

@@ -16,7 +16,7 @@ from sokuji.sql.duckdb.emit import literals
 from sokuji.sql.duckdb.emit.emitter import Emitter, select, type_of, unwrap
 from sokuji.sql.duckdb.emit.output import storable
 from sokuji.sql.duckdb.emit.scans import table_scan
-from sokuji.sql.protos import to_type
+from sokuji.sql.front.protos import to_type
 from sokuji.types import Type, field_names
 
 UNTOUCHED, UPDATED, DELETED, INSERTED = range(4)

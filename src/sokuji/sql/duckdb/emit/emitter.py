@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from zetasql.wasi._pb2.zetasql.public import type_pb2
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.sql.protos import from_type, nodes
+from sokuji.sql.front.protos import from_type, nodes
 from sokuji.types import STRING, Type
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.sql.protos import from_value
+from sokuji.sql.front.protos import from_value
 from sokuji.types import Kind, Type, field_names, to_duckdb
 
 

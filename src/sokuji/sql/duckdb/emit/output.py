@@ -6,7 +6,7 @@ from typing import Any
 
 from sokuji.sql.duckdb.emit import literals
 from sokuji.sql.duckdb.emit.lets import let, name_for
-from sokuji.sql.protos import from_type
+from sokuji.sql.front.protos import from_type
 from sokuji.types import Kind, Type, field_names
 
 

@@ -11,10 +11,10 @@ from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 from zetasql.wasi._pb2.zetasql.proto import options_pb2
 from zetasql.wasi._pb2.zetasql.public.builtin_function_pb2 import FunctionSignatureId
 
-from sokuji.sql.analyzer import language_options
 from sokuji.sql.duckdb.functions import TABLE
 from sokuji.sql.duckdb.functions.base import Support
-from sokuji.sql.wasm import zetasql
+from sokuji.sql.front.analyzer import language_options
+from sokuji.sql.front.wasm import zetasql
 
 _HEAD = """# SQL functions
 

@@ -22,9 +22,9 @@ from sokuji.errors import SqlError
 from sokuji.sql.duckdb.functions import values
 from sokuji.sql.duckdb.functions.base import Call, EnumName, Function, Support
 from sokuji.sql.duckdb.functions.template import let
-from sokuji.sql.protos import to_type
+from sokuji.sql.front.protos import to_type
+from sokuji.sql.front.wasm import Calls, ResourcesError, zetasql
 from sokuji.sql.stop import NEVER, Stop, find
-from sokuji.sql.wasm import Calls, ResourcesError, zetasql
 from sokuji.types import BOOL, Field, Kind, Type, to_duckdb
 
 QUERY_VARIABLE = "sokuji_query"

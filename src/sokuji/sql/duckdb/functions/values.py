@@ -16,8 +16,8 @@ import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 
 from sokuji.json_text import readable_values
-from sokuji.sql.analyzer import analyzer_options
-from sokuji.sql.wasm import Calls
+from sokuji.sql.front.analyzer import analyzer_options
+from sokuji.sql.front.wasm import Calls
 from sokuji.types import Kind, Type
 from sokuji.types import to_arrow as arrow_type
 

@@ -16,9 +16,9 @@ from zetasql.wasi._pb2.zetasql.public import function_pb2
 from sokuji.errors import SqlError
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog
-from sokuji.sql.analyzer import Analyzer, ProceduralError
-from sokuji.sql.protos import from_type
-from sokuji.sql.wasm import AnalyzerCrashError, ZetaSql
+from sokuji.sql.front.analyzer import Analyzer, ProceduralError
+from sokuji.sql.front.protos import from_type
+from sokuji.sql.front.wasm import AnalyzerCrashError, ZetaSql
 from sokuji.types import FLOAT64, INT64, STRING, TIMESTAMP, Field, array, struct
 
 EVENTS = (

@@ -16,8 +16,8 @@ from zetasql.wasi._pb2.zetasql.public import function_pb2, simple_table_pb2
 from sokuji.errors import NotFoundError, SqlError
 from sokuji.meta.base import Catalog, Column, ModelSignature, Ref, Table, TableKind
 from sokuji.sql.duckdb.temporary import SESSION
-from sokuji.sql.protos import to_type
-from sokuji.sql.sql_functions import LIBRARY, SqlFunction
+from sokuji.sql.front.protos import to_type
+from sokuji.sql.front.sql_functions import LIBRARY, SqlFunction
 from sokuji.types import INT64, STRING, TIMESTAMP, Field, Type
 
 Path = tuple[str, ...]

@@ -16,7 +16,7 @@ from zetasql.wasi._pb2.zetasql.public import function_pb2
 
 from sokuji.errors import UnsupportedSqlError
 from sokuji.meta.base import Argument, Function, Ref
-from sokuji.sql.protos import from_type, to_type
+from sokuji.sql.front.protos import from_type, to_type
 from sokuji.types import Type
 
 GROUP = "Templated_SQL_Function"

@@ -12,8 +12,8 @@ from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 from zetasql.wasi._pb2.zetasql.proto import options_pb2
 
 from sokuji.errors import SqlError
-from sokuji.sql import wasm
-from sokuji.sql.wasm import Instance, cache_file, shared
+from sokuji.sql.front import wasm
+from sokuji.sql.front.wasm import Instance, cache_file, shared
 
 
 def test_the_instance_is_shared() -> None:
@@ -68,7 +68,7 @@ compiled = wasm.cache_file().read_bytes()
 wasm.cache_file = lambda: Path("{file}")
 wasm._compile = lambda engine: compiled
 zetasql = wasm.Instance()
-from sokuji.sql.analyzer import language_options
+from sokuji.sql.front.analyzer import language_options
 print(len(language_options(zetasql).enabled_language_features) > 100)
 """
 

@@ -15,19 +15,19 @@ from zetasql.wasi._pb2.zetasql.public import options_pb2
 
 from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.meta.base import Catalog, ModelSignature, Table, TableKind
-from sokuji.sql import wasm
 from sokuji.sql.extension import AnyTableFunction
-from sokuji.sql.names import Names, Path, find_functions, find_model, find_tables, to_catalog
-from sokuji.sql.parameters import Bound, Parameters, bind
-from sokuji.sql.protos import from_type, from_value, leaf, nodes, to_type, to_value
-from sokuji.sql.registration import Registration
-from sokuji.sql.sql_functions import GROUP, LIBRARY, SqlFunction
-from sokuji.sql.statement import Statement
+from sokuji.sql.front import wasm
+from sokuji.sql.front.lookup import Names, Path, find_functions, find_model, find_tables, to_catalog
+from sokuji.sql.front.parameters import Bound, Parameters, bind
+from sokuji.sql.front.protos import from_type, from_value, leaf, nodes, to_type, to_value
+from sokuji.sql.front.registration import Registration
+from sokuji.sql.front.sql_functions import GROUP, LIBRARY, SqlFunction
+from sokuji.sql.front.statement import Statement
+from sokuji.sql.front.table_functions import ResolvedCall, resolve_calls
+from sokuji.sql.front.variables import SYSTEM, Variable
+from sokuji.sql.front.versions import VersionOf, resolve_versions
+from sokuji.sql.front.wasm import Reply, ZetaSql
 from sokuji.sql.stop import Stop
-from sokuji.sql.table_functions import ResolvedCall, resolve_calls
-from sokuji.sql.variables import SYSTEM, Variable
-from sokuji.sql.versions import VersionOf, resolve_versions
-from sokuji.sql.wasm import Reply, ZetaSql
 from sokuji.types import Field, Kind, Type
 
 # Features of ZetaSQL that BigQuery does not have, or that would change what BigQuery's statements mean.

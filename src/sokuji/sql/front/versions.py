@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from google.protobuf.message import Message
 
 from sokuji.meta.base import Table
-from sokuji.sql.names import Path
-from sokuji.sql.protos import nodes, span
-from sokuji.sql.statement import Statement
+from sokuji.sql.front.lookup import Path
+from sokuji.sql.front.protos import nodes, span
+from sokuji.sql.front.statement import Statement
 from sokuji.types import Type
 
 VersionOf = Callable[[Table, dt.datetime], Table]

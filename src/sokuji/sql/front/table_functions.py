@@ -19,9 +19,9 @@ from google.protobuf.message import Message
 from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.meta.base import ModelSignature
 from sokuji.sql.extension import AnyTableFunction, Call, RelationalFunction
-from sokuji.sql.names import Path, PrivateFunction
-from sokuji.sql.protos import children, nodes, span
-from sokuji.sql.statement import Statement
+from sokuji.sql.front.lookup import Path, PrivateFunction
+from sokuji.sql.front.protos import children, nodes, span
+from sokuji.sql.front.statement import Statement
 from sokuji.types import Field, Kind, Type
 
 Span = tuple[int, int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sokuji.errors import SqlError
-from sokuji.sql.names import Path
+from sokuji.sql.front.lookup import Path
 
 _TAB = 8  # ZetaSQL counts a tab as up to the next multiple of this
 

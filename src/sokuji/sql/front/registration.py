@@ -14,8 +14,8 @@ from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 
 from sokuji.errors import SqlError
 from sokuji.meta.base import Table
-from sokuji.sql.names import Names, Path, to_catalog
-from sokuji.sql.wasm import Calls
+from sokuji.sql.front.lookup import Names, Path, to_catalog
+from sokuji.sql.front.wasm import Calls
 from sokuji.types import Type
 
 _TABLES_MAX = 256  # then it starts again from the tables of one statement, so that it never grows without bound

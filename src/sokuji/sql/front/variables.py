@@ -7,7 +7,7 @@ from typing import Any
 
 from zetasql.wasi._pb2.zetasql.public import value_pb2
 
-from sokuji.sql.protos import from_value
+from sokuji.sql.front.protos import from_value
 from sokuji.types import Type
 
 SYSTEM = "@@"
