@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from sokuji.errors import FeatureError, SqlError
-from sokuji.features.expressions import Expressions
 from sokuji.features.load import load
+from sokuji.sql.scalar.expressions import Expressions
 from sokuji.types import FLOAT64, STRING
 
 HEAD = 'from sokuji.features import events, sessions, view\nbuys = events("buy")\n'

@@ -21,12 +21,12 @@ from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA, sampled
 from sokuji.analyze.verifier import Verifier
 from sokuji.config import AnalyzeSettings
 from sokuji.errors import FeatureError
-from sokuji.features.properties import PropertyReader
 from sokuji.features.verify import Verification
 from sokuji.lake.events import property_columns
 from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Ref
 from sokuji.sink.fresh import FreshLake
+from sokuji.sql.scalar.properties import PropertyReader
 from sokuji.track.partition import partition_of
 from tests.analyze.side import PARTITIONS, RULE, Side, declare, drain, side
 from tests.lake.duck import select

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from sokuji.features.properties import PropertyReader
 from sokuji.lake.events import Columns, Shaper, property_columns
+from sokuji.sql.scalar.properties import PropertyReader
 from sokuji.types import from_arrow
 from tests import hostile, json_oracle
 from tests.lake.platform import log_rows

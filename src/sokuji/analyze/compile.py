@@ -15,7 +15,6 @@ from sokuji.errors import RuleError, SqlError
 from sokuji.events import EVENT_SCHEMA
 from sokuji.features import known
 from sokuji.features import load as features_file
-from sokuji.features.expressions import Expressions
 from sokuji.features.kernel.kernel import Kernel
 from sokuji.features.kernel.strings import Vocabulary
 from sokuji.features.known import Types
@@ -28,6 +27,7 @@ from sokuji.models.base import ModelStore
 from sokuji.rules import load as actions_file
 from sokuji.rules.engine import Rules
 from sokuji.rules.spec import Actions, Project
+from sokuji.sql.scalar.expressions import Expressions
 from sokuji.types import BOOL, Type, to_arrow
 
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.features.expressions import Expressions
 from sokuji.ml.serving.scoring import SCORES, Scores, models_named
 from sokuji.rules.engine import Rules, heads
 from sokuji.rules.spec import Rule
+from sokuji.sql.scalar.expressions import Expressions
 
 Mask = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.intp]

@@ -26,7 +26,6 @@ from sokuji.dedup.hashing import hash_messages
 from sokuji.dedup.rule import Places
 from sokuji.dedup.table import Deduplicator
 from sokuji.events import EVENT_SCHEMA, EventType
-from sokuji.features.properties import PropertyReader
 from sokuji.features.spec import Entity
 from sokuji.identity.resolve import Identity, Keys, Link, Resolution
 from sokuji.json_text import decode
@@ -34,6 +33,7 @@ from sokuji.online.base import OnlineStore
 from sokuji.proof import UNPROVEN
 from sokuji.rules.decision import Decision
 from sokuji.rules.engine import TIMER_SLACK_US
+from sokuji.sql.scalar.properties import PropertyReader
 
 _NOWHERE = Places(np.zeros(0, np.int32), np.zeros(0, np.int64))
 _TIMERS_MAX = 10_000  # profiles whose timers fire in one batch; after a long pause there may be very many

@@ -23,7 +23,6 @@ from sokuji.analyze.state.served import Kept
 from sokuji.bots import is_bot
 from sokuji.errors import NotFoundError
 from sokuji.events import EVENT_SCHEMA, IDENTITY_SCHEMA
-from sokuji.features.expressions import Expressions, in_one_piece
 from sokuji.features.kernel.kernel import Kernel
 from sokuji.features.kernel.strings import STRINGS_FILE, Vocabulary
 from sokuji.features.known import Types
@@ -37,6 +36,7 @@ from sokuji.log.base import Log
 from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore
 from sokuji.sink import backlog
+from sokuji.sql.scalar.expressions import Expressions, in_one_piece
 
 _SERVED_PLACE = ("partition", "offset")
 

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from sokuji.bots import is_bot
 from sokuji.events import EXCLUDED_KEY, OWN_SOURCE, STOPPED_WORKER
-from sokuji.features.expressions import Evaluated, Expressions, batch_of
 from sokuji.features.kernel.columns import EventColumns
 from sokuji.features.kernel.kernel import Kernel
 from sokuji.features.kernel.program import Ints
@@ -25,6 +24,7 @@ from sokuji.features.training.merge_log import MergeLog
 from sokuji.features.training.point_in_time import Events, Places
 from sokuji.lake.events import BAD_EVENTS, FIXED_SCHEMA, IDENTITIES, TIME_COLUMN
 from sokuji.sql.result import Result
+from sokuji.sql.scalar.expressions import Evaluated, Expressions, batch_of
 from sokuji.types import BOOL, FLOAT64, STRING, Type
 
 Sql = Callable[[str], Result]

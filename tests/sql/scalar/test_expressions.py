@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sokuji.errors import SqlError
-from sokuji.features import guarded
-from sokuji.features.expressions import Evaluated, Expressions
-from sokuji.features.guarded import Guarded
 from sokuji.sql.duckdb.functions import reference
 from sokuji.sql.front.analyzer import Analyzer
+from sokuji.sql.scalar import failures as guarded
+from sokuji.sql.scalar.expressions import Evaluated, Expressions
+from sokuji.sql.scalar.failures import Guarded
 from sokuji.types import BOOL, FLOAT64, STRING
 from tests.lake.platform import log_rows
 from tests.searching import examples
@@ -267,7 +267,7 @@ def test_datasets_whose_properties_have_the_same_types_compile_once(compile_: Co
         return actual(*arguments)
 
     actual = Analyzer
-    monkeypatch.setattr("sokuji.features.expressions.Analyzer", analyzer)
+    monkeypatch.setattr("sokuji.sql.scalar.expressions.Analyzer", analyzer)
     text = "once_compiled IS NULL"  # in no other test
     first = compile_(text, properties={"once_compiled": BOOL, "other": STRING})
     second = compile_(text, properties={"other": FLOAT64, "once_compiled": BOOL, "third": BOOL})

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.compiled import fixed
-from sokuji.features import kernel_json as scanner
 from sokuji.json_text import decode
 from sokuji.lake.events import column_name
+from sokuji.sql.scalar import json_scan as scanner
 from sokuji.types import BOOL, FLOAT64, STRING, Type, to_arrow
 
 _TEXTS = msgspec.json.Decoder(list[str])

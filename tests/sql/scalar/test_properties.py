@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sokuji.features.properties import PropertyReader
+from sokuji.sql.scalar.properties import PropertyReader
 from sokuji.types import BOOL, FLOAT64, STRING, Type
 from tests.json_oracle import columns
 from tests.searching import examples
@@ -88,7 +88,7 @@ def test_unusual_objects_are_read_like_any_other(text: str) -> None:
 
 
 def test_keys_that_are_data_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sokuji.features.properties._KEYS_MAX", 50)
+    monkeypatch.setattr("sokuji.sql.scalar.properties._KEYS_MAX", 50)
     reader = PropertyReader(WANTED)
     for start in range(0, 4000, 500):
         texts: list[str | None] = [json.dumps({f"k{number}": 1, "price": number}) for number in range(start, start + 500)]

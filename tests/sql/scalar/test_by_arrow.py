@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sokuji.features.expressions import Expressions
+from sokuji.sql.scalar.expressions import Expressions
 from sokuji.types import FLOAT64, STRING
 from tests.lake.platform import log_rows
 from tests.searching import examples

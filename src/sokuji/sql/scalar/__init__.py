@@ -1,0 +1,1 @@
+"""GoogleSQL's scalar expressions evaluated over one Arrow batch."""
