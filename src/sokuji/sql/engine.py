@@ -18,7 +18,6 @@ from sokuji.config import SqlSettings
 from sokuji.errors import AlreadyExistsError, ConflictError, QueryCancelledError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog, Ref
-from sokuji.sql import ddl, dml, events_tables
 from sokuji.sql.definitions import check_current, version_of
 from sokuji.sql.duckdb.run import Database, Run
 from sokuji.sql.extension import AnyTableFunction, StatementHandler
@@ -30,8 +29,9 @@ from sokuji.sql.front.statement import Statement
 from sokuji.sql.front.variables import Variable
 from sokuji.sql.front.wasm import TOO_DEEP
 from sokuji.sql.result import Result
-from sokuji.sql.script import Script
 from sokuji.sql.session import Session
+from sokuji.sql.statements import ddl, dml, events_tables
+from sokuji.sql.statements.script import Script
 
 _ATTEMPTS = 10  # at a statement, each with what others made of its tables meanwhile
 _STATEMENTS = {**ddl.STATEMENTS, **dml.STATEMENTS}

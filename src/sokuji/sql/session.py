@@ -22,8 +22,8 @@ from sokuji.sql.front.analyzer import Analysis, Analyzer
 from sokuji.sql.front.lookup import INFORMATION_SCHEMA, TABLE_SUFFIX, members, ref
 from sokuji.sql.front.protos import from_type, from_value, leaf, nodes, span
 from sokuji.sql.front.variables import Variable
-from sokuji.sql.information_schema import rows
 from sokuji.sql.result import Result
+from sokuji.sql.statements.information_schema import rows
 from sokuji.types import BOOL, FLOAT64, INT64, NUMERIC, TIMESTAMP, Field, to_arrow
 
 _COERCED = {INT64: (NUMERIC, FLOAT64), NUMERIC: (FLOAT64,)}

@@ -24,7 +24,7 @@ from prompt_toolkit.key_binding.bindings.named_commands import accept_line
 
 from sokuji.errors import SokujiError, SqlError
 from sokuji.sql.engine import Engine
-from sokuji.sql.show import print_result
+from sokuji.sql.printing import print_result
 
 _KEYWORDS = """
 SELECT FROM WHERE GROUP BY HAVING QUALIFY WINDOW ORDER LIMIT OFFSET WITH RECURSIVE AS DISTINCT EXCEPT REPLACE UNION ALL

@@ -13,11 +13,11 @@ from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_pb2
 
 from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.meta.base import Column, Table, TableKind
-from sokuji.sql import events_tables
 from sokuji.sql.definitions import define
 from sokuji.sql.duckdb.emit import Emitter, changes, emitter
 from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session
+from sokuji.sql.statements import events_tables
 from sokuji.types import INT64, Field
 
 Rows = Callable[[Emitter, Any, Sequence[Column]], str]

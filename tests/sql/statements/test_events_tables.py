@@ -104,7 +104,7 @@ def test_a_change_that_was_cut_off_before_the_catalog_had_it_is_the_lakes(
     track(platform, revenue=8, junk="b")
     commit(platform)
     with monkeypatch.context() as killed:
-        killed.setattr("sokuji.sql.events_tables.define", lambda *_: 1 // 0)
+        killed.setattr("sokuji.sql.statements.events_tables.define", lambda *_: 1 // 0)
         for change in ("ALTER COLUMN revenue SET DATA TYPE FLOAT64", "DROP COLUMN junk"):
             with pytest.raises(ZeroDivisionError):
                 platform.sql(f"ALTER TABLE main.events {change}")

@@ -16,7 +16,6 @@ from sokuji.lake.delta.commits import LOG_FOLDER
 from sokuji.lake.events import FED
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.meta.base import check_name as check_object_name
-from sokuji.sql import events_tables
 from sokuji.sql.definitions import define, defined, follow
 from sokuji.sql.duckdb.relations import quote, relation
 from sokuji.sql.duckdb.temporary import SESSION
@@ -25,6 +24,7 @@ from sokuji.sql.front.protos import from_type, leaf, span
 from sokuji.sql.front.sql_functions import from_statement
 from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session
+from sokuji.sql.statements import events_tables
 from sokuji.types import Field, to_arrow
 
 _ATTEMPTS = 100
