@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from sokuji.analyze.following import Following
     from sokuji.analyze.progress import Progress
     from sokuji.analyze.state.open import Opener
-    from sokuji.analyze.verifier import Verifier
     from sokuji.analyze.worker import Worker
     from sokuji.features.known import Types
     from sokuji.lake.delta.tables import DeltaLake
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from sokuji.predict.features import Lookup
     from sokuji.sink.fresh import FreshLake
     from sokuji.sink.sink import Sink
+    from sokuji.verify.verifier import Verifier
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
@@ -286,7 +286,7 @@ class Backends:
     def make_verifier(self, folder: Path) -> Verifier:
         """What compares what the worker of the project in `folder` served with the lake."""
         from sokuji.analyze.compile import Declared
-        from sokuji.analyze.verifier import Verifier
+        from sokuji.verify.verifier import Verifier
 
         return Verifier(
             Declared.load(folder),

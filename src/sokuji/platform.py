@@ -30,8 +30,8 @@ from sokuji.track.request import Source
 
 if TYPE_CHECKING:
     from sokuji.features.training.offline import OfflineFeatures
-    from sokuji.features.verify import Verification
     from sokuji.predict.features import Lookup
+    from sokuji.verify.compare import Verification
 
 
 def _plain(value: Any) -> Any:
@@ -120,7 +120,7 @@ class Platform:
         Raises:
             FeatureError: nothing that was served is kept, or less than `sample`.
         """
-        from sokuji.features.verify import Verification
+        from sokuji.verify.compare import Verification
 
         verifier = self._backends.make_verifier(self._folder)
         return Verification.total(verifier.verify(dataset, sample) for dataset in self._backends.datasets)

@@ -18,7 +18,6 @@ from sokuji.analyze.compile import Declared, compile_for
 from sokuji.analyze.following import Following
 from sokuji.analyze.progress import Progress
 from sokuji.analyze.state.open import Opener
-from sokuji.analyze.verifier import Verifier
 from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings, LakeSettings
 from sokuji.dedup.rule import Rule
@@ -32,6 +31,7 @@ from sokuji.models.local import LocalModelStore
 from sokuji.sink.fresh import FreshLake
 from sokuji.sink.sink import Sink
 from sokuji.sql.engine import Engine
+from sokuji.verify.verifier import Verifier
 from tests.lake.platform import log_rows
 
 PARTITIONS = 2

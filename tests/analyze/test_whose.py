@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 from msgspec import structs
 
-from sokuji.analyze import past
 from sokuji.events import TIMESTAMP
 from sokuji.features.training.offline import OfflineFeatures
 from sokuji.identity.resolve import VISITORS_PER_USER_MAX, LinkKind
@@ -19,6 +18,7 @@ from sokuji.meta.base import Ref
 from sokuji.predict.features import Owners
 from sokuji.predict.still_valid import Merges
 from sokuji.sql.engine import Engine
+from sokuji.verify import history as past
 from tests.analyze.side import SETTINGS, Side, declare, drain, numbered, read_all, side, verifier
 from tests.lake.platform import START_US
 from tests.predict.test_features import lookup

@@ -18,16 +18,16 @@ import pytest
 from sokuji.analyze.compile import Declared
 from sokuji.analyze.state.open import Opener
 from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA, sampled
-from sokuji.analyze.verifier import Verifier
 from sokuji.config import AnalyzeSettings
 from sokuji.errors import FeatureError
-from sokuji.features.verify import Verification
 from sokuji.lake.events import property_columns
 from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Ref
 from sokuji.sink.fresh import FreshLake
 from sokuji.sql.scalar.properties import PropertyReader
 from sokuji.track.partition import partition_of
+from sokuji.verify.compare import Verification
+from sokuji.verify.verifier import Verifier
 from tests.analyze.side import PARTITIONS, RULE, Side, declare, drain, side
 from tests.lake.duck import select
 from tests.lake.platform import START_US
@@ -251,7 +251,7 @@ def test_a_fault_of_the_workers_reader_is_found(shop: Shop, monkeypatch: pytest.
     Story(11).go_on(shop, 60)
     shop.work()
     assert shop.verify().mismatches > 0
-    monkeypatch.setattr("sokuji.analyze.past.property_columns", lambda schema: {"revenue": property_columns(schema)["revenue"]})
+    monkeypatch.setattr("sokuji.verify.history.property_columns", lambda schema: {"revenue": property_columns(schema)["revenue"]})
     assert {"last_item", "items"} <= shop.verify().by_feature.keys()
 
 

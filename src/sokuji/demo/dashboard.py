@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sokuji.demo.figures import Figures
-from sokuji.features.verify import Verification
+from sokuji.verify.compare import Verification
 
 SHOWN = ("seen_session", "carts_1h", "buys_7d", "spend_7d")
 """The features shown of single visitors."""

@@ -24,9 +24,9 @@ from sokuji.demo.project import MARK, free_port, make
 from sokuji.demo.stream import follow, send
 from sokuji.demo.visitors import Visitors
 from sokuji.errors import SokujiError
-from sokuji.features.verify import Verification
 from sokuji.platform import Platform
 from sokuji.roles.up import ACTIONS, FEATURES, running
+from sokuji.verify.compare import Verification
 
 SEED = 2019
 SAMPLE = 0.1

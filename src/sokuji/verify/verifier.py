@@ -13,9 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.analyze import excluded, past
+from sokuji.analyze import excluded
 from sokuji.analyze.compile import Compiled, Declared, compile_for
-from sokuji.analyze.past import Past
 from sokuji.analyze.pipeline import Mask
 from sokuji.analyze.state import served
 from sokuji.analyze.state.carry_over import taken
@@ -27,7 +26,6 @@ from sokuji.features.kernel.kernel import Kernel
 from sokuji.features.kernel.strings import STRINGS_FILE, Vocabulary
 from sokuji.features.known import Types
 from sokuji.features.spec import Entity
-from sokuji.features.verify import COUNTED, EXPECTED, ID, KEY, OFFSET, SHOWN, TIME, Merge, Verification, verify
 from sokuji.identity.resolve import USER
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.delta.physical import rows_of
@@ -37,6 +35,9 @@ from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore
 from sokuji.sink import backlog
 from sokuji.sql.scalar.expressions import Expressions, in_one_piece
+from sokuji.verify import history as past
+from sokuji.verify.compare import COUNTED, EXPECTED, ID, KEY, OFFSET, SHOWN, TIME, Merge, Verification, verify
+from sokuji.verify.history import Past
 
 _SERVED_PLACE = ("partition", "offset")
 

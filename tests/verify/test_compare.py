@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sokuji.features.verify import Merge, Verification, verify
+from sokuji.verify.compare import Merge, Verification, verify
 from tests.features.everything import BIG, BUY, columns, everything, histories, kernel, rows_of
 from tests.features.oracle import Event
 from tests.searching import examples
