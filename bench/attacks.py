@@ -27,7 +27,7 @@ from sokuji.log.local.log import LocalLog
 from sokuji.service.proxies import Proxies
 from sokuji.track.app import Track
 from sokuji.track.request import Source
-from sokuji.track.server import serve
+from sokuji.web.server import serve
 
 KEY = "bench"
 ATTACKER, OTHER = "127.0.0.2", "127.0.0.3"

@@ -32,8 +32,8 @@ from sokuji.track.check import Limits
 from sokuji.track.columns import to_arrow
 from sokuji.track.parse import parse_batch
 from sokuji.track.request import Source
-from sokuji.track.server import serve
 from sokuji.track.skew import ClockOffsets
+from sokuji.web.server import serve
 
 PARTITIONS = LogSettings().partitions
 DISTINCT_EVENTS = 20_000

@@ -14,7 +14,7 @@ import pytest
 
 from sokuji.proof import visitor_id_of
 from sokuji.service.proxies import Proxies
-from sokuji.track import body, connection
+from sokuji.web import body, connection
 from tests.act.api import ANY_PORT, PROOF, VISITOR, Api, Stream, acting, append, eventually, row
 from tests.track.test_attacks import is_open
 

@@ -10,7 +10,7 @@ from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS
 from sokuji.log.local.log import LocalLog
 from sokuji.track.app import Track
 from sokuji.track.request import Source
-from sokuji.track.server import serve
+from sokuji.web.server import serve
 
 WRITE_KEY = "key"
 PARTITIONS = 3

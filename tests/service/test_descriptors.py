@@ -16,7 +16,7 @@ import pytest
 
 from sokuji.service.proxies import Proxies
 from sokuji.track.app import Track
-from sokuji.track.server import serve
+from sokuji.web.server import serve
 from tests.track.collector import ANY_PORT, SOURCES, Collector, logs
 
 

@@ -23,12 +23,12 @@ from sokuji.config import TrackSettings
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
 from sokuji.log.base import Log
 from sokuji.log.local.log import LocalLog
-from sokuji.service.event_loop import Address
 from sokuji.service.proxies import Proxies
 from sokuji.track.app import Decided, Track
-from sokuji.track.connection import Application
 from sokuji.track.request import Source
-from sokuji.track.server import run
+from sokuji.web.connection import Application
+from sokuji.web.event_loop import Address
+from sokuji.web.server import run
 
 PARTITIONS = 4
 ANY_PORT = TrackSettings(port=0)

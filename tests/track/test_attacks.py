@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from sokuji.service.proxies import Proxies
-from sokuji.track import body, connection
 from sokuji.track.app import Track
+from sokuji.web import body, connection
 from tests.track.collector import Collector, basic, collecting
 from tests.track.test_limits import metric, page
 

@@ -20,8 +20,8 @@ from sokuji.config import TrackSettings
 from sokuji.errors import LogError
 from sokuji.events import EVENT_SCHEMA, EVENTS_LOG
 from sokuji.log.local.log import LocalLog
-from sokuji.track import body
 from sokuji.track.app import Track
+from sokuji.web import body
 from tests.track.collector import ANY_PORT, PARTITIONS, SOURCES, Answer, Collector, collecting, logs, serving
 
 pytestmark = pytest.mark.e2e

@@ -40,7 +40,7 @@ from sokuji.service.stop import SUPERVISED, end_with_supervisor, until_stopped
 from sokuji.service.supervisor import Role, Supervisor
 from sokuji.track.app import Decided, Track
 from sokuji.track.request import Source
-from sokuji.track.server import serve
+from sokuji.web.server import serve
 
 if TYPE_CHECKING:
     from sokuji.act.secret import Secret

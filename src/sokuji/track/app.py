@@ -18,22 +18,22 @@ from sokuji.config import TrackSettings
 from sokuji.errors import InvalidRequestError
 from sokuji.log.base import Log
 from sokuji.service.proxies import Proxies, unit
-from sokuji.track import answers
-from sokuji.track.answers import Answer
-from sokuji.track.body import GZIP_MAGIC, Bodies, BrokenGzipError
 from sokuji.track.check import Limits
 from sokuji.track.committer import Committer
-from sokuji.track.connection import Exchange
 from sokuji.track.group import GroupCommit
-from sokuji.track.http1 import Head
-from sokuji.track.keys import Keys
 from sokuji.track.metrics import TrackMetrics
 from sokuji.track.parse import find_write_key, refuse
 from sokuji.track.pixel import parse_pixel
 from sokuji.track.request import Refusal, Request, Source
 from sokuji.track.routes import PARSERS, PIXELS, SETTINGS, Parser
 from sokuji.track.tasks import Tasks
-from sokuji.track.turns import Beside
+from sokuji.web import answers
+from sokuji.web.answers import Answer
+from sokuji.web.body import GZIP_MAGIC, Bodies, BrokenGzipError
+from sokuji.web.connection import Exchange
+from sokuji.web.http1 import Head
+from sokuji.web.turns import Beside
+from sokuji.web.write_keys import Keys
 
 Decided = Callable[[Request, str], Awaitable[list[dict[str, Any]]]]
 """What was decided on a request's durable events, after a bounded wait, as far as who sent it (with this query) may be told of it."""

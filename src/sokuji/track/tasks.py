@@ -7,7 +7,7 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
-from sokuji.track.connection import Exchange
+from sokuji.web.connection import Exchange
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from importlib.resources import files
 
-from sokuji.track.answers import Answer
+from sokuji.web.answers import Answer
 
 # A page's copy is at most this old; then a browser asks whether it has changed, which costs it no transfer.
 _MAX_AGE_SECONDS = 300

@@ -13,12 +13,12 @@ from typing import Protocol, cast
 
 from sokuji.errors import InvalidRequestError
 from sokuji.service.proxies import Proxies, unit
-from sokuji.track import answers, body
-from sokuji.track.body import Bodies
-from sokuji.track.http1 import CONTINUE, HEAD_BYTES_MAX, HEAD_END, Chunks, Head, answer_text, parse_head, stream_head
-from sokuji.track.refusals import Refusals
-from sokuji.track.stream import Stream
-from sokuji.track.turns import Turns
+from sokuji.web import answers, body
+from sokuji.web.body import Bodies
+from sokuji.web.http1 import CONTINUE, HEAD_BYTES_MAX, HEAD_END, Chunks, Head, answer_text, parse_head, stream_head
+from sokuji.web.refusals import Refusals
+from sokuji.web.stream import Stream
+from sokuji.web.turns import Turns
 
 IDLE_SECONDS_MAX = 75.0
 """A connection without a request is closed after this: later than load balancers do (60 s), so that none sends into a closed one."""

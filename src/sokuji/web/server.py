@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 
 from sokuji.service import descriptors
-from sokuji.service.event_loop import Address, run_until_signal
-from sokuji.track.connection import Application, Connection, Connections
+from sokuji.web.connection import Application, Connection, Connections
+from sokuji.web.event_loop import Address, run_until_signal
 
 logger = logging.getLogger(__name__)
 

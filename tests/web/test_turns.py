@@ -10,10 +10,10 @@ import pytest
 
 from sokuji.errors import InvalidRequestError
 from sokuji.service.proxies import Proxies
-from sokuji.track import answers, turns
-from sokuji.track.body import Bodies
-from sokuji.track.connection import Connection, Connections, Exchange
-from sokuji.track.turns import Beside, Turns
+from sokuji.web import answers, turns
+from sokuji.web.body import Bodies
+from sokuji.web.connection import Connection, Connections, Exchange
+from sokuji.web.turns import Beside, Turns
 
 
 class Walker:

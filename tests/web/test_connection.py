@@ -13,9 +13,9 @@ import pytest
 
 from sokuji.errors import InvalidRequestError
 from sokuji.service.proxies import Proxies
-from sokuji.track import connection
-from sokuji.track.body import Bodies
-from sokuji.track.connection import Exchange
+from sokuji.web import connection
+from sokuji.web.body import Bodies
+from sokuji.web.connection import Exchange
 from tests.track.collector import ANY_PORT, Collector, collecting, serving
 from tests.track.test_limits import metric, page, slow_collector, wait_until_queued
 

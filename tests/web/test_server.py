@@ -14,7 +14,7 @@ import pytest
 
 from sokuji.config import TrackSettings
 from sokuji.track.app import Track
-from sokuji.track.server import run, serve
+from sokuji.web.server import run, serve
 from tests.track.collector import ANY_PORT, SOURCES, Collector, collecting, logs
 
 pytestmark = pytest.mark.e2e

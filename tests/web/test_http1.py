@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sokuji.errors import InvalidRequestError
-from sokuji.track.http1 import Chunks, answer_text, parse_head
+from sokuji.web.http1 import Chunks, answer_text, parse_head
 
 NAMES = st.text(string.ascii_letters + string.digits + "-_.", min_size=1, max_size=12).filter(
     lambda name: name.lower() not in {"content-length", "transfer-encoding", "connection", "host"}

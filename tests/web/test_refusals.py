@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sokuji.service.proxies import Proxies
-from sokuji.track.refusals import Refusals
+from sokuji.web.refusals import Refusals
 from tests.track.collector import basic, collecting
 
 
