@@ -18,7 +18,7 @@ from sokuji.meta.base import Ref
 from sokuji.predict.features import Owners
 from sokuji.predict.still_valid import Merges
 from sokuji.sql.engine import Engine
-from sokuji.verify import history as past
+from sokuji.verify import history
 from tests.analyze.side import SETTINGS, Side, declare, drain, numbered, read_all, side, verifier
 from tests.lake.platform import START_US
 from tests.predict.test_features import lookup
@@ -137,7 +137,7 @@ def _training(shop: Side, labels: pa.Table, view: str) -> pa.Table:
 
 def _check_the_past(shop: Side) -> None:
     links = pa.Table.from_pylist(read_all(shop.logs.identities), schema=shop.logs.identities.schema)
-    happened = past.read("shop", shop.lake.snapshot(Ref("shop", "events")), links, 1.0, {})
+    happened = history.read("shop", shop.lake.snapshot(Ref("shop", "events")), links, 1.0, {})
     assert dict(zip(happened.ids, happened.keys, strict=True)) == {("web", f"m{at}"): key for at, (_, _, key) in enumerate(STREAM)}
 
 

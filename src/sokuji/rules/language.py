@@ -30,8 +30,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from sokuji.errors import RuleError
-from sokuji.rules import arguments as texts
-from sokuji.rules import template
+from sokuji.rules import arguments, template
 from sokuji.rules.bucket import control_arm
 from sokuji.rules.calendar import ALL_DAYS, Schedule
 from sokuji.rules.spec import (
@@ -81,16 +80,16 @@ def webhook(url: str, **body: Any) -> Webhook:
     return Webhook(url, {key: _json_template(value, f"webhook {key}") for key, value in body.items()})
 
 
-def call(function: Callable[..., object], **arguments: str) -> Call:
-    """A call of `function(decision, **arguments)` by the delivery role. Arguments are templates; only a field keeps its type."""
+def call(function: Callable[..., object], **fields: str) -> Call:
+    """A call of `function(decision, **fields)` by the delivery role. Fields are templates; only a field keeps its type."""
     if not callable(function):
         raise RuleError(f"call({function!r}): expected a function; write call(send_mail, to='{{email}}'), without calling it yourself")
-    return Call(function, {key: _template(value, f"call {key}") for key, value in arguments.items()})
+    return Call(function, {key: _template(value, f"call {key}") for key, value in fields.items()})
 
 
 def arm(name: str, do: Action, *, weight: float = 1) -> Arm:
     """One variant of an action. Any weights: each arm gets its part of their sum."""
-    texts.check_name(name, "arm")
+    arguments.check_name(name, "arm")
     if name == CONTROL:
         raise RuleError("arm 'control': the control arm is made by rule(..., control=0.1), the share of profiles that get nothing")
     if not isinstance(do, Action):
@@ -111,13 +110,13 @@ def schedule(
         hours: "10:00-22:00"; "22:00-02:00" passes midnight and belongs to the day on which it begins.
         zone: IANA name of the time zone; the project's if not given.
     """
-    named = texts.zone(zone, "schedule") if zone is not None else _project().zone
+    named = arguments.zone(zone, "schedule") if zone is not None else _project().zone
     return Schedule(
         zone=named,
-        since_us=None if since is None else texts.instant_us(since, "since", named, after_day=False),
-        until_us=None if until is None else texts.instant_us(until, "until", named, after_day=True),
-        days=ALL_DAYS if days is None else texts.days(days),
-        hours=None if hours is None else texts.hours(hours, "schedule"),
+        since_us=None if since is None else arguments.instant_us(since, "since", named, after_day=False),
+        until_us=None if until is None else arguments.instant_us(until, "until", named, after_day=True),
+        days=ALL_DAYS if days is None else arguments.days(days),
+        hours=None if hours is None else arguments.hours(hours, "schedule"),
     )
 
 
@@ -130,14 +129,14 @@ def quiet_hours(hours: str, *, zone: str | None = None) -> Quiet:
             project's if not given.
     """
     visitor = zone == "visitor"
-    named = "" if zone is None or visitor else texts.zone(zone, "quiet_hours")  # "": the project's, put in by project(...) or rule(...)
-    return Quiet(texts.hours(hours, "quiet_hours"), named, visitor)
+    named = "" if zone is None or visitor else arguments.zone(zone, "quiet_hours")  # "": the project's, put in by project(...) or rule(...)
+    return Quiet(arguments.hours(hours, "quiet_hours"), named, visitor)
 
 
 def goal(event: str, *, within: str) -> Goal:
     """What an action is to bring about: the event `event` at most `within` after the first decision. See `<dataset>.action_results`."""
-    [name] = texts.event_names(event, "goal")
-    return Goal(name, texts.duration_us(within, "goal within"))
+    [name] = arguments.event_names(event, "goal")
+    return Goal(name, arguments.duration_us(within, "goal within"))
 
 
 def project(
@@ -164,18 +163,18 @@ def project(
     current = declared.get()
     if current is not None and (current.rules or current.project):
         raise RuleError("project(...) comes once, above the first rule, because it gives the rules their time zone")
-    named = texts.zone(zone, "project")
+    named = arguments.zone(zone, "project")
     if isinstance(gap_views, bool) or not isinstance(gap_views, int) or not 0 <= gap_views < 2**31:
         raise RuleError(f"project gap_views={gap_views!r}: expected a number of page views, such as 2")
     made = Project(
         zone=named,
-        gap_us=0 if gap is None else texts.duration_us(gap, "project gap"),
+        gap_us=0 if gap is None else arguments.duration_us(gap, "project gap"),
         gap_views=gap_views,
-        holdout=texts.share(holdout, "project holdout"),
+        holdout=arguments.share(holdout, "project holdout"),
         holdout_seed=holdout_seed,
-        quiet=_in_zone(texts.typed(quiet, Quiet, "project quiet", "quiet_hours('22:00-08:00')"), named),
-        goal=texts.typed(goal, Goal, "project goal", "goal('buy', within='24h')"),
-        image_hosts=texts.hosts(image_hosts, "project image_hosts"),
+        quiet=_in_zone(arguments.typed(quiet, Quiet, "project quiet", "quiet_hours('22:00-08:00')"), named),
+        goal=arguments.typed(goal, Goal, "project goal", "goal('buy', within='24h')"),
+        image_hosts=arguments.hosts(image_hosts, "project image_hosts"),
     )
     if current is not None:
         current.project = made
@@ -225,28 +224,28 @@ def rule(
     Raises:
         RuleError: a value is not allowed; the message says what to write.
     """
-    texts.check_name(name, "rule")
+    arguments.check_name(name, "rule")
     where, current = f"rule {name!r}", _project()
     if when is not None and when_becomes is not None:
         raise RuleError(f"{where}: when and when_becomes; write when to fire each time it is true, when_becomes to fire as it turns true")
     triggering, cancelling = _occasions(on, after, unless, where)
     if quiet is not False:
-        texts.typed(quiet, Quiet, f"{where}: quiet", "quiet_hours('22:00-08:00') or False")
+        arguments.typed(quiet, Quiet, f"{where}: quiet", "quiet_hours('22:00-08:00') or False")
     made = Rule(
         name=name,
         on=triggering,
-        condition=texts.condition(when if when_becomes is None else when_becomes, f"{where}: when"),
+        condition=arguments.condition(when if when_becomes is None else when_becomes, f"{where}: when"),
         edge=when_becomes is not None,
-        timer=None if after is None else Timer(texts.duration_us(after, f"{where}: after")),
+        timer=None if after is None else Timer(arguments.duration_us(after, f"{where}: after")),
         unless=cancelling,
-        still=texts.condition(still, f"{where}: still"),
-        schedule=texts.typed(during, Schedule, f"{where}: during", "schedule(hours='10:00-22:00')"),
-        caps=tuple(texts.cap(text, where) for text in ([at_most] if isinstance(at_most, str) else at_most)),
+        still=arguments.condition(still, f"{where}: still"),
+        schedule=arguments.typed(during, Schedule, f"{where}: during", "schedule(hours='10:00-22:00')"),
+        caps=tuple(arguments.cap(text, where) for text in ([at_most] if isinstance(at_most, str) else at_most)),
         quiet=None if quiet is False else current.quiet if quiet is None else _in_zone(quiet, current.zone),
-        priority=texts.typed(priority, int, f"{where}: priority", "a whole number such as 10") or 0,
-        arms=control_arm(_arms(do, where), texts.share(control, f"{where}: control")),
-        expires_us=texts.duration_us(expires, f"{where}: expires"),
-        goal=texts.typed(goal, Goal, f"{where}: goal", "goal('buy', within='24h')") or current.goal,
+        priority=arguments.typed(priority, int, f"{where}: priority", "a whole number such as 10") or 0,
+        arms=control_arm(_arms(do, where), arguments.share(control, f"{where}: control")),
+        expires_us=arguments.duration_us(expires, f"{where}: expires"),
+        goal=arguments.typed(goal, Goal, f"{where}: goal", "goal('buy', within='24h')") or current.goal,
         seed=name if seed is None else seed,
     )
     _enter(made)
@@ -257,7 +256,7 @@ def _occasions(
     on: str | Sequence[str] | None, after: str | None, unless: str | Sequence[str], where: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The events that trigger a rule and those that stop it."""
-    triggering, cancelling = texts.event_names(on or (), where), texts.event_names(unless, where)
+    triggering, cancelling = arguments.event_names(on or (), where), arguments.event_names(unless, where)
     if after is not None and not cancelling:
         raise RuleError(f"{where}: after={after!r} without unless; write what prevents it, such as after='30m', unless='buy'")
     if after is not None and not triggering:

@@ -35,7 +35,7 @@ from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore
 from sokuji.sink import backlog
 from sokuji.sql.scalar.expressions import Expressions, in_one_piece
-from sokuji.verify import history as past
+from sokuji.verify import history
 from sokuji.verify.compare import COUNTED, EXPECTED, ID, KEY, OFFSET, SHOWN, TIME, Merge, Verification, verify
 from sokuji.verify.history import Past
 
@@ -69,7 +69,7 @@ class Verifier:
             vocabulary = Vocabulary.beside(folder / STRINGS_FILE)
             kernels = [Kernel(kernel.view, compiled.expressions.types, vocabulary) for kernel in compiled.kernels]
             properties, left_out = compiled.expressions.properties, excluded.read(dataset, self._bad_events, self._lake)
-            happened = past.read(dataset, self._events(dataset), self._links(dataset), kept.sample, properties, left_out)
+            happened = history.read(dataset, self._events(dataset), self._links(dataset), kept.sample, properties, left_out)
             found = _compare(happened, kept, kernels, compiled.expressions)
             return replace(found, outdated=self._outdated(dataset, compiled.properties))
 
@@ -155,7 +155,7 @@ def _places(happened: Past, kept: Kept) -> tuple[npt.NDArray[np.int64], Mask, Ma
     places = dict(zip(_stood(kept.rows, _SERVED_PLACE).tolist(), served, strict=True))
     served_at = [places.get(each) for each in _stood(happened.events, PLACE_COLUMNS).tolist()]
     partitions, offsets = (pc.fill_null(in_one_piece(happened.events.column(name)), -1).to_numpy() for name in PLACE_COLUMNS)
-    arrived = past.arrived(happened.events).tolist()
+    arrived = history.arrived(happened.events).tolist()
     unserved = [(0, *place) for place in zip(arrived, partitions.tolist(), offsets.tolist(), strict=True)]
     keys = np.array([before if at is None else (1, *at, 0) for at, before in zip(served_at, unserved, strict=True)], np.int64).reshape(
         -1, 4

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sokuji.analyze.compile import Declared
-from sokuji.analyze.state import open as opening
+from sokuji.analyze.state import open as open_
 from sokuji.analyze.state.open import Opener
 from sokuji.analyze.state.prepared import Prepared
 from sokuji.analyze.worker import Worker
@@ -125,7 +125,7 @@ def test_taking_over_again_after_a_crash(shop: Side, tmp_path: Path, monkeypatch
         drain(worker)
         worker.checkpoint(wait=True)
     with monkeypatch.context() as patch:
-        patch.setattr(opening, "Vocabulary", _crash)
+        patch.setattr(open_, "Vocabulary", _crash)
         with pytest.raises(RuntimeError, match="crash"):
             shop.worker(declared)
     with shop.worker(declared) as worker:
@@ -205,7 +205,7 @@ def test_what_was_prepared_and_is_damaged_is_made_anew(
         worker.checkpoint(wait=True)
     if is_in_place:
         with monkeypatch.context() as patch:
-            patch.setattr(opening, "Vocabulary", _crash)
+            patch.setattr(open_, "Vocabulary", _crash)
             with pytest.raises(RuntimeError, match="crash"):
                 shop.worker(declared)
     [path] = (tmp_path / "analyze").rglob("prepared.arrow")

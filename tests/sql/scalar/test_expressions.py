@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sokuji.errors import SqlError
 from sokuji.sql.duckdb.functions import reference
 from sokuji.sql.front.analyzer import Analyzer
-from sokuji.sql.scalar import failures as guarded
+from sokuji.sql.scalar import failures
 from sokuji.sql.scalar.expressions import Evaluated, Expressions
 from sokuji.sql.scalar.failures import Guarded
 from sokuji.types import BOOL, FLOAT64, STRING
@@ -220,7 +220,7 @@ def test_what_is_not_closed_is_freed() -> None:
 
     def alive() -> int:
         gc.collect()
-        return sum(isinstance(each, reference._Evaluator | guarded._Notes) for each in gc.get_objects())
+        return sum(isinstance(each, reference._Evaluator | failures._Notes) for each in gc.get_objects())
 
     before = alive()
     expressions = Expressions(("FORMAT('%d', CAST(a AS INT64))",), properties={"a": FLOAT64})

@@ -16,22 +16,22 @@ import pyarrow.compute as pc
 from sokuji.compiled import fixed
 from sokuji.json_text import decode
 from sokuji.lake.events import column_name
-from sokuji.sql.scalar import json_scan as scanner
+from sokuji.sql.scalar import json_scan
 from sokuji.types import BOOL, FLOAT64, STRING, Type, to_arrow
 
 _TEXTS = msgspec.json.Decoder(list[str])
 _KEYS_MAX = 100_000
-_Part = tuple[scanner.Bytes, scanner.Places, scanner.Places]  # of the values of one key: kinds, starts, ends
+_Part = tuple[json_scan.Bytes, json_scan.Places, json_scan.Places]  # of the values of one key: kinds, starts, ends
 _SCALARS = (str, int, float)  # and bool, which is an int
 _KINDS: dict[int, Type | None] = {
-    scanner.NOTHING: None,
-    scanner.TEXT: STRING,
-    scanner.NUMBER: FLOAT64,
-    scanner.TRUE: BOOL,
-    scanner.FALSE: BOOL,
-    scanner.ESCAPED_TEXT: STRING,
-    scanner.LONG_NUMBER: FLOAT64,
-    scanner.OTHER: None,
+    json_scan.NOTHING: None,
+    json_scan.TEXT: STRING,
+    json_scan.NUMBER: FLOAT64,
+    json_scan.TRUE: BOOL,
+    json_scan.FALSE: BOOL,
+    json_scan.ESCAPED_TEXT: STRING,
+    json_scan.LONG_NUMBER: FLOAT64,
+    json_scan.OTHER: None,
 }
 
 
@@ -65,13 +65,13 @@ class PropertyReader:
         mask = pa.array(slow.view(np.bool_))
         return {name: pc.replace_with_mask(column, mask, self._slowly(name, objects)) for name, column in columns.items()}
 
-    def _scan(self, texts: _Texts) -> tuple[scanner.Members, npt.NDArray[np.uint8]]:
+    def _scan(self, texts: _Texts) -> tuple[json_scan.Members, npt.NDArray[np.uint8]]:
         """Where the values of the wanted keys are, and which objects are unusual."""
         while True:
             shape = (len(self._places), len(texts.offsets) - 1)
-            members = scanner.Members(np.zeros(shape, np.uint8), np.empty(shape, np.int32), np.empty(shape, np.int32))
-            slow, unknown = np.zeros(shape[1], np.uint8), np.empty(2 * scanner.UNKNOWN_MAX, np.int32)
-            count = scanner.scan(texts.offsets, texts.data, self._known.table, members, slow, unknown)
+            members = json_scan.Members(np.zeros(shape, np.uint8), np.empty(shape, np.int32), np.empty(shape, np.int32))
+            slow, unknown = np.zeros(shape[1], np.uint8), np.empty(2 * json_scan.UNKNOWN_MAX, np.int32)
+            count = json_scan.scan(texts.offsets, texts.data, self._known.table, members, slow, unknown)
             new = {texts.data[start:end].tobytes().decode() for start, end in unknown[: 2 * count].reshape(-1, 2).tolist()}
             if not self._learn(new):
                 return members, slow
@@ -94,7 +94,7 @@ class PropertyReader:
                 self._known.add(key, place)
         return found
 
-    def _column(self, name: str, members: scanner.Members, texts: _Texts) -> pa.Array:
+    def _column(self, name: str, members: json_scan.Members, texts: _Texts) -> pa.Array:
         """What the scan found."""
         rows, type_ = members.kinds.shape[1], self._wanted[name]
         there = np.zeros(rows, np.bool_)
@@ -104,21 +104,21 @@ class PropertyReader:
             start, end = np.zeros((2, rows), np.int32)
             escaped = np.zeros(rows, np.bool_)
             for part in parts:
-                escaped |= (part[0] == scanner.ESCAPED_TEXT) & ~there
-                scanner.take_places(*part, start, end, there)
+                escaped |= (part[0] == json_scan.ESCAPED_TEXT) & ~there
+                json_scan.take_places(*part, start, end, there)
             return _unescaped(texts.strings(start, end, there), escaped)
         if type_ == BOOL:
             truths = np.zeros(rows, np.bool_)
             for kinds, _, _ in parts:
-                scanner.take_bools(kinds, truths, there)
+                json_scan.take_bools(kinds, truths, there)
             return pa.array(truths, mask=~there)
         numbers = np.zeros(rows)
         for part in parts:
-            scanner.take_numbers(texts.data, *part, numbers, there)
+            json_scan.take_numbers(texts.data, *part, numbers, there)
             _take_long_numbers(texts.data, part, numbers, there)
         return pa.array(numbers, mask=~there)
 
-    def _count_unfit(self, members: scanner.Members, slow: npt.NDArray[np.uint8], objects: list[dict[str, Any]]) -> None:
+    def _count_unfit(self, members: json_scan.Members, slow: npt.NDArray[np.uint8], objects: list[dict[str, Any]]) -> None:
         for name, type_ in self._wanted.items():
             convert = _CONVERT[type_]
             for key in self._keys[name]:
@@ -152,7 +152,7 @@ class _Texts:
         offsets = np.zeros(len(start) + 1, np.int32)
         np.cumsum(end - start, out=offsets[1:])
         texts = np.empty(int(offsets[-1]), np.uint8)
-        scanner.copy_texts(self.data, start, end, there, offsets, texts)
+        json_scan.copy_texts(self.data, start, end, there, offsets, texts)
         bitmap = pa.py_buffer(np.packbits(there, bitorder="little"))
         return pa.StringArray.from_buffers(len(start), pa.py_buffer(offsets), pa.py_buffer(texts), bitmap)
 
@@ -170,13 +170,13 @@ class _KnownKeys:
         if 2 * len(self.keys) > self.table.hashes.size:
             before, self.table = self.table, _table(4 * self.table.hashes.size)
             for at in np.flatnonzero(before.hashes).tolist():
-                scanner.add_key(self.table, before.hashes[at], int(before.places[at]))
+                json_scan.add_key(self.table, before.hashes[at], int(before.places[at]))
         encoded = np.frombuffer(key.encode(), np.uint8)
-        scanner.add_key(self.table, np.uint64(scanner.hash_key(encoded, 0, len(encoded))), place)
+        json_scan.add_key(self.table, np.uint64(json_scan.hash_key(encoded, 0, len(encoded))), place)
 
 
-def _table(size: int) -> scanner.Keys:
-    return scanner.Keys(np.zeros(size, np.uint64), np.full(size, -1, np.int32))
+def _table(size: int) -> json_scan.Keys:
+    return json_scan.Keys(np.zeros(size, np.uint64), np.full(size, -1, np.int32))
 
 
 def _unescaped(texts: pa.StringArray, escaped: npt.NDArray[np.bool_]) -> pa.StringArray:
@@ -188,10 +188,10 @@ def _unescaped(texts: pa.StringArray, escaped: npt.NDArray[np.bool_]) -> pa.Stri
     return pc.replace_with_mask(texts, mask, pa.array(_TEXTS.decode(f"[{','.join(quoted)}]"), pa.string()))
 
 
-def _take_long_numbers(text: scanner.Bytes, part: _Part, values: npt.NDArray[np.float64], there: npt.NDArray[np.bool_]) -> None:
+def _take_long_numbers(text: json_scan.Bytes, part: _Part, values: npt.NDArray[np.float64], there: npt.NDArray[np.bool_]) -> None:
     """The numbers of one key that the scan left, where none is there yet and FLOAT64 holds them."""
     kinds, starts, ends = part
-    for row in np.flatnonzero((kinds == scanner.LONG_NUMBER) & ~there).tolist():
+    for row in np.flatnonzero((kinds == json_scan.LONG_NUMBER) & ~there).tolist():
         value = float(text[starts[row] : ends[row]].tobytes())
         values[row], there[row] = value, math.isfinite(value)
 

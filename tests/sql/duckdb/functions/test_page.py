@@ -8,7 +8,7 @@ from sokuji.sql.duckdb.functions import TABLE, page
 
 
 def test_the_page_is_up_to_date() -> None:
-    written = Path(__file__).parents[3] / "docs" / "sql-functions.md"
+    written = Path(__file__).parents[4] / "docs" / "sql-functions.md"
     assert written.read_text() == page.page(), "run python -m sokuji.sql.duckdb.functions.page"
 
 
