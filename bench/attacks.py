@@ -26,8 +26,8 @@ from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS
 from sokuji.log.local.log import LocalLog
 from sokuji.service.proxies import Proxies
 from sokuji.track.app import Track
-from sokuji.track.request import Source
 from sokuji.web.server import serve
+from sokuji.web.write_keys import Source
 
 KEY = "bench"
 ATTACKER, OTHER = "127.0.0.2", "127.0.0.3"

@@ -31,9 +31,9 @@ from sokuji.track.app import Track
 from sokuji.track.check import Limits
 from sokuji.track.columns import to_arrow
 from sokuji.track.parse import parse_batch
-from sokuji.track.request import Source
 from sokuji.track.skew import ClockOffsets
 from sokuji.web.server import serve
+from sokuji.web.write_keys import Source
 
 PARTITIONS = LogSettings().partitions
 DISTINCT_EVENTS = 20_000

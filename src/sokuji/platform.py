@@ -26,7 +26,7 @@ from sokuji.sql.result import Result
 from sokuji.track.check import Limits
 from sokuji.track.committer import Committer
 from sokuji.track.parse import parse_event
-from sokuji.track.request import Source
+from sokuji.web.write_keys import Source
 
 if TYPE_CHECKING:
     from sokuji.features.training.offline import OfflineFeatures

@@ -13,8 +13,8 @@ from sokuji.lake.events import Columns, Shaper, property_columns
 from sokuji.track.check import Limits
 from sokuji.track.columns import to_arrow
 from sokuji.track.parse import parse_batch
-from sokuji.track.request import Source
 from sokuji.track.skew import ClockOffsets
+from sokuji.web.write_keys import Source
 from tests import hostile, json_oracle
 
 _PYTHON = {pa.float64(): float, pa.string(): str, pa.bool_(): bool}

@@ -13,8 +13,8 @@ from sokuji.act.decision import Decision, decisions
 from sokuji.track.check import Limits
 from sokuji.track.columns import to_arrow
 from sokuji.track.parse import parse_batch
-from sokuji.track.request import Source
 from sokuji.track.skew import ClockOffsets
+from sokuji.web.write_keys import Source
 from tests import hostile
 from tests.analyze.side import PARTITIONS, Side, declare, drain, read_all, side
 

@@ -9,8 +9,8 @@ from sokuji.config import TrackSettings
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
 from sokuji.log.local.log import LocalLog
 from sokuji.track.app import Track
-from sokuji.track.request import Source
 from sokuji.web.server import serve
+from sokuji.web.write_keys import Source
 
 WRITE_KEY = "key"
 PARTITIONS = 3

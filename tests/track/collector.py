@@ -25,10 +25,10 @@ from sokuji.log.base import Log
 from sokuji.log.local.log import LocalLog
 from sokuji.service.proxies import Proxies
 from sokuji.track.app import Decided, Track
-from sokuji.track.request import Source
 from sokuji.web.connection import Application
 from sokuji.web.event_loop import Address
 from sokuji.web.server import run
+from sokuji.web.write_keys import Source
 
 PARTITIONS = 4
 ANY_PORT = TrackSettings(port=0)

@@ -11,7 +11,8 @@ from sokuji.track.committer import Committer
 from sokuji.track.group import GroupCommit
 from sokuji.track.metrics import TrackMetrics
 from sokuji.track.parse import parse_event
-from sokuji.track.request import Request, Source
+from sokuji.track.request import Request
+from sokuji.web.write_keys import Source
 from tests.track.collector import logs
 
 

@@ -17,8 +17,9 @@ from sokuji.events import EventType
 from sokuji.track.check import Limits, check
 from sokuji.track.columns import to_arrow
 from sokuji.track.parse import parse_batch, parse_event, text_at
-from sokuji.track.request import Refusal, Request, Source, WireEvent
+from sokuji.track.request import Refusal, Request, WireEvent
 from sokuji.track.skew import ClockOffsets
+from sokuji.web.write_keys import Source
 
 NOW = 1_790_000_000_000_000
 LIMITS = Limits(event_bytes=2000, depth=5)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sokuji.track.check import Limits
 from sokuji.track.columns import to_arrow
 from sokuji.track.parse import parse_batch
-from sokuji.track.request import Source
 from sokuji.track.skew import ClockOffsets
+from sokuji.web.write_keys import Source
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MINUTE = 60_000_000

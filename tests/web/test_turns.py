@@ -10,7 +10,8 @@ import pytest
 
 from sokuji.errors import InvalidRequestError
 from sokuji.service.proxies import Proxies
-from sokuji.web import answers, turns
+from sokuji.track.segment_answers import ACCEPTED
+from sokuji.web import turns
 from sokuji.web.body import Bodies
 from sokuji.web.connection import Connection, Connections, Exchange
 from sokuji.web.turns import Beside, Turns
@@ -134,7 +135,7 @@ class Answering:
 
     def handle(self, exchange: Exchange) -> None:
         self.bodies_seen.append(exchange.body)
-        exchange.answer(*answers.ACCEPTED)
+        exchange.answer(*ACCEPTED)
 
     def refused(self, problem: InvalidRequestError) -> None:
         raise AssertionError(problem)

@@ -39,8 +39,8 @@ from sokuji.service.proxies import Proxies
 from sokuji.service.stop import SUPERVISED, end_with_supervisor, until_stopped
 from sokuji.service.supervisor import Role, Supervisor
 from sokuji.track.app import Decided, Track
-from sokuji.track.request import Source
 from sokuji.web.server import serve
+from sokuji.web.write_keys import Source
 
 if TYPE_CHECKING:
     from sokuji.act.secret import Secret

@@ -18,13 +18,14 @@ from sokuji.config import TrackSettings
 from sokuji.errors import InvalidRequestError
 from sokuji.log.base import Log
 from sokuji.service.proxies import Proxies, unit
+from sokuji.track import segment_answers
 from sokuji.track.check import Limits
 from sokuji.track.committer import Committer
 from sokuji.track.group import GroupCommit
 from sokuji.track.metrics import TrackMetrics
-from sokuji.track.parse import find_write_key, refuse
+from sokuji.track.parse import refuse
 from sokuji.track.pixel import parse_pixel
-from sokuji.track.request import Refusal, Request, Source
+from sokuji.track.request import Refusal, Request
 from sokuji.track.routes import PARSERS, PIXELS, SETTINGS, Parser
 from sokuji.track.tasks import Tasks
 from sokuji.web import answers
@@ -33,7 +34,7 @@ from sokuji.web.body import GZIP_MAGIC, Bodies, BrokenGzipError
 from sokuji.web.connection import Exchange
 from sokuji.web.http1 import Head
 from sokuji.web.turns import Beside
-from sokuji.web.write_keys import Keys
+from sokuji.web.write_keys import Keys, Source, find_write_key
 
 Decided = Callable[[Request, str], Awaitable[list[dict[str, Any]]]]
 """What was decided on a request's durable events, after a bounded wait, as far as who sent it (with this query) may be told of it."""
@@ -217,14 +218,14 @@ class Track:
             elif self._decided is not None and _WAIT in exchange.head.query:
                 self._tasks.spawn(self._answer_decided(exchange, request, self._decided), exchange)
             else:
-                self._answer(exchange, answers.accepted(request.refused) if request.refused else answers.ACCEPTED)
+                self._answer(exchange, segment_answers.accepted(request.refused) if request.refused else segment_answers.ACCEPTED)
 
     async def _answer_decided(self, exchange: Exchange, request: Request, decided: Decided) -> None:
         decisions: list[dict[str, Any]] = []
         try:
             decisions = await decided(request, exchange.head.query)
         finally:  # whatever happened: the events are durable
-            self._answer(exchange, answers.accepted(request.refused, decisions))
+            self._answer(exchange, segment_answers.accepted(request.refused, decisions))
 
     def _check_capacity(self, exchange: Exchange) -> None:
         if self._draining:
@@ -266,7 +267,7 @@ class Track:
         elif method == "POST" and path in PARSERS:
             self._collect(exchange, PARSERS[path])
         elif method == "POST" and path == _METRICS_BODY_PATH:
-            self._answer(exchange, answers.ACCEPTED)
+            self._answer(exchange, segment_answers.ACCEPTED)
         elif method == "GET" and path in PIXELS:
             self._collect_pixel(exchange, PIXELS[path])
         elif method in {"GET", "HEAD"}:
@@ -287,7 +288,7 @@ class Track:
             elif request.refused:
                 self._answer(exchange, answers.error(InvalidRequestError(400, *request.refused[0].refusal)))
             else:
-                self._answer(exchange, answers.GIF)
+                self._answer(exchange, segment_answers.GIF)
 
         self._group.commit(request, committed)
 
@@ -302,10 +303,10 @@ class Track:
         if settings := SETTINGS.fullmatch(path):
             key = unquote(settings.group(1))
             self._keys.of_key(key)
-            return answers.segment_settings(key, self.proxies.scheme(exchange.peer, head.headers), head.headers.get("host", ""))
+            return segment_answers.segment_settings(key, self.proxies.scheme(exchange.peer, head.headers), head.headers.get("host", ""))
         if path == "/sourceConfig":
             source = self._keys.source(head.headers.get("authorization"), None, head.query)
-            return answers.rudder_config(source.name)
+            return segment_answers.rudder_config(source.name)
         if path in PARSERS or path in PIXELS:
             raise InvalidRequestError(405, "method_not_allowed", f"{path} takes {'POST' if path in PARSERS else 'GET'}")
         raise InvalidRequestError(404, "not_found", f"{path or '/'} is not an address of the collector")

@@ -7,7 +7,6 @@ does not take its batch along.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import msgspec
 from msgspec import Raw
@@ -15,6 +14,7 @@ from msgspec import Raw
 from sokuji.errors import InvalidRequestError
 from sokuji.track.repair import repaired
 from sokuji.track.request import PAYLOAD_BYTES, REFUSALS_MAX, Refusal, Refused, Request, WireEvent
+from sokuji.web.write_keys import find_write_key
 
 
 class _Batch(msgspec.Struct, rename="camel", gc=False):
@@ -43,7 +43,6 @@ _ID = msgspec.json.Decoder(_MessageId)
 _FIELDS = msgspec.json.Decoder(dict[str, Raw])
 _MESSAGE_ID = re.compile(rb'"messageId"\s*:\s*"([^"\\]{1,200})"')
 _PROOF = re.compile(rb'("(?:proof|userSignature)"\s*:\s*"|"sk_)[^"\\]*"?')
-_WRITE_KEY = re.compile(rb'"writeKey"\s*:\s*("(?:[^"\\]|\\.){1,1000}")', re.DOTALL)
 
 EVENTS_MAX = 100_000
 """Events in a request: 5 MB could be two million of `{}`, each refused with its own reason while all others wait."""
@@ -136,23 +135,6 @@ def text_at(request: Request, place: int) -> bytes:
         except RecursionError:  # where it was read, there were fewer calls on the stack
             whole.texts = []
     return whole.texts[place] if whole.texts else whole.body
-
-
-def find_write_key(body: bytes) -> str | None:
-    """The write key of a body that cannot be parsed, if it can be seen in it."""
-    return next(seen_write_keys(body), None)
-
-
-def seen_write_keys(body: bytes) -> Iterator[str]:
-    """What looks like a write key in a body, wherever it stands; read without parsing the body."""
-    at = -1
-    while (at := body.find(b'"writeKey"', at + 1)) >= 0:
-        found = _WRITE_KEY.match(body, at)
-        if found:
-            try:
-                yield msgspec.json.decode(found.group(1), type=str)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                continue
 
 
 def careful_batch(body: bytes) -> Request:

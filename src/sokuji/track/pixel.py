@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from sokuji.track.parse import parse_event
-from sokuji.track.query import pairs
 from sokuji.track.request import Request
+from sokuji.web.query import pairs
 
 _FIELDS_MAX = 500
 

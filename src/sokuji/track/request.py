@@ -8,23 +8,13 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw
 
+from sokuji.web.write_keys import NOBODY, Source
+
 PAYLOAD_BYTES = 64 * 1024
 """As much of a refused event or request is kept."""
 
 REFUSALS_MAX = 1_000
 """So many refused events of one request are kept and named in its answer."""
-
-
-class Source(NamedTuple):
-    """A site or an app that sends events with its own write key, and the dataset they go to."""
-
-    name: str
-    dataset: str
-    is_server: bool = False
-    """Whether it has shown a server key, or is this process: it may say what a page may not, such as that events are history."""
-
-
-NOBODY = Source("", "")
 
 
 class WireEvent(msgspec.Struct, rename="camel", gc=False):

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import NamedTuple
+
+import msgspec
 
 from sokuji.errors import InvalidRequestError
-from sokuji.track.parse import seen_write_keys
-from sokuji.track.query import parameter
-from sokuji.track.request import Source
+from sokuji.web.query import parameter
 
 SERVER_SOURCE = "server"
 """The source of what is sent with a server key alone."""
 
 _SERVER_KEY = "sk_"
+_WRITE_KEY = re.compile(rb'"writeKey"\s*:\s*("(?:[^"\\]|\\.){1,1000}")', re.DOTALL)
+
+
+class Source(NamedTuple):
+    """A site or an app that sends events with its own write key, and the dataset they go to."""
+
+    name: str
+    dataset: str
+    is_server: bool = False
+    """Whether it has shown a server key, or is this process: it may say what a page may not, such as that events are history."""
+
+
+NOBODY = Source("", "")
 
 
 class Keys:
@@ -97,6 +112,23 @@ class Keys:
         if source is None:
             raise InvalidRequestError(401, "unknown_write_key", f"no source has the write key {key[:80]!r}; sokuji.toml lists them")
         return source
+
+
+def find_write_key(body: bytes) -> str | None:
+    """The write key of a body that cannot be parsed, if it can be seen in it."""
+    return next(seen_write_keys(body), None)
+
+
+def seen_write_keys(body: bytes) -> Iterator[str]:
+    """What looks like a write key in a body, wherever it stands; read without parsing the body."""
+    at = -1
+    while (at := body.find(b'"writeKey"', at + 1)) >= 0:
+        found = _WRITE_KEY.match(body, at)
+        if found:
+            try:
+                yield msgspec.json.decode(found.group(1), type=str)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                continue
 
 
 def _hashed(key: str) -> bytes:

@@ -15,8 +15,8 @@ from sokuji.config import ActSettings
 from sokuji.errors import InvalidRequestError
 from sokuji.log.base import Log
 from sokuji.proof import is_signature, proves
-from sokuji.track.query import parameter
 from sokuji.track.request import Request, WireEvent
+from sokuji.web.query import parameter
 
 # In one request; more are answered without a wait. Their proofs are checked on the event loop, at some microseconds each.
 _EVENTS_MAX = 1_000

@@ -26,16 +26,15 @@ from sokuji.errors import InvalidRequestError
 from sokuji.log.base import Log
 from sokuji.proof import is_signature, proves
 from sokuji.service.proxies import Proxies, unit
-from sokuji.track.query import parameter
-from sokuji.track.request import Source
 from sokuji.track.tasks import Tasks
 from sokuji.web import answers
 from sokuji.web.answers import Answer
 from sokuji.web.body import Bodies
 from sokuji.web.connection import Exchange
 from sokuji.web.http1 import Head
+from sokuji.web.query import parameter
 from sokuji.web.stream import Stream
-from sokuji.web.write_keys import Keys
+from sokuji.web.write_keys import Keys, Source
 
 # Decisions read back at the start, so that pages that come back find theirs. About 1 s.
 _BACK_ROWS = 100_000

@@ -21,7 +21,6 @@ from sokuji.bots import is_bot
 from sokuji.config import SqlSettings
 from sokuji.errors import SqlError
 from sokuji.events import EVENT_SCHEMA
-from sokuji.features.hints import FIXED_AS, of_expression
 from sokuji.lake.events import FIXED_SCHEMA, JSON_COLUMNS, PLACE_COLUMNS, TIME_COLUMN, column_name
 from sokuji.meta.base import Column, Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog
@@ -34,6 +33,7 @@ from sokuji.sql.front.analyzer import Analyzer
 from sokuji.sql.front.protos import leaf
 from sokuji.sql.scalar.by_arrow import Compute, UnsureError, compile_plain, whole
 from sokuji.sql.scalar.failures import BATCH, ROW, Guarded, GuardedQuery
+from sokuji.sql.scalar.hints import FIXED_AS, of_expression
 from sokuji.sql.scalar.properties import PropertyReader
 from sokuji.sql.session import output_schema
 from sokuji.types import BOOL, FLOAT64, JSON, STRING, Field, Type, from_arrow, to_arrow
