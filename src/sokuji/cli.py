@@ -132,7 +132,7 @@ def apply(*, dry_run: bool, json_: bool, rebuild: bool, project: Path) -> None:
 @PROJECT
 def track(project: Path) -> None:
     """Run the collector alone."""
-    from sokuji.roles.up import run_track
+    from sokuji.roles.track import run_track
 
     run_track(project)
 
@@ -141,7 +141,7 @@ def track(project: Path) -> None:
 @PROJECT
 def sink(project: Path) -> None:
     """Run the sink alone: from the log into the lake."""
-    from sokuji.roles.up import run_sink
+    from sokuji.roles.sink import run_sink
 
     run_sink(project)
 
@@ -150,7 +150,7 @@ def sink(project: Path) -> None:
 @PROJECT
 def analyze(project: Path) -> None:
     """Run the worker alone: features, rules and decisions on events as they come."""
-    from sokuji.roles.up import run_analyze
+    from sokuji.roles.analyze import run_analyze
 
     run_analyze(project)
 
@@ -159,7 +159,7 @@ def analyze(project: Path) -> None:
 @PROJECT
 def api(project: Path) -> None:
     """Run the server of actions for pages alone."""
-    from sokuji.roles.up import run_api
+    from sokuji.roles.api import run_api
 
     run_api(project)
 
@@ -168,7 +168,7 @@ def api(project: Path) -> None:
 @PROJECT
 def deliver(project: Path) -> None:
     """Run the delivery of webhooks and functions alone."""
-    from sokuji.roles.up import run_deliver
+    from sokuji.roles.deliver import run_deliver
 
     run_deliver(project)
 
@@ -205,14 +205,17 @@ def describe(project: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from sokuji.config import FEATURES_FILE
     from sokuji.features.describe import Described
     from sokuji.features.describe import describe as described
     from sokuji.features.kernel.layout import layout
-    from sokuji.features.load import FILE_NAME, load
+    from sokuji.features.load import load
 
-    views = load(project / FILE_NAME)
+    views = load(project / FEATURES_FILE)
     if not views:
-        raise FeatureError(f'{project / FILE_NAME} declares no view; write view("shopper", entity="visitor", buys=events("buy").count())')
+        raise FeatureError(
+            f'{project / FEATURES_FILE} declares no view; write view("shopper", entity="visitor", buys=events("buy").count())'
+        )
     shown = Table()
     for field in Described._fields:
         shown.add_column(field, overflow="fold")  # a name that is cut off is none
@@ -270,11 +273,11 @@ def verify(*, sample: float | None, json_: bool, project: Path) -> None:
 @PROJECT
 def adopt(project: Path) -> None:
     """Go on with a database (meta.db) that was lost, or is an older copy: register the tables and models that it does not know."""
-    from sokuji.config import FILE_NAME
+    from sokuji.config import SETTINGS_FILE
     from sokuji.platform import Platform
     from sokuji.roles.up import is_running
 
-    if (project / FILE_NAME).exists() and is_running(project):
+    if (project / SETTINGS_FILE).exists() and is_running(project):
         raise SokujiError(f"the platform on {project} runs; stop it first")
     with Platform.open(project) as platform:
         for sentence in platform.adopt():
@@ -335,11 +338,11 @@ def keys(project: Path, secret: bool, sign: str | None) -> None:
 @PROJECT
 def doctor(project: Path) -> None:
     """Check that this machine can run the project."""
-    from sokuji.config import FILE_NAME, Config, load
+    from sokuji.config import SETTINGS_FILE, Config, load
     from sokuji.project.doctor import examine
     from sokuji.roles.up import is_running
 
-    found = examine(load(project), is_running=is_running(project)) if (project / FILE_NAME).exists() else examine(Config())
+    found = examine(load(project), is_running=is_running(project)) if (project / SETTINGS_FILE).exists() else examine(Config())
     troubles = 0
     for finding in found:
         mark = click.style("ok  ", fg="green") if not finding.fix else click.style("FAIL", fg="red")

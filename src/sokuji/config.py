@@ -14,7 +14,8 @@ from msgspec import Meta, Struct, field
 from sokuji.errors import ConfigError
 from sokuji.events import OWN_SOURCE
 
-FILE_NAME = "sokuji.toml"
+SETTINGS_FILE, FEATURES_FILE, ACTIONS_FILE = "sokuji.toml", "features.py", "actions.py"
+"""What a project says, by the names of its files."""
 
 Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: any free port
 Count = Annotated[int, Meta(ge=1)]
@@ -152,7 +153,7 @@ def load(folder: Path) -> Config:
     Raises:
         ConfigError: no `sokuji.toml` there, not TOML, an unknown key, or a value that is not allowed.
     """
-    path = folder / FILE_NAME
+    path = folder / SETTINGS_FILE
     if not path.is_file():
         raise ConfigError(f"{path} does not exist; `sokuji init {folder}` makes a project there")
     try:
@@ -163,7 +164,7 @@ def load(folder: Path) -> Config:
     return msgspec.structs.replace(config, data=(folder / config.data).resolve())
 
 
-def convert(values: dict[str, Any], origin: str = FILE_NAME) -> Config:
+def convert(values: dict[str, Any], origin: str = SETTINGS_FILE) -> Config:
     """Check `values` as read from TOML. Errors name the key, the value and what is allowed, and begin with `origin`."""
     sources = values.get("sources", {})
     if not isinstance(sources, dict):

@@ -14,7 +14,7 @@ import msgspec
 
 from sokuji.backends import Backends
 from sokuji.clock import now_us
-from sokuji.config import FILE_NAME, Config, load
+from sokuji.config import ACTIONS_FILE, FEATURES_FILE, SETTINGS_FILE, Config, load
 from sokuji.errors import InvalidRequestError, SqlError
 from sokuji.ml.sql import statement_handlers, table_functions
 from sokuji.models.base import ModelStore
@@ -58,7 +58,7 @@ class Platform:
     @classmethod
     def open(cls, folder: Path) -> Self:
         """On the project in `folder`; see `sokuji.open`."""
-        if (folder / FILE_NAME).exists():
+        if (folder / SETTINGS_FILE).exists():
             return cls(load(folder), folder)
         return cls(msgspec.structs.replace(Config(), data=(folder / Config().data).resolve()), folder)
 
@@ -142,11 +142,11 @@ class Platform:
             self._backends.prepare_worker(self._folder, rebuild=rebuild)
 
     def _declares(self) -> bool:
-        return any((self._folder / name).exists() for name in ("features.py", "actions.py"))
+        return any((self._folder / name).exists() for name in (FEATURES_FILE, ACTIONS_FILE))
 
     def changes(self) -> dict[str, str | None]:
         """The project's files that are not as they were applied last, by path, with the digests of their contents; None: it is gone."""
-        files = [self._folder / name for name in (FILE_NAME, "features.py", "actions.py")]
+        files = [self._folder / name for name in (SETTINGS_FILE, FEATURES_FILE, ACTIONS_FILE)]
         files += sorted((self._folder / "models").glob("*.sql"))
         now = {str(path.relative_to(self._folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.exists()}
         before = self._backends.applied.read()
@@ -221,7 +221,7 @@ class Platform:
         from sokuji.act.results import keep_results_view
         from sokuji.rules import load as actions_file
 
-        actions = actions_file.load(self._folder / actions_file.FILE_NAME)
+        actions = actions_file.load(self._folder / ACTIONS_FILE)
         for dataset in self._backends.datasets:
             keep_results_view(dataset, actions, self._backends.catalog, self._backends.tables, self.sql)
 

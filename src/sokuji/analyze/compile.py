@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from sokuji.analyze.conditions import Conditions
 from sokuji.analyze.state.layout import RowLayout
+from sokuji.config import ACTIONS_FILE, FEATURES_FILE
 from sokuji.errors import RuleError, SqlError
 from sokuji.events import EVENT_SCHEMA
 from sokuji.features import known
@@ -46,7 +47,7 @@ class Declared:
         Raises:
             FeatureError, RuleError: a file declares what is not allowed; the message begins with file and line.
         """
-        features, actions = folder / features_file.FILE_NAME, folder / actions_file.FILE_NAME
+        features, actions = folder / FEATURES_FILE, folder / ACTIONS_FILE
         found = features_file.read(features) if features.exists() else Declarations([], {})
         return cls(
             tuple(found.views),

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.live import Live
 
 from sokuji.backends import Backends
-from sokuji.config import FILE_NAME, load
+from sokuji.config import ACTIONS_FILE, FEATURES_FILE, SETTINGS_FILE, load
 from sokuji.demo import shop
 from sokuji.demo.dashboard import Look, dashboard
 from sokuji.demo.figures import Figures
@@ -25,7 +25,7 @@ from sokuji.demo.stream import follow, send
 from sokuji.demo.visitors import Visitors
 from sokuji.errors import SokujiError
 from sokuji.platform import Platform
-from sokuji.roles.up import ACTIONS, FEATURES, running
+from sokuji.roles.up import running
 from sokuji.verify.compare import Verification
 
 SEED = 2019
@@ -45,7 +45,7 @@ def run(folder: Path, *, rate: float, seconds: float | None, print_json: bool) -
     console = Console(stderr=print_json)
     ports = {name: free_port(port) for name, port in _PORTS.items()}
     settings = shop.SETTINGS.format(mark=MARK, sample=SAMPLE, **ports)
-    make(folder, {FILE_NAME: settings, FEATURES: shop.FEATURES, ACTIONS: shop.ACTIONS})
+    make(folder, {SETTINGS_FILE: settings, FEATURES_FILE: shop.FEATURES, ACTIONS_FILE: shop.ACTIONS})
     log = folder / "platform.log"
     console.print("Starting the platform; the first start on a machine compiles for about a minute ...")
     with running(folder, log=log), Platform.open(folder) as platform, closing(Backends(load(folder))) as backends:

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from sokuji.config import FILE_NAME
+from sokuji.config import SETTINGS_FILE
 from sokuji.errors import SokujiError
 
 MARK = "# Made by `sokuji demo`, which deletes this folder when it runs again."
@@ -19,7 +19,7 @@ def make(folder: Path, files: Mapping[str, str]) -> None:
     Raises:
         SokujiError: the folder is there and was not made by a demo.
     """
-    settings = folder / FILE_NAME
+    settings = folder / SETTINGS_FILE
     if folder.exists():
         if not settings.is_file() or MARK not in settings.read_text():
             raise SokujiError(f"{folder} exists and was not made by the demo; choose another with --folder")

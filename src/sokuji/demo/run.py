@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from sokuji.config import FILE_NAME, load
+from sokuji.config import SETTINGS_FILE, load
 from sokuji.demo import cdnow, report, statements
 from sokuji.demo.project import MARK, free_port, make
 from sokuji.demo.segments import Segment, named
@@ -57,7 +57,7 @@ def run(folder: Path, *, serve: bool, print_json: bool) -> None:
     console = Console(stderr=print_json)
     started = time.monotonic()
     ports = {"port": free_port(8080), "track_health": free_port(8085), "lake_health": free_port(8082)}
-    make(folder, {FILE_NAME: PROJECT.format(mark=MARK, **ports)})
+    make(folder, {SETTINGS_FILE: PROJECT.format(mark=MARK, **ports)})
     settings = load(folder)
     with running(folder) as supervisor, Platform.open(folder) as platform:
         console.print(f"The platform runs in [bold]{folder}[/], its collector on port {settings.track.port}.\n")

@@ -10,8 +10,6 @@ from sokuji.features.hints import hint
 from sokuji.features.language import Declarations, declared
 from sokuji.features.spec import ViewSpec
 
-FILE_NAME = "features.py"
-
 
 def load(path: Path) -> tuple[ViewSpec, ...]:
     """The views that the file declares, in its order; as `read`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from sokuji.config import FILE_NAME
+from sokuji.config import SETTINGS_FILE
 from sokuji.errors import AlreadyExistsError
 
 _SETTINGS = """\
@@ -42,7 +42,7 @@ def create(folder: Path) -> str:
     Raises:
         AlreadyExistsError: the folder holds a project already.
     """
-    settings = folder / FILE_NAME
+    settings = folder / SETTINGS_FILE
     if settings.exists():
         raise AlreadyExistsError(f"{settings} exists: {folder} is a project already; start it with `sokuji up {folder}`")
     write_key = f"wk_{secrets.token_hex(12)}"

@@ -13,191 +13,30 @@ import secrets
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
-from msgspec import structs
 
-from sokuji.backends import Backends
-from sokuji.config import Config, load
+from sokuji.config import ACTIONS_FILE, FEATURES_FILE, Config, load
 from sokuji.disk.files import hold, replace_file
 from sokuji.disk.private import is_private, make_private_folder
 from sokuji.errors import DamagedFileError, SokujiError
-from sokuji.service import descriptors, logs
-from sokuji.service.health import HealthServer
-from sokuji.service.metrics import render
-from sokuji.service.priority import give_way
-from sokuji.service.proxies import Proxies
-from sokuji.service.stop import SUPERVISED, end_with_supervisor, until_stopped
+from sokuji.service import logs
+from sokuji.service.stop import SUPERVISED, end_with_supervisor
 from sokuji.service.supervisor import Role, Supervisor
-from sokuji.track.app import Decided, Track
-from sokuji.web.server import serve
-from sokuji.web.write_keys import Source
-
-if TYPE_CHECKING:
-    from sokuji.act.secret import Secret
 
 _LOG = logging.getLogger(__name__)
 
-FEATURES, ACTIONS = "features.py", "actions.py"
 START_SECONDS = 300.0  # the first start on a machine compiles the analyzer and the kernel, on a busy one for minutes
 STOP_SECONDS = 60.0
 _LOCK, _STATUS = "up.lock", "up.json"  # in the data folder: held while it runs; what it runs, once that is ready
 _REBUILT = "rebuilt"  # in the data folder: another content each time that features are made anew from the lake
-_SPARE_CONNECTIONS = 1024  # beside open streams
-
-
-def run_track(folder: Path) -> None:
-    """The collector of the project in `folder`, until it is asked to end; it then answers what is under way."""
-    from sokuji.act.secret import Secret
-
-    logs.configure("track")
-    config = load(folder)
-    end_with_supervisor()
-    backends = Backends(config)
-    sources = _sources(config)
-    if not sources:
-        raise SokujiError(f"{folder}/sokuji.toml has no [sources.NAME]: without a write key nobody can send events")
-    secret = Secret.open(config.data / "secret")
-    decided = _decided(backends, secret) if (folder / ACTIONS).exists() else None
-    server_keys = {secret.server_key(dataset): dataset for dataset in backends.datasets}
-    app = Track(
-        sources,
-        backends.events_log,
-        backends.bad_events_log,
-        config.track,
-        server_keys=server_keys,
-        decided=decided,
-        proxies=Proxies(config.trusted_proxies),
-    )
-    with HealthServer("127.0.0.1", config.track.health_port, ready=lambda: app.is_ready, metrics=app.render_metrics):
-        serve(app, config.track, lambda port: _LOG.info("listening", extra={"host": config.track.host, "port": port}))
-    backends.close()
-
-
-def _sources(config: Config) -> dict[str, Source]:
-    """Where events come from, by write key."""
-    return {source.write_key: Source(name, source.dataset) for name, source in config.sources.items()}
-
-
-def _decided(backends: Backends, secret: Secret) -> Decided:
-    """Waits for what the worker decides on messages that have just become durable."""
-    from sokuji.act.pages.answer import Answering
-    from sokuji.act.pages.waiter import Waiter
-
-    config = backends.config
-    waiter = Waiter(backends.decisions_log, backends.progress.read)
-    return Answering(waiter, backends.events_log, secret, config.act, seconds=config.track.decisions_seconds).decided
-
-
-def run_sink(folder: Path) -> None:
-    """The sink of the project in `folder`, until it is asked to end; it then commits what the log holds.
-
-    It gives way to the other roles where processors are short: a query sees what the sink has not come to yet, and a visitor waits for
-    the others.
-    """
-    logs.configure("sink")
-    descriptors.allow_all()
-    give_way()
-    config = load(folder)
-    backends = Backends(config)
-    with (
-        until_stopped() as stop,
-        backends.make_sink() as sink,
-        HealthServer("127.0.0.1", config.lake.health_port, ready=lambda: True, metrics=lambda: render(sink.metrics)) as health,
-    ):
-        _LOG.info("writing to the lake", extra={"folder": str(config.data / "lake"), "health_port": health.port})
-        sink.run(stop)
-    backends.close()
-
-
-def run_analyze(folder: Path) -> None:
-    """The worker of the project in `folder`, until it is asked to end; it then works the log off and saves its state."""
-    logs.configure("analyze")
-    descriptors.allow_all()
-    config = load(folder)
-    backends = Backends(config)
-    if (folder / ACTIONS).exists():
-        from sokuji.platform import Platform
-
-        with Platform(config, folder) as platform:
-            platform.keep_results_views()
-    with until_stopped() as stop:
-        while _works(backends, folder, stop):
-            _LOG.warning("opening the worker again, to find the event that killed it")
-    backends.close()
-
-
-def _works(backends: Backends, folder: Path, stop: threading.Event) -> bool:
-    """Let a worker run; whether it must be opened again."""
-    port = backends.config.analyze.health_port
-    with (
-        backends.make_worker(folder) as worker,
-        HealthServer("127.0.0.1", port, ready=lambda: not worker.is_replaying, metrics=lambda: render(worker.metrics)) as health,
-    ):
-        _LOG.info("working on events", extra={"datasets": sorted(worker.stages), "health_port": health.port})
-        return worker.run(stop)
-
-
-def run_api(folder: Path) -> None:
-    """The server of actions for pages of the project in `folder`, until it is asked to end."""
-    from sokuji.act.pages.app import Act
-    from sokuji.act.secret import Secret
-
-    logs.configure("api")
-    descriptors.allow_all()
-    config = load(folder)
-    end_with_supervisor()
-    backends = Backends(config)
-    sources = _sources(config)
-    eligibility = backends.make_eligibility(folder)
-    secret = Secret.open(config.data / "secret")
-    connections = descriptors.connections(config.act.streams + _SPARE_CONNECTIONS)
-    settings = structs.replace(config.act, streams=min(config.act.streams, connections - min(_SPARE_CONNECTIONS, connections // 2)))
-    app = Act(
-        sources,
-        backends.events_log,
-        backends.decisions_log,
-        secret,
-        settings,
-        eligibility=eligibility,
-        proxies=Proxies(config.trusted_proxies),
-    )
-    listening = partial(_LOG.info, "listening, port %d")
-    with HealthServer("127.0.0.1", settings.health_port, ready=lambda: app.is_ready, metrics=app.render_metrics):
-        serve(app, settings, listening, connections=connections)
-    backends.close()
-
-
-def run_deliver(folder: Path) -> None:
-    """What calls the webhooks and functions of the project in `folder`, until it is asked to end."""
-    from sokuji.act.deliver.perform import performer
-    from sokuji.act.deliver.role import Deliverer
-    from sokuji.act.secret import Secret
-
-    logs.configure("deliver")
-    config = load(folder)
-    backends = Backends(config)
-    deliverer = Deliverer(
-        backends.decisions_log,
-        backends.bad_events_log,
-        Secret.open(config.data / "secret"),
-        config.webhooks,
-        folder=config.data / "deliver",
-        load=partial(performer, folder / ACTIONS),
-    )
-    port = config.webhooks.health_port
-    with until_stopped() as stop, HealthServer("127.0.0.1", port, ready=lambda: True, metrics=deliverer.render_metrics):
-        deliverer.run(stop)
-    backends.close()
 
 
 def run_all(folder: Path) -> None:
@@ -295,7 +134,7 @@ def _versions(folder: Path) -> dict[str, str]:
 
 def roles(folder: Path, config: Config) -> list[Role]:
     """The roles of a project, in the order events pass through them; those of the reactive side where something is declared for them."""
-    features, actions = (_content(folder / name) for name in (FEATURES, ACTIONS))
+    features, actions = (_content(folder / name) for name in (FEATURES_FILE, ACTIONS_FILE))
     sources, declared = config.sources, (features, actions, _content(config.data / _REBUILT))
     # By role, where it answers, and what it reads when it starts.
     parts: dict[str, tuple[str, int, tuple[object, ...]]] = {

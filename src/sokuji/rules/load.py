@@ -9,8 +9,6 @@ from sokuji.errors import RuleError
 from sokuji.rules.language import Declared, declared
 from sokuji.rules.spec import Actions, Project
 
-FILE_NAME = "actions.py"
-
 
 def load(path: Path) -> Actions:
     """What the file declares. It is Python and is run as such: the project's own code, trusted like all of the project.

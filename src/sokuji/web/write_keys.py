@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from sokuji import config
 from sokuji.errors import InvalidRequestError
 from sokuji.web.query import parameter
 
@@ -31,6 +32,11 @@ class Source(NamedTuple):
 
 
 NOBODY = Source("", "")
+
+
+def sources(declared: Mapping[str, config.Source]) -> dict[str, Source]:
+    """The sources of `sokuji.toml` by write key, from those by name."""
+    return {source.write_key: Source(name, source.dataset) for name, source in declared.items()}
 
 
 class Keys:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from sokuji.config import FEATURES_FILE
 from sokuji.errors import FeatureError
 from sokuji.features.kernel.strings import STRINGS_FILE, Vocabulary
 from sokuji.features.known import known
-from sokuji.features.load import FILE_NAME, load, read
+from sokuji.features.load import load, read
 from sokuji.features.spec import ViewSpec
 from sokuji.features.training.sets import training
 from sokuji.lake.base import Lake
@@ -30,7 +31,7 @@ class OfflineFeatures:
     @property
     def views(self) -> tuple[ViewSpec, ...]:
         """What is declared now. Raises FeatureError."""
-        return load(self._folder / FILE_NAME)
+        return load(self._folder / FEATURES_FILE)
 
     def training(
         self, labels: pa.Table, *, view: str | None = None, dataset: str = "main", history_as_it_happened: bool = False
@@ -51,7 +52,7 @@ class OfflineFeatures:
             FeatureError: there is no such view, or the labels lack a column.
             SqlError: an expression is not valid over the dataset's events.
         """
-        declared = read(self._folder / FILE_NAME)
+        declared = read(self._folder / FEATURES_FILE)
         views, types = declared.views, known(self._tables, dataset)
         vocabulary = Vocabulary.beside(self._state / dataset / STRINGS_FILE)
         return training(
@@ -64,5 +65,5 @@ class OfflineFeatures:
         found = [each for each in views if name in {None, each.name}]
         if len(found) != 1:
             names = ", ".join(each.name for each in views) or "none"
-            raise FeatureError(f"view={name!r} names {len(found)} of the views in {self._folder / FILE_NAME}, which are: {names}")
+            raise FeatureError(f"view={name!r} names {len(found)} of the views in {self._folder / FEATURES_FILE}, which are: {names}")
         return found[0]
