@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sokuji.analyze.worker import Worker
-from sokuji.identity.resolve import VISITORS_PER_USER_MAX
+from sokuji.identity.base import VISITORS_PER_USER_MAX
 from sokuji.proof import visitor_id_of
 from tests.analyze.side import Side, declare, drain, numbered, read_all, side
 from tests.analyze.test_worker import FEATURES, buy, features

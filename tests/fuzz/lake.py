@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from sokuji.lake.events import Columns, Shaper, property_columns
+from sokuji.lake.events import Columns, property_columns
+from sokuji.sink.shape import Shaper
 from sokuji.track.check import Limits
 from sokuji.track.columns import to_arrow
 from sokuji.track.parse import parse_batch

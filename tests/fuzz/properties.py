@@ -9,7 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from sokuji.lake.events import Columns, Shaper, property_columns
+from sokuji.lake.events import Columns, property_columns
+from sokuji.sink.shape import Shaper
 from sokuji.sql.scalar.properties import PropertyReader
 from sokuji.types import from_arrow
 from tests import hostile, json_oracle

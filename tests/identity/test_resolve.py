@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sokuji.errors import SokujiError
-from sokuji.identity.resolve import REFUSED_PER_USER_MAX, VISITORS_PER_USER_MAX, Identity, LinkKind, Resolution
+from sokuji.identity.base import VISITORS_PER_USER_MAX, LinkKind
+from sokuji.identity.resolve import REFUSED_PER_USER_MAX, Identity, Resolution
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from sokuji.lake.events import Shaper
+from sokuji.sink.shape import Shaper
 from tests.fuzz import lake
 from tests.searching import examples
 

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sokuji.lake.base import Kept
-from sokuji.lake.events import COLUMNS_AT_ONCE, COLUMNS_MAX, FIXED_SCHEMA, NAME_LENGTH_MAX, Columns, Shaper, column_name
+from sokuji.lake.events import COLUMNS_AT_ONCE, COLUMNS_MAX, FIXED_SCHEMA, NAME_LENGTH_MAX, Columns, column_name
+from sokuji.sink.shape import Shaper
 from tests.lake.platform import START_US, log_rows
 from tests.searching import examples
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from sokuji.lake.base import Snapshot
-from sokuji.lake.events import FIXED_SCHEMA, Columns, Shaper
+from sokuji.lake.events import FIXED_SCHEMA, Columns
 from sokuji.meta.base import Ref
 from sokuji.sink.fresh import FreshLake
+from sokuji.sink.shape import Shaper
 from tests.lake.duck import select
 from tests.lake.platform import Lakeside, lakeside, make_sink
 from tests.searching import examples

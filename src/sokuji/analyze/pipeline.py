@@ -27,7 +27,8 @@ from sokuji.dedup.rule import Places
 from sokuji.dedup.table import Deduplicator
 from sokuji.events import EVENT_SCHEMA, EventType
 from sokuji.features.spec import Entity
-from sokuji.identity.resolve import Identity, Keys, Link, Resolution
+from sokuji.identity.base import Link
+from sokuji.identity.resolve import Identity, Keys, Resolution
 from sokuji.json_text import decode
 from sokuji.online.base import OnlineStore
 from sokuji.proof import UNPROVEN

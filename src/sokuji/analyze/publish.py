@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from sokuji.analyze.pipeline import Poison
 from sokuji.events import BAD_EVENT_SCHEMA, IDENTITY_SCHEMA
-from sokuji.identity.resolve import Link
+from sokuji.identity.base import Link
 
 POISON = "expression_failed"
 """The code of a bad event that the collector took, but an expression of a feature or a rule failed on."""

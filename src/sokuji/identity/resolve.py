@@ -9,13 +9,12 @@ user is known.
 
 from __future__ import annotations
 
-import enum
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.disk.marked import AnyMark, Mark, MarkedFile
+from sokuji.identity.base import VISITORS_PER_USER_MAX, Link, LinkKind
 from sokuji.proof import is_provable
 
 VISITOR, USER = "v:", "u:"
@@ -31,34 +31,11 @@ VISITOR, USER = "v:", "u:"
 FILE = "identities.jsonl"
 """What is saved of an `Identity`, in the folder of the state it belongs to."""
 
-VISITORS_PER_USER_MAX = 200
-"""A user id that more visitors than this were known as is a constant in somebody's code, or its visitor ids are made for each call. No
-further ones merge; events that name the user are still the user's."""
-
 
 REFUSED_PER_USER_MAX = 20
 """Refusals of one user id that the merge log tells: whoever looks there sees what is wrong. Those after a worker's start count anew."""
 
 _REFUSED_USERS_MAX = 10_000
-
-
-class LinkKind(enum.StrEnum):
-    """What became of an event that names a visitor and a user."""
-
-    MERGED = "merged"  # the visitor's profile went into the user's
-    SWITCHED = "switched"  # the visitor was known as another user: later events go to the new one, profiles stay apart
-    REFUSED = "refused"  # the visitor stays as it was, the event is the user's: `reason` says why
-
-
-class Link(NamedTuple):
-    """A row of the merge log."""
-
-    event: int  # the row in the batch
-    kind: LinkKind
-    visitor_id: str
-    user_id: str
-    previous_user_id: str | None
-    reason: str | None
 
 
 class Keys(Sequence[str]):

@@ -17,26 +17,16 @@ Every scalar property gets a column of its own, besides the whole `properties` a
 
 from __future__ import annotations
 
-import heapq
-import json
-import logging
-import math
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
-import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sokuji import types as t
-from sokuji.bots import is_bot
 from sokuji.clock import now_us
-from sokuji.dedup.runs import Ids
-from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA, IDENTITY_SCHEMA, TIMESTAMP
+from sokuji.events import BAD_EVENT_SCHEMA, IDENTITY_SCHEMA, TIMESTAMP
 from sokuji.lake.base import Kept
-from sokuji.lake.delta.physical import finite
 from sokuji.meta.base import Column, Ref, Table, TableKind
 
 COLUMNS_MAX = 1000
@@ -91,10 +81,7 @@ IDENTITIES_SCHEMA = IDENTITY_SCHEMA.remove(IDENTITY_SCHEMA.get_field_index("data
 
 JSON_COLUMNS = {"context", "properties"}
 _RESERVED = {name.lower() for name in FIXED_SCHEMA.names} | {"_day"}
-_CHUNK_ROWS = 32_768
-_CHUNK_CELLS = 12_000_000  # which makes the chunks of wide tables shorter: each cell takes some ten bytes, several times over
 _NOT_IN_NAMES = re.compile(r"\W")
-_LOG = logging.getLogger(__name__)
 
 NOTHING_SAID: Mapping[str, Kept] = MappingProxyType({})
 Columns = dict[str, pa.DataType]
@@ -114,26 +101,17 @@ def table_definition(ref: Ref, schema: pa.Schema, known: Table | None, kept: Map
     """
     columns = [Column(field.name, t.JSON if field.name in JSON_COLUMNS else t.from_arrow(field.type)) for field in schema]
     names = {column.name for column in columns}
-    columns += [column for column in (known.columns if known else ()) if column.name not in names and _may_have(column.name, kept)]
+    columns += [column for column in (known.columns if known else ()) if column.name not in names and may_have(column.name, kept)]
     if known is not None and set(known.columns) == set(columns):
         return known
     created = now_us() if known is None else known.created_at_us
     return Table(ref, TableKind.EVENTS, tuple(columns), created_at_us=created)
 
 
-def _may_have(name: str, kept: Mapping[str, Kept]) -> bool:
+def may_have(name: str, kept: Mapping[str, Kept]) -> bool:
     """Whether a property may have a column: not if it was dropped."""
     said = kept.get(name.lower())
     return said is None or said.has_column
-
-
-def _needed(name: str, columns: int, kept: Mapping[str, Kept]) -> float:
-    """How many events must have had a property for it to get a column in a table that has so many of properties."""
-    if columns >= COLUMNS_MAX:
-        return math.inf
-    if columns < COLUMNS_AT_ONCE or name.lower() in kept:
-        return 1
-    return math.ldexp(10, (columns - COLUMNS_AT_ONCE) // 100)
 
 
 def column_name(key: str) -> str | None:
@@ -144,213 +122,3 @@ def column_name(key: str) -> str | None:
     if name[0].isdecimal():
         name = f"_{name}"
     return f"{name}_prop" if name.lower() in _RESERVED else name
-
-
-class Shaper:
-    """Makes lake rows of log rows, in DuckDB. For one thread."""
-
-    def __init__(self) -> None:
-        self._duck = duckdb.connect(":memory:", config={"threads": 1})
-
-    def close(self) -> None:
-        """Release the database."""
-        self._duck.close()
-
-    def shape(
-        self, rows: pa.Table, columns: Columns, kept: Mapping[str, Kept] = NOTHING_SAID, sightings: Counter[str] | None = None
-    ) -> pa.RecordBatchReader:
-        """The rows with all of `columns`, and with those of properties seen for the first time, which are added to `columns`.
-
-        `rows` have the columns of EVENT_SCHEMA and, if they are to have a place, `PLACE_COLUMNS`. `kept` is the table's, and
-        `sightings` says how many earlier rows had each property without a column; these are added to it.
-        """
-        chunks = [self._readable(pa.table(batch)) for batch in rows.to_batches(max_chunksize=_CHUNK_ROWS)]
-        sightings = Counter() if sightings is None else sightings
-        keys = [self._keys(chunk, columns, kept, sightings) for chunk in chunks]
-        schema = pa.schema([*FIXED_SCHEMA, *columns.items()])
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            rows_max = _CHUNK_CELLS // len(schema)
-            for chunk, keys_of_columns in zip(chunks, keys, strict=True):
-                for start in range(0, chunk.num_rows, rows_max):
-                    part = chunk.slice(start, rows_max)
-                    found = self._properties(part, keys_of_columns, columns)
-                    values = (found[name] if name in found else pa.nulls(part.num_rows, type_) for name, type_ in columns.items())
-                    yield pa.record_batch([*_fixed(part), *values], schema=schema)
-
-        return pa.RecordBatchReader.from_batches(schema, batches())
-
-    def ids(self, rows: pa.Table) -> Ids:
-        """What tells messages apart: one id a row."""
-        hashed = "md5_number(concat_ws(chr(31), source, message_id))"
-        parts = f"SELECT CAST(h >> 64 AS UBIGINT), CAST(h & 18446744073709551615 AS UBIGINT) FROM (SELECT {hashed} AS h FROM chunk)"
-        high, low = self._query(parts, rows).columns
-        return Ids(high.to_numpy(), low.to_numpy())
-
-    def _query(self, query: str, chunk: pa.Table) -> pa.Table:
-        self._duck.register("chunk", chunk)
-        try:
-            return self._duck.sql(query).to_arrow_table()
-        finally:
-            self._duck.unregister("chunk")
-
-    def _readable(self, chunk: pa.Table) -> pa.Table:
-        """The chunk, its JSON such that DuckDB reads it: text that it takes for invalid (1e999) becomes a JSON string."""
-        valid = "SELECT coalesce(bool_and(json_valid(properties)), true), coalesce(bool_and(json_valid(context)), true) FROM chunk"
-        for name, fine in zip(("properties", "context"), self._query(valid, chunk).columns, strict=True):
-            if not fine[0].as_py():
-                fixed = self._query(f"SELECT CASE WHEN json_valid({name}) THEN {name} ELSE to_json({name}) END AS fixed FROM chunk", chunk)
-                chunk = chunk.set_column(chunk.schema.get_field_index(name), name, fixed.column(0).cast(pa.string()))
-        return chunk
-
-    def reread(self, rows: pa.Table, columns: Columns) -> dict[str, pa.Array]:
-        """These property columns, from the JSON of rows that have the columns of an events table."""
-        chunk = self._readable(rows.select(["properties", "context"]))
-        named = {name: keys for name, keys in self._named(self._found(chunk), columns).items() if name in columns}
-        found = self._properties(chunk, named, columns)
-        return {name: found[name] if name in found else pa.nulls(rows.num_rows, type_) for name, type_ in columns.items()}
-
-    def _found(self, chunk: pa.Table) -> list[str]:
-        """The properties that there are, in the order of the alphabet."""
-        keys = "SELECT unnest(json_keys(properties)) AS key FROM chunk"
-        found: list[str] = self._query(f"SELECT DISTINCT key FROM ({keys}) ORDER BY key", chunk).column(0).to_pylist()
-        return found
-
-    def _counts(self, chunk: pa.Table) -> dict[str, int]:
-        """How many rows have each property. Takes twice as long as `_found`."""
-        keys = "SELECT unnest(list_distinct(json_keys(properties))) AS key FROM chunk"
-        found = self._query(f"SELECT key, count(*) FROM ({keys}) GROUP BY key ORDER BY key", chunk)
-        return dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
-
-    @staticmethod
-    def _named(keys: Iterable[str], columns: Columns) -> dict[str, list[str]]:
-        """Properties by the column that they have or would get."""
-        spelling = {name.lower(): name for name in columns}
-        named: dict[str, list[str]] = {}
-        for key in keys:
-            name = column_name(key)
-            if name is not None:
-                named.setdefault(spelling.setdefault(name.lower(), name), []).append(key)
-        return named
-
-    def _keys(self, chunk: pa.Table, columns: Columns, kept: Mapping[str, Kept], sightings: Counter[str]) -> dict[str, list[str]]:
-        """The properties in a chunk by their column. Those without one get it here, in `columns`, once they were seen often enough."""
-        named = self._named(self._found(chunk), columns)
-        new = [name for name in named.keys() - columns.keys() if _may_have(name, kept)]
-        counts: Mapping[str, int] = {}
-        if len(columns) + len(new) > COLUMNS_AT_ONCE:  # else one is enough, and what is always an array or null is new for ever
-            counts = self._counts(chunk)
-        # Not the sum: one event may have any number of names that are the same but for their case.
-        sightings.update({name.lower(): max(counts.get(key, 1) for key in named[name]) for name in new})
-        wanted = [name for name in new if sightings[name.lower()] >= _needed(name, len(columns), kept)]
-        if wanted:
-            # No more than these are looked at: each chunk could bring any number of names.
-            frequent = heapq.nlargest(COLUMNS_MAX, wanted, lambda name: (name.lower() in kept, sightings[name.lower()], name))
-            types = self._types(chunk, {name: named[name] for name in frequent})
-            types |= {name: kept[name.lower()].type for name in types if name.lower() in kept}
-            given: Columns = {}
-            for name, type_ in types.items():
-                if sightings[name.lower()] >= _needed(name, len(columns) + len(given), kept):
-                    given[name] = type_
-                    del sightings[name.lower()]
-            columns |= sorted(given.items())
-            if len(columns) == COLUMNS_MAX:
-                _LOG.warning("properties may be without a column: the table has as many as it can", extra={"limit": COLUMNS_MAX})
-        return {name: keys for name, keys in named.items() if name in columns}
-
-    def _types(self, chunk: pa.Table, named: Mapping[str, list[str]]) -> Columns:
-        """The column types for properties that no column holds yet, by their first values; none for those without a scalar value."""
-        if not named:
-            return {}
-        places, raw = _raw_values(named)
-        # Not by aggregates: DuckDB takes seconds to plan a thousand of them.
-        table = self._query(
-            f"SELECT {', '.join(f'{place}[1] AS {place}' for group in places.values() for place in group)} FROM ({raw})", chunk
-        )
-        found: Columns = {}
-        for name, group in places.items():
-            firsts = (_first_scalar(table.column(place)) for place in group)
-            character = next((first for first in firsts if first is not None), None)
-            if character is not None:
-                found[name] = _TYPES.get(character, pa.float64())
-        return found
-
-    def _properties(self, chunk: pa.Table, named: Mapping[str, list[str]], columns: Columns) -> dict[str, pa.Array]:
-        if not named:
-            return {}
-        places, raw = _raw_values(named)
-        values = (_value(group, columns[name]) for name, group in places.items())
-        table = self._query(f"SELECT {', '.join(values)} FROM ({raw})", chunk)
-        return {name: finite(_one(column, columns[name])) for name, column in zip(named, table.columns, strict=True)}
-
-
-_TYPES = {'"': pa.string(), "t": pa.bool_(), "f": pa.bool_()}
-
-
-_NO_SCALARS = pa.array(["{", "[", "n"])
-
-
-def _first_scalar(characters: pa.ChunkedArray) -> str | None:
-    """The first character of the first value that is a scalar, given those of all; it tells the type."""
-    scalars = characters.filter(pc.invert(pc.is_in(characters, _NO_SCALARS))).drop_null()
-    return scalars[0].as_py() if len(scalars) else None
-
-
-def _raw_values(named: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], str]:
-    """The query for properties as raw JSON text, and what its columns are called: one a property.
-
-    Properties that share a column cannot be fields of one DuckDB STRUCT, so each is in a layer of its own.
-    """
-    layers: dict[str, dict[str, str]] = {}
-    places: dict[str, list[str]] = {}
-    raws: list[str] = []
-    for number, (name, keys) in enumerate(named.items()):
-        for depth, key in enumerate(keys):
-            layer, place = f"layer{depth}", f"raw{number}_{depth}"
-            layers.setdefault(layer, {})[key] = "JSON"
-            places.setdefault(name, []).append(place)
-            raws.append(f"CAST(struct_extract({layer}, {_quoted(key)}) AS VARCHAR) AS {place}")
-    items = (f"json_transform(properties, {_quoted(json.dumps(fields))}) AS {layer}" for layer, fields in layers.items())
-    return places, f"SELECT {', '.join(raws)} FROM (SELECT {', '.join(items)} FROM chunk)"
-
-
-def _value(raws: list[str], type_: pa.DataType) -> str:
-    """The DuckDB expression for the value of a column."""
-    values = [_typed(raw, type_) for raw in raws]
-    if len(values) == 1:
-        return values[0]
-    if type_ == pa.float64():
-        values = [f"CASE WHEN isfinite({value}) THEN {value} END" for value in values]
-    return f"coalesce({', '.join(values)})"
-
-
-def _typed(raw: str, type_: pa.DataType) -> str:
-    """A raw JSON value as `type_`; NULL unless it has just that type."""
-    if type_ == pa.float64():
-        return f"TRY_CAST({raw} AS DOUBLE)"
-    if type_ == pa.bool_():
-        return f"CASE {raw} WHEN 'true' THEN true WHEN 'false' THEN false END"
-    unescaped = f"CASE WHEN contains({raw}, '\\') THEN CAST({raw} AS JSON) ->> '$' ELSE ({raw})[2:-2] END"
-    return f"CASE WHEN {raw} LIKE '\"%' THEN {unescaped} END"
-
-
-def _fixed(chunk: pa.Table) -> list[pa.Array]:
-    columns = {field.name: _one(chunk.column(field.name), field.type) for field in EVENT_SCHEMA}
-    for name in PLACE_COLUMNS:
-        has_place = name in chunk.schema.names
-        columns[name] = _one(chunk.column(name), pa.int64()) if has_place else pa.nulls(chunk.num_rows, pa.int64())
-    columns["is_bot"] = is_bot(columns["context"])
-    columns["keys"] = pa.StructArray.from_arrays([columns["visitor_id"], columns["user_id"]], fields=list(_KEYS))
-    columns[TIME_COLUMN] = columns["event_time"]
-    return [columns[name] for name in FIXED_SCHEMA.names]
-
-
-def _one(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # what pyarrow gives for a column without chunks
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], type_)
-    return array if array.type == type_ else pc.cast(array, type_)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

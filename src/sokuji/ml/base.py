@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from sokuji.ml.values import FeatureInfo, Floats
 from sokuji.types import Field
 
 if TYPE_CHECKING:
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
     from sokuji.ml.columns.preprocessing import Preprocessing
     from sokuji.ml.graph import Encoded, Graph, Tensor
 
-NULL_CATEGORY = "_null_filler"
-"""What BigQuery calls the category of a NULL, and how a NULL string is fed to a model's graph."""
-
-Floats = npt.NDArray[np.float64]
 
 # What `Predictor.predict` gives, by model type. N rows, K clusters or classes.
 DISTANCES = "distances"  # KMEANS: float64 [N, K], to every centroid; centroid_id is the position from 1
@@ -89,38 +84,6 @@ def stalled(losses: Sequence[float], min_rel_progress: float) -> bool:
 
 Progress = Callable[[Iteration], None]
 """Called after every iteration, in the training thread; an exception it raises ends the training."""
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureInfo:
-    """One row of ML.FEATURE_INFO. Numbers describe the training rows; None where they have no meaning for the column's type."""
-
-    input: str
-    min: float | None
-    max: float | None
-    mean: float | None
-    median: float | None
-    stddev: float | None  # of the sample (n - 1)
-    category_count: int | None  # without NULL
-    null_count: int
-    dimension: int | None = None  # of an ARRAY
-
-
-@dataclass(frozen=True, slots=True)
-class CategoryValue:
-    """A number that belongs to one category of a feature: a weight, or a share of a cluster's rows."""
-
-    category: str  # NULL_CATEGORY for NULL
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class FeatureValue:
-    """A number per feature (`number`), or per category of it (`categories`): a row of ML.CENTROIDS or ML.WEIGHTS."""
-
-    feature: str
-    number: float | None
-    categories: tuple[CategoryValue, ...] = ()
 
 
 class Estimator(ABC):

@@ -13,13 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.errors import ModelError, SqlError
-from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES, Floats
+from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES
 from sokuji.ml.columns.inputs import read_labels
 from sokuji.ml.estimators.kmeans import KMeans
 from sokuji.ml.options import CLASSIFIERS, KMEANS
 from sokuji.ml.scores import CLASSIFICATION, CLUSTERING, REGRESSION, Scores, classification, clustering, regression
 from sokuji.ml.serving.artefact import readable
 from sokuji.ml.serving.predictor import Predictor
+from sokuji.ml.values import Floats
 from sokuji.models.folder import check
 from sokuji.types import Field, to_arrow
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sokuji.ml.base import NULL_CATEGORY, Floats
 from sokuji.ml.columns.inputs import InputKind
 from sokuji.ml.serving.predictor import Predictor
+from sokuji.ml.values import NULL_CATEGORY, Floats
 
 
 class FrameModel:

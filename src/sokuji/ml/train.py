@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.errors import ModelError
-from sokuji.ml.base import Estimator, FeatureInfo, Floats, Progress, Trained, TrainingTask
+from sokuji.ml.base import Estimator, Progress, Trained, TrainingTask
 from sokuji.ml.columns import preprocessing
 from sokuji.ml.columns.inputs import Column, inputs, read_labels, read_numbers
 from sokuji.ml.columns.preprocessing import Preprocessing
@@ -22,6 +22,7 @@ from sokuji.ml.estimators.kmeans_start import first_centroids
 from sokuji.ml.estimators.linear import Labelled, Linear
 from sokuji.ml.estimators.warm_start import carry_points, carry_weights
 from sokuji.ml.options import MAX_WEIGHT
+from sokuji.ml.values import FeatureInfo, Floats
 from sokuji.types import Field, Kind
 
 _NUMBERS = {Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC}

@@ -15,7 +15,8 @@ from sokuji.errors import DamagedFileError, OnlineStoreError
 from sokuji.features.kernel.reader import FeatureReader
 from sokuji.features.kernel.strings import STRINGS_FILE, Strings
 from sokuji.features.spec import Entity
-from sokuji.identity.resolve import FILE, USER, VISITOR, LinkKind, known
+from sokuji.identity.base import LinkKind
+from sokuji.identity.resolve import FILE, USER, VISITOR, known
 from sokuji.log.base import Log
 from sokuji.online.shared.manifest import read_manifest
 from sokuji.predict.profiles import Profiles

@@ -14,12 +14,13 @@ import pyarrow as pa
 from sokuji.dedup.rule import Rule
 from sokuji.errors import LakeError, NotFoundError, OffsetTrimmedError, StaleTableError
 from sokuji.lake.base import Kept, Lake, Snapshot
-from sokuji.lake.events import BAD_EVENTS, BAD_EVENTS_SCHEMA, EVENTS, FIXED_SCHEMA, IDENTITIES, Shaper, property_columns
+from sokuji.lake.events import BAD_EVENTS, BAD_EVENTS_SCHEMA, EVENTS, FIXED_SCHEMA, IDENTITIES, property_columns
 from sokuji.log.base import Log
 from sokuji.meta.base import Catalog, Ref
 from sokuji.sink import backlog
 from sokuji.sink.backlog import Backlog, Offsets
 from sokuji.sink.committed import Committed
+from sokuji.sink.shape import Shaper
 from sokuji.sink.sightings import Sightings
 from sokuji.sink.sink import Sink
 from sokuji.sink.tail import Tail

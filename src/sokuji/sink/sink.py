@@ -23,13 +23,14 @@ from sokuji.dedup.rule import Rule
 from sokuji.disk.files import hold, make_folder
 from sokuji.errors import LakeError, NotFoundError, StaleTableError
 from sokuji.lake.base import Lake
-from sokuji.lake.events import BAD_EVENTS, EVENTS, IDENTITIES, Shaper
+from sokuji.lake.events import BAD_EVENTS, EVENTS, IDENTITIES
 from sokuji.log.base import Log
 from sokuji.meta.base import Catalog, Ref, TableKind
 from sokuji.service.metrics import CounterValue, GaugeValue, HistogramValue, Metric, counter, gauge, histogram
 from sokuji.sink import backlog
 from sokuji.sink.backlog import CONSUMER, Backlog, Offsets
 from sokuji.sink.committed import Committed
+from sokuji.sink.shape import Shaper
 from sokuji.sink.writers import DecisionsWriter, EventsWriter, PlainWriter, Writer, Written, committed_offsets, make_tables
 
 _WAIT_SECONDS = 0.2

@@ -12,8 +12,9 @@ import pyarrow as pa
 from sokuji.dedup.rule import Places
 from sokuji.dedup.runs import Ids, Seen
 from sokuji.lake.base import Kept
-from sokuji.lake.events import COLUMNS_AT_ONCE, COLUMNS_MAX, FIXED_SCHEMA, NOTHING_SAID, Columns, Shaper
+from sokuji.lake.events import COLUMNS_AT_ONCE, COLUMNS_MAX, FIXED_SCHEMA, NOTHING_SAID, Columns
 from sokuji.sink.backlog import Backlog, Mask, joined
+from sokuji.sink.shape import Shaper
 
 
 @dataclass

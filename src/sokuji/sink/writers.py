@@ -23,7 +23,6 @@ from sokuji.lake.events import (
     IDENTITIES_SCHEMA,
     NOTHING_SAID,
     TIME_COLUMN,
-    Shaper,
     property_columns,
     table_definition,
 )
@@ -33,6 +32,7 @@ from sokuji.sink import backlog
 from sokuji.sink.backlog import Backlog
 from sokuji.sink.committed import Committed
 from sokuji.sink.recall import recalled
+from sokuji.sink.shape import Shaper
 from sokuji.sink.sightings import Sightings
 
 _TABLES = {

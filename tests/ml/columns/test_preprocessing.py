@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from sokuji import types as t
 from sokuji.errors import ModelError
-from sokuji.ml.base import NULL_CATEGORY, FeatureInfo
 from sokuji.ml.columns.encoded import Design
 from sokuji.ml.columns.inputs import InputKind
 from sokuji.ml.columns.preprocessing import Preprocessing, fit, read
 from sokuji.ml.graph import Graph
 from sokuji.ml.serving.runtime import Session
+from sokuji.ml.values import NULL_CATEGORY, FeatureInfo
 from tests.searching import examples
 
 NUMBERS = pa.array([1.0, 2.0, None, 3.0, 6.0])  # mean 3, sample deviation sqrt(14/3)

@@ -12,8 +12,8 @@ import pytest
 from sklearn.cluster import KMeans as SklearnKMeans
 
 from sokuji.errors import ModelError
-from sokuji.ml.base import NULL_CATEGORY
 from sokuji.ml.estimators.kmeans import KMeans, centroids, default_clusters
+from sokuji.ml.values import NULL_CATEGORY
 from tests.ml.tasks import native, served, trained_on
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

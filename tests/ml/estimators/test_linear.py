@@ -12,10 +12,11 @@ import pytest
 from sklearn.linear_model import Lasso, LogisticRegression, Ridge
 
 from sokuji.errors import ModelError
-from sokuji.ml.base import NULL_CATEGORY, Trained
+from sokuji.ml.base import Trained
 from sokuji.ml.columns.encoded import Design
 from sokuji.ml.estimators.linear import INTERCEPT, Labelled, Linear, fit, weights
 from sokuji.ml.options import effective
+from sokuji.ml.values import NULL_CATEGORY
 from tests.ml.tasks import native, served, trained_on
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from sokuji.errors import ModelError
-from sokuji.ml.base import PREDICTION, Floats, Trained
+from sokuji.ml.base import PREDICTION, Trained
 from sokuji.ml.columns.encoded import Design
 from sokuji.ml.estimators.linear import Linear
 from sokuji.ml.graph import Encoded, Graph, Tensor
@@ -24,6 +24,7 @@ from sokuji.ml.serving.artefact import build_graph, load, save
 from sokuji.ml.serving.parity import TOLERANCE, adversarial, difference
 from sokuji.ml.serving.predictor import Predictor
 from sokuji.ml.serving.runtime import Session
+from sokuji.ml.values import Floats
 from tests.ml.tasks import native, served, trained_on
 
 

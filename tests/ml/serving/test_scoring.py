@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from sokuji.config import Config, LogSettings
-from sokuji.ml.base import Floats
 from sokuji.ml.serving.predictor import Predictor
 from sokuji.ml.serving.scoring import Scorer, Scores
+from sokuji.ml.values import Floats
 from sokuji.platform import Platform
 from tests.analyze.side import PARTITIONS, declare, drain, numbered, side
 from tests.lake.platform import START_US

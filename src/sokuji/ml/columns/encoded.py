@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.ml import parallel
-from sokuji.ml.base import Floats
+from sokuji.ml.values import Floats
 
 Codes = npt.NDArray[np.int32]
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.ml.base import NULL_CATEGORY, FeatureInfo, Floats
 from sokuji.ml.columns.inputs import Input
+from sokuji.ml.values import NULL_CATEGORY, FeatureInfo, Floats
 
 _BLOCK = 8192  # BLAS keeps a product of so many numbers on one core
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.errors import ModelError
-from sokuji.ml.base import NULL_CATEGORY, Floats
+from sokuji.ml.values import NULL_CATEGORY, Floats
 from sokuji.types import Field, Kind, field_names
 
 Column = Any

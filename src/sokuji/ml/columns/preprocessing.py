@@ -18,12 +18,12 @@ from onnx import TensorProto
 
 from sokuji.errors import ModelError
 from sokuji.ml import parallel
-from sokuji.ml.base import NULL_CATEGORY, FeatureInfo, Floats
 from sokuji.ml.columns.encoded import Codes, Design
 from sokuji.ml.columns.feature_info import count_null_strings, describe_categories, describe_numbers
 from sokuji.ml.columns.inputs import BOUNDS, Column, Input, InputKind, inputs, read_column
 from sokuji.ml.columns.timestamps import PARTS
 from sokuji.ml.graph import ML_DOMAIN, Encoded, Graph, Tensor
+from sokuji.ml.values import NULL_CATEGORY, FeatureInfo, Floats
 from sokuji.types import Field
 
 _BLOCK_ROWS = 4096  # what is made on the way stays in the processor's cache

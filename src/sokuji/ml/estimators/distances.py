@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sokuji.ml.base import Floats
 from sokuji.ml.columns.encoded import Design, with_unseen
+from sokuji.ml.values import Floats
 
 
 def distances(design: Design, centroids: Floats, *, cosine: bool) -> Floats:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from sokuji.errors import ModelError
-from sokuji.ml.base import Floats, Trained
+from sokuji.ml.base import Trained
 from sokuji.ml.estimators.trees import Trees
+from sokuji.ml.values import Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,12 @@ import msgspec
 import numpy as np
 
 from sokuji.errors import ModelError
-from sokuji.ml.base import DISTANCES, CategoryValue, Cluster, Estimator, FeatureValue, Floats, Iteration, Progress, Trained, stalled
+from sokuji.ml.base import DISTANCES, Cluster, Estimator, Iteration, Progress, Trained, stalled
 from sokuji.ml.columns.encoded import Design, with_unseen
 from sokuji.ml.estimators.distances import distances, squares_by_code
 from sokuji.ml.estimators.kmeans_steps import Assignment, Sums
 from sokuji.ml.graph import Encoded, Graph, Tensor, total
+from sokuji.ml.values import CategoryValue, FeatureValue, Floats
 
 _FILE = "kmeans.json"
 

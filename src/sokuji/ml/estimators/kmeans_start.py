@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from sokuji.errors import ModelError
 from sokuji.ml import parallel
-from sokuji.ml.base import Floats
 from sokuji.ml.columns.encoded import Design
 from sokuji.ml.estimators.distances import distances
+from sokuji.ml.values import Floats
 
 Keys = npt.NDArray[np.uint64]
 

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.ml import parallel
-from sokuji.ml.base import Floats
 from sokuji.ml.columns.encoded import Codes, Design, with_unseen
 from sokuji.ml.estimators.distances import distances
+from sokuji.ml.values import Floats
 
 Labels = npt.NDArray[np.uint8]
 Singles = npt.NDArray[np.float32]

@@ -19,9 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.errors import ModelError
-from sokuji.ml.base import PREDICTION, PROBABILITIES, CategoryValue, Estimator, FeatureValue, Floats, Iteration, Progress, Trained, stalled
+from sokuji.ml.base import PREDICTION, PROBABILITIES, Estimator, Iteration, Progress, Trained, stalled
 from sokuji.ml.columns.encoded import Design, with_unseen
 from sokuji.ml.graph import Encoded, Graph, Tensor, total
+from sokuji.ml.values import CategoryValue, FeatureValue, Floats
 
 INTERCEPT = "__INTERCEPT__"
 BATCH_GRADIENT_DESCENT = "BATCH_GRADIENT_DESCENT"

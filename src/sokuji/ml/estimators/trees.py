@@ -18,10 +18,11 @@ import numpy.typing as npt
 from onnx import TensorProto
 
 from sokuji.errors import MissingExtraError, ModelError
-from sokuji.ml.base import PREDICTION, PROBABILITIES, Estimator, Floats, Iteration, Progress, stalled
+from sokuji.ml.base import PREDICTION, PROBABILITIES, Estimator, Iteration, Progress, stalled
 from sokuji.ml.columns.encoded import Design
 from sokuji.ml.estimators.linear import Labelled, export_probabilities, flat, probabilities
 from sokuji.ml.graph import ML_DOMAIN, Encoded, Graph, Tensor
+from sokuji.ml.values import Floats
 
 _FILE = "booster.json"
 _BASE_SCORE = 0.5  # BigQuery's; as a probability it is a score of 0

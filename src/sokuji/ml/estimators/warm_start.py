@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sokuji.ml.base import Floats
 from sokuji.ml.columns.preprocessing import Preprocessing
+from sokuji.ml.values import Floats
 
 
 def carry_points(old: Preprocessing, new: Preprocessing, points: Floats) -> Floats:

@@ -11,13 +11,14 @@ import pyarrow as pa
 
 from sokuji.errors import ModelError
 from sokuji.ml import parallel
-from sokuji.ml.base import DISTANCES, Floats
+from sokuji.ml.base import DISTANCES
 from sokuji.ml.estimators.kmeans import KMeans
 from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, Rows, arrow_schema, beside, fraction, load, restored
 from sokuji.ml.options import KMEANS
 from sokuji.ml.scores import Ints
 from sokuji.ml.serving.artefact import readable
 from sokuji.ml.serving.predictor import Predictor
+from sokuji.ml.values import Floats
 from sokuji.models.base import ModelVersion
 from sokuji.models.folder import check
 from sokuji.sql.extension import Call

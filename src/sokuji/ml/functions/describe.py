@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from sokuji.errors import SqlError
-from sokuji.ml.base import FeatureValue, Iteration, Trained
+from sokuji.ml.base import Iteration, Trained
 from sokuji.ml.estimators.importance import importances
 from sokuji.ml.estimators.kmeans import centroids
 from sokuji.ml.estimators.linear import weights
 from sokuji.ml.functions.base import ModelFunction, load, table_batch
 from sokuji.ml.options import GLM, KMEANS, TREES
+from sokuji.ml.values import FeatureValue
 from sokuji.models.base import ModelVersion
 from sokuji.sql.extension import Call
 from sokuji.types import FLOAT64, INT64, STRING, Field, Type, array, struct

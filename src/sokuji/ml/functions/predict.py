@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 
 from sokuji.errors import SqlError
-from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES, Floats
+from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES
 from sokuji.ml.functions.base import ModelFunction, Rows, arrow_schema, beside, fraction, load, restored
 from sokuji.ml.options import CLASSIFIERS, KMEANS
 from sokuji.ml.scores import predicted_classes
 from sokuji.ml.serving.predictor import Predictor
+from sokuji.ml.values import Floats
 from sokuji.models.base import ModelVersion
 from sokuji.sql.extension import Call
 from sokuji.types import FLOAT64, INT64, Field, array, struct, to_arrow

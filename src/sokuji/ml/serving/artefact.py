@@ -14,7 +14,7 @@ import onnx
 import pyarrow as pa
 
 from sokuji.errors import ModelError
-from sokuji.ml.base import RANKS, Estimator, FeatureInfo, Floats, Iteration, Serving, Trained
+from sokuji.ml.base import RANKS, Estimator, Iteration, Serving, Trained
 from sokuji.ml.columns.inputs import InputKind
 from sokuji.ml.columns.preprocessing import Preprocessing
 from sokuji.ml.estimators.kmeans import KMeans
@@ -24,6 +24,7 @@ from sokuji.ml.graph import Graph
 from sokuji.ml.serving import mlmodel
 from sokuji.ml.serving.parity import TOLERANCE, adversarial, difference
 from sokuji.ml.serving.runtime import Session
+from sokuji.ml.values import FeatureInfo, Floats
 from sokuji.models.folder import check
 
 GRAPH_FILE = "model.onnx"

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import onnx
 
-from sokuji.ml.base import Floats
 from sokuji.ml.columns.inputs import InputKind
 from sokuji.ml.columns.preprocessing import Preprocessing
+from sokuji.ml.values import Floats
 
 
 def write(folder: Path, preprocessing: Preprocessing, outputs: Mapping[str, Floats]) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sokuji.ml.base import NULL_CATEGORY, Floats
 from sokuji.ml.columns.inputs import InputKind
 from sokuji.ml.columns.preprocessing import Preprocessing
+from sokuji.ml.values import NULL_CATEGORY, Floats
 
 TOLERANCE = 1e-4
 """The largest difference allowed: absolute up to 1, relative beyond."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from sokuji.ml.base import Floats
 from sokuji.ml.serving.artefact import GRAPH_FILE, check_golden, load, readable
 from sokuji.ml.serving.runtime import Session
+from sokuji.ml.values import Floats
 
 
 class Predictor:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
 from sokuji.errors import ModelError
-from sokuji.ml.base import Floats
+from sokuji.ml.values import Floats
 
 _ERRORS = (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotImplemented, errors.RuntimeException, errors.InvalidProtobuf)
 _FATAL_ONLY = 4

@@ -10,8 +10,9 @@ import pyarrow as pa
 
 from sokuji.errors import ModelError, NotFoundError
 from sokuji.meta.base import Ref
-from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES, Floats
+from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES
 from sokuji.ml.serving.predictor import Predictor
+from sokuji.ml.values import Floats
 from sokuji.models.base import CHAMPION, ModelStore
 from sokuji.types import to_arrow
 

@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from sokuji.errors import AlreadyExistsError, ConflictError, NotFoundError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Kept, Snapshot
-from sokuji.lake.events import COLUMNS_MAX, EVENTS, FIXED_SCHEMA, IDENTITIES, PROPERTY_TYPES, Columns, Shaper, column_name, property_columns
+from sokuji.lake.events import COLUMNS_MAX, EVENTS, FIXED_SCHEMA, IDENTITIES, PROPERTY_TYPES, Columns, column_name, property_columns
 from sokuji.meta.base import Column, Table, TableKind
+from sokuji.sink.shape import Shaper
 from sokuji.sink.writers import define
 from sokuji.sql.duckdb.emit import Emitter, changes, emitter
 from sokuji.sql.duckdb.relations import relation
