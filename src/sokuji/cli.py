@@ -181,13 +181,15 @@ def deliver(project: Path) -> None:
 def sql(statement: str | None, file: Path | None, format_: str, project: Path) -> None:
     """Run GoogleSQL: STATEMENT, a file, or an interactive shell."""
     from sokuji.platform import Platform
-    from sokuji.sql.shell import run_shell, run_text
+    from sokuji.sql.printing import run_text
 
     if statement is not None and file is not None:
         raise click.UsageError("give a statement or --file, not both")
     text = file.read_text() if file is not None else statement
     with Platform.open(project) as platform:
         if text is None:
+            from sokuji.sql.shell import run_shell
+
             run_shell(platform.engine)
         else:
             run_text(platform.engine, text, format_)

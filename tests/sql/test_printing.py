@@ -10,7 +10,7 @@ import pytest
 
 from sokuji.errors import SqlError
 from sokuji.sql.engine import Engine
-from sokuji.sql.shell import run_text
+from sokuji.sql.printing import run_text
 
 SQL = """SELECT n AS id, IF(n = 1, NULL, 'a,"b\\n') AS s, 1.5 AS id, CAST('inf' AS FLOAT64) AS f, [1, 2] AS arr,
     STRUCT(DATE '2026-01-02' AS d) AS st, b'ab' AS b, TIMESTAMP '2026-01-02 03:04:05.5+00' AS ts, JSON '{"k": [1]}' AS j,

@@ -7,17 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    import onnx
 
 OPSET = 18
 ML_OPSET = 3
 IR_VERSION = 9
 ML_DOMAIN = "ai.onnx.ml"
+
+FLOAT, INT64, STRING, DOUBLE = 1, 7, 8, 11
+"""Element types, by their numbers in `onnx.TensorProto`."""
+
+
+class _Node(NamedTuple):
+    operator: str
+    inputs: list[str]
+    output: str
+    domain: str
+    attributes: dict[str, Any]
 
 
 class Graph:
@@ -26,8 +38,8 @@ class Graph:
     def __init__(self, inputs: Mapping[str, bool]) -> None:
         """`inputs`: column name -> whether it is a string (else float64). All have shape [N]."""
         self._inputs = dict(inputs)
-        self._nodes: list[onnx.NodeProto] = []
-        self._constants: list[onnx.TensorProto] = []
+        self._nodes: list[_Node] = []
+        self._constants: dict[str, npt.NDArray[Any]] = {}
         self._taken = set(inputs)
 
     def input(self, name: str) -> Tensor:
@@ -37,31 +49,32 @@ class Graph:
     def constant(self, value: npt.ArrayLike) -> Tensor:
         """A tensor stored with the model."""
         name = self._unique(f"constant{len(self._constants)}")
-        self._constants.append(numpy_helper.from_array(np.asarray(value), name))
+        self._constants[name] = np.asarray(value)
         return Tensor(self, name)
 
     def node(self, operator: str, *inputs: Tensor, domain: str = "", **attributes: Any) -> Tensor:
         """The single output of a new node."""
         output = self._unique(f"{operator}{len(self._nodes)}")
-        names = [tensor.name for tensor in inputs]
-        self._nodes.append(helper.make_node(operator, names, [output], domain=domain, **attributes))
+        self._nodes.append(_Node(operator, [tensor.name for tensor in inputs], output, domain, attributes))
         return Tensor(self, output)
 
     def cast(self, tensor: Tensor, to: int) -> Tensor:
-        """To a `TensorProto` element type."""
+        """To another element type."""
         return self.node("Cast", tensor, to=to)
 
     def build(self, outputs: Mapping[str, Tensor], ranks: Mapping[str, int]) -> onnx.ModelProto:
         """The checked model. Outputs are float64 of the given ranks; one that is called like an input gets underscores added."""
+        import onnx  # a second of processor time, which who makes no model does not spend
+        from onnx import helper, numpy_helper
+
+        given = [helper.make_tensor_value_info(name, STRING if string else DOUBLE, ["N"]) for name, string in self._inputs.items()]
+        nodes = [helper.make_node(each.operator, each.inputs, [each.output], domain=each.domain, **each.attributes) for each in self._nodes]
         infos = []
         for name, tensor in outputs.items():
-            self._nodes.append(helper.make_node("Identity", [tensor.name], [self._unique(name)]))
-            infos.append(helper.make_tensor_value_info(self._nodes[-1].output[0], TensorProto.DOUBLE, ["N", "K"][: ranks[name]]))
-        inputs = [
-            helper.make_tensor_value_info(name, TensorProto.STRING if string else TensorProto.DOUBLE, ["N"])
-            for name, string in self._inputs.items()
-        ]
-        graph = helper.make_graph(self._nodes, "sokuji", inputs, infos, initializer=self._constants)
+            nodes.append(helper.make_node("Identity", [tensor.name], [self._unique(name)]))
+            infos.append(helper.make_tensor_value_info(nodes[-1].output[0], DOUBLE, ["N", "K"][: ranks[name]]))
+        constants = [numpy_helper.from_array(value, name) for name, value in self._constants.items()]
+        graph = helper.make_graph(nodes, "sokuji", given, infos, initializer=constants)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(ML_DOMAIN, ML_OPSET)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="sokuji")
         onnx.checker.check_model(model)

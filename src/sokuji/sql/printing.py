@@ -8,6 +8,7 @@ import datetime as dt
 import decimal
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sokuji.json_text import decode
+from sokuji.sql.engine import Engine
 from sokuji.sql.result import Result
 from sokuji.types import Field, Kind, Type
 
@@ -160,3 +162,13 @@ _SCALARS: dict[Kind, Any] = {
     Kind.INTERVAL: _interval,
     Kind.JSON: decode,
 }
+
+
+def run_text(engine: Engine, text: str, format_: str = "table", file: TextIO | None = None) -> None:
+    """Run the statements of `text` and write every result.
+
+    Raises:
+        SokujiError: a statement failed; the results before it are written.
+    """
+    for result in engine.execute_script(text):
+        print_result(result, format_, file or sys.stdout)

@@ -1,4 +1,4 @@
-"""The interactive shell, and running a text from the command line."""
+"""The interactive shell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
@@ -35,16 +34,6 @@ NUMERIC JSON PIVOT UNPIVOT TABLESAMPLE FOR SYSTEM_TIME OF ASC DESC NULLS FIRST L
 """
 _WORD = re.compile(r"[\w.]+$")
 _COLUMNS_MAX = 20_000  # of completion; a catalog of millions of columns must not slow down the prompt
-
-
-def run_text(engine: Engine, text: str, format_: str = "table", file: TextIO | None = None) -> None:
-    """Run the statements of `text` and write every result.
-
-    Raises:
-        SokujiError: a statement failed; the results before it are written.
-    """
-    for result in engine.execute_script(text):
-        print_result(result, format_, file or sys.stdout)
 
 
 def run_shell(engine: Engine, history_file: Path | None = None) -> None:

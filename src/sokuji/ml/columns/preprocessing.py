@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from onnx import TensorProto
 
 from sokuji.errors import ModelError
 from sokuji.ml import parallel
@@ -22,7 +21,7 @@ from sokuji.ml.columns.encoded import Codes, Design
 from sokuji.ml.columns.feature_info import count_null_strings, describe_categories, describe_numbers
 from sokuji.ml.columns.inputs import BOUNDS, Column, Input, InputKind, inputs, read_column
 from sokuji.ml.columns.timestamps import PARTS
-from sokuji.ml.graph import ML_DOMAIN, Encoded, Graph, Tensor
+from sokuji.ml.graph import INT64, ML_DOMAIN, Encoded, Graph, Tensor
 from sokuji.ml.values import NULL_CATEGORY, FeatureInfo, Floats
 from sokuji.types import Field
 
@@ -243,5 +242,5 @@ def _export_codes(graph: Graph, category: Category, clipped: dict[str, tuple[Ten
         )
     value, missing = clipped[category.input]
     known = graph.node("Where", missing, graph.constant(float(_NULL_KEY)), _export_part(value, category.part))
-    whole = graph.cast(known, TensorProto.INT64)
+    whole = graph.cast(known, INT64)
     return graph.node("LabelEncoder", whole, domain=ML_DOMAIN, keys_int64s=[*category.keys, _NULL_KEY], **codes)

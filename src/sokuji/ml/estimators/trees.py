@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import TensorProto
 
 from sokuji.errors import MissingExtraError, ModelError
 from sokuji.ml.base import PREDICTION, PROBABILITIES, Estimator, Iteration, Progress, stalled
 from sokuji.ml.columns.encoded import Design
 from sokuji.ml.estimators.linear import Labelled, export_probabilities, flat, probabilities
-from sokuji.ml.graph import ML_DOMAIN, Encoded, Graph, Tensor
+from sokuji.ml.graph import DOUBLE, FLOAT, ML_DOMAIN, Encoded, Graph, Tensor
 from sokuji.ml.values import Floats
 
 _FILE = "booster.json"
@@ -63,14 +62,14 @@ class Trees(Estimator):
 
     def export(self, graph: Graph, encoded: Encoded) -> dict[str, Tensor]:
         """One TreeEnsembleRegressor of raw scores; the link function is added outside it."""
-        columns = [] if encoded.numbers is None else [graph.cast(encoded.numbers, TensorProto.FLOAT)]
+        columns = [] if encoded.numbers is None else [graph.cast(encoded.numbers, FLOAT)]
         for codes, size in encoded.codes:
             columns.append(graph.node("Gather", graph.constant(_values_by_code(size, one_hot=self.one_hot)), codes))
         outputs = self.classes if self.classes > 2 else 1
         rows = graph.node("Concat", *columns, axis=1)
         ensemble = _ensemble(json.loads(self.model)["learner"]["gradient_booster"])
         scores = graph.node("TreeEnsembleRegressor", rows, domain=ML_DOMAIN, n_targets=outputs, **ensemble)
-        exact = graph.cast(scores, TensorProto.DOUBLE)
+        exact = graph.cast(scores, DOUBLE)
         if not self.classes:
             return {PREDICTION: flat(graph, exact + _BASE_SCORE)}
         return {PROBABILITIES: export_probabilities(graph, exact, outputs=outputs)}

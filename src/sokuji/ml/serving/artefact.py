@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-import onnx
 import pyarrow as pa
 
 from sokuji.errors import ModelError
@@ -26,6 +25,9 @@ from sokuji.ml.serving.parity import TOLERANCE, adversarial, difference
 from sokuji.ml.serving.runtime import Session
 from sokuji.ml.values import FeatureInfo, Floats
 from sokuji.models.folder import check
+
+if TYPE_CHECKING:
+    import onnx
 
 GRAPH_FILE = "model.onnx"
 _PREPROCESSING_FILE = "preprocessing.json"

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-import onnx
-
 from sokuji.ml.columns.inputs import InputKind
 from sokuji.ml.columns.preprocessing import Preprocessing
 from sokuji.ml.values import Floats
@@ -31,7 +29,12 @@ def write(folder: Path, preprocessing: Preprocessing, outputs: Mapping[str, Floa
     ]
     document = {
         "flavors": {
-            "onnx": {"data": "model.onnx", "onnx_version": onnx.__version__, "providers": ["CPUExecutionProvider"], "code": None},
+            "onnx": {
+                "data": "model.onnx",
+                "onnx_version": importlib.metadata.version("onnx"),
+                "providers": ["CPUExecutionProvider"],
+                "code": None,
+            },
             "python_function": {
                 "loader_module": "sokuji.ml.pyfunc",
                 "python_version": platform.python_version(),
