@@ -1,11 +1,13 @@
-"""What every `OnlineStore` must do. A backend joins by adding a function that opens it to `BACKENDS`."""
+"""What every `OnlineStore` and its `OnlineReader` must do. A backend joins by adding what opens both to `BACKENDS`."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +17,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sokuji.errors import OnlineStoreError
-from sokuji.online.base import OnlineStore
+from sokuji.online.base import OnlineReader, OnlineStore
+from sokuji.online.shared.reader import SharedReader
 from sokuji.online.shared.store import SharedStore
-from tests.online.rows import WIDTH, keys, put, rows, stored
+from tests.online.rows import WIDTH, keys, put, rows, seen, stored
 from tests.searching import examples
 
 NAMES = ["", "a", "b", "c", "d", "é", "日本語", "visitor-1", "visitor-2", "x" * 128, "x" * 129, "x" * 1000]
+
+
+class Backend(NamedTuple):
+    """Opens the store in a folder, and a reader of it."""
+
+    open: Callable[[Path], OnlineStore]
+    read: Callable[[Path], OnlineReader]
 
 
 def shared(folder: Path) -> OnlineStore:
@@ -33,7 +43,7 @@ def shared_mostly_on_disk(folder: Path) -> OnlineStore:
     return SharedStore(folder, width=WIDTH, rows_max=3)
 
 
-BACKENDS: dict[str, Callable[[Path], OnlineStore]] = {"shared": shared, "shared mostly on disk": shared_mostly_on_disk}
+BACKENDS = {"shared": Backend(shared, SharedReader), "shared mostly on disk": Backend(shared_mostly_on_disk, SharedReader)}
 
 
 class OpenStore(Protocol):
@@ -42,19 +52,36 @@ class OpenStore(Protocol):
     def __call__(self) -> OnlineStore: ...
 
 
+class OpenReader(Protocol):
+    """Opens a reader of the store."""
+
+    def __call__(self) -> OnlineReader: ...
+
+
 @pytest.fixture(params=BACKENDS)
-def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenStore]:
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return BACKENDS[request.param]
+
+
+@pytest.fixture
+def open_store(backend: Backend, tmp_path: Path) -> Iterator[OpenStore]:
     opened: list[OnlineStore] = []
 
     def open_one() -> OnlineStore:
         for store in opened:
             store.close()
-        opened.append(BACKENDS[request.param](tmp_path))
+        opened.append(backend.open(tmp_path))
         return opened[-1]
 
     yield open_one
     for store in opened:
         store.close()
+
+
+@pytest.fixture
+def open_reader(backend: Backend, tmp_path: Path) -> Iterator[OpenReader]:
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(backend.read(tmp_path))
 
 
 @pytest.fixture
@@ -252,23 +279,106 @@ def test_erased_keys_are_gone_from_the_state_and_from_the_last_checkpoint(open_s
     assert stored(store, ["a"]) == {"a": 90}
 
 
-def test_closing_twice(store: OnlineStore) -> None:
+def test_a_store_has_one_writer(store: OnlineStore, backend: Backend, tmp_path: Path) -> None:
+    with pytest.raises(OnlineStoreError, match="one writer"):
+        backend.open(tmp_path)
     store.close()
+    backend.open(tmp_path).close()
+
+
+def test_a_store_moves_and_goes_with_its_folder(backend: Backend, tmp_path: Path) -> None:
+    with backend.open(tmp_path / "a") as store:
+        put(store, {"a": 1})
+        store.checkpoint({"batch": 1}, wait=True)
+    (tmp_path / "a").rename(tmp_path / "b")
+    with backend.open(tmp_path / "a") as store:
+        assert stored(store, NAMES) == {}
+    with backend.open(tmp_path / "b") as store:
+        assert stored(store, NAMES) == {"a": 1}
+    shutil.rmtree(tmp_path / "b")
+    with backend.open(tmp_path / "b") as store:
+        assert (stored(store, NAMES), store.offsets()) == ({}, {})
+
+
+def test_closing_twice(store: OnlineStore, open_reader: OpenReader) -> None:
+    reader = open_reader()
+    for opened in (reader, reader, store, store):
+        opened.close()
+
+
+def test_a_reader_sees_what_is_put_at_once(store: OnlineStore, open_reader: OpenReader) -> None:
+    reader = open_reader()
+    assert reader.get("a") is None
+    put(store, {name: number for number, name in enumerate(NAMES)})
+    assert seen(reader, [*NAMES, "none"]) == {name: number for number, name in enumerate(NAMES)}
+    put(store, {"a": 70})
+    assert reader.get("a") == rows([70]).tobytes()
+
+
+@pytest.mark.parametrize("saved", [False, True], ids=["no checkpoint yet", "in a checkpoint"])
+def test_a_reader_sees_rows_go(store: OnlineStore, open_reader: OpenReader, saved: bool) -> None:
+    reader, numbers = open_reader(), {f"k{number}": number for number in range(100)}
+    for name, number in numbers.items():
+        put(store, {name: number}, now_us=number)
+        assert seen(reader, [name]) == {name: number}
+    if saved:
+        store.checkpoint({}, wait=True)
+    assert seen(reader, numbers) == numbers
+    store.expire(90)
+    store.erase(keys(["k95"]))
+    assert seen(reader, numbers) == {name: number for name, number in numbers.items() if number >= 90 and name != "k95"}
+
+
+def test_a_reader_keeps_the_last_state_until_a_writer_opens_the_store(open_store: OpenStore, open_reader: OpenReader) -> None:
+    store = open_store()
+    put(store, {"a": 1})
+    store.checkpoint({}, wait=True)
+    put(store, {"a": 2, "b": 3})
+    reader = open_reader()
     store.close()
+    assert seen(reader, NAMES) == {"a": 2, "b": 3}
+    store = open_store()
+    assert seen(reader, NAMES) == {"a": 1}
+    put(store, {"a": 4})
+    assert seen(reader, NAMES) == {"a": 4}
+
+
+def test_a_reader_sees_the_offsets_of_the_last_complete_checkpoint(open_store: OpenStore, open_reader: OpenReader) -> None:
+    store = open_store()
+    reader = open_reader()
+    assert reader.offsets() == {}
+    store.checkpoint({"events": 1, "links": 2}, {"x": b"1"}, wait=True)
+    put(store, {"a": 1})
+    assert reader.offsets() == {"events": 1, "links": 2}
+    store = open_store()
+    assert reader.offsets() == {"events": 1, "links": 2}
+    store.checkpoint({"events": 3}, wait=True)
+    assert reader.offsets() == {"events": 3}
+
+
+def test_there_is_nothing_to_read_while_no_writer_has_the_store_open(open_store: OpenStore, open_reader: OpenReader) -> None:
+    with pytest.raises(OnlineStoreError, match="not running"):
+        open_reader()
+    store = open_store()
+    assert seen(open_reader(), NAMES) == {}
+    store.close()
+    with pytest.raises(OnlineStoreError, match="not running"):
+        open_reader()
 
 
 NUMBERS = st.dictionaries(st.sampled_from(NAMES), st.integers(0, 2**64 - 1), max_size=8)
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """A store against dictionaries: what is in it now, and what was at its last checkpoint."""
+    """A store and a reader against dictionaries: what is in it now, and what was at its last checkpoint."""
 
-    backend: Callable[[Path], OnlineStore]
+    backend: Backend
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
-        self.store = self.backend(Path(self.folder.name))
+        self.store = self.backend.open(Path(self.folder.name))
+        self.reader = self.backend.read(Path(self.folder.name))
         self.now: dict[str, tuple[int, int]] = {}
         self.clock_us = 0
         self.saved: tuple[dict[str, tuple[int, int]], dict[str, int], int] = ({}, {}, 0)
@@ -299,7 +409,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.store.close()
-        self.store = self.backend(Path(self.folder.name))
+        self.store = self.backend.open(Path(self.folder.name))
         saved, offsets, self.clock_us = self.saved
         self.now = dict(saved)
         assert self.store.offsets() == offsets
@@ -307,19 +417,22 @@ class StoreMachine(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        assert stored(self.store, NAMES) == {name: number for name, (number, _) in self.now.items()}
+        expected = {name: number for name, (number, _) in self.now.items()}
+        assert stored(self.store, NAMES) == expected
+        assert seen(self.reader, NAMES) == expected
 
     def teardown(self) -> None:
+        self.reader.close()
         self.store.close()
         self.folder.cleanup()
 
 
 class SharedMachine(StoreMachine):
-    backend = staticmethod(shared)
+    backend = BACKENDS["shared"]
 
 
 class SharedMostlyOnDiskMachine(StoreMachine):
-    backend = staticmethod(shared_mostly_on_disk)
+    backend = BACKENDS["shared mostly on disk"]
 
 
 TestSharedAgreesWithTheModel = SharedMachine.TestCase

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sokuji.online.base import Keys, OnlineStore, Rows
+from sokuji.online.base import Keys, OnlineReader, OnlineStore, Rows
 from sokuji.online.shared import table
 
 WIDTH = 24
@@ -43,6 +43,11 @@ def stored(store: OnlineStore, names: Iterable[str]) -> dict[str, int]:
     got, found = store.get_many(keys(names))
     assert not got[~found].any()
     return {name: number(row.tobytes()) for name, row, there in zip(names, got, found.tolist(), strict=True) if there}
+
+
+def seen(reader: OnlineReader, names: Iterable[str]) -> dict[str, int]:
+    """The number of each key that has a row, as a reader has it."""
+    return {name: number(row) for name in names if (row := reader.get(name)) is not None}
 
 
 def header_word(folder: Path, word: int) -> int:

@@ -1,11 +1,15 @@
-"""The online store contract: the state of every profile, one fixed-width row each, read and written by key in batches."""
+"""The online store contract: the state of every profile, one fixed-width row each.
+
+One writer reads and writes it by key in batches (`OnlineStore`); others read it key by key beside the writer (`OnlineReader`).
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self, TypeAlias
+from typing import NamedTuple, Protocol, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -110,3 +114,60 @@ class OnlineStore(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+
+class OnlineReader(ABC):
+    """Reads the rows of a store beside its writer, without a lock. Not thread-safe: one a thread.
+
+    A reader sees each row whole, and as last put when it looks, whether a checkpoint has it or not; what was expired or erased is gone.
+    When the writer has closed the store or died, the rows stay as they were until a writer opens the store again: from then on the
+    reader sees what that one has, which begins with the last complete checkpoint.
+    """
+
+    @abstractmethod
+    def get(self, key: str) -> bytes | None:
+        """The row of `key`, `OnlineStore.width` bytes; None where there is none.
+
+        Raises:
+            OnlineStoreError: the writer died while it changed this row, or what finds it, and none has opened the store since; or a file
+                is damaged.
+        """
+
+    @abstractmethod
+    def offsets(self) -> dict[str, int]:
+        """The offsets of the last complete checkpoint, which may be older than the rows. Empty when there is none.
+
+        Raises:
+            DamagedFileError: they are not as they were written.
+            FormatError: a newer release wrote them.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what is held; further calls are errors. Closing twice is a no-op."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class OpenStore(Protocol):
+    """Opens a store for its writer."""
+
+    def __call__(self, folder: Path, *, width: int, rows_max: int) -> OnlineStore:
+        """Open the store in `folder` as at its last complete checkpoint; make it if it is not there.
+
+        Nothing else may be in `folder`, which may be moved or deleted while nobody has the store open. `width` is bytes of a row, a
+        multiple of 8, fixed when the store is made. `rows_max` is how many rows may be in memory where there is another place for them.
+
+        Raises:
+            OnlineStoreError: another writer has it open, its rows have another width, or a file is missing or damaged.
+            DamagedFileError: the file that names the others is damaged.
+            FormatError: a newer release wrote it.
+        """
+
+
+OpenReader: TypeAlias = Callable[[Path], OnlineReader]
+"""Opens a reader of the store in a folder. Raises `OnlineStoreError`: no writer has it open, or the last one closed it."""

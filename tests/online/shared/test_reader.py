@@ -1,4 +1,4 @@
-"""Readers in other processes: whole rows at any moment, through restarts of the writer, wherever the row is."""
+"""Readers in other processes: whole rows at any moment, files that are replaced, and what a dead writer leaves."""
 
 from __future__ import annotations
 
@@ -18,42 +18,13 @@ from sokuji.online.shared import table
 from sokuji.online.shared.reader import SharedReader
 from sokuji.online.shared.store import SharedStore
 from tests.online import writer
-from tests.online.rows import WIDTH, keys, number, put, rows
+from tests.online.rows import WIDTH, put, seen
 
 NAMES = [f"k{number}" for number in range(100)]
 
 
 def open_store(folder: Path, rows_max: int = 1000) -> SharedStore:
     return SharedStore(folder, width=WIDTH, rows_max=rows_max)
-
-
-def seen_by(reader: SharedReader, names: list[str]) -> dict[str, int]:
-    return {name: number(row) for name in names if (row := reader.get(name)) is not None}
-
-
-def test_what_is_put_is_read_at_once(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store, SharedReader(tmp_path) as reader:
-        assert reader.get("a") is None
-        put(store, {"a": 1, "": 2, "é" * 200: 3})
-        assert seen_by(reader, ["a", "", "é" * 200, "b"]) == {"a": 1, "": 2, "é" * 200: 3}
-        put(store, {"a": 4})
-        assert reader.get("a") == rows([4]).tobytes()
-
-
-@pytest.mark.parametrize("saved", [False, True], ids=["no checkpoint yet", "in a checkpoint"])
-def test_rows_on_disk_only_are_read_too(tmp_path: Path, saved: bool) -> None:
-    numbers = {name: number for number, name in enumerate(NAMES)}
-    with open_store(tmp_path, rows_max=7) as store, SharedReader(tmp_path) as reader:
-        for name, value in numbers.items():
-            put(store, {name: value}, now_us=value)
-            assert reader.get(name) == rows([value]).tobytes()
-        if saved:
-            store.checkpoint({}, wait=True)
-        assert seen_by(reader, NAMES) == numbers
-        assert reader.get("none") is None
-        store.expire(90)
-        store.erase(keys(["k95"]))
-        assert seen_by(reader, NAMES) == {name: value for name, value in numbers.items() if value >= 90 and name != "k95"}
 
 
 def test_readers_follow_compaction(tmp_path: Path) -> None:
@@ -63,23 +34,9 @@ def test_readers_follow_compaction(tmp_path: Path) -> None:
             numbers |= {NAMES[(batch * 13 + step) % 40]: batch for step in range(5)}
             put(store, {name: value for name, value in numbers.items() if value == batch}, now_us=batch)
             store.checkpoint({"batch": batch}, wait=batch % 3 == 0)
-            assert seen_by(reader, NAMES) == numbers
+            assert seen(reader, NAMES) == numbers
         # Compaction of what was there at the last checkpoint may be under way; without any there would be 60.
         assert len(list(tmp_path.glob("*.run"))) < 30
-
-
-def test_readers_follow_a_writer_that_starts_again(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
-    put(store, {"a": 1})
-    store.checkpoint({}, wait=True)
-    put(store, {"a": 2})
-    with SharedReader(tmp_path) as reader:
-        store.close()
-        assert seen_by(reader, ["a"]) == {"a": 2}  # the last state, while nobody writes
-        with open_store(tmp_path, rows_max=5) as store:
-            assert seen_by(reader, ["a"]) == {"a": 1}
-            put(store, {"a": 3})
-            assert seen_by(reader, ["a"]) == {"a": 3}
 
 
 def test_a_file_of_a_writer_before_is_not_taken_for_one_of_the_same_number(tmp_path: Path) -> None:
@@ -90,19 +47,14 @@ def test_a_file_of_a_writer_before_is_not_taken_for_one_of_the_same_number(tmp_p
     with open_store(tmp_path, rows_max=5) as store:
         fill(store, 1)
         reader = SharedReader(tmp_path)
-        assert seen_by(reader, NAMES[:10]) == dict.fromkeys(NAMES[:10], 1)
+        assert seen(reader, NAMES[:10]) == dict.fromkeys(NAMES[:10], 1)
     open_store(tmp_path, rows_max=5).close()  # what no checkpoint names is removed, and its numbers are free again
     with open_store(tmp_path, rows_max=5) as store, reader:
         fill(store, 2)
-        assert seen_by(reader, NAMES[:10]) == dict.fromkeys(NAMES[:10], 2)
+        assert seen(reader, NAMES[:10]) == dict.fromkeys(NAMES[:10], 2)
 
 
-def test_no_writer_to_read_from(tmp_path: Path) -> None:
-    with pytest.raises(OnlineStoreError, match="not running"):
-        SharedReader(tmp_path)
-    open_store(tmp_path).close()
-    with pytest.raises(OnlineStoreError, match="not running"):
-        SharedReader(tmp_path)
+def test_a_table_that_is_gone_with_the_machines_memory_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "current").write_text("/dev/shm/gone-with-the-machine")
     with pytest.raises(OnlineStoreError, match="not running"):
         SharedReader(tmp_path)
@@ -117,11 +69,11 @@ def test_a_row_that_a_dead_writer_left_half_changed_is_an_error_until_it_is_back
         words[slot] += 1  # as if killed after it began
         with pytest.raises(OnlineStoreError, match="the row of 'a' cannot be read"):
             reader.get("a")
-        assert seen_by(reader, ["b"]) == {"b": 2}
+        assert seen(reader, ["b"]) == {"b": 2}
         del words
         store.close()
         with open_store(tmp_path):
-            assert seen_by(reader, ["a", "b"]) == {"a": 1, "b": 2}
+            assert seen(reader, ["a", "b"]) == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize("seqlock", [table.INDEX_VERSION, table.RUNS_VERSION])
@@ -131,7 +83,7 @@ def test_what_a_dead_writer_was_changing_for_all_rows_is_an_error_for_those_not_
         np.frombuffer(store._table.memory, np.uint64)[seqlock] += 1  # as if killed after it began
         with pytest.raises(OnlineStoreError, match="the row of 'b' cannot be read"):
             reader.get("b")
-        assert seen_by(reader, ["a"]) == {"a": 1}
+        assert seen(reader, ["a"]) == {"a": 1}
 
 
 def test_a_table_of_another_format_is_refused(tmp_path: Path) -> None:
@@ -168,7 +120,7 @@ def watch(folder: Path, *, count: int, seconds: float, watchers: int) -> list[di
 )
 def test_no_row_is_torn_missing_or_older_than_one_read_before(tmp_path: Path, rows_max: int, batch: int, checkpoints: bool) -> None:
     with writing(tmp_path, rows_max=rows_max, count=100, batch=batch, checkpoints=checkpoints):
-        for seen in watch(tmp_path, count=100, seconds=4, watchers=3):
-            assert (seen["torn"], seen["missing"], seen["back"]) == (0, 0, 0)
-            assert seen["fresh"] > 300
-            assert not seen["numba"]
+        for found in watch(tmp_path, count=100, seconds=4, watchers=3):
+            assert (found["torn"], found["missing"], found["back"]) == (0, 0, 0)
+            assert found["fresh"] > 300
+            assert not found["numba"]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import mmap
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
 from sokuji.errors import OnlineStoreError
+from sokuji.online.base import OnlineReader
 from sokuji.online.shared import table
 from sokuji.online.shared.digest import digest
+from sokuji.online.shared.manifest import read_manifest
 from sokuji.online.shared.run import Run
 from sokuji.online.shared.table import Layout, current_table
 
@@ -41,11 +42,8 @@ class _PublishedRuns(NamedTuple):
     ids: list[int]  # the newest first
 
 
-class SharedReader:
-    """Reads the rows of a `SharedStore` on this machine, each whole and as last put. Not thread-safe: one a thread.
-
-    Goes on with the last state while the writer is down, and follows a writer that starts again.
-    """
+class SharedReader(OnlineReader):
+    """Reads the rows of a `SharedStore` on this machine."""
 
     def __init__(self, folder: Path | str) -> None:
         """Attach to the store in `folder`.
@@ -84,12 +82,7 @@ class SharedReader:
             self._use(successor)
 
     def get(self, key: str) -> bytes | None:
-        """The row of `key`, `width` bytes; None where there is none.
-
-        Raises:
-            OnlineStoreError: the writer died while it changed this very row, or while it moved entries of the index and this key has
-                none, and has not started again; or a file is damaged.
-        """
+        """As `OnlineReader.get`. Waits up to a second for a writer that changes the row."""
         deadline = None
         while True:
             if self._words[table.SUPERSEDED]:
@@ -159,14 +152,12 @@ class SharedReader:
         runs = _PublishedRuns(bool(cold), expired_before_us, list(words[table.RUN_IDS : table.RUN_IDS + count]))
         return runs if not version & 1 and words[table.RUNS_VERSION] == version else None
 
+    def offsets(self) -> dict[str, int]:
+        """As `OnlineReader.offsets`."""
+        return read_manifest(self._folder).offsets
+
     def close(self) -> None:
-        """Let go of the table. Closing twice is a no-op."""
+        """As `OnlineReader.close`."""
         self._runs.clear()
         self._words.release()
         self._bytes.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
