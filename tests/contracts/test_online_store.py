@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sokuji.errors import OnlineStoreError
 from sokuji.online.base import OnlineReader, OnlineStore
+from sokuji.online.memory import MemoryStores
 from sokuji.online.shared.reader import SharedReader
 from sokuji.online.shared.store import SharedStore
 from tests.online.rows import WIDTH, keys, put, rows, seen, stored
@@ -43,7 +44,19 @@ def shared_mostly_on_disk(folder: Path) -> OnlineStore:
     return SharedStore(folder, width=WIDTH, rows_max=3)
 
 
-BACKENDS = {"shared": Backend(shared, SharedReader), "shared mostly on disk": Backend(shared_mostly_on_disk, SharedReader)}
+MEMORY = MemoryStores()
+
+
+def memory(folder: Path) -> OnlineStore:
+    """In this process."""
+    return MEMORY.open(folder, width=WIDTH, rows_max=1000)
+
+
+BACKENDS = {
+    "memory": Backend(memory, MEMORY.read),
+    "shared": Backend(shared, SharedReader),
+    "shared mostly on disk": Backend(shared_mostly_on_disk, SharedReader),
+}
 
 
 class OpenStore(Protocol):
@@ -427,6 +440,10 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
 
+class MemoryMachine(StoreMachine):
+    backend = BACKENDS["memory"]
+
+
 class SharedMachine(StoreMachine):
     backend = BACKENDS["shared"]
 
@@ -435,6 +452,8 @@ class SharedMostlyOnDiskMachine(StoreMachine):
     backend = BACKENDS["shared mostly on disk"]
 
 
+TestMemoryAgreesWithTheModel = MemoryMachine.TestCase
+TestMemoryAgreesWithTheModel.settings = settings(max_examples=examples(15), stateful_step_count=25, deadline=None)
 TestSharedAgreesWithTheModel = SharedMachine.TestCase
 TestSharedAgreesWithTheModel.settings = settings(max_examples=examples(15), stateful_step_count=25, deadline=None)
 TestSharedMostlyOnDiskAgreesWithTheModel = SharedMostlyOnDiskMachine.TestCase

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from sokuji.compiled import compiled, fixed, inlined
-from sokuji.errors import OnlineStoreError
 from sokuji.online.base import Keys
+from sokuji.online.checks import check_keys
 from sokuji.online.shared.digest import SALT_BYTES
 
 Digests = npt.NDArray[np.uint64]
@@ -64,9 +63,7 @@ class Hasher:
         Raises:
             OnlineStoreError: `keys` is not an array of `pa.string()`, or has nulls.
         """
-        if not isinstance(keys, pa.StringArray) or keys.null_count:
-            found = f"{keys.null_count} nulls" if isinstance(keys, pa.StringArray) else f"a {type(keys).__name__}"
-            raise OnlineStoreError(f"keys of the online store are a pyarrow.StringArray without nulls, not {found}")
+        check_keys(keys)
         if self._last is not None and self._last[0] is keys:
             return self._last[1]
         result = np.empty((len(keys), 2), np.uint64)

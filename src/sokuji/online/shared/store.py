@@ -20,6 +20,7 @@ import numpy.typing as npt
 from sokuji.disk.files import hold, make_folder
 from sokuji.errors import OnlineStoreError
 from sokuji.online.base import Found, Keys, OnlineStore, Rows
+from sokuji.online.checks import check_rows
 from sokuji.online.shared.checkpoint import Checkpoint, Checkpoints, merge_runs, save_run
 from sokuji.online.shared.erasure import erase_from_disk, without
 from sokuji.online.shared.hashing import Digests, Hasher
@@ -108,8 +109,7 @@ class SharedStore(OnlineStore):
     def put_many(self, keys: Keys, rows: Rows, now_us: int) -> None:
         """As `OnlineStore.put_many`."""
         digests = self._hasher.digests(keys)
-        if rows.dtype != np.uint8 or rows.shape != (len(digests), self.width):
-            raise OnlineStoreError(f"rows must be uint8[{len(digests)}, {self.width}], not {rows.dtype}{list(rows.shape)}")
+        check_rows(rows, len(digests), self.width)
         self._clock_us = max(self._clock_us, now_us)
         rows = np.ascontiguousarray(rows)
         for start in range(0, len(digests), self._rows_max):
