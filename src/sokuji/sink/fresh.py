@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sokuji.dedup.rule import Rule
 from sokuji.errors import LakeError, NotFoundError, OffsetTrimmedError, StaleTableError
@@ -104,6 +105,10 @@ class FreshLake(Lake):
         with self._lock:
             self._read_tail()
             return self._snapshot(ref, applications)
+
+    def scan(self, snapshot: Snapshot, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.RecordBatchReader:
+        """As `Lake.scan`."""
+        return self._lake.scan(snapshot, columns, where)
 
     def settle(self, ref: Ref) -> None:
         """As `Lake.settle`. Waits for the sink; if none is running, commits here."""
@@ -238,7 +243,7 @@ class FreshLake(Lake):
         """As `Lake.replace`."""
         return self._lake.replace(ref, rows, read_version=read_version)
 
-    def rewrite(self, ref: Ref, files: Sequence[str], rows: pa.RecordBatchReader, *, read_version: int) -> int:
+    def rewrite(self, ref: Ref, files: Sequence[str], rows: pa.RecordBatchReader, *, read_version: int | None = None) -> int:
         """As `Lake.rewrite`."""
         return self._lake.rewrite(ref, files, rows, read_version=read_version)
 
