@@ -12,9 +12,9 @@ import pytest
 from hypothesis import settings
 
 IS_LONG = "SOKUJI_TEST_LONG" in os.environ
-LONGER = 20
+LONGER, FEWER = 20, 3
 
-settings.register_profile("fixed", deadline=None, derandomize=True, database=None)
+settings.register_profile("fixed", deadline=None, derandomize=True, database=None, max_examples=100 // FEWER)
 settings.register_profile("long", deadline=None, print_blob=True, max_examples=100 * LONGER)
 settings.load_profile("long" if IS_LONG else "fixed")
 
