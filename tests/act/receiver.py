@@ -74,7 +74,7 @@ class Receiver:
     def ids(self) -> list[str]:
         return [request.id for request in self.received]
 
-    def wait_for(self, count: int, seconds: float = 10) -> list[str]:
+    def wait_for(self, count: int, seconds: float = 60) -> list[str]:
         deadline = time.monotonic() + seconds
         while len(self.received) < count and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -111,13 +111,13 @@ class Delivering:
         events = [event for event in rows(self.log) if event["event_name"] in {"action_delivered", "action_failed"}]
         return [event | {"properties": json.loads(event["properties"])} for event in events]
 
-    def wait_for_outcomes(self, count: int, seconds: float = 10) -> list[dict[str, Any]]:
+    def wait_for_outcomes(self, count: int, seconds: float = 60) -> list[dict[str, Any]]:
         deadline = time.monotonic() + seconds
         while len(self.outcomes()) < count and time.monotonic() < deadline:
             time.sleep(0.01)
         return self.outcomes()
 
-    def wait_for_dead(self, count: int, seconds: float = 10) -> list[dict[str, Any]]:
+    def wait_for_dead(self, count: int, seconds: float = 60) -> list[dict[str, Any]]:
         deadline = time.monotonic() + seconds
         while len(self.dead()) < count and time.monotonic() < deadline:
             time.sleep(0.01)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sokuji.errors import SqlError
 from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.functions.base import Support
+from tests.conftest import IS_LONG
 from tests.searching import examples
 from tests.sql.duckdb.functions.domains import values
 from tests.sql.duckdb.functions.forms import AGGREGATES, ANALYTIC, FORMS
@@ -23,7 +24,7 @@ _WRAPPED = "COALESCE({0}, {0})"  # an argument that is more than a column: it is
 _CALL = re.compile(
     r"(?!IF|COALESCE|NULLIF|CAST|SAFE_CAST|EXTRACT|INTERVAL|ARRAY_(FILTER|TRANSFORM|INCLUDES|SUM|AVG|MIN|MAX|FIRST|LAST|REMOVE|SLICE)|NOT|ARRAY<)[A-Z][A-Z0-9_.]*\("
 )
-_EXAMPLES = examples(6)
+_EXAMPLES = 60 if IS_LONG else 3  # fewer would not show all of DEVIATIONS
 _FAILING_MAX = examples(9)  # rows that are to fail: each is a query of its own
 
 
