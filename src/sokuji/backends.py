@@ -221,10 +221,11 @@ class Backends:
     def _make_opener(self, folder: Path) -> Opener:
         from sokuji.analyze.compile import Declared
         from sokuji.analyze.state.open import Opener
+        from sokuji.online.shared.store import SharedStore
 
         return Opener(
             Declared.load(folder), self._worker_logs, self.tables, self.models, folder=self._analyze_folder,
-            settings=self.config.analyze, rule=self.rule,
+            settings=self.config.analyze, rule=self.rule, open_store=SharedStore,
         )  # fmt: skip
 
     def make_eligibility(self, folder: Path) -> Eligibility:
@@ -232,19 +233,23 @@ class Backends:
         from sokuji.act.pages.gate import Eligibility
         from sokuji.analyze.compile import Declared
         from sokuji.clock import now_us
+        from sokuji.online.shared.reader import SharedReader
         from sokuji.predict.still_valid import Merges, Recheck, Rechecks
 
         declared, merges = Declared.load(folder), Merges(self.identities_log)
-        state = self._sound(lambda dataset: Recheck(dataset, self._follow(declared, dataset), merges, self._analyze_folder))
+        state = self._sound(
+            lambda dataset: Recheck(dataset, self._follow(declared, dataset), merges, self._analyze_folder, open_reader=SharedReader)
+        )
         return Eligibility(Rechecks(state), self.events_log, self.progress.current, self.decisions_log, now_us)
 
     def make_lookup(self, folder: Path, dataset: str) -> Lookup:
         """What reads features by key from the state of the worker of the project in `folder`."""
         from sokuji.analyze.compile import Declared
+        from sokuji.online.shared.reader import SharedReader
         from sokuji.predict.features import Lookup
 
         following = self._follow(Declared.load(folder), dataset)
-        return Lookup(dataset, following, self.identities_log, self._analyze_folder, self.progress.is_led)
+        return Lookup(dataset, following, self.identities_log, self._analyze_folder, is_led=self.progress.is_led, open_reader=SharedReader)
 
     def _follow(self, declared: Declared, dataset: str) -> Following:
         from sokuji.analyze.compile import compile_for

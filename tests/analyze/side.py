@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -28,6 +28,10 @@ from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Ref
 from sokuji.meta.store import SqlCatalog
 from sokuji.models.local import LocalModelStore
+from sokuji.online.base import OpenReader, OpenStore
+from sokuji.online.memory import MemoryStores
+from sokuji.online.shared.reader import SharedReader
+from sokuji.online.shared.store import SharedStore
 from sokuji.sink.fresh import FreshLake
 from sokuji.sink.sink import Sink
 from sokuji.sql.engine import Engine
@@ -39,6 +43,20 @@ SETTINGS = AnalyzeSettings(profiles_max=10_000)
 RULE = Rule(100_000, PARTITIONS)
 
 
+class Online(NamedTuple):
+    """Where the rows of profiles are."""
+
+    open_store: OpenStore
+    open_reader: OpenReader
+
+
+SHARED = Online(SharedStore, SharedReader)
+"""For tests of damage, crashes, a slow disk, and other processes."""
+_STORES = MemoryStores()
+MEMORY = Online(_STORES.open, _STORES.read)
+"""For all others: opened again in the same process, a folder has what its last checkpoint had."""
+
+
 @dataclass
 class Side:
     """What stands on the folder."""
@@ -48,6 +66,7 @@ class Side:
     lake: DeltaLake
     catalog: SqlCatalog
     models: LocalModelStore
+    online: Online
 
     def track(self, *events: Mapping[str, Any], partition: int = 0) -> None:
         """Append events to the log; see `log_rows`."""
@@ -55,10 +74,16 @@ class Side:
 
     def worker(self, declared: Declared, *datasets: str, settings: AnalyzeSettings = SETTINGS) -> Worker:
         """A worker on the folder, at its last checkpoint."""
-        folder = self.folder / "analyze"
-        opener = Opener(declared, self.logs, self.lake, self.models, folder=folder, settings=settings, rule=RULE)
+        opener = self.opener(declared, settings)
         progress = Progress(self.folder / "analyze" / "progress", PARTITIONS)
         return Worker(self.logs, {name: opener.open(name) for name in datasets or ("shop",)}, progress, settings)
+
+    def opener(self, declared: Declared, settings: AnalyzeSettings = SETTINGS) -> Opener:
+        """What opens the stages of a worker on the folder."""
+        return Opener(
+            declared, self.logs, self.lake, self.models,
+            folder=self.folder / "analyze", settings=settings, rule=RULE, open_store=self.online.open_store,
+        )  # fmt: skip
 
     def make_sink(self) -> Sink:
         """What brings the logs into the lake."""
@@ -96,7 +121,7 @@ def read_all(log: Any, partition: int = 0) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def side(folder: Path) -> Iterator[Side]:
+def side(folder: Path, online: Online = MEMORY) -> Iterator[Side]:
     """Open everything on the folder."""
 
     def log(name: str, schema: pa.Schema, partitions: int = 1) -> LocalLog:
@@ -111,7 +136,7 @@ def side(folder: Path) -> Iterator[Side]:
         SqlCatalog(f"sqlite:///{folder / 'meta.db'}") as catalog,
     ):
         models = LocalModelStore(folder / "models", catalog)
-        yield Side(folder, Logs(events, batches, decisions, identities, bad_events), DeltaLake(folder / "lake"), catalog, models)
+        yield Side(folder, Logs(events, batches, decisions, identities, bad_events), DeltaLake(folder / "lake"), catalog, models, online)
         models.close()
 
 

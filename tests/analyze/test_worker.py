@@ -16,7 +16,7 @@ from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings
 from sokuji.online.shared.checkpoint import Checkpoint, Checkpoints
 from sokuji.proof import visitor_id_of
-from tests.analyze.side import Side, declare, drain, numbered, read_all, side
+from tests.analyze.side import SHARED, Side, declare, drain, numbered, read_all, side
 from tests.lake.platform import START_US
 
 FEATURES = """
@@ -35,7 +35,7 @@ SECOND = 1_000_000
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Side]:
-    with side(tmp_path) as opened:
+    with side(tmp_path, SHARED) as opened:
         yield opened
 
 

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from sokuji.analyze.compile import Declared
-from sokuji.analyze.state.open import Opener
 from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA, sampled
 from sokuji.config import AnalyzeSettings
 from sokuji.errors import FeatureError
@@ -348,10 +347,7 @@ def test_deleted_rows_are_a_difference_until_the_state_is_made_anew(shop: Shop) 
     lake.rewrite(ref, snapshot.files, kept.to_reader(), read_version=snapshot.version)
     found = shop.verify()
     assert found.extra > 0
-    opener = Opener(
-        shop.declared, shop.side.logs, lake, shop.side.models, folder=shop.side.folder / "analyze", settings=ALL, rule=RULE
-    )  # fmt: skip
-    assert opener.prepare("shop", rebuild=True)
+    assert shop.side.opener(shop.declared, ALL).prepare("shop", rebuild=True)
     shop.work()
     story.go_on(shop, 60)
     shop.work()

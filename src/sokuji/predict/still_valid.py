@@ -18,6 +18,7 @@ from sokuji.identity.base import LinkKind
 from sokuji.identity.resolve import USER, VISITOR
 from sokuji.log.base import Log
 from sokuji.ml.serving.scoring import SCORES
+from sokuji.online.base import OpenReader
 from sokuji.predict.profiles import Profiles
 from sokuji.rules.eligibility import Ineligible, Question, ineligible
 
@@ -62,15 +63,16 @@ class Merges:
 class Recheck:
     """Asks the state of one dataset's profiles. For one thread at a time."""
 
-    def __init__(self, dataset: str, following: Following, merges: Merges, folder: Path) -> None:
-        """`folder` is the worker's."""
+    def __init__(self, dataset: str, following: Following, merges: Merges, folder: Path, *, open_reader: OpenReader) -> None:
+        """`folder` is the worker's, `open_reader` opens the rows of a state."""
         self._dataset, self._following, self._merges, self._folder = dataset, following, merges, folder
+        self._open_reader = open_reader
         self._strings_file, self._strings = folder / dataset / STRINGS_FILE, Strings(None)
         self._use(following.compiled)
 
     def _use(self, compiled: Compiled) -> None:
         self._compiled, self._layout = compiled, compiled.layout()
-        self._profiles = Profiles(self._dataset, self._layout, self._folder)
+        self._profiles = Profiles(self._dataset, self._layout, self._folder, self._open_reader)
         self._start: object = None  # of the worker whose strings these are
         self._models_us = 0
         if compiled.rules.rechecks:

@@ -23,7 +23,7 @@ from sokuji.errors import DamagedFileError, FormatError
 from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.events import EVENTS
 from sokuji.meta.base import Ref
-from tests.analyze.side import RULE, SETTINGS, Side, declare, drain, side
+from tests.analyze.side import Side, declare, drain, side
 
 OLD = """
 from sokuji.features import events, view
@@ -60,9 +60,7 @@ class Clock:
 
 
 def prepare(shop: Side, declared: Declared, *, rebuild: bool = False) -> bool:
-    folder = shop.folder / "analyze"
-    opener = Opener(declared, shop.logs, shop.lake, shop.models, folder=folder, settings=SETTINGS, rule=RULE)
-    return opener.prepare("shop", rebuild=rebuild)
+    return shop.opener(declared).prepare("shop", rebuild=rebuild)
 
 
 def decided(shop: Side) -> list[str]:

@@ -44,7 +44,7 @@ from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS, TIME_COLUMN
 from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore
-from sokuji.online.shared.store import SharedStore
+from sokuji.online.base import OnlineStore, OpenStore
 from sokuji.rules.engine import Rules
 from sokuji.sink.backlog import applications
 from sokuji.sink.recall import recalled
@@ -75,10 +75,15 @@ class Opener:
         folder: Path,
         settings: AnalyzeSettings,
         rule: Rule,
+        open_store: OpenStore,
     ) -> None:
-        """Open stages below `folder`; `lake` is the one that the sink commits to, by the same `rule` of repeats."""
+        """Open stages below `folder`; `lake` is the one that the sink commits to, by the same `rule` of repeats.
+
+        `open_store` opens the rows of a state, each in a folder of its own.
+        """
         self._declared, self._logs, self._lake = declared, logs, lake
         self._models, self._folder, self._settings, self._rule = models, folder, settings, rule
+        self._open_store = open_store
         self._warm: set[str] = set()  # layouts
 
     def open(self, dataset: str) -> Stage:
@@ -107,11 +112,11 @@ class Opener:
                 _LOG.warning("%s", sentence, extra={"dataset": dataset})
             layout = compiled.layout()
             if layout.fingerprint not in self._warm:  # most datasets have the same declarations, and what is compiled is shared
-                warm(compiled, layout)
+                warm(compiled, layout, self._open_store)
                 self._warm.add(layout.fingerprint)
             state = folder / layout.fingerprint
             check_described(state)
-            store = undo.enter_context(SharedStore(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max))
+            store = undo.enter_context(self._open_store(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max))
             blobs = store.blobs()
             if MARKS in blobs and prepared is None and self._is_left_behind(state, position(store.offsets())):
                 undo.close()
@@ -143,7 +148,7 @@ class Opener:
     def _bring_up_to_date(self, dataset: str, stage: Stage, state: Path, rules: Rules, prepared: Prepared | None, *, is_new: bool) -> None:
         """Take in what a stage that was just opened lacks."""
         if is_new or prepared is not None:
-            with carrying(self._folder / dataset, state, rules) as carrier:
+            with carrying(self._folder / dataset, state, rules, self._open_store) as carrier:
                 stage.position = self._begin(dataset, stage.pipeline, carrier, prepared)
             # Before the first batch: a crash after it must replay it, not take it for history.
             stage.checkpoint(stage.position, wait=True)
@@ -201,7 +206,7 @@ class Opener:
         layout = compiled.layout()
         if is_needed := rebuild or not (current / layout.fingerprint).exists():
             state = folder / layout.fingerprint
-            store = SharedStore(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max)
+            store = self._open_store(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max)
             pipeline = self._pipeline(compiled, layout, state, store, Marks())
             stage, keys = Stage(pipeline, vocabulary, position({}), None), Keys()
             links: list[pa.RecordBatch] = []
@@ -346,7 +351,7 @@ class Opener:
         offsets = np.arange(start, following)[own.to_numpy(zero_copy_only=False)]
         return batch.filter(own), Places(np.full(len(offsets), partition, np.int32), offsets), following
 
-    def _pipeline(self, compiled: Compiled, layout: RowLayout, state: Path, store: SharedStore, marks: Marks) -> Pipeline:
+    def _pipeline(self, compiled: Compiled, layout: RowLayout, state: Path, store: OnlineStore, marks: Marks) -> Pipeline:
         excluded = excluding.read(compiled.dataset, self._logs.bad_events, self._lake)
         with ExitStack() as undo:
             identity = undo.enter_context(closing(Identity(state, marks.identity)))

@@ -17,8 +17,8 @@ from sokuji.analyze.pipeline import Mask, Outcome
 from sokuji.errors import FeatureError, OffsetTrimmedError
 from sokuji.log.base import Log
 from sokuji.log.local.log import LocalLog
-from sokuji.online.shared.digest import SALT_BYTES
-from sokuji.online.shared.hashing import Hasher
+from sokuji.online.digest import SALT_BYTES
+from sokuji.online.hashing import Hasher
 
 SERVED_LOG = "served_at"
 SERVED_SCHEMA = pa.schema(

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from sokuji.compiled import compiled, inlined
 from sokuji.online.base import Rows
+from sokuji.online.hashing import Digests
 from sokuji.online.shared import table
-from sokuji.online.shared.hashing import Digests
 from sokuji.online.shared.index import SlotNumbers, Slots, Words, add, add_all, find, find_all, remove_all
 from sokuji.online.shared.ordered import release_fence, store_release
 from sokuji.online.shared.run import Columns

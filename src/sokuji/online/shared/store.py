@@ -21,9 +21,9 @@ from sokuji.disk.files import hold, make_folder
 from sokuji.errors import OnlineStoreError
 from sokuji.online.base import Found, Keys, OnlineStore, Rows
 from sokuji.online.checks import check_rows
+from sokuji.online.hashing import Digests, Hasher
 from sokuji.online.shared.checkpoint import Checkpoint, Checkpoints, merge_runs, save_run
 from sokuji.online.shared.erasure import erase_from_disk, without
-from sokuji.online.shared.hashing import Digests, Hasher
 from sokuji.online.shared.manifest import Disk
 from sokuji.online.shared.resident import CHANGED, CLEAN, ResidentRows
 from sokuji.online.shared.restore import restore
