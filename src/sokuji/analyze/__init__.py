@@ -1,1 +1,0 @@
-"""The worker: the log's events into features, rules and decisions, at once."""

@@ -1,1 +1,0 @@
-"""Which messages are repeats."""

@@ -1,1 +1,0 @@
-"""The lake: tables of events and of results, as files that other tools read too."""

@@ -1,1 +1,0 @@
-"""The log: every event in order, from which everything else can be made again."""

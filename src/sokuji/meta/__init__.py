@@ -1,1 +1,0 @@
-"""The catalog: which datasets, tables, views, functions and models there are."""

@@ -1,1 +1,0 @@
-"""BigQuery ML: models trained and asked in SQL."""

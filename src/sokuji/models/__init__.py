@@ -1,1 +1,0 @@
-"""Versions of models, their files and aliases."""

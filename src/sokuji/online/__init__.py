@@ -1,1 +1,0 @@
-"""The profiles' rows, read and written by key."""

@@ -23,7 +23,8 @@ from sokuji.errors import DamagedFileError, FormatError
 from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.events import EVENTS
 from sokuji.meta.base import Ref
-from tests.analyze.side import Side, declare, drain, side
+from tests.analyze.side import RULE, SETTINGS, Side, declare, drain, side
+from tests.log.opening import Opening
 
 OLD = """
 from sokuji.features import events, view
@@ -40,8 +41,8 @@ SECOND = 1_000_000
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Side]:
-    with side(tmp_path) as opened:
+def shop(tmp_path: Path, opening: Opening) -> Iterator[Side]:
+    with side(tmp_path, opening) as opened:
         yield opened
 
 
@@ -60,7 +61,9 @@ class Clock:
 
 
 def prepare(shop: Side, declared: Declared, *, rebuild: bool = False) -> bool:
-    return shop.opener(declared).prepare("shop", rebuild=rebuild)
+    folder = shop.folder / "analyze"
+    opener = Opener(declared, shop.logs, shop.lake, shop.models, folder=folder, settings=SETTINGS, rule=RULE, served_log=shop.served_log)
+    return opener.prepare("shop", rebuild=rebuild)
 
 
 def decided(shop: Side) -> list[str]:
