@@ -1,6 +1,8 @@
 # Two commands for a fresh machine with python3 and make: `make demo` and `make test`. Both make .venv themselves.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests and demos start hundreds of processes, each of which would compile every module.
+unexport PYTHONDONTWRITEBYTECODE
 ARGS ?=
 ifndef SEED
 SEED := $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')

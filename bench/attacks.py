@@ -134,6 +134,7 @@ def measure(name: str, seconds: float, rate: float) -> list[float]:
         receiver, sender = context.Pipe()
         collector = context.Process(target=collect, args=(folder, sender), daemon=True)
         collector.start()
+        sender.close()  # so that its death is the pipe's end
         port = receiver.recv()
         attacker = context.Process(target=attack, args=(name, port), daemon=True)
         attacker.start()

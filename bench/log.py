@@ -71,8 +71,8 @@ def read_all(log: Log, limit: int = 50_000) -> tuple[int, float]:
     for partition in range(log.partitions):
         offset = 0
         while offset < log.end(partition):
-            batch, _, offset = log.read(partition, offset, limit)
-            count += batch.num_rows
+            offset = log.read(partition, offset, limit).next_offset
+        count += offset
     return count, time.perf_counter() - before
 
 

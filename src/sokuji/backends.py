@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _SIDE_SEGMENT_BYTES = 8 * 1024 * 1024
-_SERVED_SEGMENTS = 16  # retention frees whole segments
 
 
 class Backends:
@@ -222,37 +221,35 @@ class Backends:
     def _make_opener(self, folder: Path) -> Opener:
         from sokuji.analyze.compile import Declared
         from sokuji.analyze.state.open import Opener
+        from sokuji.online.shared.store import SharedStore
 
         return Opener(
             Declared.load(folder), self._worker_logs, self.tables, self.models, folder=self._analyze_folder,
-            settings=self.config.analyze, rule=self.rule, served_log=self._served_log,
+            settings=self.config.analyze, rule=self.rule, open_store=SharedStore,
         )  # fmt: skip
-
-    def _served_log(self, folder: Path) -> Log:
-        """What the worker served, beside the state in `folder` that it was served from."""
-        from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA
-
-        segment_bytes = self.config.analyze.served_bytes // _SERVED_SEGMENTS + 1
-        return LocalLog(folder, SERVED_SCHEMA, name=SERVED_LOG, partitions=1, segment_bytes=segment_bytes)
 
     def make_eligibility(self, folder: Path) -> Eligibility:
         """What asks the worker's state whether decisions still hold, by the declarations of the project in `folder`."""
         from sokuji.act.pages.gate import Eligibility
         from sokuji.analyze.compile import Declared
         from sokuji.clock import now_us
+        from sokuji.online.shared.reader import SharedReader
         from sokuji.predict.still_valid import Merges, Recheck, Rechecks
 
         declared, merges = Declared.load(folder), Merges(self.identities_log)
-        state = self._sound(lambda dataset: Recheck(dataset, self._follow(declared, dataset), merges, self._analyze_folder))
+        state = self._sound(
+            lambda dataset: Recheck(dataset, self._follow(declared, dataset), merges, self._analyze_folder, open_reader=SharedReader)
+        )
         return Eligibility(Rechecks(state), self.events_log, self.progress.current, self.decisions_log, now_us)
 
     def make_lookup(self, folder: Path, dataset: str) -> Lookup:
         """What reads features by key from the state of the worker of the project in `folder`."""
         from sokuji.analyze.compile import Declared
+        from sokuji.online.shared.reader import SharedReader
         from sokuji.predict.features import Lookup
 
         following = self._follow(Declared.load(folder), dataset)
-        return Lookup(dataset, following, self.identities_log, self._analyze_folder, self.progress.is_led)
+        return Lookup(dataset, following, self.identities_log, self._analyze_folder, is_led=self.progress.is_led, open_reader=SharedReader)
 
     def _follow(self, declared: Declared, dataset: str) -> Following:
         from sokuji.analyze.compile import compile_for
@@ -304,7 +301,6 @@ class Backends:
             self.models,
             bad_events=self.bad_events_log,
             folder=self._analyze_folder,
-            served_log=self._served_log,
         )
 
     @functools.cached_property

@@ -20,8 +20,8 @@ from sokuji.clock import Clock, now_us
 from sokuji.config import WebhookSettings
 from sokuji.events import BAD_EVENT_SCHEMA
 from sokuji.log.base import Log
+from sokuji.log.local.log import LocalLog
 from tests.act.api import MASTER, decisions_log, row
-from tests.log.opening import Opening, on_disk
 from tests.track.collector import rows
 
 
@@ -74,7 +74,7 @@ class Receiver:
     def ids(self) -> list[str]:
         return [request.id for request in self.received]
 
-    def wait_for(self, count: int, seconds: float = 10) -> list[str]:
+    def wait_for(self, count: int, seconds: float = 60) -> list[str]:
         deadline = time.monotonic() + seconds
         while len(self.received) < count and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -111,13 +111,13 @@ class Delivering:
         events = [event for event in rows(self.log) if event["event_name"] in {"action_delivered", "action_failed"}]
         return [event | {"properties": json.loads(event["properties"])} for event in events]
 
-    def wait_for_outcomes(self, count: int, seconds: float = 10) -> list[dict[str, Any]]:
+    def wait_for_outcomes(self, count: int, seconds: float = 60) -> list[dict[str, Any]]:
         deadline = time.monotonic() + seconds
         while len(self.outcomes()) < count and time.monotonic() < deadline:
             time.sleep(0.01)
         return self.outcomes()
 
-    def wait_for_dead(self, count: int, seconds: float = 10) -> list[dict[str, Any]]:
+    def wait_for_dead(self, count: int, seconds: float = 60) -> list[dict[str, Any]]:
         deadline = time.monotonic() + seconds
         while len(self.dead()) < count and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -126,14 +126,10 @@ class Delivering:
 
 @contextmanager
 def delivering(
-    folder: Path,
-    settings: WebhookSettings,
-    load: Callable[[], Perform] | None = None,
-    clock: Clock = now_us,
-    opening: Opening = on_disk,
+    folder: Path, settings: WebhookSettings, load: Callable[[], Perform] | None = None, clock: Clock = now_us
 ) -> Iterator[Delivering]:
     """A `deliver` role with its logs and queue in `folder`."""
-    with decisions_log(folder, opening) as log, opening(folder, BAD_EVENT_SCHEMA, "bad_events", 1) as bad_events_log:
+    with decisions_log(folder) as log, LocalLog(folder, BAD_EVENT_SCHEMA, name="bad_events", partitions=1) as bad_events_log:
         deliverer = Deliverer(log, bad_events_log, MASTER, settings, folder=folder / "deliver", load=load, clock=clock)
         stop = threading.Event()
         failures: list[BaseException] = []

@@ -12,7 +12,7 @@ from unittest import mock
 
 from sokuji.analyze.compile import Declared
 from sokuji.analyze.pipeline import Pipeline
-from tests.analyze.side import side
+from tests.analyze.side import SHARED, side
 
 KILL, RAISE = "kill", "raise"
 """Events of these names do it."""
@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
     stop.set()
     again = True
     while again:
-        with dying(), side(folder) as opened, opened.worker(Declared.load(folder)) as worker:
+        with dying(), side(folder, SHARED) as opened, opened.worker(Declared.load(folder)) as worker:
             again = worker.run(stop)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,27 +18,43 @@ from sokuji.analyze.compile import Declared, compile_for
 from sokuji.analyze.following import Following
 from sokuji.analyze.progress import Progress
 from sokuji.analyze.state.open import Opener
-from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA
 from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings, LakeSettings
 from sokuji.dedup.rule import Rule
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, DECISIONS_LOG, EVENT_SCHEMA, EVENTS_LOG, IDENTITIES_LOG, IDENTITY_SCHEMA
 from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.log.base import Log
+from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Ref
 from sokuji.meta.store import SqlCatalog
 from sokuji.models.local import LocalModelStore
+from sokuji.online.base import OpenReader, OpenStore
+from sokuji.online.memory import MemoryStores
+from sokuji.online.shared.reader import SharedReader
+from sokuji.online.shared.store import SharedStore
 from sokuji.sink.fresh import FreshLake
 from sokuji.sink.sink import Sink
 from sokuji.sql.engine import Engine
 from sokuji.verify.verifier import Verifier
 from tests.lake.platform import log_rows
-from tests.log.opening import Opening, on_disk
 
 PARTITIONS = 2
 SETTINGS = AnalyzeSettings(profiles_max=10_000)
 RULE = Rule(100_000, PARTITIONS)
+
+
+class Online(NamedTuple):
+    """Where the rows of profiles are."""
+
+    open_store: OpenStore
+    open_reader: OpenReader
+
+
+SHARED = Online(SharedStore, SharedReader)
+"""For tests of damage, crashes, a slow disk, and other processes."""
+_STORES = MemoryStores()
+MEMORY = Online(_STORES.open, _STORES.read)
+"""For all others: opened again in the same process, a folder has what its last checkpoint had."""
 
 
 @dataclass
@@ -50,11 +66,7 @@ class Side:
     lake: DeltaLake
     catalog: SqlCatalog
     models: LocalModelStore
-    opening: Opening
-
-    def served_log(self, state: Path) -> Log:
-        """What was served."""
-        return self.opening(state, SERVED_SCHEMA, SERVED_LOG, 1)
+    online: Online
 
     def track(self, *events: Mapping[str, Any], partition: int = 0) -> None:
         """Append events to the log; see `log_rows`."""
@@ -62,12 +74,16 @@ class Side:
 
     def worker(self, declared: Declared, *datasets: str, settings: AnalyzeSettings = SETTINGS) -> Worker:
         """A worker on the folder, at its last checkpoint."""
-        folder = self.folder / "analyze"
-        opener = Opener(
-            declared, self.logs, self.lake, self.models, folder=folder, settings=settings, rule=RULE, served_log=self.served_log
-        )
+        opener = self.opener(declared, settings)
         progress = Progress(self.folder / "analyze" / "progress", PARTITIONS)
         return Worker(self.logs, {name: opener.open(name) for name in datasets or ("shop",)}, progress, settings)
+
+    def opener(self, declared: Declared, settings: AnalyzeSettings = SETTINGS) -> Opener:
+        """What opens the stages of a worker on the folder."""
+        return Opener(
+            declared, self.logs, self.lake, self.models,
+            folder=self.folder / "analyze", settings=settings, rule=RULE, open_store=self.online.open_store,
+        )  # fmt: skip
 
     def make_sink(self) -> Sink:
         """What brings the logs into the lake."""
@@ -96,22 +112,20 @@ class Side:
         return [row | {"properties": json.loads(row["properties"])} for row in rows]
 
 
-def read_all(log: Log, partition: int = 0) -> list[dict[str, Any]]:
+def read_all(log: Any, partition: int = 0) -> list[dict[str, Any]]:
     """All rows of a partition."""
     rows: list[dict[str, Any]] = []
-    offset = 0
-    while offset < log.end(partition):
-        batch, _, offset = log.read(partition, offset, 1_000_000)
-        rows += batch.to_pylist()
+    while len(rows) < log.end(partition):
+        rows += log.read(partition, len(rows), 1_000_000).batch.to_pylist()
     return rows
 
 
 @contextmanager
-def side(folder: Path, opening: Opening = on_disk) -> Iterator[Side]:
+def side(folder: Path, online: Online = MEMORY) -> Iterator[Side]:
     """Open everything on the folder."""
 
-    def log(name: str, schema: pa.Schema, partitions: int = 1) -> Log:
-        return opening(folder / "log", schema, name, partitions)
+    def log(name: str, schema: pa.Schema, partitions: int = 1) -> LocalLog:
+        return LocalLog(folder / "log", schema, name=name, partitions=partitions)
 
     with (
         log(EVENTS_LOG, EVENT_SCHEMA, PARTITIONS) as events,
@@ -122,8 +136,7 @@ def side(folder: Path, opening: Opening = on_disk) -> Iterator[Side]:
         SqlCatalog(f"sqlite:///{folder / 'meta.db'}") as catalog,
     ):
         models = LocalModelStore(folder / "models", catalog)
-        logs = Logs(events, batches, decisions, identities, bad_events)
-        yield Side(folder, logs, DeltaLake(folder / "lake"), catalog, models, opening)
+        yield Side(folder, Logs(events, batches, decisions, identities, bad_events), DeltaLake(folder / "lake"), catalog, models, online)
         models.close()
 
 
@@ -131,7 +144,7 @@ def verifier(shop: Side, declared: Declared) -> Verifier:
     """What compares what was served with the lake."""
     return Verifier(
         declared, shop.logs.identities, shop.lake, shop.lake, shop.models,
-        bad_events=shop.logs.bad_events, folder=shop.folder / "analyze", served_log=shop.served_log,
+        bad_events=shop.logs.bad_events, folder=shop.folder / "analyze",
     )  # fmt: skip
 
 

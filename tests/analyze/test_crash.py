@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tests.analyze.side import Side, declare, side
+from tests.analyze.side import SHARED, Side, declare, side
 from tests.lake.platform import START_US
 from tests.searching import examples
 
@@ -66,7 +66,7 @@ class Shop:
 def test_killed_at_any_moment_it_agrees_with_the_log_afterwards(tmp_path: Path) -> None:
     declared = declare(tmp_path, FEATURES, ACTIONS)
     chance = random.Random(7)
-    with side(tmp_path) as opened:
+    with side(tmp_path, SHARED) as opened:
         shop, stop = Shop(opened), threading.Event()
         thread = threading.Thread(target=shop.sell, args=(stop,))
         thread.start()
@@ -82,7 +82,7 @@ def test_killed_at_any_moment_it_agrees_with_the_log_afterwards(tmp_path: Path) 
         stop.set()
         thread.join()
     # Opened anew, as a process that starts does: what the last one wrote and did not publish counts.
-    with side(tmp_path) as opened:
+    with side(tmp_path, SHARED) as opened:
         with opened.worker(declared) as worker:
             while worker.run_once() or worker.is_replaying:
                 pass

@@ -22,7 +22,7 @@ from sokuji.events import TIMESTAMP
 from sokuji.features.training.offline import OfflineFeatures
 from sokuji.sql.engine import Engine
 from tests.analyze.dying import KILL, RAISE, dying
-from tests.analyze.side import SETTINGS, Side, declare, numbered, read_all, side, verifier
+from tests.analyze.side import SETTINGS, SHARED, Side, declare, numbered, read_all, side, verifier
 from tests.lake.platform import START_US
 from tests.searching import examples
 
@@ -40,7 +40,7 @@ rule("any_buy", on="buy", do=popup(title="Thank you"))
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Side]:
-    with side(tmp_path) as opened:
+    with side(tmp_path, SHARED) as opened:
         opened.catalog.create_dataset("shop")
         yield opened
 

@@ -15,7 +15,7 @@ import pytest
 from sokuji.analyze.state.dataset import read_marks
 from sokuji.disk.stored import encode_record
 from sokuji.errors import DamagedFileError, FormatError, LogError
-from tests.analyze.side import Side, declare, drain, side
+from tests.analyze.side import SHARED, Side, declare, drain, side
 from tests.lake.platform import START_US
 from tests.predict.test_features import lookup
 
@@ -39,7 +39,7 @@ EXPECTED = {
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Side]:
-    with side(tmp_path) as opened:
+    with side(tmp_path, SHARED) as opened:
         yield opened
 
 
@@ -175,7 +175,7 @@ def test_a_state_that_is_ahead_of_the_log_is_refused_with_what_to_do(shop: Side,
     shop.track(buy("a", "tea", 1), buy("a", "cup", 2))
     with shop.worker(declared) as worker:
         worker.run(_stopped())
-    with side(tmp_path / "other") as other:
+    with side(tmp_path / "other", SHARED) as other:
         shutil.copytree(shop.folder / "analyze", other.folder / "analyze")
         with pytest.raises(
             LogError, match=r"is at offset 2 of partition 0 of the log 'events', which ends at 0: .* or delete .*analyze/shop"

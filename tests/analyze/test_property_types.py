@@ -133,7 +133,14 @@ def test_another_type_of_a_column_is_named_until_the_state_is_made_anew(shop: Si
     progress = Progress(shop.folder / "analyze" / "progress", PARTITIONS)
 
     def lookup() -> Lookup:
-        return Lookup("shop", following(shop, declared), shop.logs.identities, shop.folder / "analyze", progress.is_led)
+        return Lookup(
+            "shop",
+            following(shop, declared),
+            shop.logs.identities,
+            shop.folder / "analyze",
+            is_led=progress.is_led,
+            open_reader=shop.online.open_reader,
+        )
 
     def skus(found: Lookup) -> Any:
         return found.features("v:v1", START_US + 60_000_000)["skus"]

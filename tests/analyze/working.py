@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sokuji.analyze.compile import Declared
 from sokuji.config import AnalyzeSettings
-from tests.analyze.side import side
+from tests.analyze.side import SHARED, side
 
 SETTINGS = AnalyzeSettings(checkpoint_seconds=0.1, profiles_max=1_000)
 
@@ -22,7 +22,7 @@ def main(folder: Path) -> None:
         stop.set()
 
     threading.Thread(target=watch, daemon=True).start()
-    with side(folder) as opened, opened.worker(Declared.load(folder), settings=SETTINGS) as worker:
+    with side(folder, SHARED) as opened, opened.worker(Declared.load(folder), settings=SETTINGS) as worker:
         print("working", flush=True)
         worker.run(stop)
 

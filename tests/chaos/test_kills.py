@@ -22,8 +22,8 @@ from tests.e2e.killing import kill_role
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ROLES = ("track", "analyze", "sink", "deliver", "api")
 SEED = int(os.environ.get("SOKUJI_TEST_LONG", "2019"))
-KILLS = 60 if IS_LONG else 6
-SUPERVISORS = 6 if IS_LONG else 2
+KILLS = 60 if IS_LONG else 4
+SUPERVISORS = 6 if IS_LONG else 1
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from sokuji import types as t
-from sokuji.errors import AlreadyExistsError, LakeError, NotFoundError
+from sokuji.errors import AlreadyExistsError, ConflictError, LakeError, NotFoundError
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.delta.physical import from_stored
 from sokuji.lake.delta.tables import DeltaLake
@@ -152,19 +152,30 @@ def test_a_rewrite_touches_its_files_only(lake: Lake, open_lake: OpenLake) -> No
     lake.append(REF, orders(1, 2))
     read = lake.snapshot(REF)
     open_lake().append(REF, orders(3))
-    lake.rewrite(REF, read.files, orders(2), read_version=read.version)
+    lake.rewrite(REF, read.files, orders(2))
     assert ids(lake.snapshot(REF)) == [2, 3]
-    lake.rewrite(REF, lake.snapshot(REF).files, orders(), read_version=lake.snapshot(REF).version)
+    lake.rewrite(REF, lake.snapshot(REF).files, orders())
     assert ids(lake.snapshot(REF)) == []
+
+
+def test_a_rewrite_computed_from_a_version_that_is_gone_is_refused(lake: Lake, open_lake: OpenLake) -> None:
+    lake.append(REF, orders(1))
+    read = lake.snapshot(REF)
+    open_lake().append(REF, orders(2))
+    for files in (read.files, ()):
+        with pytest.raises(ConflictError, match="run the statement again"):
+            lake.rewrite(REF, files, orders(9), read_version=read.version)
+    lake.rewrite(REF, read.files, orders(9), read_version=lake.snapshot(REF).version)
+    assert ids(lake.snapshot(REF)) == [2, 9]
 
 
 def test_a_rewrite_of_a_file_that_is_gone_is_refused(lake: Lake, open_lake: OpenLake) -> None:
     other = open_lake()
     lake.append(REF, orders(1))
     read = other.snapshot(REF)
-    lake.rewrite(REF, read.files, orders(10), read_version=read.version)
-    with pytest.raises(LakeError, match="run the statement again"):
-        other.rewrite(REF, read.files, orders(20), read_version=read.version)
+    lake.rewrite(REF, read.files, orders(10))
+    with pytest.raises(ConflictError, match="run the statement again"):
+        other.rewrite(REF, read.files, orders(20))
     assert ids(lake.snapshot(REF)) == [10]
 
 
@@ -267,7 +278,7 @@ def test_compaction_beside_rewrites_and_appends_neither_loses_nor_doubles_a_row(
                 continue
             negated = orders(*(-number for number in ids(read)))
             try:
-                own.rewrite(REF, read.files, negated, read_version=read.version)
+                own.rewrite(REF, read.files, negated)
                 done += 1
             except LakeError:
                 continue

@@ -39,6 +39,11 @@ def shared(folder: Path) -> OnlineStore:
     return SharedStore(folder, width=WIDTH, rows_max=1000)
 
 
+def shared_growing(folder: Path) -> OnlineStore:
+    """In a table that is too small at first."""
+    return SharedStore(folder, width=WIDTH, rows_max=1000, slots_min=1)
+
+
 def shared_mostly_on_disk(folder: Path) -> OnlineStore:
     """So few rows in memory that most are on disk, and some leave it before there is a checkpoint."""
     return SharedStore(folder, width=WIDTH, rows_max=3)
@@ -55,6 +60,7 @@ def memory(folder: Path) -> OnlineStore:
 BACKENDS = {
     "memory": Backend(memory, MEMORY.read),
     "shared": Backend(shared, SharedReader),
+    "shared growing": Backend(shared_growing, SharedReader),
     "shared mostly on disk": Backend(shared_mostly_on_disk, SharedReader),
 }
 

@@ -70,10 +70,10 @@ class Shop:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
 
-    def buy(self, number: int) -> list[str]:
+    def buy(self, number: int, visitor: str = "v1") -> list[str]:
         """The titles that a purchase brings at once."""
-        who = {"writeKey": "wk_test", "anonymousId": visitor_id_of("v1"), "proof": "v1"}
-        event = {"event": "buy", "messageId": f"m{number}", "properties": {"revenue": number}, **who}
+        who = {"writeKey": "wk_test", "anonymousId": visitor_id_of(visitor), "proof": visitor}
+        event = {"event": "buy", "messageId": f"{visitor}-{number}", "properties": {"revenue": number}, **who}
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
         connection.request("POST", "/v1/track?decisions=wait", json.dumps(event), {"Content-Type": "application/json"})
         answer = json.loads(connection.getresponse().read())
@@ -101,12 +101,12 @@ def write_project(folder: Path, port: int) -> None:
     (folder / "actions.py").write_text(RULE.format(name="first", buys=2))
 
 
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    port = free_port()
-    write_project(tmp_path, port)
-    with running(tmp_path) as supervisor:
-        yield Shop(tmp_path, port, supervisor.pid)
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder, port = tmp_path_factory.mktemp("shop"), free_port()
+    write_project(folder, port)
+    with running(folder) as supervisor:
+        yield Shop(folder, port, supervisor.pid)
 
 
 def test_what_changed_is_taken_up_and_the_rest_goes_on(shop: Shop) -> None:
@@ -135,7 +135,8 @@ def test_what_changed_is_taken_up_and_the_rest_goes_on(shop: Shop) -> None:
 
 def test_a_mistake_is_told_and_changes_nothing(shop: Shop) -> None:
     shop.apply()
-    before = shop.pids()
+    brought, before = [shop.buy(number, "v2") for number in range(4)], shop.pids()
+    assert any(brought)
     shop.write(features=FEATURES.replace("count()", "sum()"))
     done = run_apply(shop.folder)
     assert done.returncode == 1
@@ -143,10 +144,9 @@ def test_a_mistake_is_told_and_changes_nothing(shop: Shop) -> None:
     shop.write(features=FEATURES.replace('events("buy")', 'events("buy").where("nonsense(1)")'))
     assert "Function not found: nonsense" in run_apply(shop.folder, "--dry-run").stderr
     shop.write(features=FEATURES, size="SELECT nothing FROM main.events")
-    assert shop.buy(1) == []
     assert "models/size.sql: Unrecognized name: nothing" in run_apply(shop.folder).stderr
     assert shop.pids() == before
-    assert shop.buy(2) == ["first"]
+    assert [shop.buy(number, "v3") for number in range(4)] == brought
 
 
 def test_without_a_running_platform_it_checks_and_says_so(tmp_path: Path) -> None:

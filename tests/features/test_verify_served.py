@@ -6,7 +6,6 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from sokuji.analyze.compile import Declared
-from sokuji.analyze.state.open import Opener
 from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA, sampled
 from sokuji.config import AnalyzeSettings
 from sokuji.errors import FeatureError
@@ -32,7 +30,6 @@ from sokuji.verify.verifier import Verifier
 from tests.analyze.side import PARTITIONS, RULE, Side, declare, drain, side
 from tests.lake.duck import select
 from tests.lake.platform import START_US
-from tests.log.opening import on_disk
 
 FEATURES = """
 from sokuji.features import events, sessions, view
@@ -132,7 +129,6 @@ class Shop:
             side.models,
             bad_events=side.logs.bad_events,
             folder=side.folder / "analyze",
-            served_log=side.served_log,
         )
         return verifier.verify("shop", sample)
 
@@ -147,8 +143,8 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
-    with side(tmp_path, request.getfixturevalue("opening") if "opening" in request.fixturenames else on_disk) as opened:
+def shop(tmp_path: Path) -> Iterator[Shop]:
+    with side(tmp_path) as opened:
         logs = opened.logs
         lake = FreshLake(
             opened.lake,
@@ -167,7 +163,6 @@ def in_lake(shop: Shop) -> int:
     return len(select(shop.side.lake.snapshot(("shop", "events")), ["message_id"]))  # type: ignore[arg-type]
 
 
-@pytest.mark.usefixtures("opening")
 @pytest.mark.parametrize("seed", range(3))
 def test_what_was_served_agrees_with_the_lake(shop: Shop, seed: int) -> None:
     """History first, then the present with stops and crashes; the lake has some of it, the log's tail the rest."""
@@ -281,7 +276,6 @@ def test_a_row_served_to_the_wrong_profile_is_both(served: Shop) -> None:
 
 def test_what_was_kept_is_bounded_and_what_is_left_agrees(shop: Shop) -> None:
     story = Story(12)
-    shop.side.opening = partial(on_disk, segment_bytes=10_000)  # retention frees whole segments
     with shop.side.worker(shop.declared, settings=keeping(1.0, served_bytes=100_000)) as worker:
         for _ in range(12):
             story.go_on(shop, 100)
@@ -294,7 +288,6 @@ def test_what_was_kept_is_bounded_and_what_is_left_agrees(shop: Shop) -> None:
     assert (found.mismatches, found.missing, found.extra) == (0, 0, 0)
 
 
-@pytest.mark.usefixtures("opening")
 def test_links_of_history_are_published_once(shop: Shop) -> None:
     story, log = Story(13), shop.side.logs.identities
 
@@ -354,11 +347,7 @@ def test_deleted_rows_are_a_difference_until_the_state_is_made_anew(shop: Shop) 
     lake.rewrite(ref, snapshot.files, kept.to_reader(), read_version=snapshot.version)
     found = shop.verify()
     assert found.extra > 0
-    opener = Opener(
-        shop.declared, shop.side.logs, lake, shop.side.models,
-        folder=shop.side.folder / "analyze", settings=ALL, rule=RULE, served_log=shop.side.served_log,
-    )  # fmt: skip
-    assert opener.prepare("shop", rebuild=True)
+    assert shop.side.opener(shop.declared, ALL).prepare("shop", rebuild=True)
     shop.work()
     story.go_on(shop, 60)
     shop.work()

@@ -16,7 +16,7 @@ from sokuji.track.parse import parse_batch
 from sokuji.track.skew import ClockOffsets
 from sokuji.web.write_keys import Source
 from tests import hostile
-from tests.analyze.side import PARTITIONS, Side, declare, drain, read_all, side
+from tests.analyze.side import PARTITIONS, SHARED, Side, declare, drain, read_all, side
 
 FEATURES = """
 from sokuji.features import events, view
@@ -47,7 +47,7 @@ _STEP_US = 10_000  # so slow that no run comes to quiet hours
 def fuzz(seed: int, seconds: float) -> int:
     """Batches into one worker."""
     random, count = Random(seed), 0
-    with tempfile.TemporaryDirectory() as folder, side(Path(folder)) as opened:
+    with tempfile.TemporaryDirectory() as folder, side(Path(folder), SHARED) as opened:
         with opened.worker(declare(Path(folder), FEATURES, ACTIONS)) as worker:
             deadline = time.monotonic() + seconds  # compiling took its time
             while time.monotonic() < deadline:
@@ -79,12 +79,12 @@ def check(opened: Side) -> None:
     made: Counter[tuple[str, str]] = Counter()
     log, offset = opened.logs.decisions, 0
     while offset < log.end(0):
-        read = log.read(0, offset, 1_000_000)
-        for found in decisions(read):
+        batch, following = log.read(0, offset, 1_000_000)
+        for found in decisions(batch, offset):
             assert isinstance(found, Decision), found
             if found.rule in TRIGGERS:
                 made[found.rule, found.trigger_id] += 1
-        offset = read.next_offset
+        offset = following
     assert made == wanted(opened)
 
 

@@ -1,4 +1,4 @@
-"""A process that reads random keys of `writer` for some seconds: `watcher FOLDER KEYS SECONDS SEED`; prints what it saw as JSON."""
+"""A process that reads random keys of `writer` until it has seen CHANGES: `watcher FOLDER KEYS CHANGES SEED`; prints them as JSON."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from sokuji.online.shared.reader import SharedReader
 
 if __name__ == "__main__":
-    folder, count, seconds, chance = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), random.Random(int(sys.argv[4]))
+    folder, count, changes, chance = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), random.Random(int(sys.argv[4]))
     seen: Counter[str] = Counter(torn=0, missing=0, back=0)
     newest = [0] * count
     with SharedReader(folder) as reader:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+        end = time.monotonic() + 120
+        while seen["fresh"] < changes and time.monotonic() < end:
             for _ in range(200):
                 key = chance.randrange(count)
                 row = reader.get(f"k{key}")

@@ -15,7 +15,7 @@ from sokuji.analyze.compile import Declared
 from sokuji.analyze.progress import Progress
 from sokuji.errors import OnlineStoreError
 from sokuji.predict.features import Lookup
-from tests.analyze.side import PARTITIONS, Side, declare, drain, following, side
+from tests.analyze.side import PARTITIONS, SHARED, Side, declare, drain, following, side
 from tests.lake.platform import START_US
 
 FEATURES = """
@@ -31,7 +31,7 @@ NOTHING = {"seen_1h": 0, "last_item": None}
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Side]:
-    with side(tmp_path) as opened:
+    with side(tmp_path, SHARED) as opened:
         yield opened
 
 
@@ -42,7 +42,14 @@ def declared(shop: Side) -> Declared:
 
 def lookup(shop: Side, declared: Declared) -> Lookup:
     progress = Progress(shop.folder / "analyze" / "progress", PARTITIONS)
-    return Lookup("shop", following(shop, declared), shop.logs.identities, shop.folder / "analyze", progress.is_led)
+    return Lookup(
+        "shop",
+        following(shop, declared),
+        shop.logs.identities,
+        shop.folder / "analyze",
+        is_led=progress.is_led,
+        open_reader=shop.online.open_reader,
+    )
 
 
 def event(name: str, at: int, **more: Any) -> dict[str, Any]:

@@ -61,6 +61,12 @@ def event(name: str, at: int, visitor: str | None = "a", **more: Any) -> dict[st
     }
 
 
+def opened_recheck(shop: Side, declared: Declared) -> Recheck:
+    """What asks the state beside the worker."""
+    merges, folder = Merges(shop.logs.identities), shop.folder / "analyze"
+    return Recheck("shop", following(shop, declared), merges, folder, open_reader=shop.online.open_reader)
+
+
 Ask = Callable[[Declared], Recheck]
 
 
@@ -70,9 +76,7 @@ def recheck(shop: Side) -> Iterator[Ask]:
     with ExitStack() as stack:
 
         def opened(declared: Declared) -> Recheck:
-            return stack.enter_context(
-                closing(Recheck("shop", following(shop, declared), Merges(shop.logs.identities), shop.folder / "analyze"))
-            )
+            return stack.enter_context(closing(opened_recheck(shop, declared)))
 
         yield opened
 
@@ -167,9 +171,9 @@ def test_while_a_worker_repeats_what_was_done_nothing_is_told(shop: Side, tmp_pa
 def shown(shop: Side, declared: Declared) -> dict[str, str | None]:
     """What the `api` role would say at a display."""
     progress = Progress(shop.folder / "analyze" / "progress", shop.logs.events.partitions)
-    state = Recheck("shop", following(shop, declared), Merges(shop.logs.identities), shop.folder / "analyze")
+    state = opened_recheck(shop, declared)
     checks = Eligibility(Rechecks({"shop": state}), shop.logs.events, progress.current, shop.logs.decisions, lambda: START_US + 5 * SECOND)
-    made = [each for each in decisions(shop.logs.decisions.read(0, 0, 100)) if isinstance(each, Made)]
+    made = [each for each in decisions(shop.logs.decisions.read(0, 0, 100).batch, 0) if isinstance(each, Made)]
     try:
         reasons = asyncio.run(checks.reasons(made, "1.1.1.1", []))
     finally:

@@ -67,6 +67,7 @@ def test_beside_more_connections_than_files_another_address_is_served(tmp_path: 
     receiving, sending = context.Pipe()
     process = context.Process(target=collect, args=(tmp_path, sending), daemon=True)
     process.start()
+    sending.close()  # so that its death is the pipe's end
     port = receiving.recv()
     with logs(tmp_path) as (events, bad_events), ExitStack() as stack:
         collector = Collector(port, Track(SOURCES, events, bad_events, ANY_PORT), events, bad_events)

@@ -69,7 +69,7 @@ def test_columns_written_before_say_null_and_are_mended_as_files_are_rewritten(t
             return [sha for file in side.tables.snapshot(EVENTS).files for sha in pq.read_table(file).column("sha").to_pylist()]
 
         with monkeypatch.context() as before:  # as files were written then
-            before.setattr("sokuji.lake.events.finite", lambda column: column)
+            before.setattr("sokuji.sink.shape.finite", lambda column: column)
             before.setattr("sokuji.lake.delta.files.seal", lambda path: path)
             side.track(*({"message_id": f"m{number}", "properties": text} for number, text in enumerate(STORED)))
             side.drain()

@@ -31,6 +31,7 @@ def test_a_signal_ends_it_and_nothing_acknowledged_is_missing(tmp_path: Path, nu
     receiving, sending = context.Pipe()
     process = context.Process(target=collect, args=(tmp_path, sending))
     process.start()
+    sending.close()  # so that its death is the pipe's end
     port = receiving.recv()
     with logs(tmp_path) as (events, bad_events):
         collector = Collector(port, Track(SOURCES, events, bad_events, ANY_PORT), events, bad_events)

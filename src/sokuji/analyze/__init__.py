@@ -1,0 +1,1 @@
+"""The worker: the log's events into features, rules and decisions, at once."""

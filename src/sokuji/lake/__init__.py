@@ -1,0 +1,1 @@
+"""The lake: tables of events and of results, as files that other tools read too."""

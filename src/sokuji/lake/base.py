@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sokuji.meta.base import Ref
 
@@ -65,6 +66,17 @@ class Lake(ABC):
         """
 
     @abstractmethod
+    def scan(self, snapshot: Snapshot, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.RecordBatchReader:
+        """The rows of a snapshot in the columns of its schema that are named here, or all: those of the files, then those of the tail.
+
+        NULL where a file is from before a column was there. `where` leaves rows out, by any columns; parts of files that cannot have
+        others are not read. One batch is in memory at a time, and one thread works.
+
+        Raises:
+            DamagedFileError: a file is not as it was written.
+        """
+
+    @abstractmethod
     def settle(self, ref: Ref) -> None:
         """Commit what stands only in the log, so that all rows that were acknowledged before are in files and can be changed.
 
@@ -104,13 +116,13 @@ class Lake(ABC):
         """
 
     @abstractmethod
-    def rewrite(self, ref: Ref, files: Sequence[str], rows: pa.RecordBatchReader, *, read_version: int) -> int:
-        """Put `rows` in place of the rows of `files` (of a snapshot of version `read_version`) in one commit; return the new version.
+    def rewrite(self, ref: Ref, files: Sequence[str], rows: pa.RecordBatchReader, *, read_version: int | None = None) -> int:
+        """Put `rows` in place of the rows of `files`, which are some of a snapshot's, in one commit; return the new version.
 
-        What others appended since stays. UPDATE, DELETE and MERGE rewrite only the files with rows that change.
+        What is in other files stays.
 
         Raises:
-            ConflictError: one of the files has been replaced since.
+            ConflictError: one of the files has been replaced since, or `read_version` is given and the table has changed since.
             LakeError: a column's type does not fit the table's.
         """
 

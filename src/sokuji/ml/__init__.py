@@ -1,0 +1,1 @@
+"""BigQuery ML: models trained and asked in SQL."""

@@ -1,0 +1,1 @@
+"""The profiles' rows, read and written by key."""

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from sokuji.analyze.compile import Compiled
 from sokuji.analyze.following import Following
-from sokuji.analyze.state.carry_over import ROWS
 from sokuji.disk.marked import REMEDY
 from sokuji.errors import DamagedFileError, OnlineStoreError
 from sokuji.features.kernel.reader import FeatureReader
@@ -18,7 +17,7 @@ from sokuji.features.spec import Entity
 from sokuji.identity.base import LinkKind
 from sokuji.identity.resolve import FILE, USER, VISITOR, known
 from sokuji.log.base import Log
-from sokuji.online.shared.manifest import read_manifest
+from sokuji.online.base import OpenReader
 from sokuji.predict.profiles import Profiles
 
 _READ_ROWS = 10_000
@@ -44,7 +43,7 @@ class Owners:
     def refresh(self) -> None:
         """Read what came since."""
         while self._offset < self._log.end(0):
-            batch, _, self._offset = self._log.read(0, max(self._offset, self._log.start(0)), _READ_ROWS)
+            batch, self._offset = self._log.read(0, max(self._offset, self._log.start(0)), _READ_ROWS)
             for row in batch.select(["dataset", "kind", "visitor_id", "user_id"]).to_pylist():
                 if row["dataset"] == self._dataset and row["kind"] != LinkKind.REFUSED:
                     self._users[row["visitor_id"]] = row["user_id"]
@@ -66,9 +65,14 @@ class _Beside(NamedTuple):
 class Lookup:
     """Reads one dataset's features by key. Thread-safe."""
 
-    def __init__(self, dataset: str, following: Following, identities: Log, folder: Path, is_led: Callable[[], bool]) -> None:
-        """`folder` is the worker's, `identities` the merge log, `is_led` whether somebody keeps the state up to date."""
-        self._following, self._is_led = following, is_led
+    def __init__(
+        self, dataset: str, following: Following, identities: Log, folder: Path, *, is_led: Callable[[], bool], open_reader: OpenReader
+    ) -> None:
+        """`folder` is the worker's, `identities` the merge log, `is_led` whether somebody keeps the state up to date.
+
+        `open_reader` opens the rows of a state.
+        """
+        self._following, self._is_led, self._open_reader = following, is_led, open_reader
         self._dataset, self._identities, self._folder = dataset, identities, folder / dataset
         self._lock = threading.Lock()
         self._use(following.compiled)
@@ -76,7 +80,7 @@ class Lookup:
     def _use(self, compiled: Compiled) -> None:
         compiled.close()  # no event is evaluated here
         self._kernels, self._layout = compiled.kernels, compiled.layout()
-        self._profiles = Profiles(self._dataset, self._layout, self._folder.parent)
+        self._profiles = Profiles(self._dataset, self._layout, self._folder.parent, self._open_reader)
         self._beside: _Beside | None = None
 
     def features(self, key: str, at_us: int) -> dict[str, Any]:
@@ -118,6 +122,6 @@ class Lookup:
 
     def _read_beside(self) -> _Beside:
         strings = Strings(self._folder / STRINGS_FILE)
-        since = read_manifest(self._profiles.folder / ROWS).offsets.get(self._identities.name, 0)
+        since = self._profiles.offsets().get(self._identities.name, 0)
         owners = Owners(self._dataset, self._identities, self._profiles.folder / FILE, since)
         return _Beside(self._profiles.start, owners, [FeatureReader(kernel, strings) for kernel in self._kernels])

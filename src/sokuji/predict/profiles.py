@@ -11,7 +11,7 @@ import numpy as np
 from sokuji.analyze.state.carry_over import LAYOUT_FILE, ROWS
 from sokuji.analyze.state.layout import RowLayout, Rows
 from sokuji.errors import OnlineStoreError
-from sokuji.online.shared.reader import SharedReader
+from sokuji.online.base import OnlineReader, OpenReader
 
 
 class Successors(Protocol):
@@ -27,11 +27,11 @@ class Successors(Protocol):
 class Profiles:
     """Reads what the worker keeps. For one thread at a time."""
 
-    def __init__(self, dataset: str, layout: RowLayout, folder: Path) -> None:
-        """`folder` is the worker's."""
-        self._dataset, self._layout = dataset, layout
+    def __init__(self, dataset: str, layout: RowLayout, folder: Path, open_reader: OpenReader) -> None:
+        """`folder` is the worker's, `open_reader` opens the rows of a state."""
+        self._dataset, self._layout, self._open_reader = dataset, layout, open_reader
         self.folder = folder / dataset / layout.fingerprint
-        self._reader: SharedReader | None = None
+        self._reader: OnlineReader | None = None
         self.start: tuple[int, int] | None = None
         """Of the worker, as `check` found it last: another one may have made the state anew, with other files beside the rows."""
 
@@ -53,6 +53,15 @@ class Profiles:
             self._reader = None
         self.start = start
 
+    def _opened(self) -> OnlineReader:
+        if self._reader is None:
+            self._reader = self._open_reader(self.folder / ROWS)
+        return self._reader
+
+    def offsets(self) -> dict[str, int]:
+        """The offsets of the last complete checkpoint of the state that was checked. Raises as `OpenReader` and `OnlineReader.offsets`."""
+        return self._opened().offsets()
+
     def rows(self, profiles: Sequence[str], successors: Successors) -> Rows:
         """A copy of each profile's row as it is now, zeros where there is none: `uint8[profiles, width]`.
 
@@ -60,13 +69,11 @@ class Profiles:
             OnlineStoreError: as `check`.
         """
         self.check()
-        if self._reader is None:
-            self._reader = SharedReader(self.folder / ROWS)
-        keys = [successors.profile(self._dataset, profile) for profile in profiles]
+        reader, keys = self._opened(), [successors.profile(self._dataset, profile) for profile in profiles]
         while True:
             rows = np.zeros((len(keys), self._layout.width), np.uint8)
             for row, key in zip(rows, keys, strict=True):
-                found = self._reader.get(key)
+                found = reader.get(key)
                 if found is not None:
                     row[:] = np.frombuffer(found, np.uint8)
             # A merge is in the log before the visitor's row is emptied: what was empty for that is found out here.

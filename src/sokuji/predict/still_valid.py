@@ -18,6 +18,7 @@ from sokuji.identity.base import LinkKind
 from sokuji.identity.resolve import USER, VISITOR
 from sokuji.log.base import Log
 from sokuji.ml.serving.scoring import SCORES
+from sokuji.online.base import OpenReader
 from sokuji.predict.profiles import Profiles
 from sokuji.rules.eligibility import Ineligible, Question, ineligible
 
@@ -34,14 +35,14 @@ class Merges:
 
     def __init__(self, log: Log) -> None:
         """Read the end of the identities log."""
-        self._log, self._offset = log, log.before_end(0, _MERGES_MAX)
+        self._log, self._offset = log, max(log.start(0), log.end(0) - _MERGES_MAX)
         self._users: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._text = 0  # characters of the ids
 
     def refresh(self) -> None:
         """Read what came since."""
         while self._offset < self._log.end(0):
-            batch, _, self._offset = self._log.read(0, max(self._offset, self._log.start(0)), _READ_ROWS)
+            batch, self._offset = self._log.read(0, max(self._offset, self._log.start(0)), _READ_ROWS)
             for row in batch.to_pylist():
                 if row["kind"] == LinkKind.MERGED:
                     self._remember(row["dataset"], VISITOR + row["visitor_id"], USER + row["user_id"])
@@ -62,15 +63,16 @@ class Merges:
 class Recheck:
     """Asks the state of one dataset's profiles. For one thread at a time."""
 
-    def __init__(self, dataset: str, following: Following, merges: Merges, folder: Path) -> None:
-        """`folder` is the worker's."""
+    def __init__(self, dataset: str, following: Following, merges: Merges, folder: Path, *, open_reader: OpenReader) -> None:
+        """`folder` is the worker's, `open_reader` opens the rows of a state."""
         self._dataset, self._following, self._merges, self._folder = dataset, following, merges, folder
+        self._open_reader = open_reader
         self._strings_file, self._strings = folder / dataset / STRINGS_FILE, Strings(None)
         self._use(following.compiled)
 
     def _use(self, compiled: Compiled) -> None:
         self._compiled, self._layout = compiled, compiled.layout()
-        self._profiles = Profiles(self._dataset, self._layout, self._folder)
+        self._profiles = Profiles(self._dataset, self._layout, self._folder, self._open_reader)
         self._start: object = None  # of the worker whose strings these are
         self._models_us = 0
         if compiled.rules.rechecks:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sokuji.dedup.rule import Rule
 from sokuji.errors import LakeError, NotFoundError, OffsetTrimmedError, StaleTableError
@@ -105,6 +106,10 @@ class FreshLake(Lake):
             self._read_tail()
             return self._snapshot(ref, applications)
 
+    def scan(self, snapshot: Snapshot, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.RecordBatchReader:
+        """As `Lake.scan`."""
+        return self._lake.scan(snapshot, columns, where)
+
     def settle(self, ref: Ref) -> None:
         """As `Lake.settle`. Waits for the sink; if none is running, commits here."""
         log = self._events if ref.name == EVENTS else self._settled.get(ref.name)
@@ -151,8 +156,8 @@ class FreshLake(Lake):
         said, place = self._tail_place()
         if place == self._place:
             return
-        if self._events.lag(place[0]) > _INLINE_ROWS:
-            self._wait(lambda: self._events.lag(self._until(self._events)) <= _TAIL_ROWS_MAX)
+        if _rows(*place) > _INLINE_ROWS:
+            self._wait(lambda: _rows(self._until(self._events), _ends(self._events)) <= _TAIL_ROWS_MAX)
             said, place = self._tail_place()
         # Taken away meanwhile: after an interrupt all is read again, and no row is there twice.
         (positions, ends), (known, read) = place, self._place
@@ -186,7 +191,7 @@ class FreshLake(Lake):
                 if done():
                     return
                 if time.monotonic() > deadline:
-                    behind = self._events.lag(self._until(self._events))
+                    behind = _rows(self._until(self._events), _ends(self._events))
                     raise LakeError(f"the sink is {behind:,} events behind the log and did not catch up in {_WAIT_SECONDS:.0f} s") from None
                 time.sleep(_POLL_SECONDS)
             else:
@@ -238,7 +243,7 @@ class FreshLake(Lake):
         """As `Lake.replace`."""
         return self._lake.replace(ref, rows, read_version=read_version)
 
-    def rewrite(self, ref: Ref, files: Sequence[str], rows: pa.RecordBatchReader, *, read_version: int) -> int:
+    def rewrite(self, ref: Ref, files: Sequence[str], rows: pa.RecordBatchReader, *, read_version: int | None = None) -> int:
         """As `Lake.rewrite`."""
         return self._lake.rewrite(ref, files, rows, read_version=read_version)
 
@@ -271,3 +276,7 @@ def _read_until(log: Log, start: Offsets, end: Offsets) -> tuple[dict[str, Backl
 
 def _ends(log: Log) -> Offsets:
     return {partition: log.end(partition) for partition in range(log.partitions)}
+
+
+def _rows(start: Offsets, end: Offsets) -> int:
+    return sum(end.values()) - sum(start.values())

@@ -46,11 +46,11 @@ def recalled(  # noqa: PLR0917 - what is known of a dataset's messages
                 offset = start
                 continue
             try:
-                batch, offsets, following = log.read(partition, offset, _ROWS, until=end)
+                batch, following = log.read(partition, offset, min(end - offset, _ROWS))
             except OffsetTrimmedError:  # the sink has made room meanwhile
                 continue
             own = pc.equal(batch.column("dataset"), dataset)
-            places = offsets[own.to_numpy(zero_copy_only=False)]
+            places = np.arange(offset, following)[own.to_numpy(zero_copy_only=False)]
             yield Recalled(batch.select(_MESSAGE).filter(own), Places(np.full(len(places), partition, np.int32), places))
             offset = following
 

@@ -23,8 +23,7 @@ from sokuji.errors import DamagedFileError, FormatError
 from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.events import EVENTS
 from sokuji.meta.base import Ref
-from tests.analyze.side import RULE, SETTINGS, Side, declare, drain, side
-from tests.log.opening import Opening
+from tests.analyze.side import Side, declare, drain, side
 
 OLD = """
 from sokuji.features import events, view
@@ -41,8 +40,8 @@ SECOND = 1_000_000
 
 
 @pytest.fixture
-def shop(tmp_path: Path, opening: Opening) -> Iterator[Side]:
-    with side(tmp_path, opening) as opened:
+def shop(tmp_path: Path) -> Iterator[Side]:
+    with side(tmp_path) as opened:
         yield opened
 
 
@@ -61,9 +60,7 @@ class Clock:
 
 
 def prepare(shop: Side, declared: Declared, *, rebuild: bool = False) -> bool:
-    folder = shop.folder / "analyze"
-    opener = Opener(declared, shop.logs, shop.lake, shop.models, folder=folder, settings=SETTINGS, rule=RULE, served_log=shop.served_log)
-    return opener.prepare("shop", rebuild=rebuild)
+    return shop.opener(declared).prepare("shop", rebuild=rebuild)
 
 
 def decided(shop: Side) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sokuji.online.shared.hashing import Hasher
+from sokuji.online.hashing import Hasher
 from sokuji.online.shared.resident import CLEAN, FREE, ResidentRows
 from sokuji.online.shared.run import block_rows
 from sokuji.online.shared.table import Layout, TableFile

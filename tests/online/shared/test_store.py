@@ -15,6 +15,7 @@ import pytest
 
 from sokuji.errors import DamagedFileError, OnlineStoreError
 from sokuji.online.shared.checkpoint import RUNS_MAX
+from sokuji.online.shared.reader import SharedReader
 from sokuji.online.shared.store import SharedStore
 from sokuji.online.shared.table import Layout, TableFile, current_table
 from tests.online.rows import WIDTH, keys, put, rows, stored
@@ -90,9 +91,33 @@ def test_memory_comes_with_rows_and_stays_in_its_bound(tmp_path: Path) -> None:
         assert table.stat().st_blocks * 512 < 60e6, "a row that changes takes no more memory"
         for batch in range(30):
             store.put_many(keys(f"{batch}-{number}" for number in range(1000)), rows(range(1000), width), batch)
+        table = current_table(tmp_path)
+        assert table is not None
         assert table.stat().st_size < rows_max * (width + 24) + 64 * rows_max
         assert table.stat().st_blocks * 512 <= table.stat().st_size + 4096
         assert stored(store, [f"{batch}-7" for batch in range(30)]) == {f"{batch}-7": 7 for batch in range(30)}
+
+
+def test_a_store_without_rows_takes_little_whatever_it_may_hold(tmp_path: Path) -> None:
+    with SharedStore(tmp_path, width=256, rows_max=2_000_000) as store:
+        store.put_many(keys(["a"]), rows([1], 256), 0)
+        table = current_table(tmp_path)
+        assert table is not None
+        assert table.stat().st_blocks * 512 < 2e6
+
+
+def test_readers_go_over_to_a_larger_table(tmp_path: Path) -> None:
+    with SharedStore(tmp_path, width=WIDTH, rows_max=1000, slots_min=2) as store, SharedReader(tmp_path) as reader:
+        before = current_table(tmp_path)
+        for number, name in enumerate(NAMES):
+            put(store, {name: number})
+            assert reader.get(name) == rows([number])[0].tobytes()
+        assert stored(store, NAMES) == {name: number for number, name in enumerate(NAMES)}
+        assert before is not None
+        assert not before.exists()
+        store.checkpoint({}, wait=True)
+    with SharedStore(tmp_path, width=WIDTH, rows_max=1000, slots_min=2) as store:
+        assert stored(store, NAMES) == {name: number for number, name in enumerate(NAMES)}
 
 
 def test_rows_seen_longest_ago_leave_memory_first(tmp_path: Path) -> None:
@@ -134,9 +159,15 @@ def test_without_room_in_shared_memory_the_table_is_in_the_folder(tmp_path: Path
 
 
 def test_a_table_that_cannot_be_as_long_as_it_must_be(tmp_path: Path) -> None:
-    with files_no_larger_than(1_000_000), pytest.raises(OnlineStoreError, match=r"cannot be made: .* lower rows_max"):
-        open_store(tmp_path, rows_max=20_000)
-    open_store(tmp_path, rows_max=10).close()
+    with files_no_larger_than(1_000_000):
+        with pytest.raises(OnlineStoreError, match=r"cannot be made: .* lower rows_max"):
+            SharedStore(tmp_path, width=WIDTH, rows_max=20_000, slots_min=20_000)
+        with SharedStore(tmp_path, width=WIDTH, rows_max=20_000, slots_min=10) as store:
+            put(store, {"a": 1})
+            with pytest.raises(OnlineStoreError, match=r"cannot be made: .* lower rows_max"):
+                put(store, {f"b{number}": number for number in range(19_500)})
+            put(store, {"c": 3})
+            assert stored(store, ["a", "b7", "c"]) == {"a": 1, "c": 3}, "it goes on in the smaller one"
 
 
 SMALL_SHARED_MEMORY = ["unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$0" "$@"']
@@ -153,7 +184,7 @@ import numpy as np
 from sokuji.errors import OnlineStoreError
 from sokuji.online.shared.store import SharedStore
 from tests.online.rows import keys
-with SharedStore({str(tmp_path)!r}, width=4096, rows_max=15_000) as store:
+with SharedStore({str(tmp_path)!r}, width=4096, rows_max=15_000, slots_min=15_000) as store:
     def put(name, count):
         store.put_many(keys(f"{{name}}{{number}}" for number in range(count)), np.ones((count, 4096), np.uint8), 0)
     put("a", 2000)

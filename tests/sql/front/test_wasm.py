@@ -63,7 +63,7 @@ def _kept() -> bytes:
 
 START = """
 from pathlib import Path
-from sokuji.sql import wasm
+from sokuji.sql.front import wasm
 compiled = wasm.cache_file().read_bytes()
 wasm.cache_file = lambda: Path("{file}")
 wasm._compile = lambda engine: compiled

@@ -121,7 +121,7 @@ def test_several_changes_are_made_at_once(platform: Platform) -> None:
 
 
 def test_a_column_is_free_for_another_property_once_one_is_dropped(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sokuji.lake.events.COLUMNS_AT_ONCE", COLUMNS_MAX)
+    monkeypatch.setattr("sokuji.sink.shape.COLUMNS_AT_ONCE", COLUMNS_MAX)
     track(platform, "v1", **{f"p{number:04}": number for number in range(COLUMNS_MAX)})
     commit(platform)
     track(platform, wanted=1)

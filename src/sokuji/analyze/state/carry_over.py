@@ -18,7 +18,7 @@ from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError
 from sokuji.features.known import Types
 from sokuji.lake.events import PROPERTY_TYPES
-from sokuji.online.shared.store import SharedStore
+from sokuji.online.base import OnlineStore, OpenStore
 from sokuji.rules.engine import Rules
 
 LAYOUT_FILE = "layout.json"
@@ -79,7 +79,7 @@ def taken(folder: Path) -> Types:
 class Carrier:
     """The last state under other declarations."""
 
-    def __init__(self, state: Path, store: SharedStore, stored: _Stored, rules: Rules) -> None:
+    def __init__(self, state: Path, store: OnlineStore, stored: _Stored, rules: Rules) -> None:
         self._store, self._stored, self._rules = store, stored, rules
         self._timers = Timers(read_marks(store.blobs()[MARKS], state).timers)
         self.position: Position = position(store.offsets())
@@ -107,12 +107,12 @@ class Carrier:
 
 
 @contextmanager
-def carrying(folder: Path, state: Path, rules: Rules) -> Iterator[Carrier | None]:
+def carrying(folder: Path, state: Path, rules: Rules, open_store: OpenStore) -> Iterator[Carrier | None]:
     """The last complete state of a dataset in `folder`, other than `state`; None if there is none."""
     for other in folder.iterdir():
         if other != state and is_state(other) and (other / LAYOUT_FILE).exists():
             stored = read_record(other / LAYOUT_FILE, _Stored, format=_FORMAT, remedy=_REMEDY)
-            with SharedStore(other / ROWS, width=stored.width, rows_max=_ROWS_MAX) as store:
+            with open_store(other / ROWS, width=stored.width, rows_max=_ROWS_MAX) as store:
                 yield Carrier(other, store, stored, rules)
             return
     yield None

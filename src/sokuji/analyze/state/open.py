@@ -25,7 +25,7 @@ from sokuji.analyze.state.dataset import MARKS, Marks, Position, Stage, position
 from sokuji.analyze.state.layout import RowLayout
 from sokuji.analyze.state.prepared import FILE as PREPARED_FILE
 from sokuji.analyze.state.prepared import LINKS_FILE, Keys, Prepared
-from sokuji.analyze.state.served import SERVED_LOG, OpenLog, Served
+from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA, Served
 from sokuji.analyze.state.timers import Timers
 from sokuji.analyze.state.warm_up import warm
 from sokuji.clock import now_us
@@ -41,10 +41,10 @@ from sokuji.identity.resolve import Identity
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS, TIME_COLUMN
-from sokuji.log.base import Log
+from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore
-from sokuji.online.shared.store import SharedStore
+from sokuji.online.base import OnlineStore, OpenStore
 from sokuji.rules.engine import Rules
 from sokuji.sink.backlog import applications
 from sokuji.sink.recall import recalled
@@ -54,7 +54,7 @@ _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 20  # each fails only if the sink makes a column of a property that nobody knew just before
 _HISTORY_ROWS = 50_000
 _SERVED_BEFORE = "served"  # told events by the ids of their messages, which may come again much later
-_READ_ROWS = 1_000_000
+_SERVED_SEGMENTS = 16  # retention frees whole segments
 
 
 class Opener:
@@ -75,11 +75,15 @@ class Opener:
         folder: Path,
         settings: AnalyzeSettings,
         rule: Rule,
-        served_log: OpenLog,
+        open_store: OpenStore,
     ) -> None:
-        """Open stages below `folder`; `lake` is the one that the sink commits to, by the same `rule` of repeats."""
-        self._declared, self._logs, self._lake, self._open_served_log = declared, logs, lake, served_log
+        """Open stages below `folder`; `lake` is the one that the sink commits to, by the same `rule` of repeats.
+
+        `open_store` opens the rows of a state, each in a folder of its own.
+        """
+        self._declared, self._logs, self._lake = declared, logs, lake
         self._models, self._folder, self._settings, self._rule = models, folder, settings, rule
+        self._open_store = open_store
         self._warm: set[str] = set()  # layouts
 
     def open(self, dataset: str) -> Stage:
@@ -108,11 +112,11 @@ class Opener:
                 _LOG.warning("%s", sentence, extra={"dataset": dataset})
             layout = compiled.layout()
             if layout.fingerprint not in self._warm:  # most datasets have the same declarations, and what is compiled is shared
-                warm(compiled, layout)
+                warm(compiled, layout, self._open_store)
                 self._warm.add(layout.fingerprint)
             state = folder / layout.fingerprint
             check_described(state)
-            store = undo.enter_context(SharedStore(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max))
+            store = undo.enter_context(self._open_store(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max))
             blobs = store.blobs()
             if MARKS in blobs and prepared is None and self._is_left_behind(state, position(store.offsets())):
                 undo.close()
@@ -144,7 +148,7 @@ class Opener:
     def _bring_up_to_date(self, dataset: str, stage: Stage, state: Path, rules: Rules, prepared: Prepared | None, *, is_new: bool) -> None:
         """Take in what a stage that was just opened lacks."""
         if is_new or prepared is not None:
-            with carrying(self._folder / dataset, state, rules) as carrier:
+            with carrying(self._folder / dataset, state, rules, self._open_store) as carrier:
                 stage.position = self._begin(dataset, stage.pipeline, carrier, prepared)
             # Before the first batch: a crash after it must replay it, not take it for history.
             stage.checkpoint(stage.position, wait=True)
@@ -202,7 +206,7 @@ class Opener:
         layout = compiled.layout()
         if is_needed := rebuild or not (current / layout.fingerprint).exists():
             state = folder / layout.fingerprint
-            store = SharedStore(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max)
+            store = self._open_store(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max)
             pipeline = self._pipeline(compiled, layout, state, store, Marks())
             stage, keys = Stage(pipeline, vocabulary, position({}), None), Keys()
             links: list[pa.RecordBatch] = []
@@ -238,8 +242,9 @@ class Opener:
             log, since = self._served_log(state), 0
         return Served(log, since, sample=settings.served_sample, bytes_max=settings.served_bytes)
 
-    def _served_log(self, state: Path) -> Log:
-        log = self._open_served_log(state)
+    def _served_log(self, state: Path) -> LocalLog:
+        segment_bytes = self._settings.served_bytes // _SERVED_SEGMENTS + 1
+        log = LocalLog(state, SERVED_SCHEMA, name=SERVED_LOG, partitions=1, segment_bytes=segment_bytes)
         with ExitStack() as undo:
             undo.enter_context(closing(log))
             log.committed(CONSUMER)  # cannot be read if it is damaged
@@ -340,13 +345,13 @@ class Opener:
         _LOG.info("learned again which messages were worked on", extra={"dataset": dataset})
 
     def _read(self, dataset: str, partition: int, start: int, end: int) -> tuple[pa.RecordBatch, Places, int]:
-        """Rows of the dataset from `start` on, before `end`, where they stand, and where to read on."""
-        batch, offsets, following = self._logs.events.read(partition, start, _READ_ROWS, until=end)
+        """Rows of the dataset from `start` on, at most to `end`, where they stand, and where to read on."""
+        batch, following = self._logs.events.read(partition, start, end - start)
         own = pc.equal(batch.column("dataset"), dataset)
-        offsets = offsets[own.to_numpy(zero_copy_only=False)]
+        offsets = np.arange(start, following)[own.to_numpy(zero_copy_only=False)]
         return batch.filter(own), Places(np.full(len(offsets), partition, np.int32), offsets), following
 
-    def _pipeline(self, compiled: Compiled, layout: RowLayout, state: Path, store: SharedStore, marks: Marks) -> Pipeline:
+    def _pipeline(self, compiled: Compiled, layout: RowLayout, state: Path, store: OnlineStore, marks: Marks) -> Pipeline:
         excluded = excluding.read(compiled.dataset, self._logs.bad_events, self._lake)
         with ExitStack() as undo:
             identity = undo.enter_context(closing(Identity(state, marks.identity)))
@@ -379,20 +384,17 @@ class Opener:
         Raises:
             LogError: that lies past the end of the events log.
         """
-        events, batches = self._logs.events, self._logs.batches
-        place, last = batches.start(0), None
-        while place < batches.end(0):  # those since the last checkpoints
-            batch, _, place = batches.read(0, place, _READ_ROWS)
-            last = batch.column("ends")[-1].as_py() if batch.num_rows else last
-        if last is None:
+        number, events = self._logs.batches.end(0), self._logs.events
+        if number <= self._logs.batches.start(0):
             return events.committed(CONSUMER)
-        for partition, end in enumerate(last):
+        [last] = self._logs.batches.read(0, number - 1, 1).batch.to_pylist()
+        for partition, end in enumerate(last["ends"]):
             if end > events.end(partition):
                 raise LogError(
                     f"partition {partition} of the log {events.name!r} ends at {events.end(partition):,}, and the worker has read it up to"
-                    f" {end:,}, says the log {batches.name!r}: one is another log, or an older copy; restore the logs"
+                    f" {end:,}, says the log {self._logs.batches.name!r}: one is another log, or an older copy; restore the logs"
                 )
-        return dict(enumerate(last))
+        return dict(enumerate(last["ends"]))
 
 
 def _bring(prepared: Prepared, pipeline: Pipeline, carrier: Carrier) -> None:

@@ -20,18 +20,18 @@ from sokuji.dedup.rule import Places, Rule
 from sokuji.dedup.table import Deduplicator
 from sokuji.events import EVENT_SCHEMA, EventType, TimeRule
 from sokuji.identity.resolve import Identity
-from sokuji.online.shared.store import SharedStore
+from sokuji.online.base import OpenStore
 
 _PLACES = Places(np.zeros(2, np.int32), np.arange(2))
 
 
-def warm(compiled: Compiled, layout: RowLayout) -> None:
+def warm(compiled: Compiled, layout: RowLayout, open_store: OpenStore) -> None:
     """Work on two events, of which the second merges profiles, with a state that is thrown away."""
     if not is_compiled():
         print("sokuji: compiling the feature kernel, once per machine (about 20 s) ...", file=sys.stderr, flush=True)  # noqa: T201
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with SharedStore(folder / "rows", width=layout.width, rows_max=16) as store:
+        with open_store(folder / "rows", width=layout.width, rows_max=16) as store:
             identity, deduplicator = Identity(folder, 0), Deduplicator(folder / "ids", None, Rule(16, 1))
             pipeline = Pipeline(compiled, layout, store=store, identity=identity, deduplicator=deduplicator, timers=Timers())
             pipeline.commit(pipeline.work(_events(compiled.expressions.names), _PLACES, 0), 0)

@@ -12,7 +12,8 @@ All others are stored as they are, also inside ARRAY and STRUCT. Which type a co
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +31,16 @@ _FROM_STORED = {
     Kind.INTERVAL: "(to_months(({0}).months::INTEGER) + to_days(({0}).days::INTEGER) + to_microseconds(({0}).nanoseconds // 1000))",
     Kind.JSON: "CAST({0} AS JSON)",
 }
+
+ROW_BITS = 40  # of the number that says where a row stands; those above are the file's
+_OWN_COLUMNS = {"file_index", "file_row_number"}  # DuckDB's, of every file that has none of these names
+
+
+class RowColumn(NamedTuple):
+    """A column, INT64, that says where a row stands: `file's number << ROW_BITS | row in the file`."""
+
+    name: str
+    numbers: Mapping[str, int]  # of the files
 
 
 def stored_type(type_: Type) -> pa.DataType:
@@ -83,12 +94,12 @@ def finite(column: pa.Array) -> pa.Array:
 
 
 def rows_of(
-    files: Sequence[str], columns: Collection[str] | None = None, *, file_column: str | None = None, numbers: Collection[str] = ()
+    files: Sequence[str], columns: Collection[str] | None = None, *, row_column: RowColumn | None = None, numbers: Collection[str] = ()
 ) -> str:
     """What to write after FROM in DuckDB to read these columns, or all, of a snapshot's files, of which there is one at least.
 
-    `file_column` is the name of one that says which file a row is from. `numbers` are columns of properties: what is infinite in them was
-    beyond FLOAT64, and is NULL. Only files from before there were checksums have such values.
+    `row_column` is added to them. `numbers` are columns of properties: what is infinite in them was beyond FLOAT64, and is NULL. Only
+    files from before there were checksums have such values.
 
     Raises:
         DamagedFileError: a file is not as it was written.
@@ -96,21 +107,30 @@ def rows_of(
     check(files, columns)
     old = [file for file in files if not is_sealed(file)] if numbers else []
     if not old:
-        return _read(files, file_column)
+        return _read(files, row_column)
     there = {name for file in old for name in pq.read_schema(file).names}
     named = (_quoted(name) for name in numbers if name in there)
     replaced = ", ".join(f"CASE WHEN isfinite({name}) THEN {name} END AS {name}" for name in named)
     items = f"* REPLACE ({replaced})" if replaced else "*"
     new = [file for file in files if is_sealed(file)]
-    rest = f" UNION ALL BY NAME FROM {_read(new, file_column)}" if new else ""
-    return f"(SELECT {items} FROM {_read(old, file_column)}{rest})"
+    rest = f" UNION ALL BY NAME FROM {_read(new, row_column)}" if new else ""
+    return f"(SELECT {items} FROM {_read(old, row_column)}{rest})"
 
 
-def _read(files: Sequence[str], file_column: str | None) -> str:
+def can_number(columns: Collection[str]) -> bool:
+    """Whether `rows_of` can add a `row_column` beside columns of these names."""
+    return _OWN_COLUMNS.isdisjoint(name.lower() for name in columns)
+
+
+def _read(files: Sequence[str], row_column: RowColumn | None) -> str:
     paths = ", ".join(_text(file) for file in files)
     # Without `hive_partitioning = false`, DuckDB makes a column of every folder on the way that is called `name=value`.
-    named = "" if file_column is None else f", filename = {_text(file_column)}"
-    return f"read_parquet([{paths}], union_by_name = true, hive_partitioning = false{named})"
+    rows = f"read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
+    if row_column is None:
+        return rows
+    numbers = [row_column.numbers[file] for file in files]
+    number = "file_index" if numbers == list(range(len(files))) else f"{numbers}[CAST(file_index AS BIGINT) + 1]"
+    return f"(SELECT *, (CAST({number} AS BIGINT) << {ROW_BITS}) + file_row_number AS {_quoted(row_column.name)} FROM {rows})"
 
 
 def from_stored(type_: Type, value: str) -> str:

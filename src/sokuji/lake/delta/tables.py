@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
@@ -30,6 +31,7 @@ from sokuji.lake.delta import commits, compaction
 from sokuji.lake.delta.commits import Version
 from sokuji.lake.delta.files import DAY, by_time, joined, with_columns, with_day, without_day, write_files
 from sokuji.lake.delta.physical import stored, stored_schema
+from sokuji.lake.delta.scan import scan
 from sokuji.lake.delta.sums import check, is_sealed
 from sokuji.meta.base import Ref
 
@@ -116,6 +118,10 @@ class DeltaLake(Lake):
             self._snapshots[ref] = (Version.of(self._folder(ref), table.version()), snapshot)
         return snapshot
 
+    def scan(self, snapshot: Snapshot, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.RecordBatchReader:
+        """As `Lake.scan`."""
+        return scan(snapshot, snapshot.schema.names if columns is None else columns, where)
+
     def settle(self, ref: Ref) -> None:
         """As `Lake.settle`: nothing is in a log here."""
 
@@ -173,7 +179,7 @@ class DeltaLake(Lake):
 
         return self._commit_next(ref, commit, before)
 
-    def rewrite(self, ref: Ref, files: Sequence[str], rows: pa.RecordBatchReader, *, read_version: int) -> int:
+    def rewrite(self, ref: Ref, files: Sequence[str], rows: pa.RecordBatchReader, *, read_version: int | None = None) -> int:
         """As `Lake.rewrite`."""
         folder = self._folder(ref)
         with self._table(ref) as table:
@@ -182,7 +188,8 @@ class DeltaLake(Lake):
         added = self._write_files(ref, prepared, day_of)
 
         def commit(table: DeltaTable) -> None:
-            if table.version() < read_version or not set(_files(table, folder)).issuperset(files):
+            is_other = read_version is not None and table.version() != read_version
+            if is_other or not set(_files(table, folder)).issuperset(files):
                 raise _changed(ref)
             now_ms = time.time_ns() // 1_000_000
             removed = [RemoveAction(str(Path(file).relative_to(folder)), data_change=True, deletion_timestamp=now_ms) for file in files]

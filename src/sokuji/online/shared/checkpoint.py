@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sokuji.errors import OnlineStoreError
 from sokuji.online.base import Rows
-from sokuji.online.shared.hashing import Digests
+from sokuji.online.hashing import Digests
 from sokuji.online.shared.manifest import Disk, Manifest
 from sokuji.online.shared.merge import newest, rows_of
 from sokuji.online.shared.run import Columns, Numbers, Run

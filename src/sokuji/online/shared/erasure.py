@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from sokuji.online.shared.hashing import Digests
+from sokuji.online.hashing import Digests
 from sokuji.online.shared.manifest import Disk
 from sokuji.online.shared.merge import newest, rows_of
 from sokuji.online.shared.run import Numbers, Run

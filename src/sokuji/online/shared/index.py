@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.compiled import compiled, inlined
-from sokuji.online.shared.hashing import Digests
+from sokuji.online.hashing import Digests
 from sokuji.online.shared.ordered import release_fence, store_release
 
 Words = npt.NDArray[np.uint64]

@@ -18,7 +18,7 @@ from sokuji.disk.files import sync_folder
 from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import OnlineStoreError
 from sokuji.online.base import Rows
-from sokuji.online.shared.digest import SALT_BYTES
+from sokuji.online.digest import SALT_BYTES
 from sokuji.online.shared.run import Columns, Run, run_path, write_run
 
 _NAME = "manifest.json"

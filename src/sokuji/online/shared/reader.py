@@ -11,8 +11,8 @@ import numpy as np
 
 from sokuji.errors import OnlineStoreError
 from sokuji.online.base import OnlineReader
+from sokuji.online.digest import digest
 from sokuji.online.shared import table
-from sokuji.online.shared.digest import digest
 from sokuji.online.shared.manifest import read_manifest
 from sokuji.online.shared.run import Run
 from sokuji.online.shared.table import Layout, current_table

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from sokuji.compiled import compiled
 from sokuji.online.base import Rows
+from sokuji.online.hashing import Digests
 from sokuji.online.shared import table
-from sokuji.online.shared.hashing import Digests
 from sokuji.online.shared.index import SlotNumbers, Slots
 from sokuji.online.shared.ordered import acquire_fence, load_acquire
 from sokuji.online.shared.run import Numbers, block_rows

@@ -21,9 +21,9 @@ from sokuji.disk.files import hold, make_folder
 from sokuji.errors import OnlineStoreError
 from sokuji.online.base import Found, Keys, OnlineStore, Rows
 from sokuji.online.checks import check_rows
+from sokuji.online.hashing import Digests, Hasher
 from sokuji.online.shared.checkpoint import Checkpoint, Checkpoints, merge_runs, save_run
 from sokuji.online.shared.erasure import erase_from_disk, without
-from sokuji.online.shared.hashing import Digests, Hasher
 from sokuji.online.shared.manifest import Disk
 from sokuji.online.shared.resident import CHANGED, CLEAN, ResidentRows
 from sokuji.online.shared.restore import restore
@@ -33,6 +33,7 @@ from sokuji.online.shared.table import Layout, TableFile
 _LEAVE_SHARE = 16
 """This part of all rows leaves memory at once when it is full: choosing them looks at every row."""
 _SPILLED_MAX = 32
+_SLOTS_MIN = 4096  # most of hundreds of datasets are small, and a table's index takes its memory at the start
 
 
 class SharedStore(OnlineStore):
@@ -42,13 +43,14 @@ class SharedStore(OnlineStore):
     run (at most about 8) and the decoding of a block.
     """
 
-    def __init__(self, folder: Path | str, *, width: int, rows_max: int) -> None:
+    def __init__(self, folder: Path | str, *, width: int, rows_max: int, slots_min: int = _SLOTS_MIN) -> None:
         """Open the store in `folder` as it was at its last complete checkpoint; make it if it is not there.
 
         Args:
             folder: on a local disk; only for this store.
             width: bytes of a row, a multiple of 8; fixed when the store is made.
             rows_max: rows in memory. Each takes `width` + 24 bytes there, and 16 to 32 bytes in the index.
+            slots_min: rows there is room for at first. A table that is full is left for one twice as large, up to `rows_max`.
 
         Raises:
             OnlineStoreError: another process has it open, its rows have another width, a file is damaged, or there is no room.
@@ -67,11 +69,12 @@ class SharedStore(OnlineStore):
             manifest = self._disk.manifest
             self._hasher = Hasher(manifest.salt)
             self._clock_us, self._expired_before_us = manifest.clock_us, manifest.expired_before_us
-            self._table = TableFile(folder, Layout(width, rows_max), manifest.salt)
-            undo.callback(self._table.close)
-            self._resident = ResidentRows(self._table)
             self._spilled: list[Run] = []
             self._runs = self._disk.runs
+            self._slots = min(rows_max, max(slots_min, 2 * sum(run.count for run in self._runs)))
+            self._table = TableFile(folder, Layout(width, self._slots), manifest.salt)
+            undo.callback(self._table.close)
+            self._resident = ResidentRows(self._table)
             self._cold = restore(self._resident, self._runs, self._expired_before_us)
             self._publish_runs()
             self._table.publish()
@@ -122,6 +125,9 @@ class SharedStore(OnlineStore):
         if self._resident.room >= len(digests):
             return
         while (missing := int(np.sum(self._resident.find(digests) < 0)) - self._resident.room) > 0:
+            if self._slots < self._rows_max:
+                self._grow(missing)
+                continue
             self._collect()
             count = max(missing, self._rows_max // _LEAVE_SHARE)
             if len(leaving := self._resident.oldest(CLEAN, count)) < missing and self._checkpoints.under_way:
@@ -134,6 +140,21 @@ class SharedStore(OnlineStore):
                 self._cold = True
                 self._publish_runs()
             self._resident.remove(leaving)
+
+    def _grow(self, missing: int) -> None:
+        """Go on with a table at least twice as large, which readers find at their next read."""
+        self._collect(wait=True)
+        slots = min(self._rows_max, max(2 * self._slots, self._slots + missing))
+        larger = TableFile(self._disk.folder, Layout(self.width, slots), self._disk.manifest.salt)
+        try:
+            rows = self._resident.moved_to(larger)
+            rows.publish([run.id for run in self._runs], cold=self._cold, expired_before_us=self._expired_before_us)
+            larger.publish()
+        except BaseException:
+            larger.close()
+            raise
+        smaller, self._table, self._resident, self._slots = self._table, larger, rows, slots
+        smaller.close()
 
     def _spill(self, slots: npt.NDArray[np.int32]) -> None:
         """Write rows that no checkpoint has yet, as they must leave memory; the next checkpoint takes their run along."""

@@ -154,7 +154,7 @@ class TableFile:
         os.close(self._descriptor)
         if current_table(self._folder) == self.path:
             (self._folder / _CURRENT).unlink()
-        self.path.unlink()
+        self.path.unlink(missing_ok=True)  # a larger one may have taken its place
 
 
 def _supersede(path: Path) -> None:

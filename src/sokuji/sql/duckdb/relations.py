@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from sokuji.lake.base import Snapshot
-from sokuji.lake.delta.physical import from_stored, rows_of, stored_type
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sokuji.lake.base import Lake, Snapshot
+from sokuji.lake.delta.physical import ROW_BITS, RowColumn, can_number, finite, from_stored, rows_of, stored_type
 from sokuji.meta.base import Column
 from sokuji.sql.duckdb.emit.literals import duckdb_type
 from sokuji.sql.duckdb.run import Run
-from sokuji.types import FLOAT64, from_arrow
+from sokuji.types import FLOAT64, INT64, from_arrow
 
 
 def quote(name: str) -> str:
@@ -17,18 +21,59 @@ def quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def relation(snapshot: Snapshot, columns: Sequence[Column], run: Run, *, file_column: str | None = None, of_events: bool = False) -> str:
+def relation(
+    snapshot: Snapshot, columns: Sequence[Column], run: Run, *, row_column: RowColumn | None = None, of_events: bool = False
+) -> str:
     """What to write after FROM to read `columns` of a snapshot, in the catalog's types whatever the files hold.
 
-    `file_column` is the name of one that says which file a row is from, and `of_events` that the table is fed from a log.
+    `row_column` is one of them, which tells where in the files a row stands. `of_events` says that the table is fed from a log.
     """
     sources = []
     if snapshot.files:
         numbers = [column.name for column in columns if of_events and column.type == FLOAT64]
-        sources.append(rows_of(snapshot.files, [column.name for column in columns], file_column=file_column, numbers=numbers))
+        sources.append(rows_of(snapshot.files, [column.name for column in columns], row_column=row_column, numbers=numbers))
     if snapshot.tail is not None and snapshot.tail.num_rows:
         sources.append(run.register(snapshot.tail))
     return f"({' UNION ALL '.join(_select(source, columns) for source in sources) or _nothing(columns)})"
+
+
+class Numbered:
+    """A table's rows with a column more, which tells them apart, and which of its files they are in."""
+
+    def __init__(self, lake: Lake, snapshot: Snapshot, columns: Sequence[Column], *, of_events: bool = False) -> None:
+        """Of a `snapshot` of a table of `lake` with these `columns`, without its tail."""
+        self._files, self._of_events = snapshot.files, of_events
+        # A name that no column has, as it is longer than each.
+        self.column = Column(max((column.name for column in columns), key=len) + "_", INT64)
+        self._place = RowColumn(self.column.name, {file: number for number, file in enumerate(snapshot.files)})
+        # DuckDB's own columns are hidden by a table's of their names, which may be in files also when they are dropped.
+        is_hidden = not can_number([*snapshot.schema.names, *snapshot.kept])
+        self._snapshot = self._in_memory(lake, snapshot) if is_hidden else replace(snapshot, tail=None)
+
+    def file(self, number: str) -> str:
+        """DuckDB SQL for the place in the snapshot's files of the one that has the row of this number."""
+        return f"({number} >> {ROW_BITS})"
+
+    def relation(self, columns: Sequence[Column], run: Run, files: Sequence[int] | None = None) -> str:
+        """As `relation`, of all files or of those at these places; `column` can be one of the columns."""
+        snapshot = self._snapshot if files is None else self._only(files)
+        return relation(snapshot, columns, run, row_column=self._place, of_events=self._of_events)
+
+    def _only(self, places: Sequence[int]) -> Snapshot:
+        if self._snapshot.tail is None:
+            return replace(self._snapshot, files=tuple(self._files[place] for place in places))
+        files = pc.shift_right(self._snapshot.tail.column(self.column.name), ROW_BITS)
+        return replace(self._snapshot, tail=self._snapshot.tail.filter(pc.is_in(files, pa.array(places, pa.int64()))))
+
+    def _in_memory(self, lake: Lake, snapshot: Snapshot) -> Snapshot:
+        schema = snapshot.schema.append(pa.field(self.column.name, pa.int64()))
+        tables = [schema.empty_table()]
+        for place, file in enumerate(snapshot.files):
+            rows = lake.scan(replace(snapshot, files=(file,), tail=None)).read_all()
+            columns = [finite(column.combine_chunks()) if self._of_events else column for column in rows.columns]
+            first = place << ROW_BITS
+            tables.append(pa.table([*columns, pa.array(range(first, first + rows.num_rows), pa.int64())], schema=schema))
+        return replace(snapshot, files=(), schema=schema, tail=pa.concat_tables(tables))
 
 
 def _select(source: str, columns: Sequence[Column]) -> str:

@@ -5,22 +5,21 @@ Each is one commit, and raises ConflictError if another changed what it was comp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_pb2
 
 from sokuji.errors import SqlError, UnsupportedSqlError
-from sokuji.meta.base import Column, Table, TableKind
+from sokuji.meta.base import Table, TableKind
 from sokuji.sql.definitions import define
-from sokuji.sql.duckdb.emit import Emitter, changes, emitter
+from sokuji.sql.duckdb.emit import changes, emitter
 from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session
 from sokuji.sql.statements import events_tables
+from sokuji.sql.statements.rewriting import Emit, rewriting
 from sokuji.types import INT64, Field
-
-Rows = Callable[[Emitter, Any, Sequence[Column]], str]
 
 
 def insert(node: Any, session: Session) -> Result:
@@ -40,29 +39,28 @@ def delete(node: Any, session: Session) -> Result:
     table = _target(node, session)
     if table.kind is TableKind.EVENTS:
         return events_tables.delete(table, node, session)
-    return _change(node, session, changes.deleted, "Deleted", "from")
+    return _change(table, session, lambda emitter, row: changes.deleted(emitter, node, row), "Deleted", "from", new_rows=False)
 
 
 def update(node: Any, session: Session) -> Result:
     """UPDATE, also with a FROM."""
-    return _change(node, session, changes.updated, "Updated", "in")
+    table = _target(node, session)
+    return _change(table, session, lambda emitter, row: changes.updated(emitter, node, table.columns, row), "Updated", "in")
 
 
 def merge(node: Any, session: Session) -> Result:
     """MERGE."""
-    return _change(node, session, changes.merged, "Changed", "in")
-
-
-def _change(node: Any, session: Session, rows: Rows, verb: str, preposition: str) -> Result:
     table = _target(node, session)
-    before = session.newest(table)
-    query = rows(emitter(session, session.parameters), node, table.columns)
-    stored = session.run.store(session.run.stream(query, [*_places(table), Field("action", INT64)]))
-    count = _count(f"SELECT count(*) FROM {stored} WHERE action <> {changes.UNTOUCHED}", session)
-    kept = session.run.stream(f"SELECT * EXCLUDE (action) FROM {stored} WHERE action <> {changes.DELETED}", _fields(table))
-    if count:
-        session.home(table.ref).lake.replace(table.ref, define(kept, table.columns), read_version=before.version)
-    return _result(verb, preposition, count, table)
+    return _change(table, session, lambda emitter, row: changes.merged(emitter, node, table.columns, row), "Changed", "in")
+
+
+def _change(table: Table, session: Session, emit: Emit, verb: str, preposition: str, *, new_rows: bool = True) -> Result:
+    lake, before = session.home(table.ref).lake, session.newest(table)
+    found = rewriting(session, lake, before, table.columns, emit, new_rows=new_rows)
+    if found.count:
+        # What others commit meanwhile may be what the statement would have read, also if it is rows in new files.
+        lake.rewrite(table.ref, found.files, define(found.rows, table.columns), read_version=before.version)
+    return _result(verb, preposition, found.count, table)
 
 
 def _target(node: Any, session: Session) -> Table:

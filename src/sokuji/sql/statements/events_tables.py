@@ -6,29 +6,27 @@ A property's column is made of the JSON in `properties`, so nothing is lost by a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from sokuji.errors import AlreadyExistsError, ConflictError, NotFoundError, SqlError, UnsupportedSqlError
-from sokuji.lake.base import Kept, Snapshot
+from sokuji.lake.base import Kept
 from sokuji.lake.events import COLUMNS_MAX, EVENTS, FIXED_SCHEMA, IDENTITIES, PROPERTY_TYPES, Columns, column_name, property_columns
-from sokuji.meta.base import Column, Table, TableKind
+from sokuji.meta.base import Table, TableKind
 from sokuji.sink.shape import Shaper
 from sokuji.sink.writers import define
-from sokuji.sql.duckdb.emit import Emitter, changes, emitter
-from sokuji.sql.duckdb.relations import relation
+from sokuji.sql.duckdb.emit import changes
 from sokuji.sql.front.protos import from_type, leaf
 from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session
-from sokuji.types import INT64, STRING, Field, to_arrow
+from sokuji.sql.statements.rewriting import rewriting
+from sokuji.types import to_arrow
 
 REBUILD = "what a worker made of it before stays until `sokuji apply --rebuild`"
 
 _EXISTS = re.compile(r"Column already exists: (\w+)")
-_FILE = "file_of_row"
 _ATTEMPTS = 5  # how often a DELETE is computed anew when a compaction takes its files away
 
 
@@ -123,64 +121,30 @@ def _stored(table: Table, name: str, type_: Any) -> pa.DataType:
 
 
 def delete(table: Table, node: Any, session: Session) -> Result:
-    """DELETE from a table that is fed from the log: the files that hold such rows are written anew.
+    """DELETE from a table that is fed from the log: the files that hold such rows are written again.
 
     What the table has of the log stays as it is, so that the rows do not come back; nor does a repeat of them within the window.
     """
     if table.ref.name == IDENTITIES:
         raise UnsupportedSqlError(f"{table.ref} says who was known as whom when; features could not be computed again without it")
-    session.lake.settle(table.ref)
+    lake = session.lake
+    lake.settle(table.ref)
+    count = 0
     for attempt in range(_ATTEMPTS):
         session.renew()
-        snapshot = replace(session.snapshot(table.ref), tail=None)
-        counts = _matching(table, node, session, snapshot)
-        if not counts:
-            break
-        columns = [column for column in table.columns if column.name in snapshot.schema.names]
-        target = _Target(session, replace(snapshot, files=tuple(counts)), columns)
-        query = changes.deleted(emitter(target, session.parameters), node, columns)
-        kept = session.run.stream(
-            f"SELECT * EXCLUDE (action) FROM ({query}) WHERE action <> {changes.DELETED}",
-            [Field(column.name, column.type) for column in columns],
+        snapshot = session.snapshot(table.ref)
+        found = rewriting(
+            session, lake, snapshot, table.columns, lambda emit, row: changes.deleted(emit, node, row), new_rows=False, of_events=True
         )
+        count = found.count
+        if not count:
+            break
         try:
-            session.lake.rewrite(table.ref, list(counts), kept, read_version=snapshot.version)
+            lake.rewrite(table.ref, found.files, found.rows)  # the sink appends meanwhile; these rows are later than the statement
         except ConflictError:
             if attempt + 1 == _ATTEMPTS:
                 raise
         else:
             break
-    count = sum(counts.values())
     note = f"; {REBUILD}" if count and table.ref.name == EVENTS else ""
     return Result((), message=f"Deleted {rows_said(count)} from {table.ref}{note}", rows_affected=count)
-
-
-def _matching(table: Table, node: Any, session: Session, snapshot: Snapshot) -> Mapping[str, int]:
-    """How many rows are to go, by file; files without any are absent."""
-    file = [Column(_FILE, STRING)]
-    target = _Target(session, snapshot, [*table.columns, *file], file_column=_FILE)
-    query = changes.deleted(emitter(target, session.parameters), node, file)
-    counted = f"SELECT o1, count(*) FROM ({query}) WHERE action = {changes.DELETED} GROUP BY o1"
-    rows: pa.Table = session.run.stream(counted, [Field("file", STRING), Field("rows", INT64)]).read_all()
-    return dict(zip(rows.column(0).to_pylist(), rows.column(1).to_pylist(), strict=True))
-
-
-class _Target:
-    """The statement's relations, but for the first one asked for: that is the target, and reads `snapshot`."""
-
-    def __init__(self, session: Session, snapshot: Snapshot, columns: Sequence[Column], file_column: str | None = None) -> None:
-        self._session, self._snapshot, self._columns, self._file_column = session, snapshot, columns, file_column
-        self._is_asked = False
-
-    def table(self, scan: Any) -> str:
-        """The relation of a scan."""
-        if self._is_asked:
-            return self._session.table(scan)
-        self._is_asked = True
-        wanted = {column.name for column in scan.parent.column_list}
-        columns = [column for column in self._columns if column.name in wanted]
-        return relation(self._snapshot, columns, self._session.run, file_column=self._file_column, of_events=True)
-
-    def table_function(self, scan: Any, queries: Sequence[str], within: Emitter) -> str:
-        """As of the statement."""
-        return self._session.table_function(scan, queries, within)

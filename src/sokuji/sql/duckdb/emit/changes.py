@@ -1,6 +1,7 @@
-"""INSERT, UPDATE, DELETE and MERGE as queries: the rows to append, or all rows of the target as they will be, with what happened to each.
+"""INSERT, UPDATE, DELETE and MERGE as queries: the rows to append, or the rows of the target that change.
 
-Of the latter, the last column is `action`: 0 untouched, 1 updated, 2 deleted (the row as it was), 3 inserted.
+Of the latter, the columns are `row_`, which tells where in the target the row stands (NULL if it is inserted), `action`, and but for
+DELETE the row as it will be, `o1`, `o2`, ... in the order of the table's columns.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sokuji.sql.duckdb.emit.scans import table_scan
 from sokuji.sql.front.protos import to_type
 from sokuji.types import Type, field_names
 
-UNTOUCHED, UPDATED, DELETED, INSERTED = range(4)
+UPDATED, DELETED, INSERTED = range(3)
 
 _ROW, _SOURCE_ROW = "row_", "source_row_"
 _UNUSED_ID = 1_000_000_000  # where no column id of an analysed statement is
@@ -63,68 +64,50 @@ def _stored(value: str, column: Column) -> str:
 
 
 class Target:
-    """The table that is changed, with all its columns and a number for each row."""
+    """The table that is changed: these of its columns, and `row`, which tells its rows apart."""
 
-    def __init__(self, emitter: Emitter, scan: Any, columns: Sequence[Column]) -> None:
+    def __init__(self, emitter: Emitter, scan: Any, columns: Sequence[Column], row: Column) -> None:
         whole = type(scan)()
         whole.CopyFrom(scan)
         known = {column.name.lower(): column.column_id for column in scan.parent.column_list}
-        self.columns = columns
-        self.ids = [known.get(column.name.lower(), _UNUSED_ID + place) for place, column in enumerate(columns)]
-        for id_, column in zip(self.ids, columns, strict=True):
+        wanted = [*columns, row]
+        ids = [known.get(column.name.lower(), _UNUSED_ID + place) for place, column in enumerate(wanted)]
+        for id_, column in zip(ids, wanted, strict=True):
             if id_ >= _UNUSED_ID:
                 whole.parent.column_list.add(column_id=id_, name=column.name, type=to_type(column.type))
-        self.rows = table_scan(emitter, whole)
-
-    @property
-    def names(self) -> list[str]:
-        """The columns as SQL names, in the table's order."""
-        return [f"c{id_}" for id_ in self.ids]
+        self.columns, self.ids, self._row = columns, ids[:-1], f"c{ids[-1]}"
+        self.rows = select(["*", f"{self._row} AS {_ROW}"], f"FROM ({table_scan(emitter, whole)}) AS t")
 
     def row(self, values: Mapping[int, str]) -> list[str]:
-        """The row after an update of the columns with these ids, in its own names."""
-        pairs = zip(self.ids, self.columns, strict=True)
-        return [f"{_stored(values[id_], column) if id_ in values else f'c{id_}'} AS n{id_}" for id_, column in pairs]
+        """The row after an update of the columns with these ids."""
+        pairs = enumerate(zip(self.ids, self.columns, strict=True), start=1)
+        return [f"{_stored(values[id_], column) if id_ in values else f'c{id_}'} AS o{place}" for place, (id_, column) in pairs]
 
 
-def deleted(emitter: Emitter, node: Any, columns: Sequence[Column]) -> str:
-    """All rows, with what DELETE does to them."""
-    target = Target(emitter, node.table_scan, columns)
-    items = [f"{name} AS o{place}" for place, name in enumerate(target.names, start=1)]
+def deleted(emitter: Emitter, node: Any, row: Column) -> str:
+    """The rows that DELETE takes away."""
+    target = Target(emitter, node.table_scan, (), row)
     condition = emitter.expression(node.where_expr)
-    return select([*items, f"CASE WHEN {condition} THEN {DELETED} ELSE {UNTOUCHED} END AS action"], f"FROM ({target.rows}) AS t")
+    return select([_ROW, f"{DELETED} AS action"], f"FROM ({target.rows}) AS t WHERE {condition}")
 
 
-def updated(emitter: Emitter, node: Any, columns: Sequence[Column]) -> str:
-    """All rows, with what UPDATE does to them."""
-    target = Target(emitter, node.table_scan, columns)
+def updated(emitter: Emitter, node: Any, columns: Sequence[Column], row: Column) -> str:
+    """The rows that UPDATE changes, as they will be."""
+    target = Target(emitter, node.table_scan, columns, row)
     values = _new_values(emitter, node.update_item_list)
+    items = [_ROW, f"{UPDATED} AS action", *target.row(values)]
     condition = emitter.expression(node.where_expr)
     if not node.HasField("from_scan"):
-        pairs = zip(target.ids, columns, strict=True)
-        new = [
-            f"CASE WHEN hit_ THEN {_stored(values[id_], column)} ELSE c{id_} END" if id_ in values else f"c{id_}" for id_, column in pairs
-        ]
-        items = [f"{value} AS o{place}" for place, value in enumerate(new, start=1)]
-        # The condition is evaluated once: it may draw random numbers.
-        source = select(["*", f"({condition}) AS hit_"], f"FROM ({target.rows}) AS t")
-        return select([*items, f"CASE WHEN hit_ THEN {UPDATED} ELSE {UNTOUCHED} END AS action"], f"FROM ({source}) AS h")
-    found = select([_ROW, f"{UPDATED} AS action", *target.row(values)], f"FROM target_, {emitter.source(node.from_scan)} WHERE {condition}")
-    return f"WITH {_numbered(target)} {_applied(target, [found])}"
+        return select(items, f"FROM ({target.rows}) AS t WHERE {condition}")
+    return _once(select(items, f"FROM ({target.rows}) AS t, {emitter.source(node.from_scan)} WHERE {condition}"))
 
 
-def _numbered(target: Target) -> str:
-    return f"target_ AS MATERIALIZED ({select(['*', f'row_number() OVER () AS {_ROW}'], f'FROM ({target.rows}) AS t')})"
-
-
-def _applied(target: Target, changes: Sequence[str]) -> str:
-    """All rows of the target, with the changes, each row of which says for which row of the target it is."""
+def _once(changes: str) -> str:
+    """The same changes, which must be of different rows."""
     check = f"CASE WHEN count(*) OVER (PARTITION BY {_ROW}) > 1 THEN error({literals.text(_TOO_MANY)}) END"
-    changed = select(["*", f"{check} AS check_"], f"FROM ({' UNION ALL '.join(changes)}) AS u")
-    hit = "changes_.action IS NOT NULL AND changes_.check_ IS NULL"
-    items = [f"CASE WHEN {hit} THEN changes_.n{id_} ELSE target_.c{id_} END AS o{place}" for place, id_ in enumerate(target.ids, start=1)]
-    action = f"CASE WHEN {hit} THEN changes_.action ELSE {UNTOUCHED} END AS action"
-    return select([*items, action], f"FROM target_ LEFT JOIN ({changed}) AS changes_ USING ({_ROW})")
+    return select(
+        ["* EXCLUDE (check_)"], f"FROM ({select(['*', f'{check} AS check_'], f'FROM ({changes}) AS u')}) AS v WHERE check_ IS NULL"
+    )
 
 
 def _new_values(emitter: Emitter, items: Any) -> dict[int, str]:
@@ -161,20 +144,21 @@ def _set(struct: str, path: Sequence[tuple[Type, int]], value: str) -> str:
 _Match = _Action = enums.ResolvedMergeWhenEnums
 
 
-def merged(emitter: Emitter, node: Any, columns: Sequence[Column]) -> str:
-    """All rows of the target, then the inserted ones, with what MERGE does to them."""
-    target = Target(emitter, node.table_scan, columns)
+def merged(emitter: Emitter, node: Any, columns: Sequence[Column], row: Column) -> str:
+    """The rows that MERGE changes or inserts, as they will be, and those that it deletes, as they are."""
+    target = Target(emitter, node.table_scan, columns, row)
     source = select(["*", f"row_number() OVER () AS {_SOURCE_ROW}"], f"FROM {emitter.source(node.from_scan)}")
     pairs = select([_ROW, _SOURCE_ROW], f"FROM target_, source_ WHERE {emitter.expression(node.merge_expr)}")
-    with_ = f"WITH {_numbered(target)}, source_ AS MATERIALIZED ({source}), pairs_ AS MATERIALIZED ({pairs})"
+    # The target is not held in memory: its files are read alike each time, and each time only what is needed of them.
+    with_ = f"WITH target_ AS NOT MATERIALIZED ({target.rows}), source_ AS MATERIALIZED ({source}), pairs_ AS MATERIALIZED ({pairs})"
     clauses = {kind: [clause for clause in node.when_clause_list if clause.match_type == kind] for kind in range(3)}
     joined = f"pairs_ JOIN target_ USING ({_ROW}) JOIN source_ USING ({_SOURCE_ROW})"
     unmatched = f"target_ WHERE {_ROW} NOT IN (SELECT {_ROW} FROM pairs_)"
-    changes = [
-        _changes(emitter, target, clauses[_Match.MATCHED], joined),
-        _changes(emitter, target, clauses[_Match.NOT_MATCHED_BY_SOURCE], unmatched),
-    ]
-    rows = [_applied(target, changes)]
+    rows = []
+    if clauses[_Match.MATCHED]:
+        rows.append(f"({_once(_changes(emitter, target, clauses[_Match.MATCHED], joined))})")
+    if clauses[_Match.NOT_MATCHED_BY_SOURCE]:
+        rows.append(_changes(emitter, target, clauses[_Match.NOT_MATCHED_BY_SOURCE], unmatched))
     if clauses[_Match.NOT_MATCHED_BY_TARGET]:
         rows.append(_insertions(emitter, columns, clauses[_Match.NOT_MATCHED_BY_TARGET]))
     return f"{with_} {' UNION ALL '.join(rows)}"
@@ -183,24 +167,17 @@ def merged(emitter: Emitter, node: Any, columns: Sequence[Column]) -> str:
 def _choice(emitter: Emitter, clauses: Sequence[Any]) -> str:
     """The place of the first clause whose condition holds; NULL if none does."""
     conditions = (emitter.expression(clause.match_expr) if clause.HasField("match_expr") else "TRUE" for clause in clauses)
-    branches = " ".join(f"WHEN {condition} THEN {place}" for place, condition in enumerate(conditions))
-    return f"CASE {branches} END" if branches else "NULL"
+    return f"CASE {' '.join(f'WHEN {condition} THEN {place}' for place, condition in enumerate(conditions))} END"
 
 
 def _changes(emitter: Emitter, target: Target, clauses: Sequence[Any], rows: str) -> str:
-    """The updates and deletions of one kind of match, for `_applied`."""
+    """The updates and deletions of one kind of match."""
     sets = [_new_values(emitter, clause.update_item_list) for clause in clauses]
     actions = [UPDATED if clause.action_type == _Action.UPDATE else DELETED for clause in clauses]
-    values = {}
-    for id_, column in zip(target.ids, target.columns, strict=True):
+    items = [_ROW, f"CASE clause_ {' '.join(f'WHEN {place} THEN {action}' for place, action in enumerate(actions))} END AS action"]
+    for at, (id_, column) in enumerate(zip(target.ids, target.columns, strict=True), start=1):
         branches = " ".join(f"WHEN {place} THEN {_stored(new[id_], column)}" for place, new in enumerate(sets) if id_ in new)
-        values[id_] = f"CASE clause_ {branches} ELSE c{id_} END" if branches else f"c{id_}"
-    action = " ".join(f"WHEN {place} THEN {action}" for place, action in enumerate(actions))
-    items = [
-        _ROW,
-        f"CASE clause_ {action} END AS action" if action else "NULL AS action",
-        *(f"{value} AS n{id_}" for id_, value in values.items()),
-    ]
+        items.append(f"{f'CASE clause_ {branches} ELSE c{id_} END' if branches else f'c{id_}'} AS o{at}")
     chosen = select(["*", f"{_choice(emitter, clauses)} AS clause_"], f"FROM {rows}")
     return f"({select(items, f'FROM ({chosen}) AS m WHERE clause_ IS NOT NULL')})"
 
@@ -219,4 +196,5 @@ def _insertions(emitter: Emitter, columns: Sequence[Column], clauses: Sequence[A
     chosen = select(
         ["*", f"{_choice(emitter, clauses)} AS clause_"], f"FROM source_ WHERE {_SOURCE_ROW} NOT IN (SELECT {_SOURCE_ROW} FROM pairs_)"
     )
-    return select([*items, f"{INSERTED} AS action"], f"FROM ({chosen}) AS m WHERE clause_ IS NOT NULL")
+    new = [f"CAST(NULL AS BIGINT) AS {_ROW}", f"{INSERTED} AS action"]
+    return select([*new, *items], f"FROM ({chosen}) AS m WHERE clause_ IS NOT NULL")

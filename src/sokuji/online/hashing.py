@@ -8,7 +8,7 @@ import numpy.typing as npt
 from sokuji.compiled import compiled, fixed, inlined
 from sokuji.online.base import Keys
 from sokuji.online.checks import check_keys
-from sokuji.online.shared.digest import SALT_BYTES
+from sokuji.online.digest import SALT_BYTES
 
 Digests = npt.NDArray[np.uint64]
 """u64[n, 2]: (high, low) of each key."""

@@ -7,8 +7,8 @@ import hashlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sokuji.online.shared.digest import digest
-from sokuji.online.shared.hashing import Hasher
+from sokuji.online.digest import digest
+from sokuji.online.hashing import Hasher
 from tests.online.rows import keys
 
 LONG = st.integers(100, 400).map(lambda size: "x" * size)  # more than one block of 128 bytes
