@@ -1,4 +1,4 @@
-"""What every `Catalog` must do, on every database of `database_url`."""
+"""What every `Catalog` must do; and what one in a database must, which other processes open and which may be damaged."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -16,10 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sokuji import types as t
-from sokuji.errors import AlreadyExistsError, DamagedFileError, FormatError, NotFoundError, SokujiError
+from sokuji.errors import AlreadyExistsError, ConflictError, DamagedFileError, FormatError, NotFoundError, SokujiError
 from sokuji.meta.applied import AppliedFiles
-from sokuji.meta.base import Argument, Column, Function, ModelSignature, Ref, Table, TableKind
+from sokuji.meta.base import Argument, Catalog, Column, Function, ModelSignature, Ref, Table, TableKind
 from sokuji.meta.changes import Changes
+from sokuji.meta.memory import MemoryCatalog
 from sokuji.meta.store import SqlCatalog, sqlite_url
 from sokuji.models.local import LocalModelStore
 
@@ -60,26 +62,24 @@ FUNCTION = Function(
 
 
 class OpenCatalog(Protocol):
-    """Opens one and the same catalog each time, as another process would."""
+    """Opens one and the same catalog each time, as another process or thread would."""
 
-    def __call__(self) -> SqlCatalog: ...
+    def __call__(self) -> Catalog: ...
 
 
-@pytest.fixture
-def open_catalog(database_url: str) -> Iterator[OpenCatalog]:
-    opened: list[SqlCatalog] = []
-
-    def open_one() -> SqlCatalog:
-        opened.append(SqlCatalog(database_url))
-        return opened[-1]
-
-    yield open_one
-    for catalog in opened:
-        catalog.close()
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def open_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenCatalog]:
+    if request.param == "memory":
+        only = MemoryCatalog()
+        yield lambda: only
+        return
+    url = f"sqlite:///{tmp_path / 'catalog.db'}" if request.param == "sqlite" else request.getfixturevalue("new_postgres_database")()
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(SqlCatalog(url))
 
 
 @pytest.fixture
-def catalog(open_catalog: OpenCatalog) -> SqlCatalog:
+def catalog(open_catalog: OpenCatalog) -> Catalog:
     """A catalog with one dataset, `shop`."""
     catalog = open_catalog()
     catalog.create_dataset("shop")
@@ -106,13 +106,13 @@ def test_any_number_open_a_new_catalog_at_the_same_moment(database_url: str, tmp
         assert list(threads.map(open_all, range(8))) == [0] * 8
 
 
-def test_datasets_are_listed_by_name(catalog: SqlCatalog) -> None:
+def test_datasets_are_listed_by_name(catalog: Catalog) -> None:
     catalog.create_dataset("karte")
     catalog.create_dataset("Karte")  # names are case-sensitive
     assert catalog.datasets() == ["Karte", "karte", "shop"]
 
 
-def test_a_dataset_is_created_once(catalog: SqlCatalog) -> None:
+def test_a_dataset_is_created_once(catalog: Catalog) -> None:
     version = catalog.version()
     catalog.create_dataset("shop", if_not_exists=True)
     with pytest.raises(AlreadyExistsError, match="dataset shop"):
@@ -121,25 +121,25 @@ def test_a_dataset_is_created_once(catalog: SqlCatalog) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a-b", "a/b", "..", "日本", "a" * 201])
-def test_a_dataset_name_is_letters_digits_and_underscores(catalog: SqlCatalog, name: str) -> None:
+def test_a_dataset_name_is_letters_digits_and_underscores(catalog: Catalog, name: str) -> None:
     with pytest.raises(SokujiError, match="is not allowed"):
         catalog.create_dataset(name)
 
 
 @pytest.mark.parametrize("name", ["", "a/b", "../x", ".", "a.b", "é" * 101])
-def test_a_table_name_fits_into_a_path(catalog: SqlCatalog, name: str) -> None:
+def test_a_table_name_fits_into_a_path(catalog: Catalog, name: str) -> None:
     with pytest.raises(SokujiError, match="is not allowed"):
         catalog.put_table(replace(ORDERS, ref=Ref("shop", name)))
 
 
-def test_a_table_comes_back_as_it_was_put(catalog: SqlCatalog) -> None:
+def test_a_table_comes_back_as_it_was_put(catalog: Catalog) -> None:
     catalog.put_table(ORDERS)
     assert catalog.table(ORDERS.ref) == ORDERS
     catalog.put_table(replace(ORDERS, ref=Ref("shop", "日本 orders-2")))
     assert catalog.table(Ref("shop", "日本 orders-2")).columns == ORDERS.columns
 
 
-def test_tables_and_views_are_listed_by_name_of_one_dataset_or_of_all(catalog: SqlCatalog) -> None:
+def test_tables_and_views_are_listed_by_name_of_one_dataset_or_of_all(catalog: Catalog) -> None:
     catalog.create_dataset("a")
     other = replace(ORDERS, ref=Ref("a", "z"))
     for table in (ORDERS, VIEW, other):
@@ -150,7 +150,7 @@ def test_tables_and_views_are_listed_by_name_of_one_dataset_or_of_all(catalog: S
     assert catalog.tables("nowhere") == []
 
 
-def test_a_table_is_replaced_only_when_asked(catalog: SqlCatalog) -> None:
+def test_a_table_is_replaced_only_when_asked(catalog: Catalog) -> None:
     catalog.put_table(ORDERS)
     changed = replace(ORDERS, columns=(Column("id", t.STRING),))
     with pytest.raises(AlreadyExistsError, match=r"shop\.orders"):
@@ -160,7 +160,27 @@ def test_a_table_is_replaced_only_when_asked(catalog: SqlCatalog) -> None:
     assert catalog.table(ORDERS.ref) == changed
 
 
-def test_what_is_not_there_is_named(catalog: SqlCatalog) -> None:
+def test_a_table_is_replaced_only_in_the_place_of_the_expected(catalog: Catalog) -> None:
+    catalog.put_table(ORDERS)
+    changed, other = replace(ORDERS, columns=()), replace(ORDERS, description="other")
+    for expected in (changed, replace(VIEW, ref=ORDERS.ref)):
+        with pytest.raises(ConflictError, match=r"shop\.orders was changed"):
+            catalog.put_table(other, replace=True, expected=expected)
+    catalog.put_table(changed, replace=True, expected=ORDERS)
+    assert catalog.table(ORDERS.ref) == changed
+    catalog.drop_table(ORDERS.ref)
+    version = catalog.version()
+    with pytest.raises(ConflictError, match=r"shop\.orders was changed"):
+        catalog.put_table(other, replace=True, expected=changed)
+    assert (catalog.tables(), catalog.version()) == ([], version)
+
+
+def test_closing_twice(catalog: Catalog) -> None:
+    catalog.close()
+    catalog.close()
+
+
+def test_what_is_not_there_is_named(catalog: Catalog) -> None:
     missing = Ref("shop", "none")
     for action in (catalog.table, catalog.drop_table, catalog.drop_model, catalog.function, catalog.drop_function):
         with pytest.raises(NotFoundError, match=r"shop\.none"):
@@ -175,14 +195,14 @@ def test_what_is_not_there_is_named(catalog: SqlCatalog) -> None:
         catalog.drop_dataset("nowhere")
 
 
-def test_a_dropped_table_is_gone(catalog: SqlCatalog) -> None:
+def test_a_dropped_table_is_gone(catalog: Catalog) -> None:
     catalog.put_table(ORDERS)
     catalog.drop_table(ORDERS.ref)
     assert catalog.tables() == []
     catalog.put_table(ORDERS)
 
 
-def test_models_are_put_replaced_and_dropped(catalog: SqlCatalog) -> None:
+def test_models_are_put_replaced_and_dropped(catalog: Catalog) -> None:
     catalog.put_model(MODEL)
     assert catalog.models() == catalog.models("shop") == [MODEL]
     changed = replace(MODEL, model_type="KMEANS", labels=())
@@ -192,7 +212,7 @@ def test_models_are_put_replaced_and_dropped(catalog: SqlCatalog) -> None:
     assert catalog.models() == []
 
 
-def test_tables_and_models_share_one_namespace(catalog: SqlCatalog) -> None:
+def test_tables_and_models_share_one_namespace(catalog: Catalog) -> None:
     catalog.put_table(ORDERS)
     catalog.put_model(MODEL)
     with pytest.raises(AlreadyExistsError, match=r"shop\.orders .* table"):
@@ -205,7 +225,7 @@ def test_tables_and_models_share_one_namespace(catalog: SqlCatalog) -> None:
         catalog.drop_model(ORDERS.ref)
 
 
-def test_a_function_comes_back_as_it_was_put(catalog: SqlCatalog) -> None:
+def test_a_function_comes_back_as_it_was_put(catalog: Catalog) -> None:
     catalog.put_function(FUNCTION)
     assert catalog.function(FUNCTION.ref) == FUNCTION
     catalog.create_dataset("a")
@@ -214,7 +234,7 @@ def test_a_function_comes_back_as_it_was_put(catalog: SqlCatalog) -> None:
     assert (catalog.functions(), catalog.functions("shop"), catalog.functions("nowhere")) == ([other, FUNCTION], [FUNCTION], [])
 
 
-def test_a_function_is_replaced_only_when_asked_and_dropped(catalog: SqlCatalog) -> None:
+def test_a_function_is_replaced_only_when_asked_and_dropped(catalog: Catalog) -> None:
     catalog.put_function(FUNCTION)
     changed = replace(FUNCTION, body="0", arguments=())
     with pytest.raises(AlreadyExistsError, match=r"function shop\.in_euro"):
@@ -226,7 +246,7 @@ def test_a_function_is_replaced_only_when_asked_and_dropped(catalog: SqlCatalog)
     assert catalog.functions() == []
 
 
-def test_functions_have_a_namespace_of_their_own(catalog: SqlCatalog) -> None:
+def test_functions_have_a_namespace_of_their_own(catalog: Catalog) -> None:
     catalog.put_table(ORDERS)
     catalog.put_function(replace(FUNCTION, ref=ORDERS.ref))
     catalog.drop_table(ORDERS.ref)
@@ -235,7 +255,7 @@ def test_functions_have_a_namespace_of_their_own(catalog: SqlCatalog) -> None:
         catalog.put_function(replace(FUNCTION, ref=Ref("shop", "a/b")))
 
 
-def test_a_dataset_is_dropped_when_it_is_empty(catalog: SqlCatalog) -> None:
+def test_a_dataset_is_dropped_when_it_is_empty(catalog: Catalog) -> None:
     catalog.put_table(ORDERS)
     catalog.put_model(MODEL)
     catalog.put_function(FUNCTION)
@@ -248,7 +268,7 @@ def test_a_dataset_is_dropped_when_it_is_empty(catalog: SqlCatalog) -> None:
     assert catalog.datasets() == []
 
 
-def test_every_change_raises_the_version_and_a_refused_one_does_not(catalog: SqlCatalog) -> None:
+def test_every_change_raises_the_version_and_a_refused_one_does_not(catalog: Catalog) -> None:
     versions = [catalog.version()]
     changes: list[Callable[[], None]] = [
         lambda: catalog.create_dataset("other"),
@@ -271,7 +291,7 @@ def test_every_change_raises_the_version_and_a_refused_one_does_not(catalog: Sql
     assert catalog.version() == versions[-1]
 
 
-def test_another_process_sees_a_change_at_once(catalog: SqlCatalog, open_catalog: OpenCatalog) -> None:
+def test_another_opening_sees_a_change_at_once(catalog: Catalog, open_catalog: OpenCatalog) -> None:
     other = open_catalog()
     version = other.version()
     catalog.put_table(ORDERS)

@@ -7,7 +7,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from types import TracebackType
+from typing import NamedTuple, Self
 
 from sokuji.errors import SokujiError
 from sokuji.types import Field, Type
@@ -15,6 +16,7 @@ from sokuji.types import Field, Type
 # BigQuery's rule (letters, marks, numbers, connectors, dashes, spaces), within what a file system takes as one name.
 _NAME = re.compile(r"\w[\w\- ]*")
 _NAME_BYTES_MAX = 200
+_DATASET_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
 
 
 class Ref(NamedTuple):
@@ -37,6 +39,16 @@ def check_name(ref: Ref) -> None:
         raise SokujiError(
             f"name {ref.name!r} is not allowed; use up to {_NAME_BYTES_MAX} bytes of letters, digits, underscores, dashes and spaces"
         )
+
+
+def check_dataset_name(name: str) -> None:
+    """Refuse what no dataset can be called.
+
+    Raises:
+        SokujiError: it is.
+    """
+    if _DATASET_NAME.fullmatch(name) is None:
+        raise SokujiError(f"dataset name {name!r} is not allowed; use 1 to 200 letters, digits and underscores")
 
 
 class TableKind(enum.StrEnum):
@@ -179,3 +191,13 @@ class Catalog(ABC):
     @abstractmethod
     def drop_function(self, ref: Ref) -> None:
         """Raises NotFoundError."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what is held. Closing twice is a no-op."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Connection, LargeBinary, MetaData, String
 
 from sokuji.errors import AlreadyExistsError, ConflictError, NotFoundError, SokujiError
-from sokuji.meta.base import Catalog, Function, ModelSignature, Ref, Table, check_name
+from sokuji.meta.base import Catalog, Function, ModelSignature, Ref, Table, check_dataset_name, check_name
 from sokuji.meta.changes import Changes, check
 from sokuji.meta.database import create_tables, encoded, loaded, open_database
 
-_DATASET_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
 _MODEL = "model"
 
 _METADATA = MetaData()
@@ -75,14 +72,8 @@ class SqlCatalog(Catalog):
         return seen or 0
 
     def close(self) -> None:
-        """Close all connections."""
+        """As `Catalog.close`."""
         self.database.dispose()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     @contextmanager
     def change(self) -> Iterator[Connection]:
@@ -106,8 +97,7 @@ class SqlCatalog(Catalog):
 
     def create_dataset(self, name: str, *, if_not_exists: bool = False) -> None:
         """As `Catalog.create_dataset`."""
-        if _DATASET_NAME.fullmatch(name) is None:
-            raise SokujiError(f"dataset name {name!r} is not allowed; use 1 to 200 letters, digits and underscores")
+        check_dataset_name(name)
         if if_not_exists and name in self.datasets():
             return
         with self.change() as connection:

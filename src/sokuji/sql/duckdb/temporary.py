@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sokuji.lake.base import Lake
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.base import Catalog
-from sokuji.meta.store import SqlCatalog, sqlite_url
+from sokuji.meta.memory import MemoryCatalog
 
 SESSION = "_SESSION"
 """The dataset of temporary tables; it may stand in front of their names."""
@@ -23,16 +23,14 @@ class Home(NamedTuple):
 
 
 class TemporaryTables:
-    """A catalog and a lake of their own, in a folder that goes with them."""
+    """A catalog of their own, in memory, and a lake, in a folder that goes with them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        lake = DeltaLake(folder)  # makes the folder
-        self._catalog = SqlCatalog(sqlite_url(folder / "catalog.db"))
-        self._catalog.create_dataset(SESSION)
-        self.home = Home(self._catalog, lake)
+        self.home = Home(MemoryCatalog(), DeltaLake(folder))
+        self.home.catalog.create_dataset(SESSION)
 
     def close(self) -> None:
         """Delete them."""
-        self._catalog.close()
+        self.home.catalog.close()
         shutil.rmtree(self._folder, ignore_errors=True)

@@ -22,8 +22,8 @@ from sokuji.config import SqlSettings
 from sokuji.errors import SqlError
 from sokuji.events import EVENT_SCHEMA
 from sokuji.lake.events import FIXED_SCHEMA, JSON_COLUMNS, PLACE_COLUMNS, TIME_COLUMN, column_name
-from sokuji.meta.base import Column, Ref, Table, TableKind
-from sokuji.meta.store import SqlCatalog
+from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
+from sokuji.meta.memory import MemoryCatalog
 from sokuji.sql.duckdb.emit import Emitter, emit_query
 from sokuji.sql.duckdb.errors import translate
 from sokuji.sql.duckdb.functions.reference import register
@@ -249,7 +249,7 @@ def _compile(
     numbers: frozenset[str],
 ) -> _Compiled:
     """Compile once for all datasets whose properties have the same types. Raises SqlError."""
-    with SqlCatalog("sqlite://") as catalog:
+    with MemoryCatalog() as catalog:
         scope = _Scope(catalog, dict(columns), dict(known), dict(said))
         for text in (*numbers, *(text for text in texts if text not in numbers)):  # the pickiest first
             scope.settle(text, wants_number=text in numbers)
@@ -293,9 +293,7 @@ class _Database:
 class _Scope:
     """What expressions can name, and the types that properties are found to have."""
 
-    def __init__(
-        self, catalog: SqlCatalog, columns: Mapping[str, pa.DataType], known: Mapping[str, Type], said: Mapping[str, Type]
-    ) -> None:
+    def __init__(self, catalog: Catalog, columns: Mapping[str, pa.DataType], known: Mapping[str, Type], said: Mapping[str, Type]) -> None:
         self._catalog, self._analyzer = catalog, Analyzer(catalog)
         self._columns = [
             Column(field.name, JSON if field.name in JSON_COLUMNS else from_arrow(field.type))

@@ -1,0 +1,150 @@
+"""A catalog in the memory of one process: for what lives no longer than it, and for tests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sokuji.errors import AlreadyExistsError, ConflictError, NotFoundError, SokujiError
+from sokuji.meta.base import Catalog, Function, ModelSignature, Ref, Table, check_dataset_name, check_name
+
+Definition = TypeVar("Definition", Table, ModelSignature, Function)
+
+
+class MemoryCatalog(Catalog):
+    """Dicts by name. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock, self._version = threading.RLock(), 0
+        self._datasets: set[str] = set()
+        self._tables: dict[Ref, Table] = {}
+        self._models: dict[Ref, ModelSignature] = {}
+        self._functions: dict[Ref, Function] = {}
+
+    @contextmanager
+    def _change(self) -> Iterator[None]:
+        """Let nobody else look or change meanwhile, and raise the version unless it fails. What is changed in it is not taken back."""
+        with self._lock:
+            yield
+            self._version += 1
+
+    def version(self) -> int:
+        """As `Catalog.version`."""
+        with self._lock:
+            return self._version
+
+    def datasets(self) -> list[str]:
+        """As `Catalog.datasets`."""
+        with self._lock:
+            return sorted(self._datasets)
+
+    def create_dataset(self, name: str, *, if_not_exists: bool = False) -> None:
+        """As `Catalog.create_dataset`."""
+        check_dataset_name(name)
+        with self._lock:
+            if if_not_exists and name in self._datasets:
+                return
+            with self._change():
+                if name in self._datasets:
+                    raise AlreadyExistsError(f"dataset {name} already exists")
+                self._datasets.add(name)
+
+    def drop_dataset(self, name: str) -> None:
+        """As `Catalog.drop_dataset`."""
+        with self._change():
+            self._check_dataset(name)
+            inside = sorted(ref.name for refs in (self._tables, self._models, self._functions) for ref in refs if ref.dataset == name)
+            if inside:
+                raise SokujiError(f"dataset {name} is not empty; drop what is in it first: {', '.join(inside)}")
+            self._datasets.remove(name)
+
+    def tables(self, dataset: str | None = None) -> list[Table]:
+        """As `Catalog.tables`."""
+        with self._lock:
+            return _sorted(self._tables.values(), dataset)
+
+    def table(self, ref: Ref) -> Table:
+        """As `Catalog.table`."""
+        with self._lock:
+            return _known(self._tables, ref, "table")
+
+    def put_table(self, table: Table, *, replace: bool = False, expected: Table | None = None) -> None:
+        """As `Catalog.put_table`."""
+        check_name(table.ref)
+        with self._change():
+            stored = self._tables.get(table.ref)
+            if expected is not None and stored != expected:
+                raise ConflictError(f"the definition of {table.ref} was changed by someone else meanwhile; run the statement again")
+            self._check_dataset(table.ref.dataset)
+            kind = "model" if table.ref in self._models else None if stored is None or replace else stored.kind
+            if kind is not None:
+                raise AlreadyExistsError(f"{table.ref} already exists: it is a {kind}")
+            self._tables[table.ref] = table
+
+    def drop_table(self, ref: Ref) -> None:
+        """As `Catalog.drop_table`."""
+        with self._change():
+            del self._tables[_known(self._tables, ref, "table").ref]
+
+    def models(self, dataset: str | None = None) -> list[ModelSignature]:
+        """As `Catalog.models`."""
+        with self._lock:
+            return _sorted(self._models.values(), dataset)
+
+    def put_model(self, signature: ModelSignature) -> None:
+        """As `Catalog.put_model`."""
+        check_name(signature.ref)
+        with self._change():
+            self._check_dataset(signature.ref.dataset)
+            if signature.ref in self._tables:
+                raise AlreadyExistsError(f"{signature.ref} already exists: it is a {self._tables[signature.ref].kind}")
+            self._models[signature.ref] = signature
+
+    def drop_model(self, ref: Ref) -> None:
+        """As `Catalog.drop_model`."""
+        with self._change():
+            del self._models[_known(self._models, ref, "model").ref]
+
+    def functions(self, dataset: str | None = None) -> list[Function]:
+        """As `Catalog.functions`."""
+        with self._lock:
+            return _sorted(self._functions.values(), dataset)
+
+    def function(self, ref: Ref) -> Function:
+        """As `Catalog.function`."""
+        with self._lock:
+            return _known(self._functions, ref, "function")
+
+    def put_function(self, function: Function, *, replace: bool = False) -> None:
+        """As `Catalog.put_function`."""
+        check_name(function.ref)
+        with self._change():
+            self._check_dataset(function.ref.dataset)
+            if function.ref in self._functions and not replace:
+                raise AlreadyExistsError(f"function {function.ref} already exists")
+            self._functions[function.ref] = function
+
+    def drop_function(self, ref: Ref) -> None:
+        """As `Catalog.drop_function`."""
+        with self._change():
+            del self._functions[_known(self._functions, ref, "function").ref]
+
+    def close(self) -> None:
+        """As `Catalog.close`: nothing is held but memory."""
+
+    def _check_dataset(self, name: str) -> None:
+        if name not in self._datasets:
+            raise NotFoundError(f"dataset {name} was not found")
+
+
+def _known(definitions: Mapping[Ref, Definition], ref: Ref, kind: str) -> Definition:
+    if ref not in definitions:
+        raise NotFoundError(f"{kind} {ref} was not found")
+    return definitions[ref]
+
+
+def _sorted(definitions: Iterable[Definition], dataset: str | None) -> list[Definition]:
+    found = [definition for definition in definitions if dataset is None or definition.ref.dataset == dataset]
+    return sorted(found, key=lambda definition: definition.ref)
