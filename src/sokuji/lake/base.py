@@ -25,8 +25,8 @@ class Kept(NamedTuple):
 class Snapshot:
     """One version of one table, as a query reads it: the rows of `files`, then the rows of `tail`.
 
-    The files may lack columns that were added later (read them as NULL). They hold the types of `lake/delta/physical.py`, and so do
-    `schema` and `tail`. `tail` is for events tables: acknowledged rows of the log that are not committed yet, duplicates of committed
+    The files may lack columns that were added later (read them as NULL). They hold the types of `lake/stored.py`, and so do `schema`
+    and `tail`. `tail` is for events tables: acknowledged rows of the log that are not committed yet, duplicates of committed
     rows removed, with exactly `schema`.
     """
 
@@ -67,10 +67,10 @@ class Lake(ABC):
 
     @abstractmethod
     def scan(self, snapshot: Snapshot, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.RecordBatchReader:
-        """The rows of a snapshot in the columns of its schema that are named here, or all: those of the files, then those of the tail.
+        """The rows of a snapshot in these columns of its schema, or all: those of the files, then those of the tail, in the types of both.
 
-        NULL where a file is from before a column was there. `where` leaves rows out, by any columns; parts of files that cannot have
-        others are not read. One batch is in memory at a time, and one thread works.
+        NULL where a file is from before a column was there. `where`, over the columns that are read, leaves rows out; row groups that
+        cannot have others are not read. One batch is in memory at a time, and one thread works.
 
         Raises:
             DamagedFileError: a file is not as it was written.

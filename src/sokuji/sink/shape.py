@@ -17,7 +17,6 @@ from sokuji.bots import is_bot
 from sokuji.dedup.runs import Ids
 from sokuji.events import EVENT_SCHEMA
 from sokuji.lake.base import Kept
-from sokuji.lake.delta.physical import finite
 from sokuji.lake.events import (
     COLUMNS_AT_ONCE,
     COLUMNS_MAX,
@@ -29,6 +28,7 @@ from sokuji.lake.events import (
     column_name,
     may_have,
 )
+from sokuji.lake.stored import finite
 
 _LOG = logging.getLogger(__name__)
 _CHUNK_ROWS = 32_768

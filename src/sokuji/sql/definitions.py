@@ -21,8 +21,8 @@ from sokuji.clock import now_us
 from sokuji.errors import ConflictError, LakeError, NotFoundError
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.delta.commits import LOG_FOLDER
-from sokuji.lake.delta.physical import stored_type
 from sokuji.lake.events import EVENTS, FED, table_definition
+from sokuji.lake.stored import stored_type
 from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
 from sokuji.sink.writers import define as define_fed
 from sokuji.sql.front.lookup import INFORMATION_SCHEMA, members, wildcard

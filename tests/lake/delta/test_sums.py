@@ -113,3 +113,13 @@ def test_compacted_files_have_checksums_and_damage_is_not_compacted_away(tmp_pat
         lake.append(REF, rows(20, start))
     lake.maintain([REF])  # says so in the log, and leaves the files as they are
     assert compacted in lake.snapshot(REF).files
+
+
+def test_a_scan_returns_no_value_of_a_damaged_file(file: Path) -> None:
+    lake = DeltaLake(file.parents[2])
+    content = bytearray(file.read_bytes())
+    content[pq.read_metadata(file).row_group(0).column(0).data_page_offset + 20] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DamagedFileError, match="column 'id' fails its checksum"):
+        lake.scan(lake.snapshot(REF), ["id"])
+    assert lake.scan(lake.snapshot(REF), ["text"]).read_all().num_rows == 2_000

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from deltalake.transaction import AddAction
 
 from sokuji.disk.files import sync_file, sync_folder
-from sokuji.lake.delta.physical import finite
 from sokuji.lake.delta.sums import check, is_sealed, seal
+from sokuji.lake.stored import finite
 
 DAY = "_day"
 """The partition column of a table made with `day_of`; no reader or writer of the lake sees it.

@@ -1,30 +1,15 @@
-"""How values of GoogleSQL types stand in Parquet files, where Delta Lake has no type of its own for them.
-
-| type       | in files                                        |
-|------------|-------------------------------------------------|
-| TIME       | INT64, microseconds since midnight              |
-| INTERVAL   | STRUCT of months, days, nanoseconds (all INT64) |
-| BIGNUMERIC | STRING                                          |
-| JSON       | STRING                                          |
-
-All others are stored as they are, also inside ARRAY and STRUCT. Which type a column has in SQL is in the catalog.
-"""
+"""A snapshot's files and their values as DuckDB SQL."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sokuji.errors import LakeError
 from sokuji.lake.delta.sums import check, is_sealed
-from sokuji.types import Kind, Type, field_names, to_arrow
+from sokuji.types import Kind, Type, field_names
 
-_INTERVAL = pa.struct([("months", pa.int64()), ("days", pa.int64()), ("nanoseconds", pa.int64())])
 # What DuckDB needs to make the value again; `{}` is the stored one.
 _FROM_STORED = {
     Kind.TIME: "(TIME '00:00:00' + to_microseconds({0}))",
@@ -41,56 +26,6 @@ class RowColumn(NamedTuple):
 
     name: str
     numbers: Mapping[str, int]  # of the files
-
-
-def stored_type(type_: Type) -> pa.DataType:
-    """The Arrow type of a column of `type_` in the files."""
-    return stored_arrow_type(to_arrow(type_))
-
-
-def stored_arrow_type(type_: pa.DataType) -> pa.DataType:
-    """The Arrow type in the files for values that come as `type_`.
-
-    Raises:
-        LakeError: values of that type cannot be stored.
-    """
-    if pa.types.is_list(type_) or pa.types.is_large_list(type_):
-        return pa.list_(stored_arrow_type(type_.value_type))
-    if pa.types.is_struct(type_):
-        if not type_.num_fields:
-            raise LakeError("a STRUCT without fields cannot be stored; give it a field")
-        return pa.struct([pa.field(field.name, stored_arrow_type(field.type)) for field in type_])
-    if pa.types.is_time(type_):
-        return pa.int64()
-    if pa.types.is_interval(type_):
-        return _INTERVAL
-    if pa.types.is_decimal256(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_) or pa.types.is_null(type_):
-        return pa.string()
-    return type_
-
-
-def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """`schema` as the files have it: every column may be NULL, as constraints are SQL's to check."""
-    return pa.schema([pa.field(field.name, stored_arrow_type(field.type), metadata=field.metadata) for field in schema])
-
-
-def stored(rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
-    """The same rows as the files have them."""
-    schema = stored_schema(rows.schema)
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in rows:
-            columns = [_stored(column, field.type) for column, field in zip(batch.columns, schema, strict=True)]
-            yield pa.record_batch(columns, schema=schema)
-
-    return pa.RecordBatchReader.from_batches(schema, batches())
-
-
-def finite(column: pa.Array) -> pa.Array:
-    """The column with NULL for numbers beyond FLOAT64, which became infinite."""
-    if column.type != pa.float64() or pc.all(is_finite := pc.is_finite(column)).as_py() is not False:
-        return column
-    return pc.if_else(is_finite, column, None)
 
 
 def rows_of(
@@ -155,29 +90,3 @@ def _quoted(name: str) -> str:
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
-
-
-def _stored(array: pa.Array, type_: pa.DataType) -> pa.Array:
-    if array.type == type_:
-        return array
-    if pa.types.is_list(type_):
-        if array.offset:
-            array = pa.concat_arrays([array])  # offsets of a slice cannot be joined with its NULLs
-        # flatten() would drop what stands behind a NULL list, and the offsets would no longer fit.
-        values = _stored(array.values, type_.value_type)
-        return type(array).from_arrays(array.offsets, values, mask=array.is_null() if array.null_count else None).cast(type_)
-    if pa.types.is_struct(array.type):
-        children = [_stored(pc.struct_field(array, index), field.type) for index, field in enumerate(type_)]
-        return pa.StructArray.from_arrays(children, fields=list(type_), mask=array.is_null())
-    if pa.types.is_time(array.type):
-        return array.cast(pa.time64("us")).cast(pa.int64())
-    if pa.types.is_interval(array.type):
-        return _stored_interval(array)
-    return array.cast(type_)
-
-
-def _stored_interval(array: pa.Array) -> pa.Array:
-    layout = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")])
-    values = np.frombuffer(array.buffers()[1], layout, count=len(array), offset=array.offset * layout.itemsize)
-    children = [pa.array(values[name].astype(np.int64)) for name in layout.names or ()]
-    return pa.StructArray.from_arrays(children, fields=list(_INTERVAL), mask=array.is_null())

@@ -19,14 +19,13 @@ _FORMAT, _DISK = ds.ParquetFileFormat(), pyarrow.fs.LocalFileSystem()
 def scan(snapshot: Snapshot, columns: Sequence[str], where: pc.Expression | None = None) -> pa.RecordBatchReader:
     """As `Lake.scan`."""
     schema = pa.schema([snapshot.schema.field(name) for name in columns])
-    # Which columns an expression names, it does not say.
-    check(snapshot.files, columns if where is None else None)
+    check(snapshot.files, columns)
 
     def batches() -> Iterator[pa.RecordBatch]:
         for file in snapshot.files:
             fragment = _FORMAT.make_fragment(file, _DISK)
             scanner = fragment.scanner(
-                snapshot.schema, columns=list(columns), filter=where, batch_size=_BATCH_ROWS, use_threads=False, fragment_readahead=1
+                snapshot.schema, columns=list(columns), filter=where, batch_size=_BATCH_ROWS, batch_readahead=1, use_threads=False
             )
             for batch in scanner.to_batches():
                 yield pa.RecordBatch.from_arrays(batch.columns, schema=schema)

@@ -25,14 +25,15 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from sokuji.disk.files import exclusive, shared
 from sokuji.disk.stored import claim
-from sokuji.errors import AlreadyExistsError, ConflictError, DamagedFileError, FormatError, LakeError, NotFoundError
+from sokuji.errors import AlreadyExistsError, DamagedFileError, FormatError, LakeError, NotFoundError
 from sokuji.lake.base import Kept, Lake, Snapshot
+from sokuji.lake.columns import changed, check_columns, visible
 from sokuji.lake.delta import commits, compaction
 from sokuji.lake.delta.commits import Version
 from sokuji.lake.delta.files import DAY, by_time, joined, with_columns, with_day, without_day, write_files
-from sokuji.lake.delta.physical import stored, stored_schema
 from sokuji.lake.delta.scan import scan
 from sokuji.lake.delta.sums import check, is_sealed
+from sokuji.lake.stored import stored, stored_schema
 from sokuji.meta.base import Ref
 
 _FORMAT = 1
@@ -43,7 +44,6 @@ _DROPPED = ".dropped"  # where folders of dropped tables go until they are delet
 _NOT_DELTAS = re.compile("%[0-9A-Fa-f]{2}|[\\\\\\x00-\\x1f\\x7f]")  # in a path
 _NEWER = "Unsupported minimum reader version"  # what Delta says of a table's protocol
 _VACUUM_SECONDS = 3600.0
-_COLUMN = Kept(pa.null())
 _LOG = logging.getLogger(__name__)
 
 
@@ -174,7 +174,7 @@ class DeltaLake(Lake):
 
         def commit(table: DeltaTable) -> None:
             if read_version is not None and table.version() != read_version:
-                raise _changed(ref)
+                raise changed(ref)
             _commit(table, added, "overwrite", prepared.schema)
 
         return self._commit_next(ref, commit, before)
@@ -190,7 +190,7 @@ class DeltaLake(Lake):
         def commit(table: DeltaTable) -> None:
             is_other = read_version is not None and table.version() != read_version
             if is_other or not set(_files(table, folder)).issuperset(files):
-                raise _changed(ref)
+                raise changed(ref)
             now_ms = time.time_ns() // 1_000_000
             removed = [RemoveAction(str(Path(file).relative_to(folder)), data_change=True, deletion_timestamp=now_ms) for file in files]
             _commit(table, [*removed, *added], "append", table.schema())
@@ -256,7 +256,7 @@ class DeltaLake(Lake):
                 version = int(table.version())
                 commits.sync(self._folder(ref), range(before + 1, version + 1))
                 return version
-        raise _changed(ref)
+        raise changed(ref)
 
     def maintain(self, refs: Iterable[Ref]) -> None:
         """As `Lake.maintain`. A table that someone else rewrites or drops meanwhile is left for the next time."""
@@ -300,7 +300,7 @@ class DeltaLake(Lake):
 
         def commit(table: DeltaTable) -> None:
             if not set(_files(table, folder)).issuperset(files):
-                raise _changed(ref)
+                raise changed(ref)
             _commit(table, [*removed, *added], "append", table.schema())
 
         self._commit_next(ref, commit, before)
@@ -389,7 +389,7 @@ def _visible(table: DeltaTable) -> pa.Schema:
     columns = pa.schema(table.schema())
     if _DAY_OF in table.metadata().configuration:
         columns = without_day(columns)
-    return pa.schema([field for field in columns if kept.get(field.name.lower(), _COLUMN).has_column])
+    return visible(columns, kept)
 
 
 def _kept(table: DeltaTable) -> dict[str, Kept]:
@@ -407,24 +407,11 @@ def _prepared(ref: Ref, table: DeltaTable, rows: pa.RecordBatchReader) -> tuple[
 
 def _check_expected(ref: Ref, table: DeltaTable, expected: pa.Schema | None) -> None:
     if expected is not None and not _visible(table).equals(expected, check_metadata=True):
-        raise _changed(ref)
+        raise changed(ref)
 
 
 def _check_columns(ref: Ref, table: DeltaTable, schema: pa.Schema) -> None:
-    columns = {field.name: field.type for field in pa.schema(table.schema())}
-    kept = _kept(table)
-    for field in schema:
-        said = kept.get(field.name.lower())
-        if said is not None and (not said.has_column or (field.name not in columns and said.type != field.type)):
-            wanted = f"is to hold {said.type}, not {field.type}" if said.has_column else "was dropped"
-            raise LakeError(f"table {ref}: column {field.name!r} {wanted}")
-        if columns.get(field.name, field.type) != field.type:
-            raise LakeError(f"table {ref}: column {field.name!r} holds {columns[field.name]}, not {field.type}")
-    taken = {name.lower() for name in columns}
-    for name in schema.names:
-        if name not in columns and name.lower() in taken:
-            raise LakeError(f"table {ref}: column {name!r} differs from another one only in case")
-        taken.add(name.lower())
+    check_columns(ref, pa.schema(table.schema()), _kept(table), schema)
 
 
 def _commit(
@@ -436,16 +423,12 @@ def _commit(
     table.create_write_transaction(list(actions), mode, schema, table.metadata().partition_columns, commit_properties=properties)
 
 
-def _changed(ref: Ref) -> ConflictError:
-    return ConflictError(f"table {ref} was changed by someone else meanwhile; run the statement again")
-
-
 @contextmanager
 def _lake_errors(ref: Ref) -> Iterator[None]:
     try:
         yield
     except CommitFailedError as error:
-        raise _changed(ref) from error
+        raise changed(ref) from error
     except (TableNotFoundError, FileNotFoundError) as error:
         raise NotFoundError(f"table {ref} is not in the lake") from error
     except DeltaError as error:

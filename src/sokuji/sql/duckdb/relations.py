@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.lake.base import Lake, Snapshot
-from sokuji.lake.delta.physical import ROW_BITS, RowColumn, can_number, finite, from_stored, rows_of, stored_type
+from sokuji.lake.delta.physical import ROW_BITS, RowColumn, can_number, from_stored, rows_of
+from sokuji.lake.stored import finite, stored_type
 from sokuji.meta.base import Column
 from sokuji.sql.duckdb.emit.literals import duckdb_type
 from sokuji.sql.duckdb.run import Run
