@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import duckdb
+from contextlib import suppress
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -11,7 +12,6 @@ import pyarrow.compute as pc
 from sokuji.errors import NotFoundError
 from sokuji.events import EXCLUDED_KEY, STOPPED_WORKER
 from sokuji.lake.base import Lake
-from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import BAD_EVENTS
 from sokuji.log.base import Log
 from sokuji.meta.base import Ref
@@ -48,13 +48,8 @@ def read(dataset: str, log: Log, lake: Lake) -> Excluded:
     parts = [schema.empty_table()]
     if waiting is not None:
         parts.append(waiting.rows.filter(pc.equal(waiting.rows.column("code"), STOPPED_WORKER)).select(EXCLUDED_KEY))
-    try:
-        files = lake.snapshot(Ref(dataset, BAD_EVENTS)).files
-    except NotFoundError:
-        files = ()
-    if files:
-        query = f"SELECT {', '.join(EXCLUDED_KEY)} FROM {rows_of(files, (*EXCLUDED_KEY, 'code'))} WHERE code = '{STOPPED_WORKER}'"
-        with duckdb.connect() as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            parts.append(connection.sql(query).to_arrow_table())
+    with suppress(NotFoundError):
+        snapshot = lake.snapshot(Ref(dataset, BAD_EVENTS))
+        stopped = lake.scan(snapshot, (*EXCLUDED_KEY, "code"), pc.field("code") == STOPPED_WORKER)
+        parts.append(stopped.read_all().select(EXCLUDED_KEY))
     return Excluded(pa.concat_tables([part.cast(schema) for part in parts]))

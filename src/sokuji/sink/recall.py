@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.dedup.rule import Places, Rule
 from sokuji.errors import OffsetTrimmedError
-from sokuji.lake.base import Snapshot
-from sokuji.lake.delta.physical import rows_of
+from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import PLACE_COLUMNS
 from sokuji.log.base import Log
 
@@ -30,11 +29,18 @@ class Recalled(NamedTuple):
 
 
 def recalled(  # noqa: PLR0917 - what is known of a dataset's messages
-    dataset: str, log: Log, snapshot: Snapshot | None, rule: Rule, ends: Mapping[int, int], since: Mapping[int, int] = _NO_OFFSETS
+    dataset: str,
+    log: Log,
+    lake: Lake,
+    snapshot: Snapshot | None,
+    rule: Rule,
+    ends: Mapping[int, int],
+    since: Mapping[int, int] = _NO_OFFSETS,
 ) -> Iterator[Recalled]:
     """What an index that has all before `since` must be asked again to know what messages at `ends` are compared with.
 
-    They are of the log, which has what was deleted from the table, and of the events table's `snapshot` where the log begins later.
+    They are of the log, which has what was deleted from the table, and of the events table's `snapshot`, one of `lake`, where the log
+    begins later.
     """
     for partition, end in ends.items():
         # One stretch more: what is a repeat of a message there was not taken.
@@ -42,7 +48,7 @@ def recalled(  # noqa: PLR0917 - what is known of a dataset's messages
         while offset < end:
             start = min(log.start(partition), end)
             if offset < start:
-                yield from _of_table(snapshot, partition, offset, start)
+                yield from _of_table(lake, snapshot, partition, offset, start)
                 offset = start
                 continue
             try:
@@ -55,14 +61,14 @@ def recalled(  # noqa: PLR0917 - what is known of a dataset's messages
             offset = following
 
 
-def _of_table(snapshot: Snapshot | None, partition: int, start: int, end: int) -> Iterator[Recalled]:
-    if snapshot is None or not snapshot.files or not set(PLACE_COLUMNS) <= set(snapshot.schema.names):
+def _of_table(lake: Lake, snapshot: Snapshot | None, partition: int, start: int, end: int) -> Iterator[Recalled]:
+    if snapshot is None or not set(PLACE_COLUMNS) <= set(snapshot.schema.names):
         return
-    query = f"""
-        SELECT source, message_id, log_offset FROM {rows_of(snapshot.files, (*_MESSAGE, *PLACE_COLUMNS))}
-        WHERE log_partition = {partition} AND log_offset >= {start} AND log_offset < {end} ORDER BY log_offset
-    """
-    with duckdb.connect() as connection:
-        for batch in connection.sql(query).to_arrow_reader(_ROWS):
-            places = batch.column("log_offset").cast(pa.int64()).to_numpy()
+    number, place = map(pc.field, PLACE_COLUMNS)
+    files = replace(snapshot, tail=None)
+    for first in range(start, end, _ROWS):
+        where = (number == partition) & (place >= first) & (place < min(first + _ROWS, end))
+        rows = lake.scan(files, (*_MESSAGE, *PLACE_COLUMNS), where).read_all().sort_by("log_offset")
+        for batch in rows.combine_chunks().to_batches():
+            places = batch.column("log_offset").to_numpy()
             yield Recalled(batch.select(_MESSAGE), Places(np.full(len(places), partition, np.int32), places))

@@ -124,7 +124,7 @@ class EventsWriter(Writer):
         known = self._seen.offsets or {}
         since = {partition: known.get(name, 0) for partition, name in self.applications.items()}
         committed = committed_offsets(snapshot, self.applications)
-        for rows, places in recalled(self.ref.dataset, log, snapshot, rule, committed, since):
+        for rows, places in recalled(self.ref.dataset, log, self.lake, snapshot, rule, committed, since):
             ids = self._shaper.ids(pa.Table.from_batches([rows]))
             new = self._seen.is_new(ids, places)
             self._seen.add(ids.take(new), places.take(new))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Mapping
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +21,7 @@ from sokuji.analyze.pipeline import Pipeline
 from sokuji.analyze.publish import identity_rows
 from sokuji.analyze.state.carry_over import ASIDE, LAYOUT_FILE, ROWS, Carrier, carrying, check_described, describe, is_state
 from sokuji.analyze.state.dataset import MARKS, Marks, Position, Stage, position, read_marks
+from sokuji.analyze.state.history import HISTORY_ROWS, history
 from sokuji.analyze.state.layout import RowLayout
 from sokuji.analyze.state.prepared import FILE as PREPARED_FILE
 from sokuji.analyze.state.prepared import LINKS_FILE, Keys, Prepared
@@ -34,13 +34,12 @@ from sokuji.dedup.hashing import hash_messages
 from sokuji.dedup.rule import Places, Rule
 from sokuji.dedup.table import Deduplicator
 from sokuji.errors import CorruptLogError, DamagedFileError, LakeError, LogError, NotFoundError
-from sokuji.events import EVENT_SCHEMA, LINK_KEY, OWN_SOURCE
+from sokuji.events import LINK_KEY
 from sokuji.features.kernel.strings import STRINGS_FILE, Vocabulary
 from sokuji.features.known import agree
 from sokuji.identity.resolve import Identity
-from sokuji.lake.base import Lake, Snapshot
-from sokuji.lake.delta.physical import rows_of
-from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS, TIME_COLUMN
+from sokuji.lake.base import Lake
+from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS
 from sokuji.log.local.log import LocalLog
 from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore
@@ -52,7 +51,6 @@ from sokuji.sink.writers import committed_offsets
 
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 20  # each fails only if the sink makes a column of a property that nobody knew just before
-_HISTORY_ROWS = 50_000
 _SERVED_BEFORE = "served"  # told events by the ids of their messages, which may come again much later
 _SERVED_SEGMENTS = 16  # retention frees whole segments
 
@@ -329,8 +327,8 @@ class Opener:
         else:
             ends |= committed
         later = {partition: ends[partition] for partition, end in committed.items() if ends[partition] < end}
-        rows = sum(_take_in(pipeline, batch, links, carrier) for batch in _history(dataset, snapshot, later))
-        for messages, places in recalled(dataset, events, snapshot, self._rule, ends):
+        rows = sum(_take_in(pipeline, batch, links, carrier) for batch in history(dataset, self._lake, snapshot, later))
+        for messages, places in recalled(dataset, events, self._lake, snapshot, self._rule, ends):
             pipeline.deduplicator.first(hash_messages(messages), places)
         return ends, rows
 
@@ -340,7 +338,7 @@ class Opener:
             snapshot = self._lake.snapshot(Ref(dataset, EVENTS))
         except NotFoundError:
             snapshot = None
-        for messages, places in recalled(dataset, self._logs.events, snapshot, self._rule, ends):
+        for messages, places in recalled(dataset, self._logs.events, self._lake, snapshot, self._rule, ends):
             deduplicator.first(hash_messages(messages), places)
         _LOG.info("learned again which messages were worked on", extra={"dataset": dataset})
 
@@ -366,14 +364,12 @@ class Opener:
         if not links:
             return
         found, log = pa.Table.from_batches(links), self._logs.identities
-        try:
-            files = list(self._lake.snapshot(Ref(dataset, IDENTITIES)).files)
-        except NotFoundError:
-            files = []
-        if files:
-            known = f"SELECT {', '.join(LINK_KEY)} FROM {rows_of(files, LINK_KEY)}"
-            with duckdb.connect() as connection:
-                found = connection.sql(f"SELECT found.* FROM found ANTI JOIN ({known}) USING ({', '.join(LINK_KEY)})").to_arrow_table()
+        with suppress(NotFoundError):
+            known = self._lake.scan(self._lake.snapshot(Ref(dataset, IDENTITIES)), LINK_KEY).read_all()
+            numbered = found.append_column("number", pa.array(range(found.num_rows)))  # a join has its rows in any order
+            key = pa.schema([found.schema.field(name) for name in LINK_KEY])
+            new = numbered.join(known.cast(key), list(LINK_KEY), join_type="left anti", use_threads=False)
+            found = new.sort_by("number").select(found.schema.names)
         outbox = Outbox(log, log.start(0), ("dataset", *LINK_KEY))
         for batch in found.cast(log.schema).to_batches():
             outbox.append(batch)
@@ -419,8 +415,8 @@ def _take_in(
 
     `places` is where they stand in the log; those of the lake, which are no repeats, need none.
     """
-    for start in range(0, rows.num_rows, _HISTORY_ROWS):
-        part = rows.slice(start, _HISTORY_ROWS)
+    for start in range(0, rows.num_rows, HISTORY_ROWS):
+        part = rows.slice(start, HISTORY_ROWS)
         now_us = part.column("received_at")[-1].value
         past = part.set_column(part.schema.get_field_index("historical"), part.schema.field("historical"), pa.array([True] * part.num_rows))
         where = None if places is None else places.take(np.arange(start, start + part.num_rows))
@@ -431,36 +427,3 @@ def _take_in(
             carrier.bring(outcome.keys, outcome.rows[:, pipeline.layout.rules])
         pipeline.commit(outcome, now_us)
     return int(rows.num_rows)
-
-
-def _history(dataset: str, snapshot: Snapshot, until: Offsets) -> Iterator[pa.RecordBatch]:
-    """What was sent, from an events table, in the order it was received and, within that, arrived, as rows of the events log.
-
-    Of the partitions of the log in `until` only what came before these offsets.
-    """
-    if not snapshot.files:
-        return
-    keys = {"visitor_id": "keys.visitor_id", "user_id": "keys.user_id", "event_time": TIME_COLUMN, "dataset": "$dataset"}
-    items = ", ".join(f"{keys.get(name, name)} AS {name}" for name in EVENT_SCHEMA.names)
-    order = [name for name in ("received_at", *PLACE_COLUMNS, TIME_COLUMN) if name in snapshot.schema.names]
-    if "log_offset" in order:
-        order = _arrival(snapshot, order)
-    query = f"""
-        SELECT {items} FROM {rows_of(snapshot.files)}
-        WHERE source != '{OWN_SOURCE}'  -- on the stream, too, decisions are no events of the visitor
-            {"".join(f"AND (log_partition = {each} AND log_offset >= {end}) IS NOT TRUE " for each, end in until.items())}
-        ORDER BY {", ".join(order)}
-    """
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        for batch in connection.sql(query, params={"dataset": dataset}).to_arrow_reader(_HISTORY_ROWS):
-            yield pa.RecordBatch.from_arrays(
-                [column.cast(field.type) for column, field in zip(batch.columns, EVENT_SCHEMA, strict=True)], schema=EVENT_SCHEMA
-            )
-
-
-def _arrival(snapshot: Snapshot, order: list[str]) -> list[str]:
-    """In which order events arrived: of one partition that is their places, as clocks are put back. Rows without are older."""
-    with duckdb.connect() as connection:
-        partitions = connection.sql(f"SELECT DISTINCT log_partition FROM {rows_of(snapshot.files, ['log_partition'])}").fetchall()
-    return order if len([number for (number,) in partitions if number is not None]) > 1 else ["log_offset NULLS FIRST", *order]
