@@ -21,10 +21,20 @@ def new_postgres_database() -> Iterator[Callable[[], str]]:
         yield new_database
 
 
+def _url_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> str:
+    if kind == "sqlite":
+        return f"sqlite:///{folder / 'catalog.db'}"
+    url: str = request.getfixturevalue("new_postgres_database")()
+    return url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'catalog.db'}"
-    url: str = request.getfixturevalue("new_postgres_database")()
-    return url
+    return _url_of(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def url_if_any(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
+    """An empty database; None: the backend in memory."""
+    return None if request.param == "memory" else _url_of(request.param, request, tmp_path)

@@ -67,15 +67,11 @@ class OpenCatalog(Protocol):
     def __call__(self) -> Catalog: ...
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def open_catalog(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OpenCatalog]:
-    if request.param == "memory":
-        only = MemoryCatalog()
-        yield lambda: only
-        return
-    url = f"sqlite:///{tmp_path / 'catalog.db'}" if request.param == "sqlite" else request.getfixturevalue("new_postgres_database")()
+@pytest.fixture
+def open_catalog(url_if_any: str | None) -> Iterator[OpenCatalog]:
+    memory = MemoryCatalog()
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(SqlCatalog(url))
+        yield lambda: memory if url_if_any is None else stack.enter_context(SqlCatalog(url_if_any))
 
 
 @pytest.fixture

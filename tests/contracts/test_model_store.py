@@ -1,4 +1,4 @@
-"""What every `ModelStore` must do, on every database of `database_url`."""
+"""What every `ModelStore` must do; and what one in folders must, which other processes open and which may be damaged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -22,10 +22,12 @@ from sokuji import types as t
 from sokuji.disk.stored import write_record
 from sokuji.errors import AlreadyExistsError, DamagedFileError, FormatError, ModelError, NotFoundError
 from sokuji.meta.base import ModelSignature, Ref, Table, TableKind
+from sokuji.meta.memory import MemoryCatalog
 from sokuji.meta.store import SqlCatalog
 from sokuji.models.base import CHALLENGER, CHAMPION, PREVIOUS, ModelStore, ModelVersion
 from sokuji.models.folder import check, read
 from sokuji.models.local import LocalModelStore
+from sokuji.models.memory import MemoryModelStore
 
 CHURN = Ref("shop", "churn model")
 OTHER = Ref("shop", "other")
@@ -33,6 +35,12 @@ OTHER = Ref("shop", "other")
 
 class OpenStore(Protocol):
     """Opens one and the same store each time, as another process would."""
+
+    def __call__(self) -> LocalModelStore | MemoryModelStore: ...
+
+
+class OpenLocal(Protocol):
+    """Opens one and the same store in folders each time, as another process would."""
 
     def __call__(self) -> LocalModelStore: ...
 
@@ -43,18 +51,34 @@ def opened_at(folder: Path, url: str) -> LocalModelStore:
     return LocalModelStore(folder / "models", catalog)
 
 
+@contextmanager
+def opening(folder: Path, url: str) -> Iterator[OpenLocal]:
+    """Closes what it opens."""
+    with ExitStack() as stack:
+
+        def open_one() -> LocalModelStore:
+            store = opened_at(folder, url)
+            stack.enter_context(store.catalog)
+            return stack.enter_context(store)
+
+        yield open_one
+
+
 @pytest.fixture
-def open_store(database_url: str, tmp_path: Path) -> Iterator[OpenStore]:
-    opened: list[LocalModelStore] = []
+def open_local(database_url: str, tmp_path: Path) -> Iterator[OpenLocal]:
+    with opening(tmp_path, database_url) as open_one:
+        yield open_one
 
-    def open_one() -> LocalModelStore:
-        opened.append(opened_at(tmp_path, database_url))
-        return opened[-1]
 
-    yield open_one
-    for store in opened:
-        store.close()
-        store.catalog.close()
+@pytest.fixture
+def open_store(url_if_any: str | None, tmp_path: Path) -> Iterator[OpenStore]:
+    if url_if_any is not None:
+        with opening(tmp_path, url_if_any) as open_one:
+            yield open_one
+        return
+    with MemoryModelStore(tmp_path / "models", MemoryCatalog()) as store:
+        store.catalog.create_dataset("shop")
+        yield lambda: store
 
 
 def version_of(ref: Ref, folder: Path) -> ModelVersion:
@@ -166,7 +190,7 @@ def test_a_table_keeps_its_name(open_store: OpenStore) -> None:
 def test_one_of_those_who_make_a_new_model_makes_it(open_store: OpenStore) -> None:
     stores = [open_store() for _ in range(4)]
 
-    def make(store: LocalModelStore) -> bool:
+    def make(store: ModelStore) -> bool:
         try:
             store.register(version_of(CHURN, store.stage(CHURN)), is_new=True)
         except AlreadyExistsError:
@@ -178,8 +202,8 @@ def test_one_of_those_who_make_a_new_model_makes_it(open_store: OpenStore) -> No
     assert [version.version for version in stores[0].versions(CHURN)] == [1]
 
 
-def test_models_outlive_their_database(open_store: OpenStore, tmp_path: Path) -> None:
-    store = open_store()
+def test_models_outlive_their_database(open_local: OpenLocal, tmp_path: Path) -> None:
+    store = open_local()
     first, second, other = register(store, content="1"), register(store, content="2"), register(store, OTHER)
 
     lost = opened_at(tmp_path, f"sqlite:///{tmp_path}/new.db")  # empty
@@ -194,8 +218,8 @@ def test_models_outlive_their_database(open_store: OpenStore, tmp_path: Path) ->
     lost.catalog.close()
 
 
-def test_what_an_older_copy_of_the_database_does_not_know_is_adopted_beside_what_it_knows(open_store: OpenStore, tmp_path: Path) -> None:
-    store = open_store()
+def test_what_an_older_copy_of_the_database_does_not_know_is_adopted_beside_what_it_knows(open_local: OpenLocal, tmp_path: Path) -> None:
+    store = open_local()
     register(store, content="1")
     copy = opened_at(tmp_path, f"sqlite:///{tmp_path}/new.db")
     copy.adopt()
@@ -209,20 +233,20 @@ def test_what_an_older_copy_of_the_database_does_not_know_is_adopted_beside_what
     copy.catalog.close()
 
 
-def test_a_folder_that_nobody_knows_stays(open_store: OpenStore, tmp_path: Path) -> None:
+def test_a_folder_that_nobody_knows_stays(open_local: OpenLocal, tmp_path: Path) -> None:
     strange = tmp_path / "models" / "shop" / "by hand" / "1-mine"
     strange.mkdir(parents=True)
     (strange / "weights").write_text("mine")
-    store = open_store()
+    store = open_local()
     [orphan] = store.orphans()
     assert (orphan.folder, orphan.version, store.adopt()) == (strange, None, [])
     assert (strange / "weights").read_text() == "mine"
 
 
-def test_a_version_registered_by_an_earlier_release_is_made_adoptable(open_store: OpenStore, tmp_path: Path) -> None:
-    registered = register(open_store())
+def test_a_version_registered_by_an_earlier_release_is_made_adoptable(open_local: OpenLocal, tmp_path: Path) -> None:
+    registered = register(open_local())
     (registered.folder / "version.json").unlink()
-    open_store()
+    open_local()
     lost = opened_at(tmp_path, f"sqlite:///{tmp_path}/new.db")
     assert lost.adopt() == [registered]
     lost.catalog.close()
@@ -230,8 +254,8 @@ def test_a_version_registered_by_an_earlier_release_is_made_adoptable(open_store
 
 @pytest.mark.parametrize("name", ["model.onnx", "deeper/more", "version.json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
-def test_damage_of_a_models_file_is_named(open_store: OpenStore, name: str, damage: str) -> None:
-    folder = register(open_store()).folder
+def test_damage_of_a_models_file_is_named(open_local: OpenLocal, name: str, damage: str) -> None:
+    folder = register(open_local()).folder
     check(folder)
     path = folder / name
     content = path.read_bytes()
@@ -240,7 +264,7 @@ def test_damage_of_a_models_file_is_named(open_store: OpenStore, name: str, dama
         path.unlink()
     if (name, damage) == ("version.json", "delete"):
         check(folder)  # as of a release that had no checksums
-        open_store()
+        open_local()
         check(folder)
         assert path.exists()
         return
@@ -248,8 +272,8 @@ def test_damage_of_a_models_file_is_named(open_store: OpenStore, name: str, dama
         check(folder)
 
 
-def test_a_models_folder_of_the_first_format_is_read_unchecked_and_one_of_a_newer_refused(open_store: OpenStore) -> None:
-    store = open_store()
+def test_a_models_folder_of_the_first_format_is_read_unchecked_and_one_of_a_newer_refused(open_local: OpenLocal) -> None:
+    store = open_local()
     registered = register(store)
     path = registered.folder / "version.json"
     row = msgspec.to_builtins(replace(registered, folder=Path()), enc_hook=str)

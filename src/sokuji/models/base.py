@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
+from sokuji.errors import ModelError
 from sokuji.meta.base import ModelSignature, Ref
 
 CHAMPION = "champion"  # what SQL and serving use when no version is named
 CHALLENGER = "challenger"
 PREVIOUS = "previous"  # the champion before this one
+
+_NAME = re.compile(r"\w[\w\- ]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,16 @@ class Orphan:
     version: ModelVersion | None  # as it was registered; None if the folder does not say
 
 
+def check_model_name(ref: Ref) -> None:
+    """Refuse what no model's folder can be called.
+
+    Raises:
+        ModelError: it is.
+    """
+    if any(_NAME.fullmatch(part) is None for part in ref):
+        raise ModelError(f"model name {str(ref)!r} is not allowed; use letters, digits, underscores, dashes and spaces")
+
+
 class ModelStore(ABC):
     """Versions by model. Registration is atomic: a crash leaves the version whole or absent.
 
@@ -46,7 +61,7 @@ class ModelStore(ABC):
 
     @abstractmethod
     def stage(self, ref: Ref) -> Path:
-        """A fresh folder to write artefacts into; what is never registered is removed later."""
+        """A fresh folder to write artefacts into; what is never registered is removed later. Raises ModelError for a name of no folder."""
 
     @abstractmethod
     def register(self, version: ModelVersion, *, is_new: bool = False) -> ModelVersion:
@@ -55,6 +70,7 @@ class ModelStore(ABC):
         The number is assigned and the folder moved into place here: the version that is returned has both.
 
         Raises:
+            ModelError: `version.folder` is not from `stage`, or is registered already.
             AlreadyExistsError: a table has the name; with `is_new`, or the model is there.
             NotFoundError: there is no such dataset.
         """
@@ -94,3 +110,13 @@ class ModelStore(ABC):
     def adopt(self) -> list[ModelVersion]:
         """Register the orphans that say what they are, each by its number, or the next free one; the newest becomes `champion` where
         there is none. Their datasets are made."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give up what was staged and not registered. Closing twice is a no-op."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

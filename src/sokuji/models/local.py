@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 import uuid
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -29,9 +27,8 @@ from sokuji.meta.base import ModelSignature, Ref
 from sokuji.meta.database import create_tables, in_two_places
 from sokuji.meta.store import SqlCatalog, drop_signature, put_signature
 from sokuji.models import folder as describing
-from sokuji.models.base import CHAMPION, PREVIOUS, ModelStore, ModelVersion, Orphan
+from sokuji.models.base import CHAMPION, PREVIOUS, ModelStore, ModelVersion, Orphan, check_model_name
 
-_NAME = re.compile(r"\w[\w\- ]*")
 _STAGING = ".staging"
 _FORMAT = 1
 
@@ -87,28 +84,21 @@ class LocalModelStore(ModelStore):
                 describing.write(version.folder, version)
 
     def close(self) -> None:
-        """Give up what was staged and not registered."""
+        """As `ModelStore.close`."""
         for folder in list(self._locks):
             shutil.rmtree(folder, ignore_errors=True)
             self._unlock(folder)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
     def stage(self, ref: Ref) -> Path:
-        """As `ModelStore.stage`. Raises ModelError for a name that cannot be a folder's."""
-        if any(_NAME.fullmatch(part) is None for part in ref):
-            raise ModelError(f"model name {str(ref)!r} is not allowed; use letters, digits, underscores, dashes and spaces")
+        """As `ModelStore.stage`."""
+        check_model_name(ref)
         folder = self._staging / uuid.uuid4().hex
         self._locks[folder] = _lock(_lock_file(folder))
         folder.mkdir()
         return folder
 
     def register(self, version: ModelVersion, *, is_new: bool = False) -> ModelVersion:
-        """As `ModelStore.register`. `version.folder` must come from `stage`; else ModelError."""
+        """As `ModelStore.register`."""
         staged, ref = version.folder, version.signature.ref
         if staged not in self._locks:
             raise ModelError(f"{staged} was not staged by this store, or is registered already; write the model into stage()'s folder")
