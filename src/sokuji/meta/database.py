@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import sqlite3
+from abc import abstractmethod
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,6 +14,7 @@ from sqlalchemy import BigInteger, Column, Connection, Engine, ExceptionContext,
 
 from sokuji.disk.stored import check_format, sealed, unsealed
 from sokuji.errors import DamagedFileError
+from sokuji.meta.base import Catalog, ModelSignature, Ref
 
 Definition = TypeVar("Definition")
 
@@ -21,6 +24,24 @@ _FORMAT = 2  # 1 had no checksums, and no format
 _FORMATS = sa.Table("format", MetaData(), Column("id", BigInteger, primary_key=True), Column("format", BigInteger, nullable=False))
 _REMEDY = "restore it from a copy"
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class DatabaseCatalog(Catalog):
+    """A catalog in a database that others keep tables in too: theirs and a model's signature may change in one transaction."""
+
+    database: Engine
+
+    @abstractmethod
+    def change(self) -> AbstractContextManager[Connection]:
+        """A transaction that raises the version first, so that writers wait for each other."""
+
+    @abstractmethod
+    def put_signature(self, connection: Connection, signature: ModelSignature) -> None:
+        """As `Catalog.put_model`, within a transaction of `change`."""
+
+    @abstractmethod
+    def drop_signature(self, connection: Connection, ref: Ref) -> bool:
+        """Remove a model's signature within a transaction of `change`; False if there is none."""
 
 
 def open_database(url: str | sa.URL) -> Engine:

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Connection, LargeBinary, MetaData, String
 
 from sokuji.errors import AlreadyExistsError, ConflictError, NotFoundError, SokujiError
-from sokuji.meta.base import Catalog, Function, ModelSignature, Ref, Table, check_dataset_name, check_name
+from sokuji.meta.base import Function, ModelSignature, Ref, Table, check_dataset_name, check_name
 from sokuji.meta.changes import Changes, check
-from sokuji.meta.database import create_tables, encoded, loaded, open_database
+from sokuji.meta.database import DatabaseCatalog, create_tables, encoded, loaded, open_database
 
 _MODEL = "model"
 
@@ -40,7 +40,7 @@ _FUNCTIONS = sa.Table(
 Definition = TypeVar("Definition", Table, ModelSignature, Function)
 
 
-class SqlCatalog(Catalog):
+class SqlCatalog(DatabaseCatalog):
     """A catalog that any number of processes may open at the same time. Thread-safe."""
 
     def __init__(self, url: str | sa.URL, changes: Changes | None = None) -> None:
@@ -77,7 +77,7 @@ class SqlCatalog(Catalog):
 
     @contextmanager
     def change(self) -> Iterator[Connection]:
-        """A transaction that raises the version first, so that writers wait for each other; what else is kept here may be a part of it."""
+        """As `DatabaseCatalog.change`."""
         with self.database.begin() as connection:
             connection.execute(_VERSION.update().values(version=_VERSION.c.version + 1))
             number = connection.scalar(sa.select(_VERSION.c.version))
@@ -150,13 +150,21 @@ class SqlCatalog(Catalog):
     def put_model(self, signature: ModelSignature) -> None:
         """As `Catalog.put_model`."""
         with self.change() as connection:
-            put_signature(connection, signature)
+            self.put_signature(connection, signature)
 
     def drop_model(self, ref: Ref) -> None:
         """As `Catalog.drop_model`."""
         with self.change() as connection:
-            if not drop_signature(connection, ref):
+            if not self.drop_signature(connection, ref):
                 raise NotFoundError(f"model {ref} was not found")
+
+    def put_signature(self, connection: Connection, signature: ModelSignature) -> None:
+        """As `DatabaseCatalog.put_signature`."""
+        _put(connection, signature.ref, _MODEL, signature, replace=True)
+
+    def drop_signature(self, connection: Connection, ref: Ref) -> bool:
+        """As `DatabaseCatalog.drop_signature`."""
+        return bool(connection.execute(_OBJECTS.delete().where(_is(_OBJECTS, ref), _OBJECTS.c.kind == _MODEL)).rowcount)
 
     def functions(self, dataset: str | None = None) -> list[Function]:
         """As `Catalog.functions`."""
@@ -205,16 +213,6 @@ class SqlCatalog(Catalog):
 def sqlite_url(path: Path) -> sa.URL:
     """The URL of a SQLite file. Not as text, in which a path with `?` would end there."""
     return sa.URL.create("sqlite", database=str(path))
-
-
-def put_signature(connection: Connection, signature: ModelSignature) -> None:
-    """As `Catalog.put_model`, within a transaction of `SqlCatalog.change`."""
-    _put(connection, signature.ref, _MODEL, signature, replace=True)
-
-
-def drop_signature(connection: Connection, ref: Ref) -> bool:
-    """Remove a model's signature within a transaction of `SqlCatalog.change`; False if there is none."""
-    return bool(connection.execute(_OBJECTS.delete().where(_is(_OBJECTS, ref), _OBJECTS.c.kind == _MODEL)).rowcount)
 
 
 def _is(objects: sa.Table, ref: Ref) -> sa.ColumnElement[bool]:

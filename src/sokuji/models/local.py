@@ -24,8 +24,7 @@ from sqlalchemy import BigInteger, Column, Connection, LargeBinary, MetaData, St
 from sokuji.disk.stored import claim
 from sokuji.errors import AlreadyExistsError, ModelError, NotFoundError
 from sokuji.meta.base import ModelSignature, Ref
-from sokuji.meta.database import create_tables, in_two_places
-from sokuji.meta.store import SqlCatalog, drop_signature, put_signature
+from sokuji.meta.database import DatabaseCatalog, create_tables, in_two_places
 from sokuji.models import folder as describing
 from sokuji.models.base import CHAMPION, PREVIOUS, ModelStore, ModelVersion, Orphan, check_model_name
 
@@ -65,7 +64,7 @@ _DELETED = sa.Table("deleted_models", _METADATA, Column("folder", String, primar
 class LocalModelStore(ModelStore):
     """Any number of processes may open the same store. Thread-safe."""
 
-    def __init__(self, root: Path, catalog: SqlCatalog) -> None:
+    def __init__(self, root: Path, catalog: DatabaseCatalog) -> None:
         """Folders go below `root`; the database is the catalog's, which must stay open."""
         self._root, self.catalog = root, catalog
         self._staging = root / _STAGING
@@ -128,7 +127,7 @@ class LocalModelStore(ModelStore):
         if champion is not None and champion != version.version:
             _point(connection, ref, PREVIOUS, champion)
         _point(connection, ref, CHAMPION, version.version)
-        put_signature(connection, version.signature)
+        self.catalog.put_signature(connection, version.signature)
 
     def get(self, ref: Ref, version: int | str = CHAMPION) -> ModelVersion:
         """As `ModelStore.get`."""
@@ -165,7 +164,7 @@ class LocalModelStore(ModelStore):
         """As `ModelStore.delete`."""
         with self.catalog.change() as connection:
             deleted = list(connection.scalars(sa.select(_VERSIONS.c.folder).where(_of(_VERSIONS, ref))))
-            was_known = drop_signature(connection, ref)
+            was_known = self.catalog.drop_signature(connection, ref)
             if not deleted and not was_known:
                 raise NotFoundError(f"Not found: Model {ref}")
             for table in (_VERSIONS, _ALIASES):
