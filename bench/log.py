@@ -71,8 +71,8 @@ def read_all(log: Log, limit: int = 50_000) -> tuple[int, float]:
     for partition in range(log.partitions):
         offset = 0
         while offset < log.end(partition):
-            offset = log.read(partition, offset, limit).next_offset
-        count += offset
+            batch, _, offset = log.read(partition, offset, limit)
+            count += batch.num_rows
     return count, time.perf_counter() - before
 
 

@@ -89,7 +89,7 @@ class Watch:
         found: list[float] = []
         at = 0
         for end, seen_us in self.seen:
-            rows, at = self.decisions.read(0, at, end - at)
+            rows, _, at = self.decisions.read(0, at, end - at)
             events = pc.cast(rows.column("event_time"), pa.int64()).to_pylist()
             for received_us, properties in zip(events, rows.column("properties").to_pylist(), strict=True):
                 if received_us >= since_us and '"reason":"timer"' not in properties:

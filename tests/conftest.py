@@ -11,6 +11,8 @@ import os
 import pytest
 from hypothesis import settings
 
+from tests.log.opening import InMemory, Opening, on_disk
+
 IS_LONG = "SOKUJI_TEST_LONG" in os.environ
 LONGER, FEWER = 20, 3
 
@@ -25,3 +27,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("long"):
                 item.add_marker(pytest.mark.skip(reason="long: `make test-long` runs it"))
+
+
+@pytest.fixture(params=["on disk", "in memory, with gaps"])
+def opening(request: pytest.FixtureRequest) -> Opening:
+    """For a test that must pass whichever backend has the logs."""
+    return on_disk if request.param == "on disk" else InMemory()

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _SIDE_SEGMENT_BYTES = 8 * 1024 * 1024
+_SERVED_SEGMENTS = 16  # retention frees whole segments
 
 
 class Backends:
@@ -225,8 +226,15 @@ class Backends:
 
         return Opener(
             Declared.load(folder), self._worker_logs, self.tables, self.models, folder=self._analyze_folder,
-            settings=self.config.analyze, rule=self.rule, open_store=SharedStore,
+            settings=self.config.analyze, rule=self.rule, open_store=SharedStore, served_log=self._served_log,
         )  # fmt: skip
+
+    def _served_log(self, folder: Path) -> Log:
+        """What the worker served, beside the state in `folder` that it was served from."""
+        from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA
+
+        segment_bytes = self.config.analyze.served_bytes // _SERVED_SEGMENTS + 1
+        return LocalLog(folder, SERVED_SCHEMA, name=SERVED_LOG, partitions=1, segment_bytes=segment_bytes)
 
     def make_eligibility(self, folder: Path) -> Eligibility:
         """What asks the worker's state whether decisions still hold, by the declarations of the project in `folder`."""
@@ -301,6 +309,7 @@ class Backends:
             self.models,
             bad_events=self.bad_events_log,
             folder=self._analyze_folder,
+            served_log=self._served_log,
         )
 
     @functools.cached_property

@@ -226,9 +226,9 @@ class Platform:
             keep_results_view(dataset, actions, self._backends.catalog, self._backends.tables, self.sql)
 
     def uncommitted_events(self) -> int:
-        """How many events are in the log only, because the sink has not come to them yet; queries see them as well."""
+        """How many events are in the log only, as the sink has not come to them yet, by `Log.lag`; queries see them as well."""
         log = self._backends.events_log
-        return sum(log.end(partition) - offset for partition, offset in positions(log).items())
+        return log.lag(positions(log))
 
     def close(self) -> None:
         """Close files and connections. Closing twice is a no-op."""

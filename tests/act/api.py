@@ -20,11 +20,11 @@ from sokuji.clock import Clock, now_us
 from sokuji.config import ActSettings
 from sokuji.events import EVENT_SCHEMA
 from sokuji.log.base import Log
-from sokuji.log.local.log import LocalLog
 from sokuji.proof import visitor_id_of
 from sokuji.rules.decision import Decision, own_events, to_events
 from sokuji.rules.eligibility import Question
 from sokuji.service.proxies import Proxies
+from tests.log.opening import Opening, on_disk
 from tests.track.collector import SOURCES, Answer, logs, serving
 
 MASTER = Secret(b"a secret for tests, 32 bytes ...")
@@ -93,8 +93,8 @@ def append(log: Log, *rows: dict[str, Any]) -> int:
     return log.append(0, pa.RecordBatch.from_pylist(list(rows), schema=EVENT_SCHEMA))
 
 
-def decisions_log(folder: Path) -> LocalLog:
-    return LocalLog(folder, EVENT_SCHEMA, name="decisions", partitions=1)
+def decisions_log(folder: Path, opening: Opening = on_disk) -> Log:
+    return opening(folder, EVENT_SCHEMA, "decisions", 1)
 
 
 class Api:
@@ -185,9 +185,10 @@ def acting(
     rows: Sequence[Any] = (),
     proxies: Proxies | None = None,
     connections: int = 1024,
+    opening: Opening = on_disk,
 ) -> Iterator[Api]:
     """An `api` role with its log in `folder`, which has `rows` before it starts."""
-    with decisions_log(folder) as log, logs(folder) as (events, _):
+    with decisions_log(folder, opening) as log, logs(folder, opening) as (events, _):
         if rows:
             append(log, *rows)
 

@@ -20,8 +20,8 @@ from sokuji.clock import Clock, now_us
 from sokuji.config import WebhookSettings
 from sokuji.events import BAD_EVENT_SCHEMA
 from sokuji.log.base import Log
-from sokuji.log.local.log import LocalLog
 from tests.act.api import MASTER, decisions_log, row
+from tests.log.opening import Opening, on_disk
 from tests.track.collector import rows
 
 
@@ -126,10 +126,14 @@ class Delivering:
 
 @contextmanager
 def delivering(
-    folder: Path, settings: WebhookSettings, load: Callable[[], Perform] | None = None, clock: Clock = now_us
+    folder: Path,
+    settings: WebhookSettings,
+    load: Callable[[], Perform] | None = None,
+    clock: Clock = now_us,
+    opening: Opening = on_disk,
 ) -> Iterator[Delivering]:
     """A `deliver` role with its logs and queue in `folder`."""
-    with decisions_log(folder) as log, LocalLog(folder, BAD_EVENT_SCHEMA, name="bad_events", partitions=1) as bad_events_log:
+    with decisions_log(folder, opening) as log, opening(folder, BAD_EVENT_SCHEMA, "bad_events", 1) as bad_events_log:
         deliverer = Deliverer(log, bad_events_log, MASTER, settings, folder=folder / "deliver", load=load, clock=clock)
         stop = threading.Event()
         failures: list[BaseException] = []

@@ -21,6 +21,7 @@ from sokuji.errors import OnlineStoreError
 from sokuji.proof import proves, visitor_id_of
 from sokuji.service.proxies import Proxies
 from tests.act.api import ANY_PORT, HOUR_US, MASTER, POPUP, PROOF, VISITOR, Api, Stream, acting, append, eventually, row, told
+from tests.log.opening import Opening
 from tests.track.collector import rows
 
 pytestmark = pytest.mark.e2e
@@ -376,15 +377,20 @@ class TestStream:
         append(api.log, row(name="d1"))
         assert {json.loads(stream.next()["data"])["id"] for stream in streams} == {"d1"}
 
-    def test_it_resumes_after_the_last_event_seen(self, api: Api, opened: Opened) -> None:
-        stream = opened(api, api.token())
-        append(api.log, row(name="a", rule="r1"))
-        seen = stream.next()["id"]
-        stream.close()
-        append(api.log, row(name="b", rule="r2"), row(name="c", rule="r3"))
-        eventually(lambda: ids(api), ["a", "b", "c"])
-        resumed = opened(api, api.token(), **{"Last-Event-ID": seen})
-        assert [json.loads(resumed.next()["data"])["id"] for _ in "bc"] == ["b", "c"]
+    def test_it_resumes_after_the_last_event_seen(self, tmp_path: Path, opened: Opened, opening: Opening) -> None:
+        with acting(tmp_path, opening=opening, rows=[row(name="before", rule="r0")]) as api:
+            stream = opened(api, api.token())
+            assert json.loads(stream.next()["data"])["id"] == "before"
+            offset = append(api.log, row(name="a", rule="r1"))
+            seen = stream.next()["id"]
+            assert seen == str(offset)
+            stream.close()
+            append(api.log, row(name="b", rule="r2"), row(name="c", rule="r3"))
+            told(api.events, "c")
+            append(api.log, row(name="d", rule="r4"))
+            eventually(lambda: ids(api), ["before", "a", "b", "d"])
+            resumed = opened(api, api.token(), **{"Last-Event-ID": seen})
+            assert [json.loads(resumed.next()["data"])["id"] for _ in "bd"] == ["b", "d"]
 
     def test_an_action_is_one_line_however_it_was_written(self, api: Api, opened: Opened) -> None:
         stream = opened(api, api.token())

@@ -18,13 +18,14 @@ from sokuji.analyze.compile import Declared, compile_for
 from sokuji.analyze.following import Following
 from sokuji.analyze.progress import Progress
 from sokuji.analyze.state.open import Opener
+from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA
 from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings, LakeSettings
 from sokuji.dedup.rule import Rule
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, DECISIONS_LOG, EVENT_SCHEMA, EVENTS_LOG, IDENTITIES_LOG, IDENTITY_SCHEMA
 from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.log.local.log import LocalLog
+from sokuji.log.base import Log
 from sokuji.meta.base import Ref
 from sokuji.meta.store import SqlCatalog
 from sokuji.models.local import LocalModelStore
@@ -37,6 +38,7 @@ from sokuji.sink.sink import Sink
 from sokuji.sql.engine import Engine
 from sokuji.verify.verifier import Verifier
 from tests.lake.platform import log_rows
+from tests.log.opening import Opening, on_disk
 
 PARTITIONS = 2
 SETTINGS = AnalyzeSettings(profiles_max=10_000)
@@ -67,6 +69,11 @@ class Side:
     catalog: SqlCatalog
     models: LocalModelStore
     online: Online
+    opening: Opening
+
+    def served_log(self, state: Path) -> Log:
+        """What was served."""
+        return self.opening(state, SERVED_SCHEMA, SERVED_LOG, 1)
 
     def track(self, *events: Mapping[str, Any], partition: int = 0) -> None:
         """Append events to the log; see `log_rows`."""
@@ -82,7 +89,7 @@ class Side:
         """What opens the stages of a worker on the folder."""
         return Opener(
             declared, self.logs, self.lake, self.models,
-            folder=self.folder / "analyze", settings=settings, rule=RULE, open_store=self.online.open_store,
+            folder=self.folder / "analyze", settings=settings, rule=RULE, open_store=self.online.open_store, served_log=self.served_log,
         )  # fmt: skip
 
     def make_sink(self) -> Sink:
@@ -112,20 +119,22 @@ class Side:
         return [row | {"properties": json.loads(row["properties"])} for row in rows]
 
 
-def read_all(log: Any, partition: int = 0) -> list[dict[str, Any]]:
+def read_all(log: Log, partition: int = 0) -> list[dict[str, Any]]:
     """All rows of a partition."""
     rows: list[dict[str, Any]] = []
-    while len(rows) < log.end(partition):
-        rows += log.read(partition, len(rows), 1_000_000).batch.to_pylist()
+    offset = 0
+    while offset < log.end(partition):
+        batch, _, offset = log.read(partition, offset, 1_000_000)
+        rows += batch.to_pylist()
     return rows
 
 
 @contextmanager
-def side(folder: Path, online: Online = MEMORY) -> Iterator[Side]:
+def side(folder: Path, online: Online = MEMORY, opening: Opening = on_disk) -> Iterator[Side]:
     """Open everything on the folder."""
 
-    def log(name: str, schema: pa.Schema, partitions: int = 1) -> LocalLog:
-        return LocalLog(folder / "log", schema, name=name, partitions=partitions)
+    def log(name: str, schema: pa.Schema, partitions: int = 1) -> Log:
+        return opening(folder / "log", schema, name, partitions)
 
     with (
         log(EVENTS_LOG, EVENT_SCHEMA, PARTITIONS) as events,
@@ -136,7 +145,8 @@ def side(folder: Path, online: Online = MEMORY) -> Iterator[Side]:
         SqlCatalog(f"sqlite:///{folder / 'meta.db'}") as catalog,
     ):
         models = LocalModelStore(folder / "models", catalog)
-        yield Side(folder, Logs(events, batches, decisions, identities, bad_events), DeltaLake(folder / "lake"), catalog, models, online)
+        logs = Logs(events, batches, decisions, identities, bad_events)
+        yield Side(folder, logs, DeltaLake(folder / "lake"), catalog, models, online, opening)
         models.close()
 
 
@@ -144,7 +154,7 @@ def verifier(shop: Side, declared: Declared) -> Verifier:
     """What compares what was served with the lake."""
     return Verifier(
         declared, shop.logs.identities, shop.lake, shop.lake, shop.models,
-        bad_events=shop.logs.bad_events, folder=shop.folder / "analyze",
+        bad_events=shop.logs.bad_events, folder=shop.folder / "analyze", served_log=shop.served_log,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from sokuji.analyze.outbox import Outbox
 from sokuji.log.local.log import LocalLog
+from tests.log.opening import Opening
 
 SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("kind", pa.string(), nullable=False)])
 
@@ -16,8 +17,8 @@ def rows(*ids: str, kind: str = "k") -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict({"id": list(ids), "kind": [kind] * len(ids)}, schema=SCHEMA)
 
 
-def test_a_replay_publishes_only_what_is_missing(tmp_path: Path) -> None:
-    with LocalLog(tmp_path, SCHEMA, name="decisions", partitions=1) as log:
+def test_a_replay_publishes_only_what_is_missing(tmp_path: Path, opening: Opening) -> None:
+    with opening(tmp_path, SCHEMA, "decisions", 1) as log:
         outbox = Outbox(log, 0, ["id", "kind"])
         outbox.append(rows("a"))
         since = outbox.end()

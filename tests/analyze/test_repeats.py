@@ -15,6 +15,7 @@ from tests.analyze import side as opened
 from tests.analyze.side import PARTITIONS, SETTINGS, declare, drain, read_all, side, verifier
 from tests.lake.duck import select
 from tests.lake.platform import START_US
+from tests.log.opening import Opening
 from tests.predict.test_features import lookup
 
 FEATURES = """
@@ -81,9 +82,9 @@ def _sent() -> list[list[dict[str, Any]]]:
     ]
 
 
-def test_what_was_deleted_remains_a_repeat_when_the_indexes_are_learned_again(tmp_path: Path) -> None:
+def test_what_was_deleted_remains_a_repeat_when_the_indexes_are_learned_again(tmp_path: Path, opening: Opening) -> None:
     declared = declare(tmp_path, FEATURES)
-    with side(tmp_path) as shop:
+    with side(tmp_path, opening=opening) as shop:
         shop.track(event("m", 0), event("n", 1), event("o", 2))
         shop.sink()
         shop.delete("m")
@@ -97,10 +98,10 @@ def test_what_was_deleted_remains_a_repeat_when_the_indexes_are_learned_again(tm
         assert count == 3
 
 
-def test_both_indexes_end_at_the_same_offset(tmp_path: Path) -> None:
+def test_both_indexes_end_at_the_same_offset(tmp_path: Path, opening: Opening) -> None:
     """Whatever the distance: the lake and the worker take the same of a message that is sent at each of two places."""
     declared = declare(tmp_path, FEATURES)
-    with side(tmp_path) as shop:
+    with side(tmp_path, opening=opening) as shop:
         shop.catalog.create_dataset("shop")
         with shop.worker(declared) as worker:
             at = 0

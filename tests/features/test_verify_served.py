@@ -6,6 +6,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from sokuji.verify.verifier import Verifier
 from tests.analyze.side import PARTITIONS, RULE, Side, declare, drain, side
 from tests.lake.duck import select
 from tests.lake.platform import START_US
+from tests.log.opening import on_disk
 
 FEATURES = """
 from sokuji.features import events, sessions, view
@@ -129,6 +131,7 @@ class Shop:
             side.models,
             bad_events=side.logs.bad_events,
             folder=side.folder / "analyze",
+            served_log=side.served_log,
         )
         return verifier.verify("shop", sample)
 
@@ -143,8 +146,8 @@ class Shop:
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Shop]:
-    with side(tmp_path) as opened:
+def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
+    with side(tmp_path, opening=request.getfixturevalue("opening") if "opening" in request.fixturenames else on_disk) as opened:
         logs = opened.logs
         lake = FreshLake(
             opened.lake,
@@ -163,6 +166,7 @@ def in_lake(shop: Shop) -> int:
     return len(select(shop.side.lake.snapshot(("shop", "events")), ["message_id"]))  # type: ignore[arg-type]
 
 
+@pytest.mark.usefixtures("opening")
 @pytest.mark.parametrize("seed", range(3))
 def test_what_was_served_agrees_with_the_lake(shop: Shop, seed: int) -> None:
     """History first, then the present with stops and crashes; the lake has some of it, the log's tail the rest."""
@@ -276,6 +280,7 @@ def test_a_row_served_to_the_wrong_profile_is_both(served: Shop) -> None:
 
 def test_what_was_kept_is_bounded_and_what_is_left_agrees(shop: Shop) -> None:
     story = Story(12)
+    shop.side.opening = partial(on_disk, segment_bytes=10_000)  # retention frees whole segments
     with shop.side.worker(shop.declared, settings=keeping(1.0, served_bytes=100_000)) as worker:
         for _ in range(12):
             story.go_on(shop, 100)
@@ -288,6 +293,7 @@ def test_what_was_kept_is_bounded_and_what_is_left_agrees(shop: Shop) -> None:
     assert (found.mismatches, found.missing, found.extra) == (0, 0, 0)
 
 
+@pytest.mark.usefixtures("opening")
 def test_links_of_history_are_published_once(shop: Shop) -> None:
     story, log = Story(13), shop.side.logs.identities
 

@@ -79,12 +79,12 @@ def check(opened: Side) -> None:
     made: Counter[tuple[str, str]] = Counter()
     log, offset = opened.logs.decisions, 0
     while offset < log.end(0):
-        batch, following = log.read(0, offset, 1_000_000)
-        for found in decisions(batch, offset):
+        read = log.read(0, offset, 1_000_000)
+        for found in decisions(read):
             assert isinstance(found, Decision), found
             if found.rule in TRIGGERS:
                 made[found.rule, found.trigger_id] += 1
-        offset = following
+        offset = read.next_offset
     assert made == wanted(opened)
 
 

@@ -15,10 +15,11 @@ from sokuji.config import LakeSettings
 from sokuji.dedup.rule import Rule
 from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.log.local.log import LocalLog
+from sokuji.log.base import Log
 from sokuji.meta.store import SqlCatalog
 from sokuji.sink.fresh import FreshLake
 from sokuji.sink.sink import Sink
+from tests.log.opening import Opening, on_disk
 
 PARTITIONS = 2
 START_US = 1_767_225_600_000_000  # 2026-01-01
@@ -31,8 +32,8 @@ class Lakeside:
     """What stands on the folder."""
 
     folder: Path
-    events: LocalLog
-    bad_events: LocalLog
+    events: Log
+    bad_events: Log
     catalog: SqlCatalog
     tables: DeltaLake
     lake: FreshLake
@@ -60,13 +61,13 @@ def make_sink(side: Lakeside) -> Sink:
 
 
 @contextmanager
-def lakeside(folder: Path, settings: LakeSettings | None = None, rule: Rule = RULE) -> Iterator[Lakeside]:
+def lakeside(folder: Path, settings: LakeSettings | None = None, rule: Rule = RULE, opening: Opening = on_disk) -> Iterator[Lakeside]:
     """Open everything on the folder."""
     settings = settings or LakeSettings()
     tables = DeltaLake(folder / "lake")
     with (
-        LocalLog(folder / "log", EVENT_SCHEMA, name="events", partitions=PARTITIONS) as events,
-        LocalLog(folder / "log", BAD_EVENT_SCHEMA, name="bad_events", partitions=1) as bad_events,
+        opening(folder / "log", EVENT_SCHEMA, "events", PARTITIONS) as events,
+        opening(folder / "log", BAD_EVENT_SCHEMA, "bad_events", 1) as bad_events,
         SqlCatalog(f"sqlite:///{folder / 'meta.db'}") as catalog,
     ):
         lake = FreshLake(tables, events, bad_events, catalog, folder=folder / "sink", rule=rule, make_sink=lambda: make_sink(side))

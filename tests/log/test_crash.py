@@ -90,7 +90,7 @@ def stored_numbers(log: LocalLog) -> dict[str, list[int]]:
     for partition in range(PARTITIONS):
         offset = 0
         while offset < log.end(partition):
-            batch, offset = log.read(partition, offset, 10_000)
+            batch, _, offset = log.read(partition, offset, 10_000)
             for visitor, properties in zip(*(batch.column(name).to_pylist() for name in ("visitor_id", "properties")), strict=True):
                 found.setdefault(visitor, []).append(json.loads(properties)["number"])
     return found

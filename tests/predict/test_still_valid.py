@@ -173,7 +173,7 @@ def shown(shop: Side, declared: Declared) -> dict[str, str | None]:
     progress = Progress(shop.folder / "analyze" / "progress", shop.logs.events.partitions)
     state = opened_recheck(shop, declared)
     checks = Eligibility(Rechecks({"shop": state}), shop.logs.events, progress.current, shop.logs.decisions, lambda: START_US + 5 * SECOND)
-    made = [each for each in decisions(shop.logs.decisions.read(0, 0, 100).batch, 0) if isinstance(each, Made)]
+    made = [each for each in decisions(shop.logs.decisions.read(0, 0, 100)) if isinstance(each, Made)]
     try:
         reasons = asyncio.run(checks.reasons(made, "1.1.1.1", []))
     finally:

@@ -22,15 +22,21 @@ from sokuji.sink.committed import Committed
 from tests.lake import sinker
 from tests.lake.duck import select
 from tests.lake.platform import START_US, Lakeside, bad_rows, lakeside
+from tests.log.opening import Opening, on_disk
 from tests.sink.test_sink import crash_before_anything_was_saved
 
 REF = Ref("shop", "events")
 
 
 @pytest.fixture
-def side(tmp_path: Path) -> Iterator[Lakeside]:
-    with lakeside(tmp_path) as side:
+def side(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lakeside]:
+    opening: Opening = request.getfixturevalue("opening") if "opening" in request.fixturenames else on_disk
+    with lakeside(tmp_path, opening=opening) as side:
         yield side
+
+
+whichever_log = pytest.mark.usefixtures("opening")
+"""Of tests that are run on each backend of the logs."""
 
 
 def events(*numbers: int, **common: Any) -> list[Mapping[str, Any]]:
@@ -59,6 +65,7 @@ def test_rows_are_seen_at_once_without_a_sink(side: Lakeside) -> None:
     assert side.lake.snapshot(REF).files == ()
 
 
+@whichever_log
 def test_rows_are_seen_once_before_and_after_they_are_committed(side: Lakeside) -> None:
     for number in range(5):
         side.track(*events(2 * number))
@@ -96,6 +103,7 @@ def test_each_dataset_has_its_own_tail(side: Lakeside) -> None:
         side.lake.snapshot(Ref("news", "events"))
 
 
+@whichever_log
 @pytest.mark.parametrize("partition", [0, 1])
 def test_repeats_are_left_out_of_the_tail(side: Lakeside, partition: int) -> None:
     side.track(*events(1, 2), partition=partition)
@@ -131,6 +139,7 @@ def test_after_a_drop_the_tail_is_all_there_is(side: Lakeside) -> None:
     assert seen(side) == [2, 3]
 
 
+@whichever_log
 def test_a_long_tail_without_a_sink_is_committed(side: Lakeside) -> None:
     numbers = range(fresh._INLINE_ROWS + 1)
     side.track(*events(*numbers))
@@ -166,6 +175,7 @@ def test_an_old_version_has_no_tail(side: Lakeside) -> None:
     assert seen(side) == [1, 2]
 
 
+@whichever_log
 def test_settling_commits_what_the_log_has(side: Lakeside) -> None:
     side.track(*events(1, 2))
     side.lake.settle(REF)
@@ -194,6 +204,7 @@ def test_a_log_that_is_trimmed_while_its_tail_is_read_is_read_on_from_there(tmp_
         assert side.events.start(0) == 2
 
 
+@whichever_log
 def test_refused_events_are_committed_when_they_are_asked_for(side: Lakeside) -> None:
     side.bad_events.append(0, bad_rows("m1", "m2"))
     side.lake.refresh()

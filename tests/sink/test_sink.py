@@ -28,15 +28,21 @@ from sokuji.sink.sink import Sink
 from sokuji.types import BOOL, FLOAT64, INT64, STRING
 from tests.lake.duck import select
 from tests.lake.platform import PARTITIONS, START_US, Lakeside, bad_rows, lakeside, log_rows
+from tests.log.opening import Opening, on_disk
 
 REF = Ref("shop", "events")
 HOUR_US = 3_600_000_000
 
 
 @pytest.fixture
-def side(tmp_path: Path) -> Iterator[Lakeside]:
-    with lakeside(tmp_path) as side:
+def side(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lakeside]:
+    opening: Opening = request.getfixturevalue("opening") if "opening" in request.fixturenames else on_disk
+    with lakeside(tmp_path, opening=opening) as side:
         yield side
+
+
+whichever_log = pytest.mark.usefixtures("opening")
+"""Of tests that are run on each backend of the logs."""
 
 
 def events(*numbers: int, **common: Any) -> list[Mapping[str, Any]]:
@@ -81,6 +87,7 @@ def test_a_table_from_before_there_were_these_columns_gets_them(side: Lakeside) 
     assert {column.name: column.type for column in side.catalog.table(REF).columns}["is_bot"] == BOOL
 
 
+@whichever_log
 def test_every_row_once_however_often_a_sink_starts(side: Lakeside) -> None:
     for number in range(6):
         side.track(*events(number), partition=number % 2)
@@ -119,6 +126,7 @@ def test_a_backlog_of_many_rounds_is_drained(tmp_path: Path) -> None:
         assert numbers(side) == list(range(130))
 
 
+@whichever_log
 @pytest.mark.parametrize("restart", [False, True])
 def test_repeats_are_left_out(side: Lakeside, restart: bool) -> None:
     side.track(*events(1, 2, 2))
@@ -248,6 +256,7 @@ def test_it_still_knows_them_when_it_reads_less_at_once_than_before(tmp_path: Pa
         assert numbers(side) == list(range(32))
 
 
+@whichever_log
 def test_ids_are_learnt_from_the_table_when_their_files_are_lost(side: Lakeside) -> None:
     side.track(*events(1, 2))
     side.track(*events(3, received_at=START_US + 20 * HOUR_US))
@@ -268,6 +277,7 @@ def test_ids_learnt_again_tell_what_was_taken_from_what_was_a_repeat(tmp_path: P
         assert sorted(numbers(side)) == sorted([1, *range(100, 109), *range(110, 119), 1])
 
 
+@whichever_log
 def test_a_dropped_table_begins_anew(side: Lakeside) -> None:
     side.track(*events(1, 2))
     with side.sink() as sink:

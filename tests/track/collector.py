@@ -22,13 +22,13 @@ from sokuji.clock import Clock, now_us
 from sokuji.config import TrackSettings
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS_LOG
 from sokuji.log.base import Log
-from sokuji.log.local.log import LocalLog
 from sokuji.service.proxies import Proxies
 from sokuji.track.app import Decided, Track
 from sokuji.web.connection import Application
 from sokuji.web.event_loop import Address
 from sokuji.web.server import run
 from sokuji.web.write_keys import Source
+from tests.log.opening import Opening, on_disk
 
 PARTITIONS = 4
 ANY_PORT = TrackSettings(port=0)
@@ -115,17 +115,17 @@ def rows(log: Log) -> list[dict[str, Any]]:
     for partition in range(log.partitions):
         offset = 0
         while offset < log.end(partition):
-            batch, offset = log.read(partition, offset, 100_000)
+            batch, _, offset = log.read(partition, offset, 100_000)
             found += batch.to_pylist()
     return found
 
 
 @contextmanager
-def logs(folder: Path) -> Iterator[tuple[LocalLog, LocalLog]]:
+def logs(folder: Path, opening: Opening = on_disk) -> Iterator[tuple[Log, Log]]:
     """The two logs in `folder`."""
     with (
-        LocalLog(folder, EVENT_SCHEMA, name=EVENTS_LOG, partitions=PARTITIONS) as events,
-        LocalLog(folder, BAD_EVENT_SCHEMA, name=BAD_EVENTS_LOG, partitions=1) as bad_events,
+        opening(folder, EVENT_SCHEMA, EVENTS_LOG, PARTITIONS) as events,
+        opening(folder, BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, 1) as bad_events,
     ):
         yield events, bad_events
 

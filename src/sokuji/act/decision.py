@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 import msgspec
-import pyarrow as pa
 
 from sokuji.errors import SokujiError
 from sokuji.identity.resolve import USER, VISITOR
+from sokuji.log.base import Read
 from sokuji.rules import decision as rules
 from sokuji.rules.decision import DECIDED
 
@@ -98,15 +98,15 @@ class MalformedDecisionError(SokujiError):
 _COLUMNS = {"id": "message_id", "dataset": "dataset", "visitor_id": "visitor_id", "user_id": "user_id", "properties": "properties"}
 
 
-def decisions(batch: pa.RecordBatch, offset: int) -> list[Decision | MalformedDecisionError]:
-    """The decisions among rows `offset` and following, an error in the place of each that cannot be understood."""
+def decisions(read: Read) -> list[Decision | MalformedDecisionError]:
+    """The decisions among rows of the log, an error in the place of each that cannot be understood."""
     # By columns: a row of all columns as a dict of Python objects costs 20 us.
-    columns = {name: batch.column(column).to_pylist() for name, column in _COLUMNS.items()}
+    columns = {"offset": read.offsets.tolist()} | {name: read.batch.column(column).to_pylist() for name, column in _COLUMNS.items()}
     found: list[Decision | MalformedDecisionError] = []
-    for index, event in enumerate(batch.column("event_name").to_pylist()):
+    for index, event in enumerate(read.batch.column("event_name").to_pylist()):
         if event != DECIDED:
             continue
-        row = {"offset": offset + index} | {name: values[index] for name, values in columns.items()}
+        row = {name: values[index] for name, values in columns.items()}
         try:
             found.append(msgspec.convert(msgspec.json.decode(row["properties"] or "{}") | row, Decision))
         except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:  # TypeError: not an object

@@ -67,7 +67,7 @@ def recorded(log: Log, since: int) -> Iterator[tuple[str, str, str]]:
     """(event, decision id, message id) of each event about a decision from offset `since` on, as far as retention kept them."""
     offset = max(since, log.start(0))
     while offset < log.end(0):
-        batch, offset = log.read(0, offset, _READ_ROWS)
+        batch, _, offset = log.read(0, offset, _READ_ROWS)
         about = batch.filter(pc.is_in(batch.column("event_name"), pa.array([DELIVERED, FAILED, INELIGIBLE])))
         for event, id_, properties in zip(*(about.column(name).to_pylist() for name in _READ_COLUMNS), strict=True):
             yield event, msgspec.json.decode(properties)["decision_id"], id_

@@ -26,13 +26,13 @@ class Cursor:
     """A place in the log that moves on with every read."""
 
     def __init__(self, log: Log, *, back: int = 0) -> None:
-        """`back` rows before the log's end."""
+        """About `back` rows before the log's end."""
         self._log = log
-        self.offset = max(log.start(PARTITION), log.end(PARTITION) - back)
+        self.offset = log.before_end(PARTITION, back)
 
     def skip(self, rows: int) -> None:
         """Leave out what is more than `rows` before the end."""
-        self.offset = max(self.offset, self._log.end(PARTITION) - rows)
+        self.offset = max(self.offset, self._log.before_end(PARTITION, rows))
 
     def is_at_end(self) -> bool:
         """Whether all was read."""
@@ -41,18 +41,17 @@ class Cursor:
     def read(self) -> list[Decision]:
         """The decisions among the next rows. Those that cannot be understood are logged (`decisions`) and left out."""
         try:
-            batch, next_offset = self._log.read(PARTITION, self.offset, _READ_ROWS)
+            read = self._log.read(PARTITION, self.offset, _READ_ROWS)
         except OffsetTrimmedError as error:
             logger.warning("decisions %d to %d were removed before they were read", self.offset, error.start)
             self.offset = error.start
             return []
-        found = decisions(batch, self.offset)
-        self.offset = next_offset
-        return [decision for decision in found if isinstance(decision, Decision)]
+        self.offset = read.next_offset
+        return [decision for decision in decisions(read) if isinstance(decision, Decision)]
 
 
 class Tail:
-    """Follows the log from `back` rows before its end, and hands over what it reads, on the event loop."""
+    """Follows the log from about `back` rows before its end, and hands over what it reads, on the event loop."""
 
     def __init__(self, log: Log, receive: Callable[[Sequence[Decision]], None], *, back: int) -> None:
         self._log, self._receive = log, receive

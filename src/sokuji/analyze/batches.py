@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,11 +30,13 @@ BATCH_SCHEMA = pa.schema(
         pa.field("ends", pa.list_(pa.int64()), nullable=False),  # where the batch ends, by partition of the events log
     ]
 )
-"""A row is a batch, its offset is the batch's number. It is durable before anything comes of the batch."""
+"""A row is a batch. It is durable before anything comes of the batch."""
 
 BYTES_MAX = 256 * 1024 * 1024
 """When a batch has as many bytes, no further partition is read for it, so that large events cannot take all memory. The last read adds
 `log.base.READ_BYTES_MAX` at most, and a frame."""
+
+_READ_ROWS = 1_000
 
 Offsets = dict[int, int]  # by partition
 
@@ -57,7 +60,7 @@ class Logs:
 class Batch:
     """Rows of the events log in the order they are worked on, and where each stands."""
 
-    number: int
+    number: int  # grows from batch to batch; a batch that is cut again has the same one
     now_us: int
     rows: pa.RecordBatch
     partitions: npt.NDArray[np.int32]
@@ -77,8 +80,17 @@ class Batch:
 
 class _Part(NamedTuple):
     partition: int
-    first: int  # the offset of its first row
     rows: pa.RecordBatch
+    offsets: npt.NDArray[np.int64]
+    following: int  # where to read on
+
+
+class _Recorded(NamedTuple):
+    """A row of the batches log."""
+
+    offset: int
+    now_us: int
+    ends: Offsets
 
 
 class Batches:
@@ -88,15 +100,22 @@ class Batches:
         """Go on at offsets `start` with batch `number`; a batch has at most `rows_max` rows of each partition."""
         self._events, self._batches, self._rows_max = events, batches, rows_max
         self.ends: Offsets = {partition: start.get(partition, events.start(partition)) for partition in range(events.partitions)}
-        self.number = number
-        """The next batch's."""
+        self._recorded: deque[_Recorded] = deque()  # by a worker before, in the order to be cut again
+        self._place = number  # in the batches log: where it is read on, then where the next batch goes
+        self._replay_until = batches.end(0)
+        self._read_recorded()
         self._recorder = ThreadPoolExecutor(1, thread_name_prefix="batches")
-        self._recording: tuple[int, Future[int]] | None = None
+        self._recording: Future[int] | None = None
+
+    @property
+    def number(self) -> int:
+        """The next batch's: the offset of its row in the batches log, or while it is not recorded, one that its row may get."""
+        return self._recorded[0].offset if self._recorded else self._place
 
     @property
     def is_replaying(self) -> bool:
         """Whether the next batch was worked on before, as far as the worker that did so came."""
-        return self.number < self._batches.end(0)
+        return bool(self._recorded)
 
     def wait(self, timeout_seconds: float) -> bool:
         """Whether there is something for the next batch, after this long at most."""
@@ -109,14 +128,15 @@ class Batches:
             OffsetTrimmedError: the log has lost rows that were not worked on.
         """
         self.settle()
-        if self.is_replaying:
-            time_us, ends = self._recorded()
+        if self._recorded:
+            number, time_us, ends = self._recorded.popleft()
             parts = self._read(ends)
+            self._read_recorded()
         else:
-            parts = self._read_what_is_there()
+            parts, number = self._read_what_is_there(), self._place
             time_us, ends = self._record(parts)
-        batch = self._cut(time_us, parts, ends)
-        self.ends, self.number = ends, self.number + 1
+        batch = self._cut(number, time_us, parts, ends)
+        self.ends = ends
         return batch
 
     def settle(self) -> None:
@@ -127,9 +147,19 @@ class Batches:
         """
         if self._recording is None:
             return
-        (number, recording), self._recording = self._recording, None
-        if (found := recording.result()) != number:
-            raise LogError(f"batch {number} was recorded as {found}: another worker runs on log {self._events.name!r}")
+        recording, self._recording = self._recording, None
+        offset = recording.result()
+        self._pass_gap(offset)
+        self._place = offset + 1
+        self._pass_gap(self._batches.end(0))
+
+    def _pass_gap(self, until: int) -> None:
+        """Go on to `until` in the batches log, before which no row but our own is."""
+        if until > self._place:
+            read = self._batches.read(0, self._place, 1, until=until)
+            if read.batch.num_rows:
+                raise LogError(f"a batch was recorded at {read.offsets[0]}: another worker runs on log {self._events.name!r}")
+            self._place = read.next_offset
 
     def close(self) -> None:
         """End the thread that records."""
@@ -137,47 +167,49 @@ class Batches:
 
     def lag_rows(self) -> int:
         """How many rows of the log are not in any batch yet."""
-        return sum(self._events.end(partition) - end for partition, end in self.ends.items())
+        return self._events.lag(self.ends)
 
     def _read_what_is_there(self) -> list[_Part]:
         """Of each partition what one read gives, in their order. None is read beyond `BYTES_MAX`: those furthest behind come first."""
         parts: list[_Part] = []
-        for partition in sorted(self.ends, key=lambda partition: self.ends[partition] - self._events.end(partition)):
+        for partition in sorted(self.ends, key=lambda partition: -self._events.lag({partition: self.ends[partition]})):
             if sum(part.rows.nbytes for part in parts) < BYTES_MAX:
-                start = self.ends[partition]
-                parts.append(_Part(partition, start, self._events.read(partition, start, self._rows_max).batch))
+                parts.append(_Part(partition, *self._events.read(partition, self.ends[partition], self._rows_max)))
         return sorted(parts, key=lambda part: part.partition)
 
     def _read(self, ends: Offsets) -> list[_Part]:
         parts: list[_Part] = []
         for partition, start in self.ends.items():
-            following = start
-            while following < ends[partition]:
-                first = following
-                batch, following = self._events.read(partition, first, ends[partition] - first)
-                parts.append(_Part(partition, first, batch))
+            place = start
+            while place < ends[partition]:
+                part = _Part(partition, *self._events.read(partition, place, self._rows_max, until=ends[partition]))
+                parts.append(part)
+                place = part.following
         return parts
 
     def _record(self, parts: Sequence[_Part]) -> tuple[int, Offsets]:
-        ends = self.ends | {part.partition: part.first + part.rows.num_rows for part in parts}
+        ends = self.ends | {part.partition: part.following for part in parts}
         time_us = now_us()
         row = pa.RecordBatch.from_pydict({"now_us": [time_us], "ends": [list(ends.values())]}, schema=BATCH_SCHEMA)
-        self._recording = self.number, self._recorder.submit(self._batches.append, 0, row)
+        self._recording = self._recorder.submit(self._batches.append, 0, row)
         return time_us, ends
 
-    def _recorded(self) -> tuple[int, Offsets]:
-        [row] = self._batches.read(0, self.number, 1).batch.to_pylist()
-        return row["now_us"], dict(enumerate(row["ends"]))
+    def _read_recorded(self) -> None:
+        """See that there is a batch to be cut again, if there is one more."""
+        while not self._recorded and self._place < self._replay_until:
+            read = self._batches.read(0, self._place, _READ_ROWS, until=self._replay_until)
+            for offset, row in zip(read.offsets.tolist(), read.batch.to_pylist(), strict=True):
+                self._recorded.append(_Recorded(offset, row["now_us"], dict(enumerate(row["ends"]))))
+            self._place = read.next_offset
 
-    def _cut(self, time_us: int, parts: Sequence[_Part], ends: Offsets) -> Batch:
+    def _cut(self, number: int, time_us: int, parts: Sequence[_Part], ends: Offsets) -> Batch:
         rows = pa.concat_batches([part.rows for part in parts] or [pa.RecordBatch.from_pylist([], schema=self._events.schema)])
         partitions = np.repeat(np.array([part.partition for part in parts], np.int32), [part.rows.num_rows for part in parts])
-        ranges = [np.arange(part.first, part.first + part.rows.num_rows) for part in parts]
-        offsets = np.concatenate([np.zeros(0, np.int64), *ranges])
+        offsets = np.concatenate([np.zeros(0, np.int64), *(part.offsets for part in parts)])
         order = _by_time(rows, partitions)
         if order is not None:
             rows, partitions, offsets = rows.take(pa.array(order)), partitions[order], offsets[order]
-        return Batch(self.number, time_us, rows, partitions, offsets, ends)
+        return Batch(number, time_us, rows, partitions, offsets, ends)
 
 
 def _by_time(rows: pa.RecordBatch, partitions: npt.NDArray[np.int32]) -> npt.NDArray[np.intp] | None:

@@ -26,7 +26,7 @@ class Outbox:
         self._published: Counter[tuple[object, ...]] = Counter()
         since, end = max(since, log.start(0)), log.end(0)
         while since < end:
-            rows, since = log.read(0, since, _READ_ROWS)
+            rows, _, since = log.read(0, since, _READ_ROWS, until=end)
             self._published.update(self._keys(rows))
 
     def append(self, rows: pa.RecordBatch) -> None:

@@ -1,7 +1,8 @@
 """Which messages are repeats: the one rule, which the lake and the worker keep, each with an index of its own (`runs`, `table`).
 
-Each partition of the log is divided into stretches of as many rows. A message is a repeat if one with its source and id was taken in
-the same partition, in the same stretch or in the one before; else it is taken itself. All messages of a visitor are in one partition.
+Each partition of the log is divided into stretches of as many offsets: as many rows, or fewer where offsets have gaps. A message is a
+repeat if one with its source and id was taken in the same partition, in the same stretch or in the one before; else it is taken itself.
+All messages of a visitor are in one partition.
 
 The log's offsets are the only clock of the rule. They are the same for everybody who reads the log, after a crash as before, and in a
 table as in the log; and no machine's clock sets them forward or back.
@@ -42,7 +43,7 @@ class Rule:
     """The rule for a log."""
 
     def __init__(self, rows: int, partitions: int) -> None:
-        """A message is compared with at most `rows` before it, and with half as many at least, shared by the log's partitions."""
+        """A message is compared with those of at most `rows` offsets before it, and of half as many at least, shared by the partitions."""
         self.stretch_rows = max(1, rows // 2 // partitions)
 
     def remembered_from(self, offset: int) -> int:

@@ -71,8 +71,7 @@ def _traffic(backends: Backends, visitors: Visitors, port: int, figures: Figures
             yield lambda: not sending.done() and not following.done()
             no_more.set()
             sending.result()
-            log = backends.events_log
-            _wait(lambda: sum(log.end(partition) - end for partition, end in backends.progress.read().items()), "are not worked on")
+            _wait(lambda: backends.events_log.lag(backends.progress.read()), "are not worked on")
         finally:
             no_more.set()
             over.set()

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import NamedTuple, Self
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 READ_BYTES_MAX = 128 * 1024 * 1024
@@ -14,17 +16,23 @@ READ_BYTES_MAX = 128 * 1024 * 1024
 
 
 class Read(NamedTuple):
-    """What a read gave: rows `[offset, next_offset)` of one partition."""
+    """Rows of one partition, in their order."""
 
     batch: pa.RecordBatch
+    offsets: npt.NDArray[np.int64]
+    """Of each row, strictly increasing."""
     next_offset: int
+    """Where to read on: greater than all of `offsets`, and not greater than that of any row that comes after these."""
 
 
 class Log(ABC):
     """One durable stream of Arrow rows of one schema, split into partitions that are each strictly ordered.
 
-    Offsets count rows: the first row ever appended to a partition has offset 0, and the offset of a row never changes. Several
-    processes may append and read at the same time.
+    A row's offset is greater than that of the row before it in the partition, is not negative, and never changes. There may be gaps
+    between offsets, which a backend leaves for purposes of its own. So offsets are compared, never subtracted: rows are counted as rows,
+    or by `lag`. An offset in a gap is a place, too: to read from there gives the rows after it.
+
+    Several processes may append and read at the same time.
     """
 
     name: str
@@ -39,32 +47,43 @@ class Log(ABC):
     def append_many(self, batches: Mapping[int, pa.RecordBatch]) -> dict[int, int]:
         """Append one batch to each of several partitions in one group commit; first offsets by partition, all durable on return.
 
-        Rows of a batch get consecutive offsets. An empty batch is a no-op that returns the partition's end. If the call raises,
-        any prefix of what was given may have been stored; a caller that retries may store rows twice (readers remove duplicates
-        by message id).
+        An empty batch is a no-op that returns the partition's end. If the call raises, any prefix of what was given may have been
+        stored; a caller that retries may store rows twice (readers remove duplicates by message id).
 
         Raises:
             LogError: a batch does not have the log's schema, or the partition does not exist.
         """
 
     @abstractmethod
-    def read(self, partition: int, offset: int, limit: int) -> Read:
-        """Up to `limit` rows from `offset` on; an empty batch and `offset` itself when nothing is there yet.
+    def read(self, partition: int, offset: int, limit: int, *, until: int | None = None) -> Read:
+        """Up to `limit` rows from `offset` on, none of them at `until` or past it.
 
-        Fewer rows come only at the end, or when they reach `READ_BYTES_MAX`: at the end means `next_offset == end(partition)`.
+        Fewer rows than `limit` come if they reach `READ_BYTES_MAX`, and if there are no more: then `next_offset` is the partition's end,
+        or `until` if that is less, even where a gap lies before it. From there on, a read gives no row and `offset` itself.
 
         Raises:
             OffsetTrimmedError: retention removed `offset`.
-            CorruptLogError: a whole frame fails its checksum.
+            CorruptLogError: what is stored fails its checksum.
         """
 
     @abstractmethod
     def start(self, partition: int) -> int:
-        """The offset of the oldest row that is kept; equal to `end` when there is none."""
+        """No row that is kept lies before this offset; equal to `end` when there is none."""
 
     @abstractmethod
     def end(self, partition: int) -> int:
-        """The offset the next row will get. A row is counted here only once it is durable."""
+        """No durable row lies at this offset or past it, and the next one will. It never goes back."""
+
+    @abstractmethod
+    def lag(self, offsets: Mapping[int, int]) -> int:
+        """How many rows lie from these offsets on, of all partitions named together.
+
+        An estimate if offsets have gaps: never less than there are, and 0 if and only if no offset is less than its partition's end.
+        """
+
+    @abstractmethod
+    def before_end(self, partition: int, rows: int) -> int:
+        """An offset from which about the last `rows` rows lie: never more of them, fewer if offsets have gaps."""
 
     @abstractmethod
     def wait(self, offsets: Mapping[int, int], timeout_seconds: float) -> bool:

@@ -43,7 +43,7 @@ class Owners:
     def refresh(self) -> None:
         """Read what came since."""
         while self._offset < self._log.end(0):
-            batch, self._offset = self._log.read(0, max(self._offset, self._log.start(0)), _READ_ROWS)
+            batch, _, self._offset = self._log.read(0, max(self._offset, self._log.start(0)), _READ_ROWS)
             for row in batch.select(["dataset", "kind", "visitor_id", "user_id"]).to_pylist():
                 if row["dataset"] == self._dataset and row["kind"] != LinkKind.REFUSED:
                     self._users[row["visitor_id"]] = row["user_id"]

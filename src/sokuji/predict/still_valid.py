@@ -35,14 +35,14 @@ class Merges:
 
     def __init__(self, log: Log) -> None:
         """Read the end of the identities log."""
-        self._log, self._offset = log, max(log.start(0), log.end(0) - _MERGES_MAX)
+        self._log, self._offset = log, log.before_end(0, _MERGES_MAX)
         self._users: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._text = 0  # characters of the ids
 
     def refresh(self) -> None:
         """Read what came since."""
         while self._offset < self._log.end(0):
-            batch, self._offset = self._log.read(0, max(self._offset, self._log.start(0)), _READ_ROWS)
+            batch, _, self._offset = self._log.read(0, max(self._offset, self._log.start(0)), _READ_ROWS)
             for row in batch.to_pylist():
                 if row["kind"] == LinkKind.MERGED:
                     self._remember(row["dataset"], VISITOR + row["visitor_id"], USER + row["user_id"])

@@ -15,6 +15,7 @@ from sokuji.lake.events import PLACE_COLUMNS
 from sokuji.log.base import Log
 
 CONSUMER = "sink"
+_READ_ROWS = 1_000_000
 ROUND_BYTES = 96 * 1024 * 1024  # of rows held in memory at a time, to which the last read adds at most `log.base.READ_BYTES_MAX`
 Mask = npt.NDArray[np.bool_]
 Offsets = dict[int, int]  # by partition
@@ -70,31 +71,30 @@ def read(log: Log, start: Offsets, limit: int) -> tuple[dict[str, Backlog], Offs
 
     No further partition is read beyond `ROUND_BYTES`.
     """
-    share = limit // len(start) + 1
-    behind = sorted(start, key=lambda partition: start[partition] - log.end(partition))
-    return _read(log, {partition: start[partition] for partition in behind}, {partition: start[partition] + share for partition in behind})
+    behind = sorted(start, key=lambda partition: -log.lag({partition: start[partition]}))
+    return _read(log, {partition: start[partition] for partition in behind}, limit // len(start) + 1)
 
 
 def read_until(log: Log, start: Offsets, end: Offsets) -> dict[str, Backlog]:
     """All rows from `start` to `end`, by dataset."""
     parts: dict[str, list[Backlog]] = {}
     while start != end:
-        found, start = _read(log, start, end)
+        found, start = _read(log, start, _READ_ROWS, end)
         for dataset, rows in found.items():
             parts.setdefault(dataset, []).append(rows)
     return {dataset: joined(rows) for dataset, rows in parts.items()}
 
 
-def _read(log: Log, start: Offsets, end: Offsets) -> tuple[dict[str, Backlog], Offsets]:
+def _read(log: Log, start: Offsets, limit: int, end: Offsets | None = None) -> tuple[dict[str, Backlog], Offsets]:
+    """At most `limit` rows of each partition, none from `end` on, by dataset, and where to read on."""
     parts: dict[str, list[Backlog]] = {}
     following = dict(start)
     size = 0
     for partition, offset in start.items():
         if size >= ROUND_BYTES:
             break
-        batch, following[partition] = log.read(partition, offset, end[partition] - offset)
+        batch, offsets, following[partition] = log.read(partition, offset, limit, until=None if end is None else end[partition])
         size += batch.nbytes
-        offsets = np.arange(offset, following[partition])
         for dataset, rows, places in by_dataset(batch):
             own = Backlog(pa.table(rows), np.full(len(places), partition, np.int32), offsets[places])
             parts.setdefault(dataset, []).append(own)

@@ -156,8 +156,8 @@ class FreshLake(Lake):
         said, place = self._tail_place()
         if place == self._place:
             return
-        if _rows(*place) > _INLINE_ROWS:
-            self._wait(lambda: _rows(self._until(self._events), _ends(self._events)) <= _TAIL_ROWS_MAX)
+        if self._events.lag(place[0]) > _INLINE_ROWS:
+            self._wait(lambda: self._events.lag(self._until(self._events)) <= _TAIL_ROWS_MAX)
             said, place = self._tail_place()
         # Taken away meanwhile: after an interrupt all is read again, and no row is there twice.
         (positions, ends), (known, read) = place, self._place
@@ -191,7 +191,7 @@ class FreshLake(Lake):
                 if done():
                     return
                 if time.monotonic() > deadline:
-                    behind = _rows(self._until(self._events), _ends(self._events))
+                    behind = self._events.lag(self._until(self._events))
                     raise LakeError(f"the sink is {behind:,} events behind the log and did not catch up in {_WAIT_SECONDS:.0f} s") from None
                 time.sleep(_POLL_SECONDS)
             else:
@@ -276,7 +276,3 @@ def _read_until(log: Log, start: Offsets, end: Offsets) -> tuple[dict[str, Backl
 
 def _ends(log: Log) -> Offsets:
     return {partition: log.end(partition) for partition in range(log.partitions)}
-
-
-def _rows(start: Offsets, end: Offsets) -> int:
-    return sum(end.values()) - sum(start.values())

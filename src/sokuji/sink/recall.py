@@ -52,11 +52,11 @@ def recalled(  # noqa: PLR0917 - what is known of a dataset's messages
                 offset = start
                 continue
             try:
-                batch, following = log.read(partition, offset, min(end - offset, _ROWS))
+                batch, offsets, following = log.read(partition, offset, _ROWS, until=end)
             except OffsetTrimmedError:  # the sink has made room meanwhile
                 continue
             own = pc.equal(batch.column("dataset"), dataset)
-            places = np.arange(offset, following)[own.to_numpy(zero_copy_only=False)]
+            places = offsets[own.to_numpy(zero_copy_only=False)]
             yield Recalled(batch.select(_MESSAGE).filter(own), Places(np.full(len(places), partition, np.int32), places))
             offset = following
 

@@ -225,8 +225,8 @@ class Feed:
         return first
 
     def pending(self) -> int:
-        """How many rows there are to commit."""
-        return sum(self._log.end(partition) - offset for partition, offset in self.positions.items())
+        """How many rows there are to commit, as `Log.lag` counts them."""
+        return self._log.lag(self.positions)
 
     def run_once(self, limit: int) -> int:
         """Commit about `limit` rows and return how many it were."""
@@ -237,8 +237,7 @@ class Feed:
             written = self._write(dataset, rows, following)
             self._rows.labels(dataset).inc(written.rows)
             self._duplicates.labels(dataset).inc(written.duplicates)
-        count = sum(following.values()) - sum(self.positions.values())
-        if count:
+        if following != self.positions:
             self._committed.come_to(following)
             for dataset in datasets:
                 said = self._committed.tables.setdefault(dataset, {})
@@ -247,7 +246,7 @@ class Feed:
             self._log.commit(CONSUMER, following)
             self._seconds.labels().observe(time.perf_counter() - started)
         self.positions = following
-        return count
+        return sum(len(rows.offsets) for rows in read.values())
 
     def _write(self, dataset: str, rows: Backlog, following: Mapping[int, int]) -> Written:
         for attempt in range(_ATTEMPTS):

@@ -66,7 +66,7 @@ class Writer(ABC):
         for partition, offset in committed_offsets(self.snapshot(), self.applications).items():
             if offset > log.end(partition):
                 raise LakeError(
-                    f"table {self.ref} has {offset:,} rows of partition {partition} of the log {log.name!r}, which ends at"
+                    f"table {self.ref} has partition {partition} of the log {log.name!r} up to offset {offset:,}, which ends at"
                     f" {log.end(partition):,}: it is another log; restore the old one, or DROP SCHEMA {self.ref.dataset} CASCADE"
                 )
 

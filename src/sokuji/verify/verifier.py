@@ -18,7 +18,7 @@ from sokuji.analyze.compile import Compiled, Declared, compile_for
 from sokuji.analyze.pipeline import Mask
 from sokuji.analyze.state import served
 from sokuji.analyze.state.carry_over import taken
-from sokuji.analyze.state.served import Kept
+from sokuji.analyze.state.served import Kept, OpenLog
 from sokuji.bots import is_bot
 from sokuji.errors import NotFoundError
 from sokuji.events import EVENT_SCHEMA, IDENTITY_SCHEMA
@@ -46,11 +46,20 @@ class Verifier:
     """Computes what was served anew from the events in the lake, in the order in which they arrived."""
 
     def __init__(
-        self, declared: Declared, identities: Log, lake: Lake, tables: Lake, models: ModelStore, *, bad_events: Log, folder: Path
+        self,
+        declared: Declared,
+        identities: Log,
+        lake: Lake,
+        tables: Lake,
+        models: ModelStore,
+        *,
+        bad_events: Log,
+        folder: Path,
+        served_log: OpenLog,
     ) -> None:
         """`folder` is the worker's; `lake` sees all events that were acknowledged, `tables` those that the sink has committed."""
         self._declared, self._identities, self._lake, self._bad_events = declared, identities, lake, bad_events
-        self._tables, self._models, self._folder = tables, models, folder
+        self._tables, self._models, self._folder, self._served_log = tables, models, folder, served_log
 
     def verify(self, dataset: str, sample: float | None = None) -> Verification:
         """Compare for a share of the profiles, or for all that are kept if None. The worker may be running.
@@ -64,7 +73,7 @@ class Verifier:
         folder = self._folder / dataset
         compiled = self._compile(dataset, taken(folder))
         with closing(compiled):
-            kept = served.read(folder / compiled.layout().fingerprint, sample)
+            kept = served.read(folder / compiled.layout().fingerprint, self._served_log, sample)
             # After what was served: it has all strings that are named there.
             vocabulary = Vocabulary.beside(folder / STRINGS_FILE)
             kernels = [Kernel(kernel.view, compiled.expressions.types, vocabulary) for kernel in compiled.kernels]

@@ -28,6 +28,7 @@ from sokuji.clock import now_us
 from sokuji.config import WebhookSettings
 from tests.act.api import MASTER, VISITOR, append, decisions_log, row
 from tests.act.receiver import Delivering, Received, Receiver, delivering, payload, quick
+from tests.log.opening import Opening
 from tests.searching import examples
 
 pytestmark = pytest.mark.e2e
@@ -226,20 +227,22 @@ class TestOutcomes:
             (f"d{number}", "backlog") for number in (2, 3, 4)
         ]
 
-    def test_one_that_was_put_down_before_a_crash_is_neither_told_nor_delivered_again(self, tmp_path: Path, receiver: Receiver) -> None:
+    def test_one_that_was_put_down_before_a_crash_is_neither_told_nor_delivered_again(
+        self, tmp_path: Path, receiver: Receiver, opening: Opening
+    ) -> None:
         receiver.answer = lambda _: 500
         settings = quick(receiver.host, first_retry_seconds=60.0)
-        with delivering(tmp_path, settings) as role:
+        with delivering(tmp_path, settings, opening=opening) as role:
             append(role.log, receiver.webhook(name="d1"))
             receiver.wait_for(1)
             while '{result="error_status"} 1\n' not in role.deliverer.render_metrics():
                 time.sleep(0.01)
-        with decisions_log(tmp_path) as log:  # as if it had died between the log and the queue
+        with decisions_log(tmp_path, opening) as log:  # as if it had died between the log and the queue
             done = [Fate(DELIVERED, name, "main", VISITOR, None, "three_items", "a", None, {}) for name in ("d1", "d2")]
             log.append(0, to_events(done, now_us()))
             append(log, receiver.webhook(name="d2"), receiver.webhook(name="d3"))
         receiver.answer = lambda _: 200
-        with delivering(tmp_path, settings) as role:
+        with delivering(tmp_path, settings, opening=opening) as role:
             assert receiver.wait_for(2) == ["d1", "d3"]
             assert [event["properties"]["decision_id"] for event in role.wait_for_outcomes(3)] == ["d1", "d2", "d3"]
             eventually_empty(role)

@@ -15,17 +15,18 @@ from sokuji.clock import now_us
 from sokuji.errors import InvalidRequestError, OnlineStoreError
 from sokuji.log.base import Log
 from tests.act.api import Told, append, decisions_log, row
+from tests.log.opening import Opening
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[Log]:
-    with decisions_log(tmp_path) as opened:
+def log(tmp_path: Path, opening: Opening) -> Iterator[Log]:
+    with decisions_log(tmp_path, opening) as opened:
         yield opened
 
 
 def made(log: Log, *names: str) -> list[Decision]:
     start = append(log, *(row(name=name) for name in names))
-    return [each for each in decisions(log.read(0, start, len(names)).batch, start) if isinstance(each, Decision)]
+    return [each for each in decisions(log.read(0, start, len(names))) if isinstance(each, Decision)]
 
 
 def eligibility(log: Log, state: Told, progress: int | None = None) -> Eligibility:

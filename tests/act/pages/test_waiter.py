@@ -11,15 +11,16 @@ import pytest
 from sokuji.act.decision import Decision
 from sokuji.act.pages.waiter import Waiter
 from sokuji.errors import CorruptLogError
-from sokuji.log.local.log import LocalLog
+from sokuji.log.base import Log
 from tests.act.api import append, decisions_log, row
+from tests.log.opening import Opening
 
 T = TypeVar("T")
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Iterator[LocalLog]:
-    with decisions_log(tmp_path) as opened:
+def log(tmp_path: Path, opening: Opening) -> Iterator[Log]:
+    with decisions_log(tmp_path, opening) as opened:
         yield opened
 
 
@@ -47,7 +48,7 @@ def later(seconds: float, what: Callable[[], object]) -> None:
     asyncio.get_running_loop().call_later(seconds, what)
 
 
-def test_it_returns_with_the_decisions_on_its_messages(log: LocalLog) -> None:
+def test_it_returns_with_the_decisions_on_its_messages(log: Log) -> None:
     async def main() -> None:
         waiter = Waiter(log, Worker())
         rows = [row(trigger_id="m1", name="a"), row(trigger_id="other"), row(trigger_id="m2", name="b"), row(trigger_id="m1", name="c")]
@@ -59,7 +60,7 @@ def test_it_returns_with_the_decisions_on_its_messages(log: LocalLog) -> None:
     asyncio.run(main())
 
 
-def test_how_long_it_waits_tells_nothing_of_decisions_for_others(log: LocalLog) -> None:
+def test_how_long_it_waits_tells_nothing_of_decisions_for_others(log: Log) -> None:
     """A sender who proves one visitor may name others in the same request, and would learn whether a rule held for them."""
 
     async def main() -> None:
@@ -79,7 +80,7 @@ def test_how_long_it_waits_tells_nothing_of_decisions_for_others(log: LocalLog) 
     asyncio.run(main())
 
 
-def test_an_event_that_causes_nothing_waits_until_it_is_analyzed(log: LocalLog) -> None:
+def test_an_event_that_causes_nothing_waits_until_it_is_analyzed(log: Log) -> None:
     async def main() -> None:
         worker = Worker()
         waiter = Waiter(log, worker)
@@ -92,7 +93,7 @@ def test_an_event_that_causes_nothing_waits_until_it_is_analyzed(log: LocalLog) 
     asyncio.run(main())
 
 
-def test_what_is_decided_just_before_the_worker_is_done_is_seen(log: LocalLog) -> None:
+def test_what_is_decided_just_before_the_worker_is_done_is_seen(log: Log) -> None:
     async def main() -> None:
         worker = Worker()
         waiter = Waiter(log, worker)
@@ -107,7 +108,7 @@ def test_what_is_decided_just_before_the_worker_is_done_is_seen(log: LocalLog) -
     asyncio.run(main())
 
 
-def test_the_wait_is_bounded(log: LocalLog) -> None:
+def test_the_wait_is_bounded(log: Log) -> None:
     async def main() -> None:
         found, seconds = await timed(Waiter(log, Worker()).wait("main", ["m1"], {0: 10}, 0.1))
         assert found == []
@@ -116,7 +117,7 @@ def test_the_wait_is_bounded(log: LocalLog) -> None:
     asyncio.run(main())
 
 
-def test_a_decision_may_be_there_before_it_is_asked_for(log: LocalLog) -> None:
+def test_a_decision_may_be_there_before_it_is_asked_for(log: Log) -> None:
     async def main() -> None:
         waiter = Waiter(log, Worker())
         append(log, row(trigger_id="m1", name="a"))
@@ -126,7 +127,7 @@ def test_a_decision_may_be_there_before_it_is_asked_for(log: LocalLog) -> None:
     asyncio.run(main())
 
 
-def test_of_other_datasets_and_not_for_pages_is_not_for_it(log: LocalLog) -> None:
+def test_of_other_datasets_and_not_for_pages_is_not_for_it(log: Log) -> None:
     async def main() -> None:
         worker = Worker()
         worker.ends = {0: 10}
@@ -138,7 +139,7 @@ def test_of_other_datasets_and_not_for_pages_is_not_for_it(log: LocalLog) -> Non
     asyncio.run(main())
 
 
-def test_thousands_wait_at_once_and_are_told_apart(log: LocalLog) -> None:
+def test_thousands_wait_at_once_and_are_told_apart(log: Log) -> None:
     async def main() -> None:
         waiter = Waiter(log, Worker())
         waits = [asyncio.create_task(waiter.wait("main", [f"m{n}"], {0: n + 1}, 10)) for n in range(2_000)]
@@ -149,7 +150,7 @@ def test_thousands_wait_at_once_and_are_told_apart(log: LocalLog) -> None:
     asyncio.run(main())
 
 
-def test_when_too_many_wait_the_next_one_does_not(log: LocalLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_too_many_wait_the_next_one_does_not(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sokuji.act.pages.waiter._WAITING_MAX", 5)
 
     async def main() -> None:
@@ -162,7 +163,7 @@ def test_when_too_many_wait_the_next_one_does_not(log: LocalLog, monkeypatch: py
     asyncio.run(main())
 
 
-def test_who_waits_for_many_messages_takes_one_place(log: LocalLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_waits_for_many_messages_takes_one_place(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten batches of 1,000 events took all places, and nobody else's request waited."""
     monkeypatch.setattr("sokuji.act.pages.waiter._WAITING_MAX", 2)
 
@@ -177,7 +178,7 @@ def test_who_waits_for_many_messages_takes_one_place(log: LocalLog, monkeypatch:
     asyncio.run(main())
 
 
-def test_memory_of_large_decisions_is_bounded(log: LocalLog, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_large_decisions_is_bounded(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sokuji.act.pages.waiter._KEPT_BYTES_MAX", 100_000)
 
     async def main() -> None:
@@ -190,7 +191,7 @@ def test_memory_of_large_decisions_is_bounded(log: LocalLog, monkeypatch: pytest
     asyncio.run(main())
 
 
-def test_nothing_is_left_behind(log: LocalLog) -> None:
+def test_nothing_is_left_behind(log: Log) -> None:
     async def main() -> None:
         waiter = Waiter(log, Worker())
         gone = asyncio.create_task(waiter.wait("main", ["m1"], {0: 1}, 10))
@@ -208,7 +209,7 @@ def test_nothing_is_left_behind(log: LocalLog) -> None:
     asyncio.run(main())
 
 
-def test_a_worker_that_cannot_be_asked_fails_the_wait(log: LocalLog) -> None:
+def test_a_worker_that_cannot_be_asked_fails_the_wait(log: Log) -> None:
     def broken() -> dict[int, int]:
         raise CorruptLogError("the batches log is damaged")
 

@@ -24,6 +24,7 @@ from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.events import EVENTS
 from sokuji.meta.base import Ref
 from tests.analyze.side import Side, declare, drain, side
+from tests.log.opening import Opening
 
 OLD = """
 from sokuji.features import events, view
@@ -40,8 +41,8 @@ SECOND = 1_000_000
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Side]:
-    with side(tmp_path) as opened:
+def shop(tmp_path: Path, opening: Opening) -> Iterator[Side]:
+    with side(tmp_path, opening=opening) as opened:
         yield opened
 
 

@@ -35,6 +35,17 @@ def publish(folder: Path, end: int) -> None:
     (folder / "events" / "ends").write_bytes(end.to_bytes(8, sys.byteorder))
 
 
+def test_offsets_count_rows_from_zero(tmp_path: Path) -> None:
+    with open_log(tmp_path, segment_bytes=600) as log:
+        assert [log.append(0, rows(0, 5)), log.append(0, rows(5, 1)), log.append(0, rows(6, 3))] == [0, 5, 6]
+        assert (log.start(0), log.end(0)) == (0, 9)
+        assert [(found.offsets.tolist(), found.next_offset) for found in (log.read(0, 2, 4), log.read(0, 2, 9, until=5))] == [
+            ([2, 3, 4, 5], 6),
+            ([2, 3, 4], 5),
+        ]
+        assert (log.lag({0: 2}), log.before_end(0, 3), log.before_end(0, 100)) == (7, 6, 0)
+
+
 @pytest.mark.e2e
 def test_processes_append_side_by_side(tmp_path: Path) -> None:
     count = 200

@@ -76,7 +76,7 @@ class Deliverer:
         self._offset = max(self._queue.position(), taken)
         # Those of which the process before could still say what came of them, but not take them off the queue.
         outcomes = recorded(self._log, self._queue.outcomes_position())
-        self._put_down = self._offset  # what a start after a crash reads on from
+        self._not_put_down = 0  # rows that a start after a crash would read again
         self._ended = {decision_id for event, decision_id, _ in outcomes if event in {DELIVERED, FAILED}}
         now = self._due_clock()
         latest = now + int(pause_seconds_max(settings) * 1_000_000)
@@ -135,16 +135,17 @@ class Deliverer:
 
     def _take_in(self) -> None:
         try:
-            batch, next_offset = self._log.read(PARTITION, self._offset, _READ_ROWS)
+            read = self._log.read(PARTITION, self._offset, _READ_ROWS)
         except OffsetTrimmedError as error:
             logger.error("decisions %d to %d were removed before they were delivered", self._offset, error.start)  # noqa: TRY400
             self._offset = error.start
             return
         deliveries: list[Delivery] = []
         fates: list[Fate] = []
-        is_worth_it = next_offset - self._put_down >= _READ_ROWS
+        self._not_put_down += read.batch.num_rows
+        is_worth_it = self._not_put_down >= _READ_ROWS
         room = Counter({endpoint: self._settings.endpoint_queue - count for endpoint, count in self._queue.counts.items()})
-        for decision in decisions(batch, self._offset):
+        for decision in decisions(read):
             if isinstance(decision, MalformedDecisionError):
                 is_worth_it = True
                 row = decision.row
@@ -159,10 +160,10 @@ class Deliverer:
                     fates.append(self._fate(delivery, Outcome.final("backlog", reason)))
         if deliveries or fates or is_worth_it:  # most rows are for pages, or of what came of deliveries: to read them again costs nothing
             self._tell(fates)
-            self._queue.take_in(deliveries, next_offset)
-            self._log.commit(CONSUMER, {PARTITION: next_offset})
-            self._put_down = next_offset
-        self._offset = next_offset
+            self._queue.take_in(deliveries, read.next_offset)
+            self._log.commit(CONSUMER, {PARTITION: read.next_offset})
+            self._not_put_down = 0
+        self._offset = read.next_offset
 
     def _delivery(self, decision: Decision) -> Delivery:
         action = decision.action or {}

@@ -47,7 +47,8 @@ class Eligibility:
         """`progress` gives, by partition of the events log, the offset before which `state` has all events."""
         self._state, self._events_log, self._progress = state, events_log, [progress]
         self._log, self._clock = decisions_log, clock
-        self._recorded = dict.fromkeys(id_ for _, _, id_ in recorded(decisions_log, decisions_log.end(0) - _BACK_ROWS))  # oldest first
+        since = decisions_log.before_end(0, _BACK_ROWS)
+        self._recorded = dict.fromkeys(id_ for _, _, id_ in recorded(decisions_log, since))  # oldest first
         self._asked: list[Question] = []
         self._round: asyncio.Task[list[str | None]] | None = None  # the one that answers what was asked
         self._turn = asyncio.Lock()

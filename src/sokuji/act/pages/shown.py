@@ -71,8 +71,7 @@ class ShownTail:
     def _places(self, since_us: int) -> dict[int, int]:
         log, places = self._log, {}
         for partition in range(log.partitions):
-            back = max(log.start(partition), log.end(partition) - _BACK_ROWS)
-            places[partition] = min(back, _first(log, partition, since_us - _SLACK_US))
+            places[partition] = min(log.before_end(partition, _BACK_ROWS), _first(log, partition, since_us - _SLACK_US))
         return places
 
     def _read(self, offsets: dict[int, int]) -> list[Shown]:
@@ -81,7 +80,7 @@ class ShownTail:
         self._log.wait(offsets, _WAIT_SECONDS)
         for partition, offset in offsets.items():
             try:
-                batch, offsets[partition] = self._log.read(partition, offset, _READ_ROWS)
+                batch, _, offsets[partition] = self._log.read(partition, offset, _READ_ROWS)
             except OffsetTrimmedError as error:
                 offsets[partition] = error.start
             else:
@@ -112,17 +111,17 @@ def _properties(text: str | None) -> dict[str, Any]:
 
 
 def _first(log: Log, partition: int, time_us: int) -> int:
-    """About the first offset of a partition that was received at `time_us` or later."""
+    """About where the rows of a partition begin that were received at `time_us` or later, by halves: each try is an offset or a gap."""
     low, high = log.start(partition), log.end(partition)
     while low < high:
         middle = (low + high) // 2
         try:
-            batch = log.read(partition, middle, 1).batch
+            read = log.read(partition, middle, 1, until=high)
         except OffsetTrimmedError as error:
             low = error.start
             continue
-        if batch.column("received_at")[0].value < time_us:
-            low = middle + 1
+        if read.batch.num_rows and read.batch.column("received_at")[0].value < time_us:
+            low = read.next_offset
         else:
             high = middle
     return low

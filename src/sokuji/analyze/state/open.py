@@ -25,7 +25,7 @@ from sokuji.analyze.state.history import HISTORY_ROWS, history
 from sokuji.analyze.state.layout import RowLayout
 from sokuji.analyze.state.prepared import FILE as PREPARED_FILE
 from sokuji.analyze.state.prepared import LINKS_FILE, Keys, Prepared
-from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA, Served
+from sokuji.analyze.state.served import SERVED_LOG, OpenLog, Served
 from sokuji.analyze.state.timers import Timers
 from sokuji.analyze.state.warm_up import warm
 from sokuji.clock import now_us
@@ -40,7 +40,7 @@ from sokuji.features.known import agree
 from sokuji.identity.resolve import Identity
 from sokuji.lake.base import Lake
 from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS
-from sokuji.log.local.log import LocalLog
+from sokuji.log.base import Log
 from sokuji.meta.base import Ref
 from sokuji.models.base import ModelStore
 from sokuji.online.base import OnlineStore, OpenStore
@@ -52,7 +52,7 @@ from sokuji.sink.writers import committed_offsets
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 20  # each fails only if the sink makes a column of a property that nobody knew just before
 _SERVED_BEFORE = "served"  # told events by the ids of their messages, which may come again much later
-_SERVED_SEGMENTS = 16  # retention frees whole segments
+_READ_ROWS = 1_000_000
 
 
 class Opener:
@@ -74,12 +74,13 @@ class Opener:
         settings: AnalyzeSettings,
         rule: Rule,
         open_store: OpenStore,
+        served_log: OpenLog,
     ) -> None:
         """Open stages below `folder`; `lake` is the one that the sink commits to, by the same `rule` of repeats.
 
-        `open_store` opens the rows of a state, each in a folder of its own.
+        `open_store` opens the rows of a state, each in a folder of its own, and `served_log` what was served from them.
         """
-        self._declared, self._logs, self._lake = declared, logs, lake
+        self._declared, self._logs, self._lake, self._open_served_log = declared, logs, lake, served_log
         self._models, self._folder, self._settings, self._rule = models, folder, settings, rule
         self._open_store = open_store
         self._warm: set[str] = set()  # layouts
@@ -240,9 +241,8 @@ class Opener:
             log, since = self._served_log(state), 0
         return Served(log, since, sample=settings.served_sample, bytes_max=settings.served_bytes)
 
-    def _served_log(self, state: Path) -> LocalLog:
-        segment_bytes = self._settings.served_bytes // _SERVED_SEGMENTS + 1
-        log = LocalLog(state, SERVED_SCHEMA, name=SERVED_LOG, partitions=1, segment_bytes=segment_bytes)
+    def _served_log(self, state: Path) -> Log:
+        log = self._open_served_log(state)
         with ExitStack() as undo:
             undo.enter_context(closing(log))
             log.committed(CONSUMER)  # cannot be read if it is damaged
@@ -343,10 +343,10 @@ class Opener:
         _LOG.info("learned again which messages were worked on", extra={"dataset": dataset})
 
     def _read(self, dataset: str, partition: int, start: int, end: int) -> tuple[pa.RecordBatch, Places, int]:
-        """Rows of the dataset from `start` on, at most to `end`, where they stand, and where to read on."""
-        batch, following = self._logs.events.read(partition, start, end - start)
+        """Rows of the dataset from `start` on, before `end`, where they stand, and where to read on."""
+        batch, offsets, following = self._logs.events.read(partition, start, _READ_ROWS, until=end)
         own = pc.equal(batch.column("dataset"), dataset)
-        offsets = np.arange(start, following)[own.to_numpy(zero_copy_only=False)]
+        offsets = offsets[own.to_numpy(zero_copy_only=False)]
         return batch.filter(own), Places(np.full(len(offsets), partition, np.int32), offsets), following
 
     def _pipeline(self, compiled: Compiled, layout: RowLayout, state: Path, store: OnlineStore, marks: Marks) -> Pipeline:
@@ -380,17 +380,20 @@ class Opener:
         Raises:
             LogError: that lies past the end of the events log.
         """
-        number, events = self._logs.batches.end(0), self._logs.events
-        if number <= self._logs.batches.start(0):
+        events, batches = self._logs.events, self._logs.batches
+        place, last = batches.start(0), None
+        while place < batches.end(0):  # those since the last checkpoints
+            batch, _, place = batches.read(0, place, _READ_ROWS)
+            last = batch.column("ends")[-1].as_py() if batch.num_rows else last
+        if last is None:
             return events.committed(CONSUMER)
-        [last] = self._logs.batches.read(0, number - 1, 1).batch.to_pylist()
-        for partition, end in enumerate(last["ends"]):
+        for partition, end in enumerate(last):
             if end > events.end(partition):
                 raise LogError(
                     f"partition {partition} of the log {events.name!r} ends at {events.end(partition):,}, and the worker has read it up to"
-                    f" {end:,}, says the log {self._logs.batches.name!r}: one is another log, or an older copy; restore the logs"
+                    f" {end:,}, says the log {batches.name!r}: one is another log, or an older copy; restore the logs"
                 )
-        return dict(enumerate(last["ends"]))
+        return dict(enumerate(last))
 
 
 def _bring(prepared: Prepared, pipeline: Pipeline, carrier: Carrier) -> None:

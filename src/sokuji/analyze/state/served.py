@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,6 @@ from sokuji.analyze.outbox import Outbox
 from sokuji.analyze.pipeline import Mask, Outcome
 from sokuji.errors import FeatureError, OffsetTrimmedError
 from sokuji.log.base import Log
-from sokuji.log.local.log import LocalLog
 from sokuji.online.digest import SALT_BYTES
 from sokuji.online.hashing import Hasher
 
@@ -36,6 +35,10 @@ SERVED_SCHEMA = pa.schema(
 """A row is an event of a profile in the sample, or a mark, which has only the last two columns: where the state ends by partition of the
 events log, and which share of the profiles is kept. Between two marks the rows are complete."""
 
+OpenLog = Callable[[Path], Log]
+"""Opens the log of what was served in a folder, which is made if it is not there. Errors as of the backend's opening."""
+
+_READ_ROWS = 100_000
 _ROWS_MAX = 50_000  # in memory; a checkpoint comes earlier unless the sample is large
 _HASHER = Hasher(bytes(SALT_BYTES))
 
@@ -118,7 +121,7 @@ class Kept(NamedTuple):
     ends: list[int]
 
 
-def read(folder: Path, sample: float | None) -> Kept:
+def read(folder: Path, open_log: OpenLog, sample: float | None) -> Kept:
     """What the log in `folder` holds of a sample of the profiles; None: of all that are kept. The worker may be running.
 
     Raises:
@@ -129,7 +132,7 @@ def read(folder: Path, sample: float | None) -> Kept:
             "nothing that was served is kept yet for the features as they are declared now: is `sokuji up` running, and is "
             "analyze.served_sample not 0?"
         )
-    with LocalLog(folder, SERVED_SCHEMA, name=SERVED_LOG, partitions=1) as log:
+    with open_log(folder) as log:
         found = _read_all(log)
     is_mark = found.column("ends").is_valid()
     marks = found.filter(is_mark).select(["ends", "sample"]).to_pylist()
@@ -143,12 +146,12 @@ def read(folder: Path, sample: float | None) -> Kept:
     return Kept(rows.filter(pa.array(chosen)), kept if sample is None else sample, marks[first]["ends"], marks[-1]["ends"])
 
 
-def _read_all(log: LocalLog) -> pa.Table:
+def _read_all(log: Log) -> pa.Table:
     while True:
         parts, offset, end = [], log.start(0), log.end(0)
         try:
             while offset < end:
-                batch, offset = log.read(0, offset, end - offset)
+                batch, _, offset = log.read(0, offset, _READ_ROWS, until=end)
                 parts.append(batch)
         except OffsetTrimmedError:  # the worker has made room meanwhile
             continue

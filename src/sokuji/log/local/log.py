@@ -41,7 +41,10 @@ class _Description(msgspec.Struct):
 
 
 class LocalLog(Log):
-    """A log in a folder of this machine. Thread-safe; any number of processes may open it at the same time."""
+    """A log in a folder of this machine, whose offsets count rows from 0, without gaps.
+
+    Thread-safe; any number of processes may open it at the same time.
+    """
 
     def __init__(
         self, path: Path | str, schema: pa.Schema, *, name: str, partitions: int = 4, segment_bytes: int = 64 * 1024 * 1024
@@ -131,9 +134,10 @@ class LocalLog(Log):
             for other in others:
                 other.result()  # even after a failure: no sync may be under way when a transaction is undone
 
-    def read(self, partition: int, offset: int, limit: int) -> Read:
+    def read(self, partition: int, offset: int, limit: int, *, until: int | None = None) -> Read:
         """As `Log.read`. Small frames are read without a copy; a row that retention removed may be readable for a while."""
-        return self._readers[self._check(partition)].read(offset, limit, self.end(partition))
+        end = self.end(partition)
+        return self._readers[partition].read(offset, limit, end if until is None else min(end, until))
 
     def start(self, partition: int) -> int:
         """As `Log.start`."""
@@ -142,6 +146,14 @@ class LocalLog(Log):
     def end(self, partition: int) -> int:
         """As `Log.end`. All processes see the same end at the same time."""
         return self._ends[self._check(partition)]
+
+    def lag(self, offsets: Mapping[int, int]) -> int:
+        """As `Log.lag`, exactly."""
+        return sum(max(0, self.end(partition) - offset) for partition, offset in offsets.items())
+
+    def before_end(self, partition: int, rows: int) -> int:
+        """As `Log.before_end`, exactly."""
+        return max(self.start(partition), self.end(partition) - rows)
 
     def wait(self, offsets: Mapping[int, int], timeout_seconds: float) -> bool:
         """As `Log.wait`. Returns at most about 2 ms after the rows became durable."""
