@@ -47,7 +47,7 @@ def file(tmp_path: Path) -> Path:
 
 def test_the_file_is_parquet_to_anyone(file: Path) -> None:
     assert pq.read_table(file).num_rows == 2_000
-    [(count, total, texts)] = duckdb.sql(f"SELECT count(*), sum(id), count(DISTINCT text) FROM '{file}'").fetchall()
+    [(count, total, texts)] = duckdb.connect().execute(f"SELECT count(*), sum(id), count(DISTINCT text) FROM '{file}'").fetchall()
     assert (count, total, texts) == (2_000, 1_999_000, 5)
     Checker().check([str(file)])
 
@@ -68,7 +68,7 @@ def outcome(file: Path) -> Any:
         Checker().check([str(file)])
     except DamagedFileError as error:
         return "damaged" if str(error).startswith(str(file)) and "restore it from a copy" in str(error) else error
-    return duckdb.sql(f"FROM '{file}'").to_arrow_table()
+    return duckdb.connect().execute(f"FROM '{file}'").to_arrow_table()
 
 
 @pytest.mark.parametrize("length", [0, 3, 7, 8, 100, -1, -8, -9])

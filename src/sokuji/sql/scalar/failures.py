@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from sokuji.sql.duckdb.emit import Relations, emitter
 from sokuji.sql.duckdb.emit.emitter import columns, select, unwrap
@@ -92,9 +93,14 @@ class Guarded:
     def _prepare(self) -> duckdb.DuckDBPyConnection | None:
         made = {name: forgiving(name) for name in sorted(self._query.functions)}
         kept = register(self._connection, " ".join([*made, *(each.name for each in made.values())]))
-        parameters = [duckdb.sqltype(name) for name in ("BIGINT", "BIGINT", "VARCHAR")]
+        parameters: list[Any] = [duckdb.sqltype(name) for name in ("BIGINT", "BIGINT", "VARCHAR")]
         self._connection.create_function(
-            "_note", self._notes.add_all, parameters, duckdb.sqltype("BOOLEAN"), type="arrow", null_handling="special"
+            "_note",
+            self._notes.add_all,
+            parameters,
+            duckdb.sqltype("BOOLEAN"),
+            type=PythonUDFType.ARROW,
+            null_handling=FunctionNullHandling.SPECIAL,
         )
         for macro in _MACROS:
             self._connection.execute(macro)

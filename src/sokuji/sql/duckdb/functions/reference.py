@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+from duckdb.func import FunctionNullHandling, PythonUDFType
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 from zetasql.wasi._pb2.zetasql.public import type_pb2
 
@@ -194,10 +195,15 @@ def register(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPy
 def _create(connection: duckdb.DuckDBPyConnection, definition: Definition) -> None:
     # The evaluator must not know the connection: DuckDB holds the evaluator, and neither would ever be freed.
     evaluator = _Evaluator(definition)
-    parameters = [duckdb.sqltype("BIGINT"), *(duckdb.sqltype(_carried(type_)) for type_ in definition.types or (BOOL,))]
+    parameters: list[Any] = [duckdb.sqltype("BIGINT"), *(duckdb.sqltype(_carried(type_)) for type_ in definition.types or (BOOL,))]
     name = f"{definition.name}_for_query"
     connection.create_function(
-        name, evaluator, parameters, duckdb.sqltype(_carried(definition.result)), type="arrow", null_handling="special"
+        name,
+        evaluator,
+        parameters,
+        duckdb.sqltype(_carried(definition.result)),
+        type=PythonUDFType.ARROW,
+        null_handling=FunctionNullHandling.SPECIAL,
     )
     # The function is the database's, and a call of it belongs to a query: which one, its connection says.
     columns = ", ".join(f"a{position}" for position in range(len(parameters) - 1))
