@@ -24,6 +24,7 @@ from sokuji.config import AnalyzeSettings, LakeSettings
 from sokuji.dedup.rule import Rule
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, DECISIONS_LOG, EVENT_SCHEMA, EVENTS_LOG, IDENTITIES_LOG, IDENTITY_SCHEMA
 from sokuji.features.kernel.strings import Vocabulary
+from sokuji.lake.base import Lake
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.log.base import Log
 from sokuji.meta.base import Ref
@@ -65,7 +66,7 @@ class Side:
 
     folder: Path
     logs: Logs
-    lake: DeltaLake
+    lake: Lake
     catalog: SqlCatalog
     models: LocalModelStore
     online: Online
@@ -130,8 +131,8 @@ def read_all(log: Log, partition: int = 0) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def side(folder: Path, online: Online = MEMORY, opening: Opening = on_disk) -> Iterator[Side]:
-    """Open everything on the folder."""
+def side(folder: Path, online: Online = MEMORY, opening: Opening = on_disk, lake: Lake | None = None) -> Iterator[Side]:
+    """Open everything on the folder, with Delta tables if no other lake is given."""
 
     def log(name: str, schema: pa.Schema, partitions: int = 1) -> Log:
         return opening(folder / "log", schema, name, partitions)
@@ -146,7 +147,7 @@ def side(folder: Path, online: Online = MEMORY, opening: Opening = on_disk) -> I
     ):
         models = LocalModelStore(folder / "models", catalog)
         logs = Logs(events, batches, decisions, identities, bad_events)
-        yield Side(folder, logs, DeltaLake(folder / "lake"), catalog, models, online, opening)
+        yield Side(folder, logs, lake or DeltaLake(folder / "lake"), catalog, models, online, opening)
         models.close()
 
 

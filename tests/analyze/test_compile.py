@@ -10,6 +10,7 @@ import pytest
 from sokuji.analyze.compile import compile_for
 from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA
+from sokuji.lake.memory import MemoryLake
 from sokuji.meta.base import Ref
 from tests.analyze.side import declare, side
 
@@ -28,7 +29,7 @@ rule("often", on="view", when="buys_al > 3 AND url = '/'", do=webhook("https://s
 
 @pytest.mark.parametrize("is_known", [False, True])
 def test_a_name_that_no_event_has_had_is_told_once_there_are_events(tmp_path: Path, is_known: bool) -> None:
-    with side(tmp_path) as shop:
+    with side(tmp_path, lake=MemoryLake()) as shop:
         if is_known:
             columns = pa.schema([*FIXED_SCHEMA, ("url", pa.string()), ("revenue", pa.float64())])
             shop.lake.create(Ref("shop", EVENTS), columns, day_of="_date")

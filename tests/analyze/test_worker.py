@@ -14,6 +14,7 @@ import pytest
 from sokuji.analyze.state.open import Opener
 from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings
+from sokuji.lake.memory import MemoryLake
 from sokuji.online.shared.checkpoint import Checkpoint, Checkpoints
 from sokuji.proof import visitor_id_of
 from tests.analyze.side import SHARED, Side, declare, drain, numbered, read_all, side
@@ -36,7 +37,7 @@ SECOND = 1_000_000
 
 @pytest.fixture
 def shop(tmp_path: Path, opening: Opening) -> Iterator[Side]:
-    with side(tmp_path, SHARED, opening) as opened:
+    with side(tmp_path, SHARED, opening, lake=MemoryLake()) as opened:
         yield opened
 
 

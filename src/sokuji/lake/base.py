@@ -43,7 +43,7 @@ class Lake(ABC):
 
     @abstractmethod
     def create(self, ref: Ref, schema: pa.Schema, *, day_of: str | None = None) -> None:
-        """An empty table. Raises AlreadyExistsError.
+        """Make an empty table. Raises AlreadyExistsError.
 
         Columns may have any type of `types.to_arrow`; what a field has as metadata is kept with each version. `day_of` names a timestamp
         column by whose day (UTC) the files are partitioned; readers and writers do not see that.
@@ -141,7 +141,7 @@ class Lake(ABC):
     def remake(self, ref: Ref, columns: Mapping[str, pa.DataType], values: Callable[[pa.Table], Mapping[str, pa.Array]]) -> int:
         """Give all rows new values in some columns, which they may have or not, in one commit; return the new version.
 
-        `values` is given some rows as they are stored, and gives the columns. Rows that others append meanwhile are made anew, too.
+        `values` is given some rows as they are stored, and gives the columns. Rows that others append meanwhile get them, too.
 
         Raises:
             LakeError: others change the table faster than this can follow.
@@ -149,4 +149,4 @@ class Lake(ABC):
 
     @abstractmethod
     def maintain(self, refs: Iterable[Ref]) -> None:
-        """Compact small files; remove files no version within retention needs."""
+        """Join small files; delete those that no version within retention needs."""

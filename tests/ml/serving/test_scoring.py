@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from sokuji.config import Config, LogSettings
+from sokuji.lake.memory import MemoryLake
 from sokuji.ml.serving.predictor import Predictor
 from sokuji.ml.serving.scoring import Scorer, Scores
 from sokuji.ml.values import Floats
@@ -46,7 +47,7 @@ def test_a_rule_asks_a_model_at_its_own_events(tmp_path: Path, monkeypatch: pyte
         return score(self, features)
 
     monkeypatch.setattr(Scorer, "score", counted)
-    with side(tmp_path) as shop:
+    with side(tmp_path, lake=MemoryLake()) as shop:
         names = ["buy", "view"] * 6
         events = [{"visitor_id": "a", "event_name": name, "received_at": START_US + at} for at, name in enumerate(names)]
         shop.track(*numbered(*events, {"visitor_id": "b", "received_at": START_US + 100}))
