@@ -27,7 +27,7 @@ from sokuji.log.local.log import LocalLog
 from sokuji.service.proxies import Proxies
 from sokuji.track.app import Track
 from sokuji.web.server import serve
-from sokuji.web.write_keys import Source
+from sokuji.web.write_keys import EventSource
 
 KEY = "bench"
 ATTACKER, OTHER = "127.0.0.2", "127.0.0.3"
@@ -98,7 +98,7 @@ def collect(folder: str, pipe: Connection) -> None:
         LocalLog(folder, EVENT_SCHEMA, name=EVENTS_LOG, partitions=LogSettings().partitions) as events,
         LocalLog(folder, BAD_EVENT_SCHEMA, name=BAD_EVENTS_LOG, partitions=1) as bad_events,
     ):
-        serve(Track({KEY: Source("shop", "main")}, events, bad_events, settings, proxies=Proxies(())), settings, pipe.send)
+        serve(Track({KEY: EventSource("shop", "main")}, events, bad_events, settings, proxies=Proxies(())), settings, pipe.send)
 
 
 def attack(name: str, port: int) -> None:

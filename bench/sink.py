@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from bench._report import report
 from sokuji.config import LakeSettings, LogSettings
-from sokuji.dedup.rule import Rule
+from sokuji.dedup.rule import RepeatRule
 from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.log.local.log import LocalLog
@@ -35,7 +35,7 @@ from sokuji.meta.store import SqlCatalog
 from sokuji.sink.sink import Sink
 
 PARTITIONS = LogSettings().partitions
-RULE = Rule(LogSettings().deduplication_rows, PARTITIONS)
+RULE = RepeatRule(LogSettings().deduplication_rows, PARTITIONS)
 BATCH_ROWS = 5_000
 START_US = 1_767_225_600_000_000
 CONTEXT = json.dumps(

@@ -33,7 +33,7 @@ from sokuji.track.columns import to_arrow
 from sokuji.track.parse import parse_batch
 from sokuji.track.skew import ClockOffsets
 from sokuji.web.server import serve
-from sokuji.web.write_keys import Source
+from sokuji.web.write_keys import EventSource
 
 PARTITIONS = LogSettings().partitions
 DISTINCT_EVENTS = 20_000
@@ -91,7 +91,7 @@ def parse_and_build(texts: Sequence[bytes], group: int, seconds: float) -> float
         for at in range(0, len(texts), group):
             requests = [parse_batch(text) for text in texts[at : at + group]]
             for request in requests:
-                request.source, request.sender, request.received_at = Source("shop", "main"), "203.0.113.9", now_us()
+                request.source, request.sender, request.received_at = EventSource("shop", "main"), "203.0.113.9", now_us()
             events += sum(batch.num_rows for batch in to_arrow(requests, PARTITIONS, limits, clocks).values())
         elapsed = time.perf_counter() - started
         if elapsed >= seconds:
@@ -106,7 +106,7 @@ def collect(folder: str, pipe: Connection) -> None:
         LocalLog(folder, BAD_EVENT_SCHEMA, name=BAD_EVENTS_LOG, partitions=1) as bad_events,
     ):
         cpu = time.process_time()
-        serve(Track({WRITE_KEY: Source("shop", "main")}, events, bad_events, settings), settings, pipe.send)
+        serve(Track({WRITE_KEY: EventSource("shop", "main")}, events, bad_events, settings), settings, pipe.send)
         pipe.send((sum(events.end(partition) for partition in range(PARTITIONS)), time.process_time() - cpu))
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import pyarrow as pa
 
 from sokuji.config import Config
-from sokuji.dedup.rule import Rule
+from sokuji.dedup.rule import RepeatRule
 from sokuji.disk.private import make_private_folder
 from sokuji.errors import FeatureError, ModelError, RuleError, SqlError
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, DECISIONS_LOG, EVENT_SCHEMA, EVENTS_LOG, IDENTITIES_LOG, IDENTITY_SCHEMA
@@ -75,9 +75,9 @@ class Backends:
         )
 
     @functools.cached_property
-    def rule(self) -> Rule:
+    def rule(self) -> RepeatRule:
         """Which messages are repeats, for everybody who reads the log of events."""
-        return Rule(self.config.log.deduplication_rows, self.config.log.partitions)
+        return RepeatRule(self.config.log.deduplication_rows, self.config.log.partitions)
 
     @functools.cached_property
     def bad_events_log(self) -> Log:

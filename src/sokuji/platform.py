@@ -26,7 +26,7 @@ from sokuji.sql.result import Result
 from sokuji.track.check import Limits
 from sokuji.track.committer import Committer
 from sokuji.track.parse import parse_event
-from sokuji.web.write_keys import Source
+from sokuji.web.write_keys import EventSource
 
 if TYPE_CHECKING:
     from sokuji.features.training.offline import OfflineFeatures
@@ -204,7 +204,7 @@ class Platform:
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidRequestError(400, "invalid_json", f"the event cannot be written as JSON: {error}") from error
         request = parse_event(body)
-        request.source, request.received_at = Source(source, dataset, is_server=True), now_us()
+        request.source, request.received_at = EventSource(source, dataset, is_server=True), now_us()
         with self._tracking:
             self._committer.commit([request])
         for refused in request.refused:

@@ -21,7 +21,7 @@ from sokuji.analyze.state.open import Opener
 from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA
 from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings, LakeSettings
-from sokuji.dedup.rule import Rule
+from sokuji.dedup.rule import RepeatRule
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, DECISIONS_LOG, EVENT_SCHEMA, EVENTS_LOG, IDENTITIES_LOG, IDENTITY_SCHEMA
 from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.base import Lake
@@ -43,7 +43,7 @@ from tests.log.opening import Opening, on_disk
 
 PARTITIONS = 2
 SETTINGS = AnalyzeSettings(profiles_max=10_000)
-RULE = Rule(100_000, PARTITIONS)
+RULE = RepeatRule(100_000, PARTITIONS)
 
 
 class Online(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from sokuji.dedup.rule import Rule
+from sokuji.dedup.rule import RepeatRule
 from sokuji.meta.base import Ref
 from tests.analyze import side as opened
 from tests.analyze.side import PARTITIONS, SETTINGS, declare, drain, read_all, side, verifier
@@ -28,7 +28,7 @@ STRETCH_ROWS = 10
 
 @pytest.fixture(autouse=True)
 def _narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opened, "RULE", Rule(2 * STRETCH_ROWS * PARTITIONS, PARTITIONS))
+    monkeypatch.setattr(opened, "RULE", RepeatRule(2 * STRETCH_ROWS * PARTITIONS, PARTITIONS))
 
 
 def event(message: str, at: int, visitor: str = "a", user: str | None = None, revenue: int = 1) -> dict[str, Any]:

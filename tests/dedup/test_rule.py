@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sokuji.dedup.hashing import hash_pairs
-from sokuji.dedup.rule import Places, Rule
+from sokuji.dedup.rule import Places, RepeatRule
 from sokuji.dedup.runs import Ids, Seen
 from sokuji.dedup.table import Deduplicator, TableMark
 from tests.searching import examples
@@ -42,7 +42,7 @@ def places(messages: Sequence[Message]) -> Places:
 
 
 class Sink:
-    def __init__(self, folder: Path, rule: Rule) -> None:
+    def __init__(self, folder: Path, rule: RepeatRule) -> None:
         self._folder, self._rule = folder, rule
         self._seen = Seen(folder, rule, check=True)
 
@@ -66,7 +66,7 @@ class Sink:
 
 
 class Worker:
-    def __init__(self, folder: Path, rule: Rule) -> None:
+    def __init__(self, folder: Path, rule: RepeatRule) -> None:
         self._folder, self._rule = folder, rule
         self._mark: TableMark | None = None
         self._table = Deduplicator(folder, None, rule)
@@ -113,7 +113,7 @@ batches = st.lists(st.tuples(st.lists(sent, max_size=25), st.sampled_from(["", "
 @given(batches=batches, rows=st.sampled_from([1, 20, 60, 10_000]))
 def test_an_index_takes_what_the_rule_takes(make: type[Sink | Worker], batches: list[tuple[list[Message], str]], rows: int) -> None:
     with tempfile.TemporaryDirectory() as name:
-        rule = Rule(rows, PARTITIONS)
+        rule = RepeatRule(rows, PARTITIONS)
         index: Index = make(Path(name), rule)
         oracle, saved = Oracle(rule.stretch_rows), set[tuple[int, int, int]]()
         ends, saved_ends = [0, 0], [0, 0]
@@ -134,7 +134,7 @@ def test_an_index_takes_what_the_rule_takes(make: type[Sink | Worker], batches: 
 
 @pytest.mark.parametrize("make", [Sink, Worker])
 def test_half_of_the_rows_at_least_are_remembered_and_all_at_most(tmp_path: Path, make: type[Sink | Worker]) -> None:
-    index = make(tmp_path, rule := Rule(400, PARTITIONS))
+    index = make(tmp_path, rule := RepeatRule(400, PARTITIONS))
     assert rule.stretch_rows == 100
     index.first([(number, 0, number) for number in range(350)])
     assert index.first([(349, 0, 350), (200, 0, 351)]) == [False, False]

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sokuji.dedup.rule import Places, Rule
+from sokuji.dedup.rule import Places, RepeatRule
 from sokuji.dedup.runs import Ids, Seen
 
-RULE = Rule(2_000, 1)  # stretches of 1,000
+RULE = RepeatRule(2_000, 1)  # stretches of 1,000
 
 
 def take_in(seen: Seen, numbers: Sequence[int], offset: int = 0) -> list[bool]:
@@ -54,7 +54,7 @@ def test_what_was_saved_by_another_rule_counts_as_nothing(tmp_path: Path) -> Non
     seen = Seen(tmp_path, RULE)
     take_in(seen, [1])
     seen.save({"sink-0": 1})
-    assert Seen(tmp_path, Rule(200, 1)).offsets is None
+    assert Seen(tmp_path, RepeatRule(200, 1)).offsets is None
 
 
 def test_only_the_files_in_use_remain_and_they_are_few(tmp_path: Path) -> None:

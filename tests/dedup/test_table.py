@@ -11,10 +11,10 @@ import pytest
 
 from sokuji.dedup import table
 from sokuji.dedup.hashing import hash_pairs
-from sokuji.dedup.rule import Mask, Places, Rule
+from sokuji.dedup.rule import Mask, Places, RepeatRule
 from sokuji.dedup.table import Deduplicator
 
-RULE = Rule(2_000, 1)  # stretches of 1,000
+RULE = RepeatRule(2_000, 1)  # stretches of 1,000
 
 
 def first(known: Deduplicator, numbers: Sequence[int], offset: int = 0) -> Mask:
@@ -26,7 +26,7 @@ def first(known: Deduplicator, numbers: Sequence[int], offset: int = 0) -> Mask:
 @pytest.mark.parametrize("slots", [8, 1 << 16])
 def test_a_table_grows_with_what_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slots: int) -> None:
     monkeypatch.setattr(table, "_SLOTS_MIN", slots)
-    known = Deduplicator(tmp_path, None, Rule(1_000_000, 1))
+    known = Deduplicator(tmp_path, None, RepeatRule(1_000_000, 1))
     numbers = range(100_000)
     for start in range(0, 100_000, 5_000):
         assert first(known, numbers[start : start + 5_000], start).all()
@@ -76,6 +76,6 @@ def test_what_was_marked_by_another_rule_counts_as_nothing(tmp_path: Path) -> No
     first(known, range(10))
     mark = known.mark()
     known.close()
-    again = Deduplicator(tmp_path, mark, Rule(100, 1))
+    again = Deduplicator(tmp_path, mark, RepeatRule(100, 1))
     assert not again.is_complete
     again.close()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sokuji.features.spec import Aggregate, Constant, Derived, Expression, ViewSpec
+from sokuji.features.spec import Aggregate, Derived, Expression, FixedNumber, ViewSpec
 
 US = 1_000_000
 UNITS = {"s": US, "m": 60 * US, "h": 3600 * US, "d": 86_400 * US}
@@ -68,7 +68,7 @@ class Oracle:
         return {feature.name: self.value(feature.expression, at) for feature in self.view.features}
 
     def value(self, expression: Expression, at: int) -> Any:
-        if isinstance(expression, Constant):
+        if isinstance(expression, FixedNumber):
             return expression.value
         if isinstance(expression, Derived):
             left, right = self.value(expression.left, at), self.value(expression.right, at)

@@ -15,7 +15,7 @@ from sokuji.track.check import Limits
 from sokuji.track.columns import to_arrow
 from sokuji.track.parse import parse_batch
 from sokuji.track.skew import ClockOffsets
-from sokuji.web.write_keys import Source
+from sokuji.web.write_keys import EventSource
 from tests import hostile, json_oracle
 
 _PYTHON = {pa.float64(): float, pa.string(): str, pa.bool_(): bool}
@@ -51,7 +51,7 @@ def compare(shaper: Shaper, events: list[str]) -> None:
         AssertionError: a row is not what was sent.
     """
     request = parse_batch(f'{{"batch":[{",".join(events)}]}}'.encode())
-    request.source, request.received_at = Source("web", "shop"), _NOW_US
+    request.source, request.received_at = EventSource("web", "shop"), _NOW_US
     batches = to_arrow([request], 1, Limits(), ClockOffsets(0))
     assert {refused.refusal.code for refused in request.refused} <= {"too_large"}
     if not batches:

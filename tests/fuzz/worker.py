@@ -14,7 +14,7 @@ from sokuji.track.check import Limits
 from sokuji.track.columns import to_arrow
 from sokuji.track.parse import parse_batch
 from sokuji.track.skew import ClockOffsets
-from sokuji.web.write_keys import Source
+from sokuji.web.write_keys import EventSource
 from tests import hostile
 from tests.analyze.side import PARTITIONS, SHARED, Side, declare, drain, read_all, side
 
@@ -62,7 +62,7 @@ def track(opened: Side, random: Random, number: int) -> int:
     """Put events into the log as the collector does, and say how many."""
     body = f'{{"batch":[{",".join(_event(random, number + each) for each in range(_EVENTS))}]}}'
     request = parse_batch(body.encode())
-    request.source, request.received_at = Source("web", "shop"), _NOW_US + number * _STEP_US
+    request.source, request.received_at = EventSource("web", "shop"), _NOW_US + number * _STEP_US
     batches = to_arrow([request], PARTITIONS, Limits(), ClockOffsets(0))
     opened.logs.events.append_many(batches)
     return sum(batch.num_rows for batch in batches.values())

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from sokuji.config import LakeSettings
-from sokuji.dedup.rule import Rule
+from sokuji.dedup.rule import RepeatRule
 from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.log.base import Log
@@ -24,7 +24,7 @@ from tests.log.opening import Opening, on_disk
 PARTITIONS = 2
 START_US = 1_767_225_600_000_000  # 2026-01-01
 
-RULE = Rule(1_000_000, PARTITIONS)
+RULE = RepeatRule(1_000_000, PARTITIONS)
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Lakeside:
     tables: DeltaLake
     lake: FreshLake
     settings: LakeSettings
-    rule: Rule
+    rule: RepeatRule
 
     def sink(self) -> Sink:
         """The folder's sink."""
@@ -61,7 +61,7 @@ def make_sink(side: Lakeside) -> Sink:
 
 
 @contextmanager
-def lakeside(folder: Path, settings: LakeSettings | None = None, rule: Rule = RULE, opening: Opening = on_disk) -> Iterator[Lakeside]:
+def lakeside(folder: Path, settings: LakeSettings | None = None, rule: RepeatRule = RULE, opening: Opening = on_disk) -> Iterator[Lakeside]:
     """Open everything on the folder."""
     settings = settings or LakeSettings()
     tables = DeltaLake(folder / "lake")

@@ -10,7 +10,7 @@ from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, EVENT_SCHEMA, EVENTS
 from sokuji.log.local.log import LocalLog
 from sokuji.track.app import Track
 from sokuji.web.server import serve
-from sokuji.web.write_keys import Source
+from sokuji.web.write_keys import EventSource
 
 WRITE_KEY = "key"
 PARTITIONS = 3
@@ -24,5 +24,5 @@ def open_events(folder: Path) -> LocalLog:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     bad_events = LocalLog(folder, BAD_EVENT_SCHEMA, name=BAD_EVENTS_LOG, partitions=1)
-    app = Track({WRITE_KEY: Source("web", "main")}, open_events(folder), bad_events, TrackSettings(port=0))
+    app = Track({WRITE_KEY: EventSource("web", "main")}, open_events(folder), bad_events, TrackSettings(port=0))
     serve(app, TrackSettings(port=0), lambda port: print(port, flush=True))

@@ -9,7 +9,7 @@ import pytest
 
 from sokuji.errors import RuleError
 from sokuji.rules import arm, banner, call, goal, popup, project, quiet_hours, rule, schedule, webhook
-from sokuji.rules.spec import Call, Goal, Message, SessionCap, TimeCap, Timer, TotalCap, ViewCap, Webhook
+from sokuji.rules.spec import Goal, Message, PythonCall, SessionCap, TimeCap, Timer, TotalCap, ViewCap, Webhook
 
 POPUP = popup(title="Hello")
 
@@ -55,7 +55,7 @@ def test_actions_are_what_they_say() -> None:
     hook = webhook("https://a.example/x", id="{user_id}", nested={"list": ["{a} b", 1, None]})
     assert isinstance(hook, Webhook)
     made = rule("a", do=[arm("x", hook), arm("y", call(shown, to="{email|nobody}"))])
-    assert isinstance(made.arms[1].action, Call)
+    assert isinstance(made.arms[1].action, PythonCall)
     assert [field.name for field in made.fields] == ["user_id", "a", "email"]
 
 

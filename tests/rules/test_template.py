@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sokuji.rules.template import Field, missing, parse, parse_url, render, render_image, render_link, render_value
+from sokuji.rules.template import TemplateField, missing, parse, parse_url, render, render_image, render_link, render_value
 
 HOSTILE = [
     "javascript:alert(1)",
@@ -29,7 +29,11 @@ HOSTILE = [
 
 def test_fields_are_filled_in() -> None:
     template = parse("Hello {first_name|there}, {{really}} {count} x {context.page.title}!")
-    assert template.fields == (Field("first_name", "there"), Field("count", None), Field("context.page.title", None))
+    assert template.fields == (
+        TemplateField("first_name", "there"),
+        TemplateField("count", None),
+        TemplateField("context.page.title", None),
+    )
     values = {"first_name": None, "count": 3.0, "context.page.title": "Shoes"}
     assert render(template, values) == "Hello there, {really} 3 x Shoes!"
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from sokuji.config import LakeSettings, LogSettings
-from sokuji.dedup.rule import Rule
+from sokuji.dedup.rule import RepeatRule
 from sokuji.disk.stored import write_record
 from sokuji.errors import FormatError, LakeError, LogError, NotFoundError, StaleTableError
 from sokuji.events import EVENT_SCHEMA
@@ -156,7 +156,7 @@ def test_no_clock_makes_a_repeat_a_message_of_its_own(side: Lakeside, hours: int
 
 
 def test_a_repeat_two_stretches_of_the_log_later_is_a_message_of_its_own(tmp_path: Path) -> None:
-    with lakeside(tmp_path, rule=Rule(16, PARTITIONS)) as side:  # stretches of 4
+    with lakeside(tmp_path, rule=RepeatRule(16, PARTITIONS)) as side:  # stretches of 4
         side.track(*events(1, 2, 3, 4, 5, 6, 1, 4, 7, 8, 1))
         side.drain()
         assert numbers(side) == [1, 1, 2, 3, 4, 5, 6, 7, 8]
@@ -269,7 +269,7 @@ def test_ids_are_learnt_from_the_table_when_their_files_are_lost(side: Lakeside)
 
 
 def test_ids_learnt_again_tell_what_was_taken_from_what_was_a_repeat(tmp_path: Path) -> None:
-    with lakeside(tmp_path, rule=Rule(10 * 2 * PARTITIONS, PARTITIONS)) as side:  # stretches of 10 rows
+    with lakeside(tmp_path, rule=RepeatRule(10 * 2 * PARTITIONS, PARTITIONS)) as side:  # stretches of 10 rows
         side.track(*events(1, *range(100, 109)), *events(1, *range(110, 119)))  # taken in the first, a repeat in the second
         side.drain()
         shutil.rmtree(side.folder / "sink" / "seen")

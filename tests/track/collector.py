@@ -27,12 +27,12 @@ from sokuji.track.app import Decided, Track
 from sokuji.web.connection import Application
 from sokuji.web.event_loop import Address
 from sokuji.web.server import run
-from sokuji.web.write_keys import Source
+from sokuji.web.write_keys import EventSource
 from tests.log.opening import Opening, on_disk
 
 PARTITIONS = 4
 ANY_PORT = TrackSettings(port=0)
-SOURCES = {"shop-key": Source("shop", "main"), "app-key": Source("app", "mobile")}
+SOURCES = {"shop-key": EventSource("shop", "main"), "app-key": EventSource("app", "mobile")}
 SERVER_KEYS = {f"sk_{'0a' * 32}": "main", f"sk_{'0b' * 32}": "mobile"}
 MAIN_SERVER, MOBILE_SERVER = SERVER_KEYS
 

@@ -12,13 +12,13 @@ from sokuji.track.group import GroupCommit
 from sokuji.track.metrics import TrackMetrics
 from sokuji.track.parse import parse_event
 from sokuji.track.request import Request
-from sokuji.web.write_keys import Source
+from sokuji.web.write_keys import EventSource
 from tests.track.collector import logs
 
 
 def request(name: str) -> Request:
     found = parse_event(b'{"type":"page","anonymousId":"v","messageId":"%b"}' % name.encode())
-    found.source, found.received_at = Source("shop", "main"), 1
+    found.source, found.received_at = EventSource("shop", "main"), 1
     return found
 
 

@@ -19,7 +19,7 @@ from sokuji.track.columns import to_arrow
 from sokuji.track.parse import parse_batch, parse_event, text_at
 from sokuji.track.request import Refusal, Request, WireEvent
 from sokuji.track.skew import ClockOffsets
-from sokuji.web.write_keys import Source
+from sokuji.web.write_keys import EventSource
 
 NOW = 1_790_000_000_000_000
 LIMITS = Limits(event_bytes=2000, depth=5)
@@ -86,7 +86,7 @@ ODD_VALUES: list[Any] = [None, "", " ", "null", "x", "soon", {}, {"a": 1}, [1], 
 def build(*requests: Request) -> list[dict[str, Any]]:
     """What the log would get."""
     for request in requests:
-        request.source, request.received_at, request.sender = Source("shop", "main", is_server=True), NOW, "203.0.113.9"
+        request.source, request.received_at, request.sender = EventSource("shop", "main", is_server=True), NOW, "203.0.113.9"
     batches = to_arrow(requests, 3, LIMITS, ClockOffsets(60_000_000))
     for batch in batches.values():
         batch.validate(full=True)

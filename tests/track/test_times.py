@@ -13,7 +13,7 @@ from sokuji.track.check import Limits
 from sokuji.track.columns import to_arrow
 from sokuji.track.parse import parse_batch
 from sokuji.track.skew import ClockOffsets
-from sokuji.web.write_keys import Source
+from sokuji.web.write_keys import EventSource
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 MINUTE = 60_000_000
@@ -30,7 +30,7 @@ def stored(
     """An event that arrives at noon."""
     events = [{"type": "page", "anonymousId": f"v{number}", "timestamp": timestamp} | event for number in range(visitors)]
     request = parse_batch(json.dumps({"batch": events, "sentAt": sent_at}).encode())
-    request.source, request.sender = Source("shop", "main", is_server=True), sender
+    request.source, request.sender = EventSource("shop", "main", is_server=True), sender
     request.received_at = int(NOON.timestamp() * 1_000_000)
     (batch,) = to_arrow([request], 1, Limits(), clocks or ClockOffsets(MINUTE)).values()
     row: dict[str, Any] = batch.to_pylist()[0]

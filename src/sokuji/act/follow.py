@@ -50,7 +50,7 @@ class Cursor:
         return [decision for decision in decisions(read) if isinstance(decision, Decision)]
 
 
-class Tail:
+class DecisionFollower:
     """Follows the log from about `back` rows before its end, and hands over what it reads, on the event loop."""
 
     def __init__(self, log: Log, receive: Callable[[Sequence[Decision]], None], *, back: int) -> None:

@@ -28,7 +28,7 @@ from sokuji.dedup.table import Deduplicator
 from sokuji.events import EVENT_SCHEMA, EventType
 from sokuji.features.spec import Entity
 from sokuji.identity.base import Link
-from sokuji.identity.resolve import Identity, Keys, Resolution
+from sokuji.identity.resolve import Identity, ProfileKeys, Resolution
 from sokuji.json_text import decode
 from sokuji.online.base import OnlineStore
 from sokuji.proof import UNPROVEN
@@ -52,7 +52,7 @@ class Poison:
 
 
 @dataclass(slots=True)
-class Outcome:
+class BatchOutcome:
     """What came of a batch, to be published before its state is."""
 
     events: pa.RecordBatch  # of the dataset, without duplicates
@@ -93,7 +93,7 @@ class Pipeline:
         # Once for both; where filters and conditions take a property for different types, conditions read theirs themselves.
         self._properties = PropertyReader({**compiled.conditions.properties, **compiled.expressions.properties})
 
-    def work(self, rows: pa.RecordBatch, places: Places | None, now_us: int, *, want_features: bool = True) -> Outcome:
+    def work(self, rows: pa.RecordBatch, places: Places | None, now_us: int, *, want_features: bool = True) -> BatchOutcome:
         """Take the events of a batch in: everything but `commit`, which makes the new rows visible.
 
         `places` is where they stand in the log; None: they are known to be no repeats, as the lake has them.
@@ -106,7 +106,7 @@ class Pipeline:
             new &= ~self._excluded.mask(rows)
         where = _NOWHERE if places is None else places.take(new)
         resolution = self._resolve(rows := rows if new.all() else rows.filter(pa.array(new)))
-        outcome = Outcome(rows, where, duplicates, resolution.links)
+        outcome = BatchOutcome(rows, where, duplicates, resolution.links)
         due = pa.array(self.timers.due(now_us - TIMER_SLACK_US, _TIMERS_MAX), pa.string())
         others = due.filter(pc.invert(pc.is_in(due, resolution.keys.array)))
         outcome.keys = pa.concat_arrays([resolution.keys.array, others])
@@ -115,7 +115,7 @@ class Pipeline:
             self._take_in(outcome, outcome.rows, resolution, now_us, want_features=want_features)
         return outcome
 
-    def commit(self, outcome: Outcome, now_us: int) -> None:
+    def commit(self, outcome: BatchOutcome, now_us: int) -> None:
         """Put the rows that `work` made. What came of the batch has been published."""
         if outcome.rows is not None:
             self.store.put_many(outcome.keys, outcome.rows, now_us)
@@ -153,8 +153,8 @@ class Pipeline:
         contexts = events.column("context")
         return self.identity.resolve(visitors, events.column("user_id"), lambda row: _is_unproven(contexts[row].as_py()))
 
-    def _take_in(self, outcome: Outcome, rows: Rows, resolution: Resolution, now_us: int, *, want_features: bool) -> None:
-        events, keys, segment = outcome.events, Keys(outcome.keys), rows[:, self.layout.rules]
+    def _take_in(self, outcome: BatchOutcome, rows: Rows, resolution: Resolution, now_us: int, *, want_features: bool) -> None:
+        events, keys, segment = outcome.events, ProfileKeys(outcome.keys), rows[:, self.layout.rules]
         properties = self._properties.read(events.column("properties"))
         outcome.unfit, self._properties.unfit = self._properties.unfit, Counter()
         evaluated, failed = self._expressions.evaluate(events, properties)

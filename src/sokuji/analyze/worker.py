@@ -20,7 +20,7 @@ from sokuji.analyze import search
 from sokuji.analyze.attempts import Attempts
 from sokuji.analyze.batches import CONSUMER, NEXT_CONSUMER, Batch, Batches, Logs
 from sokuji.analyze.outbox import Outbox
-from sokuji.analyze.pipeline import Outcome, Poison
+from sokuji.analyze.pipeline import BatchOutcome, Poison
 from sokuji.analyze.progress import Progress
 from sokuji.analyze.publish import bad_rows, identity_rows
 from sokuji.analyze.search import DEATHS, Search
@@ -171,7 +171,7 @@ class Worker:
         now_us = time.time_ns() // 1000
         return any(stage.has_timer_due(now_us) for stage in self.stages.values())
 
-    def _work(self, dataset: str, rows: pa.RecordBatch, places: npt.NDArray[np.intp], batch: Batch) -> Outcome:
+    def _work(self, dataset: str, rows: pa.RecordBatch, places: npt.NDArray[np.intp], batch: Batch) -> BatchOutcome:
         """Work on a dataset's rows of a batch, which are at these places there."""
         stage = self.stages[dataset]
         own = batch.places.take(places)
@@ -188,7 +188,7 @@ class Worker:
             self._unfit_since.setdefault(dataset, Counter())[name] += count
         return outcome
 
-    def _outcomes(self, batch: Batch) -> dict[str, Outcome]:
+    def _outcomes(self, batch: Batch) -> dict[str, BatchOutcome]:
         """What comes of a batch, by dataset; a dataset of which it has nothing and no timer is due is not worked on."""
         parts = {dataset: (rows, places) for dataset, rows, places in by_dataset(batch.rows)}
         nothing = batch.rows.slice(0, 0), np.zeros(0, np.intp)
@@ -266,7 +266,9 @@ class Worker:
         self.close()
 
 
-def _published(batch: Batch, outcomes: Mapping[str, Outcome]) -> tuple[pa.RecordBatch | None, pa.RecordBatch | None, pa.RecordBatch | None]:
+def _published(
+    batch: Batch, outcomes: Mapping[str, BatchOutcome]
+) -> tuple[pa.RecordBatch | None, pa.RecordBatch | None, pa.RecordBatch | None]:
     """What is published of a batch: decisions, links, bad events."""
     decisions = [decision for outcome in outcomes.values() for decision in outcome.decisions]
     links = [identity_rows(outcome.events, outcome.links) for outcome in outcomes.values() if outcome.links]

@@ -39,7 +39,7 @@ class Part(NamedTuple):
     rows: slice | Indices
 
 
-class Rule:
+class RepeatRule:
     """The rule for a log."""
 
     def __init__(self, rows: int, partitions: int) -> None:

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from sokuji.dedup.rule import Indices, Mask, Places, Rule
+from sokuji.dedup.rule import Indices, Mask, Places, RepeatRule
 from sokuji.disk.files import make_folder
 from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError
@@ -74,7 +74,7 @@ class _Run(NamedTuple):
 class Seen:
     """The messages in one table."""
 
-    def __init__(self, folder: Path, rule: Rule, *, check: bool = False) -> None:
+    def __init__(self, folder: Path, rule: RepeatRule, *, check: bool = False) -> None:
         """Load what `save` left in `folder`; nothing, if it is not complete, or by another rule.
 
         `check` reads all of it, to see whether it is as it was written: for the one who writes it.

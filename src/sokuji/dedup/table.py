@@ -16,7 +16,7 @@ import numpy as np
 
 from sokuji.compiled import compiled, fixed
 from sokuji.dedup.hashing import Words
-from sokuji.dedup.rule import Mask, Places, Rule
+from sokuji.dedup.rule import Mask, Places, RepeatRule
 from sokuji.disk.files import make_folder
 from sokuji.disk.marked import AnyMark, Mark, MarkedFile
 from sokuji.errors import DamagedFileError
@@ -38,7 +38,7 @@ class TableMark(msgspec.Struct):
 class Deduplicator:
     """The messages of a dataset that were worked on."""
 
-    def __init__(self, folder: Path, mark: TableMark | None, rule: Rule) -> None:
+    def __init__(self, folder: Path, mark: TableMark | None, rule: RepeatRule) -> None:
         """Load what the files in `folder` hold up to `mark`, as `mark` gave it."""
         self._folder, self._rule = folder, rule
         self._stretches: dict[int, list[_Stretch]] = {}  # by partition, the two last

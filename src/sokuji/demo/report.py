@@ -11,7 +11,7 @@ from string import Template
 
 from rich.table import Table
 
-from sokuji.demo.segments import Segment
+from sokuji.demo.segments import CustomerSegment
 from sokuji.errors import MissingExtraError
 
 # Okabe and Ito's colours, told apart by colour-blind readers too.
@@ -20,7 +20,7 @@ COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F
 Point = tuple[int, float, float, float]  # centroid_id, recency in days, orders, dollars
 
 
-def table(segments: Sequence[Segment]) -> Table:
+def table(segments: Sequence[CustomerSegment]) -> Table:
     """The segments as a person reads them."""
     shown = Table(title="Customer segments: 23,570 buyers of CDNOW", title_justify="left")
     shown.add_column("segment", style="bold")
@@ -40,7 +40,7 @@ def table(segments: Sequence[Segment]) -> Table:
     return shown
 
 
-def write_picture(path: Path, segments: Sequence[Segment], points: Sequence[Point]) -> None:
+def write_picture(path: Path, segments: Sequence[CustomerSegment], points: Sequence[Point]) -> None:
     """A PNG: on the left customers by recency and money, their size by orders; on the right what each segment brings.
 
     Raises:
@@ -82,7 +82,7 @@ def write_picture(path: Path, segments: Sequence[Segment], points: Sequence[Poin
     plt.close(figure)
 
 
-def write_page(path: Path, picture: Path, segments: Sequence[Segment], davies_bouldin_index: float, statement: str) -> None:
+def write_page(path: Path, picture: Path, segments: Sequence[CustomerSegment], davies_bouldin_index: float, statement: str) -> None:
     """One HTML file with the picture inside, the table and the SQL that made them."""
     rows = "\n".join(
         f'<tr><td><i style="background:{colour}"></i>{html.escape(segment.name)}<td>{segment.size:,}<td>{segment.recency_days:.0f}'

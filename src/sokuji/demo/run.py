@@ -14,7 +14,7 @@ from rich.table import Table
 from sokuji.config import SETTINGS_FILE, load
 from sokuji.demo import cdnow, report, statements
 from sokuji.demo.project import MARK, free_port, make
-from sokuji.demo.segments import Segment, named
+from sokuji.demo.segments import CustomerSegment, named
 from sokuji.demo.send import send
 from sokuji.errors import SokujiError
 from sokuji.platform import Platform
@@ -129,8 +129,8 @@ def _report(console: Console, platform: Platform) -> dict[str, Any]:
     }
 
 
-def _as_json(segment: Segment) -> dict[str, Any]:
-    return {name: getattr(segment, name) for name in Segment.__slots__}
+def _as_json(segment: CustomerSegment) -> dict[str, Any]:
+    return {name: getattr(segment, name) for name in CustomerSegment.__slots__}
 
 
 def _customers(platform: Platform, names: dict[int, str]) -> Table:

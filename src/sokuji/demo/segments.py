@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class CustomerSegment:
     """One cluster of customers; recency, frequency and monetary are means over its customers."""
 
     centroid_id: int
@@ -19,7 +19,7 @@ class Segment:
     name: str
 
 
-def named(rows: Sequence[tuple[int, int, float, float, float, float]]) -> list[Segment]:
+def named(rows: Sequence[tuple[int, int, float, float, float, float]]) -> list[CustomerSegment]:
     """Segments from the rows of `statements.SEGMENTS`, the most valuable customer first.
 
     A segment is good or bad against the others: recent if its mean recency is below the mean over all customers, and so on.
@@ -28,11 +28,11 @@ def named(rows: Sequence[tuple[int, int, float, float, float, float]]) -> list[S
     customers = sum(row[1] for row in rows)
     recency = sum(row[1] * row[2] for row in rows) / customers
     frequency = sum(row[1] * row[3] for row in rows) / customers
-    segments: list[Segment] = []
+    segments: list[CustomerSegment] = []
     for row in sorted(rows, key=lambda row: -row[4]):
         name = _name(recent=row[2] < recency, orders=row[3], mean_orders=frequency)
         same = sum(segment.name.split(" (")[0] == name for segment in segments)
-        segments.append(Segment(*row, name if not same else f"{name} ({same + 1})"))
+        segments.append(CustomerSegment(*row, name if not same else f"{name} ({same + 1})"))
     return segments
 
 

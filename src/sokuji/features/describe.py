@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from sokuji.features.kernel.layout import Layout, PartKey, layout, registers, slots
-from sokuji.features.spec import Aggregate, Feature, Function, ViewSpec
+from sokuji.features.kernel.layout import PartKey, ProgramLayout, layout, registers, slots
+from sokuji.features.spec import Aggregate, AggregateFunction, Feature, ViewSpec
 from sokuji.features.windows import WindowKind, duration
 
 
@@ -28,7 +28,7 @@ def describe(view: ViewSpec) -> tuple[Described, ...]:
     return tuple(_describe(feature, made, paid) for feature in view.features)
 
 
-def _describe(feature: Feature, made: Layout, paid: set[PartKey]) -> Described:
+def _describe(feature: Feature, made: ProgramLayout, paid: set[PartKey]) -> Described:
     name, expression = feature.name, feature.expression
     found = list(expression.aggregates())
     size = 0
@@ -47,12 +47,12 @@ def _describe(feature: Feature, made: Layout, paid: set[PartKey]) -> Described:
 
 def _error(aggregate: Aggregate) -> str:
     tiles = aggregate.window.tiles
-    if aggregate.function is Function.DISTINCT:
+    if aggregate.function is AggregateFunction.DISTINCT:
         count = registers(tiles)
         return f"exact up to {tiles * count // 16}, then {1.04 / math.sqrt(count):.1%} (HyperLogLog)"
-    if aggregate.function is Function.TOP_K or aggregate.by is not None:
+    if aggregate.function is AggregateFunction.TOP_K or aggregate.by is not None:
         kept = slots(aggregate.n)
-        if aggregate.by is not None and aggregate.function is not Function.COUNT:
+        if aggregate.by is not None and aggregate.function is not AggregateFunction.COUNT:
             return f"exact up to {kept} categories, then the one with the fewest events starts over"
         return f"exact up to {kept} categories, then at most events/{kept} too many (space-saving)"
     return ""

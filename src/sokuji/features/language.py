@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, overload
 
 from sokuji.errors import FeatureError
-from sokuji.features.spec import BY_CATEGORY, LISTS, Aggregate, Derived, Entity, Expression, Feature, Function, ViewSpec
+from sokuji.features.spec import BY_CATEGORY, LISTS, Aggregate, AggregateFunction, Derived, Entity, Expression, Feature, ViewSpec
 from sokuji.features.windows import ALL, SESSION, Window, WindowKind, length, window
 from sokuji.lake.events import PROPERTY_TYPES, column_name
 from sokuji.types import Type
@@ -38,7 +38,7 @@ from sokuji.types import Type
 _N_MAX = 100
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _SESSION_GAP = "30m"
-_OF_ONE_SESSION = frozenset({Function.SESSION_EVENTS, Function.SESSION_DURATION})
+_OF_ONE_SESSION = frozenset({AggregateFunction.SESSION_EVENTS, AggregateFunction.SESSION_DURATION})
 
 
 class Declarations(NamedTuple):
@@ -66,9 +66,9 @@ class Aggregation(Expression):
         found = tuple(window(text) for text in windows)
         if self.aggregate.function in _OF_ONE_SESSION and not {each.kind for each in found} <= _SESSIONS:
             raise FeatureError(f'{self.aggregate.function} is of one session: use over("session") or over("previous session")')
-        if self.aggregate.function is Function.SESSION_NUMBER:
+        if self.aggregate.function is AggregateFunction.SESSION_NUMBER:
             raise FeatureError('number() counts all sessions so far and has no window; use sessions.count().over("7d")')
-        if self.aggregate.function is Function.SESSION_COUNT and {each.kind for each in found} & _SESSIONS:
+        if self.aggregate.function is AggregateFunction.SESSION_COUNT and {each.kind for each in found} & _SESSIONS:
             raise FeatureError('a session has no sessions to count; use sessions.count().over("7d") or sessions.number()')
         return replace(self, windows=found)
 
@@ -125,35 +125,35 @@ class Events:
 
     def count(self) -> Aggregation:
         """How many; INT64."""
-        return self._make(Function.COUNT)
+        return self._make(AggregateFunction.COUNT)
 
     def sum(self, value: str) -> Aggregation:
         """The sum; 0 of nothing."""
-        return self._make(Function.SUM, value)
+        return self._make(AggregateFunction.SUM, value)
 
     def mean(self, value: str) -> Aggregation:
         """The average; NULL of nothing."""
-        return self._make(Function.MEAN, value)
+        return self._make(AggregateFunction.MEAN, value)
 
     def min(self, value: str) -> Aggregation:
         """The smallest; NULL of nothing."""
-        return self._make(Function.MIN, value)
+        return self._make(AggregateFunction.MIN, value)
 
     def max(self, value: str) -> Aggregation:
         """The largest; NULL of nothing."""
-        return self._make(Function.MAX, value)
+        return self._make(AggregateFunction.MAX, value)
 
     def variance(self, value: str) -> Aggregation:
         """The variance of the sample; NULL of fewer than two."""
-        return self._make(Function.VARIANCE, value)
+        return self._make(AggregateFunction.VARIANCE, value)
 
     def stddev(self, value: str) -> Aggregation:
         """The standard deviation of the sample; NULL of fewer than two."""
-        return self._make(Function.STDDEV, value)
+        return self._make(AggregateFunction.STDDEV, value)
 
     def first(self, value: str) -> Aggregation:
         """The value with the earliest event time."""
-        return self._make(Function.FIRST, value)
+        return self._make(AggregateFunction.FIRST, value)
 
     @overload
     def last(self, value: str, /) -> Aggregation: ...
@@ -163,29 +163,29 @@ class Events:
         """`last("url")`: the value with the latest event time. `last(20, "url")`: an ARRAY of the last 20, the newest first."""
         match arguments:
             case [str(value)]:
-                return self._make(Function.LAST, value, 1)
+                return self._make(AggregateFunction.LAST, value, 1)
             case [int(n), str(value)]:
-                return self._make(Function.LAST_N, value, _number(n, "last"))
+                return self._make(AggregateFunction.LAST_N, value, _number(n, "last"))
             case _:
                 raise FeatureError(f'write last("url") or last(20, "url"); got last{arguments!r}')
 
     def distinct(self, value: str) -> Aggregation:
         """How many different values: exact up to a bound, then estimated by HyperLogLog; `sokuji features describe` prints both."""
-        return self._make(Function.DISTINCT, value)
+        return self._make(AggregateFunction.DISTINCT, value)
 
     def top(self, n: int, value: str) -> Aggregation:
         """An ARRAY of the `n` most frequent values, the most frequent first, by space-saving counters."""
-        return self._make(Function.TOP_K, value, _number(n, "top"))
+        return self._make(AggregateFunction.TOP_K, value, _number(n, "top"))
 
     def since_first(self) -> Aggregation:
         """Seconds since the first of them; FLOAT64, NULL without one."""
-        return self._make(Function.SINCE_FIRST)
+        return self._make(AggregateFunction.SINCE_FIRST)
 
     def since_last(self) -> Aggregation:
         """Seconds since the last of them; FLOAT64, NULL without one."""
-        return self._make(Function.SINCE_LAST)
+        return self._make(AggregateFunction.SINCE_LAST)
 
-    def _make(self, function: Function, value: str | None = None, n: int = 0) -> Aggregation:
+    def _make(self, function: AggregateFunction, value: str | None = None, n: int = 0) -> Aggregation:
         text = None if value is None else _sql(value, function)
         return Aggregation(Aggregate(function, ALL, self._filter(), text, n=n))
 
@@ -204,19 +204,19 @@ class Sessions:
 
     def count(self) -> Aggregation:
         """How many sessions began; INT64."""
-        return Aggregation(Aggregate(Function.SESSION_COUNT, ALL))
+        return Aggregation(Aggregate(AggregateFunction.SESSION_COUNT, ALL))
 
     def number(self) -> Aggregation:
         """Which session this is, from 1; the latest one's number between sessions."""
-        return Aggregation(Aggregate(Function.SESSION_NUMBER, ALL))
+        return Aggregation(Aggregate(AggregateFunction.SESSION_NUMBER, ALL))
 
     def events(self) -> Aggregation:
         """The events of the session so far; 0 between sessions."""
-        return Aggregation(Aggregate(Function.SESSION_EVENTS, SESSION), (SESSION,))
+        return Aggregation(Aggregate(AggregateFunction.SESSION_EVENTS, SESSION), (SESSION,))
 
     def duration(self) -> Aggregation:
         """Seconds from the session's first to its last event; NULL between sessions."""
-        return Aggregation(Aggregate(Function.SESSION_DURATION, SESSION), (SESSION,))
+        return Aggregation(Aggregate(AggregateFunction.SESSION_DURATION, SESSION), (SESSION,))
 
 
 sessions = Sessions()

@@ -13,7 +13,7 @@ from sokuji.errors import FeatureError
 from sokuji.features.windows import Window
 
 
-class Function(enum.StrEnum):
+class AggregateFunction(enum.StrEnum):
     """What is made of the events."""
 
     COUNT = "count"
@@ -36,13 +36,24 @@ class Function(enum.StrEnum):
     SESSION_DURATION = "session_duration"
 
 
-NUMERIC = frozenset({Function.SUM, Function.MEAN, Function.MIN, Function.MAX, Function.VARIANCE, Function.STDDEV})
+NUMERIC = frozenset(
+    {
+        AggregateFunction.SUM,
+        AggregateFunction.MEAN,
+        AggregateFunction.MIN,
+        AggregateFunction.MAX,
+        AggregateFunction.VARIANCE,
+        AggregateFunction.STDDEV,
+    }
+)
 """The functions that only numbers have."""
 
-BY_CATEGORY = frozenset({Function.COUNT, Function.SUM, Function.MEAN, Function.MIN, Function.MAX})
+BY_CATEGORY = frozenset(
+    {AggregateFunction.COUNT, AggregateFunction.SUM, AggregateFunction.MEAN, AggregateFunction.MIN, AggregateFunction.MAX}
+)
 """The functions that can be kept for each category apart."""
 
-LISTS = frozenset({Function.LAST_N, Function.TOP_K})
+LISTS = frozenset({AggregateFunction.LAST_N, AggregateFunction.TOP_K})
 """The functions whose value is an ARRAY."""
 
 
@@ -79,7 +90,7 @@ class Expression:
         return Derived("/", operand(other), operand(self))
 
     def __neg__(self) -> Derived:
-        return Derived("-", Constant(0.0), operand(self))
+        return Derived("-", FixedNumber(0.0), operand(self))
 
     def one(self) -> Expression:
         """Itself; raises FeatureError when it is several numbers and the meant one must be named."""
@@ -91,7 +102,7 @@ class Expression:
 
 
 @dataclass(frozen=True, slots=True)
-class Constant(Expression):
+class FixedNumber(Expression):
     """The same number for all."""
 
     value: float
@@ -105,7 +116,7 @@ class Aggregate(Expression):
     None) and neither `value` nor `by` is NULL. `n` is the length of a list or map. `default` stands in for NULL.
     """
 
-    function: Function
+    function: AggregateFunction
     window: Window
     filter: str | None = None
     value: str | None = None
@@ -145,7 +156,7 @@ def operand(value: Expression | float) -> Expression:
         return one
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise FeatureError(f'features are computed from features and numbers, as spend["1h"] / (spend["7d"] + 1); got {value!r}')
-    return Constant(float(value))
+    return FixedNumber(float(value))
 
 
 @dataclass(frozen=True, slots=True)

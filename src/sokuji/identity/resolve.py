@@ -38,7 +38,7 @@ REFUSED_PER_USER_MAX = 20
 _REFUSED_USERS_MAX = 10_000
 
 
-class Keys(Sequence[str]):
+class ProfileKeys(Sequence[str]):
     """The keys of a batch's profiles: texts for the few that somebody asks for, and all of them as the store takes them."""
 
     def __init__(self, array: pa.StringArray) -> None:
@@ -53,7 +53,7 @@ class Keys(Sequence[str]):
     def __getitem__(self, place: slice) -> Sequence[str]: ...
     def __getitem__(self, place: int | slice) -> str | Sequence[str]:
         if isinstance(place, slice):
-            return Keys(self.array[place])
+            return ProfileKeys(self.array[place])
         return str(self.array[place].as_py())
 
 
@@ -65,7 +65,7 @@ class Resolution:
     before the events of round r: pairs of profiles (from, into), in which no profile comes twice.
     """
 
-    keys: Keys  # of the profiles, `USER` or `VISITOR` and the id
+    keys: ProfileKeys  # of the profiles, `USER` or `VISITOR` and the id
     is_user: npt.NDArray[np.bool_]  # by profile
     profiles: npt.NDArray[np.int32]  # by event, an index into `keys`
     rounds: npt.NDArray[np.int32]  # by event
@@ -228,7 +228,7 @@ def _resolution(  # noqa: PLR0917 - all of a batch
     users = pa.array(persons, pa.string()).filter(pa.array(is_there[len(names) + 1 :]))
     keys = pa.concat_arrays([pc.binary_join_element_wise(VISITOR, visitors, ""), pc.binary_join_element_wise(USER, users, "")])
     return Resolution(
-        Keys(keys),
+        ProfileKeys(keys),
         np.arange(len(keys)) >= len(visitors),
         number[owned],
         rounds,

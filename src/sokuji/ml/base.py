@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from sokuji.ml.values import FeatureInfo, Floats
+from sokuji.ml.values import FeatureStatistics, Floats
 from sokuji.types import Field
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Trained:
     estimator: Estimator
     classes: tuple[Any, ...]  # label values, ascending; the last of two is the positive class. Empty for other models
     history: tuple[Iteration, ...]
-    feature_info: tuple[FeatureInfo, ...]
+    feature_info: tuple[FeatureStatistics, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ def metric_names(model_type: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LabelledPredictions:
     """Rows with their label. A classifier: class codes (the position in the model's classes) and probabilities [N, K]."""
 
     actual: npt.NDArray[Any]
@@ -49,7 +49,7 @@ class Outcome:
             writer.write_table(table)
 
     @classmethod
-    def load(cls, folder: Path) -> Outcome:
+    def load(cls, folder: Path) -> LabelledPredictions:
         """Read back what `save` wrote.
 
         Raises:
@@ -61,7 +61,7 @@ class Outcome:
         return cls(table["actual"].to_numpy(), np.column_stack([column.to_numpy() for column in table.columns[1:]]))
 
 
-def outcome(predictor: Predictor, label: Field, rows: Iterable[tuple[pa.RecordBatch, pa.Array]]) -> Outcome:
+def outcome(predictor: Predictor, label: Field, rows: Iterable[tuple[pa.RecordBatch, pa.Array]]) -> LabelledPredictions:
     """Predict batches of features with their labels; rows without a label are left out.
 
     Raises:
@@ -76,8 +76,8 @@ def outcome(predictor: Predictor, label: Field, rows: Iterable[tuple[pa.RecordBa
         actual.append(_label_values(labels.filter(known), label, predictor.trained.classes))
     if not actual:
         shape = (0, len(predictor.trained.classes)) if predictor.trained.classes else (0,)
-        return Outcome(np.empty(0, dtype=np.int64), np.empty(shape))
-    return Outcome(np.concatenate(actual), np.concatenate(predicted))
+        return LabelledPredictions(np.empty(0, dtype=np.int64), np.empty(shape))
+    return LabelledPredictions(np.concatenate(actual), np.concatenate(predicted))
 
 
 def _label_values(labels: pa.Array, label: Field, classes: tuple[Any, ...]) -> npt.NDArray[Any]:
@@ -97,7 +97,7 @@ def _label_values(labels: pa.Array, label: Field, classes: tuple[Any, ...]) -> n
     return np.asarray(codes.to_numpy(), dtype=np.int64)
 
 
-def scores(model_type: str, found: Outcome, *, threshold: float = 0.5) -> Scores:
+def scores(model_type: str, found: LabelledPredictions, *, threshold: float = 0.5) -> Scores:
     """ML.EVALUATE's row for a supervised model."""
     if model_type in CLASSIFIERS:
         return classification(found.actual, found.predicted, threshold=threshold)

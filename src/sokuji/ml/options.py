@@ -46,7 +46,7 @@ _LATER_TYPES = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class OptionRule:
     """What a value must be: `check` gives the normalised value, or raises ValueError or TypeError; `expected` says it in words."""
 
     expected: str
@@ -59,7 +59,7 @@ class Option:
 
     name: str
     types: frozenset[str]
-    rule: Rule
+    rule: OptionRule
     default: Any = None
     # The only value sokuji can honour so far; anything else BigQuery allows is refused rather than ignored.
     only: tuple[Any, ...] = ()
@@ -69,7 +69,7 @@ def _refuse() -> NoReturn:
     raise ValueError
 
 
-def _number(kind: type[int | float], low: float, high: float = math.inf, *, open_low: bool = False) -> Rule:
+def _number(kind: type[int | float], low: float, high: float = math.inf, *, open_low: bool = False) -> OptionRule:
     noun = "an integer" if kind is int else "a number"
     limits = f"above {low:g}" if open_low else f"of at least {low:g}"
     if high != math.inf:
@@ -83,25 +83,25 @@ def _number(kind: type[int | float], low: float, high: float = math.inf, *, open
             _refuse()
         return number
 
-    return Rule(f"{noun} {limits}", check)
+    return OptionRule(f"{noun} {limits}", check)
 
 
-def _choice(*values: str) -> Rule:
+def _choice(*values: str) -> OptionRule:
     def check(value: str) -> str:
         if value.upper() not in values:
             _refuse()
         return value.upper()
 
-    return Rule(f"one of {', '.join(repr(value) for value in values)}", check)
+    return OptionRule(f"one of {', '.join(repr(value) for value in values)}", check)
 
 
-def _instance(kind: type, expected: str) -> Rule:
+def _instance(kind: type, expected: str) -> OptionRule:
     def check(value: Any) -> Any:
         if not isinstance(value, kind):
             _refuse()
         return value
 
-    return Rule(expected, check)
+    return OptionRule(expected, check)
 
 
 def _strings(value: Any) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ def _class_weights(value: Any) -> tuple[tuple[Any, float], ...]:
 _BOOL = _instance(bool, "TRUE or FALSE")
 _STRING = _instance(str, "a string")
 _COLUMN = _instance(str, "the name of a column, as a string")
-_ANY = Rule("any value", lambda value: value)
+_ANY = OptionRule("any value", lambda value: value)
 # XGBoost has its parameters as float32 and int32.
 _SMALLEST, _LARGEST = 1e-37, 1e38
 _FRACTION = _number(float, _SMALLEST, 1)
@@ -130,7 +130,7 @@ _PENALTY = _number(float, 0, _LARGEST)
 
 OPTIONS = (
     # Training in general.
-    Option("INPUT_LABEL_COLS", SUPERVISED, Rule("an array of column names", _strings), ("label",)),
+    Option("INPUT_LABEL_COLS", SUPERVISED, OptionRule("an array of column names", _strings), ("label",)),
     Option("MAX_ITERATIONS", MODEL_TYPES, _number(int, 1, 1_000_000), 20),
     Option("EARLY_STOP", MODEL_TYPES, _BOOL, True),
     Option("MIN_REL_PROGRESS", MODEL_TYPES, _number(float, 0), 0.01),
@@ -150,7 +150,7 @@ OPTIONS = (
     Option(
         "CLASS_WEIGHTS",
         CLASSIFIERS,
-        Rule(f"an array of STRUCT(label, weight), weights from 0 to {MAX_WEIGHT:g}, each label once", _class_weights),
+        OptionRule(f"an array of STRUCT(label, weight), weights from 0 to {MAX_WEIGHT:g}, each label once", _class_weights),
     ),
     # Generalised linear models.
     Option("OPTIMIZE_STRATEGY", GLM, _choice("AUTO_STRATEGY", "BATCH_GRADIENT_DESCENT", "NORMAL_EQUATION"), "AUTO_STRATEGY"),

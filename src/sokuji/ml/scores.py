@@ -134,7 +134,7 @@ def _binary_auc(positive: NDArray[np.bool_], score: Floats) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class RocCurve:
+class RocPoints:
     """The counts at each threshold, from the highest threshold to the lowest."""
 
     thresholds: Floats
@@ -147,7 +147,7 @@ class RocCurve:
 ROC_POINTS = 100
 
 
-def roc_curve(actual: Ints, positive_probability: Floats, thresholds: Floats | None = None) -> RocCurve:
+def roc_curve(actual: Ints, positive_probability: Floats, thresholds: Floats | None = None) -> RocPoints:
     """Counts of rows predicted positive (probability >= threshold), right and wrong.
 
     Without `thresholds` they are the percentiles of the predictions (values that occur, at most 101 of them).
@@ -159,7 +159,7 @@ def roc_curve(actual: Ints, positive_probability: Floats, thresholds: Floats | N
             thresholds = positive_probability
     thresholds = np.unique(thresholds)[::-1]
     positive, negative = np.sort(positive_probability[actual == 1]), np.sort(positive_probability[actual == 0])
-    return RocCurve(
+    return RocPoints(
         thresholds,
         positive.size - np.searchsorted(positive, thresholds, side="left"),
         negative.size - np.searchsorted(negative, thresholds, side="left"),

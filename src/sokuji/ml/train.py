@@ -22,7 +22,7 @@ from sokuji.ml.estimators.kmeans_start import first_centroids
 from sokuji.ml.estimators.linear import Labelled, Linear
 from sokuji.ml.estimators.warm_start import carry_points, carry_weights
 from sokuji.ml.options import MAX_WEIGHT
-from sokuji.ml.values import FeatureInfo, Floats
+from sokuji.ml.values import FeatureStatistics, Floats
 from sokuji.types import Field, Kind
 
 _NUMBERS = {Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC}
@@ -115,7 +115,7 @@ _TRAINERS: dict[str, Callable[[TrainingTask, Progress], Trained]] = {
 @dataclass(frozen=True, slots=True)
 class _Data:
     preprocessing: Preprocessing
-    infos: tuple[FeatureInfo, ...]
+    infos: tuple[FeatureStatistics, ...]
     classes: tuple[Any, ...]
     training: Labelled  # targets [N, 1]: the label, or its position in `classes`
     evaluation: Labelled | None

@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureInfo:
+class FeatureStatistics:
     """One row of ML.FEATURE_INFO. Numbers describe the training rows; None where they have no meaning for the column's type."""
 
     input: str

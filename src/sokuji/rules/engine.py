@@ -14,7 +14,7 @@ from sokuji.rules.merge import carry, merge
 from sokuji.rules.prepared import plan
 from sokuji.rules.spec import Actions
 from sokuji.rules.state import Segment, State, dtype_from, dtype_of, field_of, layout_of
-from sokuji.rules.steps import Batch, take_steps
+from sokuji.rules.steps import EventArrays, take_steps
 
 TIMER_SLACK_US = 1_000_000
 """An event received before a timer was due may still be on its way through the collector. `due` waits this long for it."""
@@ -69,7 +69,7 @@ class Rules:
         """
         state = State(segment, self._dtype)
         deciding = Deciding(self.actions.project, self._plans, state, profiles)
-        take_steps(Batch(events, profile_of_event, truth, silent), self.actions.project, self._plans, state, deciding)
+        take_steps(EventArrays(events, profile_of_event, truth, silent), self.actions.project, self._plans, state, deciding)
         return deciding.decisions
 
     def due(self, segment: Segment, profiles: Sequence[str], now_us: int) -> list[Decision]:

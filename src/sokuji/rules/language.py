@@ -37,10 +37,10 @@ from sokuji.rules.spec import (
     CONTROL,
     Action,
     Arm,
-    Call,
     Goal,
     Message,
     Project,
+    PythonCall,
     Quiet,
     Rule,
     Timer,
@@ -51,14 +51,14 @@ from sokuji.rules.template import Template
 _MESSAGE_TEXTS = ("title", "body", "button")
 
 
-class Declared(Struct):
+class DeclaredRules(Struct):
     """What the file being loaded has declared so far."""
 
     rules: list[Rule]
     project: Project | None = None
 
 
-declared: ContextVar[Declared | None] = ContextVar("declared", default=None)
+declared: ContextVar[DeclaredRules | None] = ContextVar("declared", default=None)
 
 
 def popup(*, title: str, body: str = "", button: str = "", link: str = "", image: str = "") -> Message:
@@ -80,11 +80,11 @@ def webhook(url: str, **body: Any) -> Webhook:
     return Webhook(url, {key: _json_template(value, f"webhook {key}") for key, value in body.items()})
 
 
-def call(function: Callable[..., object], **fields: str) -> Call:
+def call(function: Callable[..., object], **fields: str) -> PythonCall:
     """A call of `function(decision, **fields)` by the delivery role. Fields are templates; only a field keeps its type."""
     if not callable(function):
         raise RuleError(f"call({function!r}): expected a function; write call(send_mail, to='{{email}}'), without calling it yourself")
-    return Call(function, {key: _template(value, f"call {key}") for key, value in fields.items()})
+    return PythonCall(function, {key: _template(value, f"call {key}") for key, value in fields.items()})
 
 
 def arm(name: str, do: Action, *, weight: float = 1) -> Arm:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sokuji.declarations import run
 from sokuji.errors import RuleError
-from sokuji.rules.language import Declared, declared
+from sokuji.rules.language import DeclaredRules, declared
 from sokuji.rules.spec import Actions, Project
 
 
@@ -16,7 +16,7 @@ def load(path: Path) -> Actions:
     Raises:
         RuleError: the file is not there, is not Python, raises, or declares what is not allowed; the message begins with file and line.
     """
-    current = Declared([])
+    current = DeclaredRules([])
     token = declared.set(current)
     try:
         run(path, RuleError)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from sokuji.rules.spec import Actions, Project, Rule, SessionCap, TimeCap, TotalCap, ViewCap
-from sokuji.rules.template import Field
+from sokuji.rules.template import TemplateField
 
 ALWAYS = -1  # the condition of rules that have none
 
@@ -20,7 +20,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     rank: int  # in the order of priority
     condition: int  # the column of the truth matrix, or ALWAYS
     competes: bool
-    fields: tuple[Field, ...]
+    fields: tuple[TemplateField, ...]
     names: tuple[str, ...]  # of the fields, each once
     time_caps: tuple[TimeCap, ...]
     view_caps: tuple[ViewCap, ...]

@@ -15,7 +15,7 @@ Times = NDArray[np.int64]
 GAP_US = 30 * 60_000_000
 
 
-class Sessions(NamedTuple):
+class SessionTimes(NamedTuple):
     """By event: when its profile's session had begun and the profile was last seen, before the event and with it. 0 is never."""
 
     begun_before_us: Times
@@ -29,7 +29,7 @@ def begun_at(at_us: int, begun_us: int, seen_us: int) -> int:
     return begun_us if at_us - seen_us <= GAP_US else at_us
 
 
-def find(profile_of_event: NDArray[np.int32], at_us: Times, begun_us: Times, seen_us: Times) -> Sessions:
+def find(profile_of_event: NDArray[np.int32], at_us: Times, begun_us: Times, seen_us: Times) -> SessionTimes:
     """The sessions of events in their order; `begun_us` and `seen_us` are those of the profiles before them."""
     order = np.argsort(profile_of_event, kind="stable")
     profile, at = profile_of_event[order], at_us[order]
@@ -54,7 +54,7 @@ def find(profile_of_event: NDArray[np.int32], at_us: Times, begun_us: Times, see
         of_event = np.empty(len(order), dtype=np.int64)
         of_event[order] = each
         made.append(of_event)
-    return Sessions(*made)
+    return SessionTimes(*made)
 
 
 def merge(begun_us: Times, seen_us: Times, other_begun_us: Times, other_seen_us: Times) -> None:

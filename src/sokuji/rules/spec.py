@@ -8,7 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from sokuji.rules.calendar import Hours, Schedule, local, zone_named
-from sokuji.rules.template import Field, Template
+from sokuji.rules.template import Template, TemplateField
 
 CONTROL = "control"  # the arm that gets nothing and is measured
 
@@ -27,24 +27,24 @@ class Webhook(Struct, frozen=True):
     body: Mapping[str, Any]  # str leaves are Template
 
 
-class Call(Struct, frozen=True):
+class PythonCall(Struct, frozen=True):
     """A user's Python function, which the delivery role calls with the decision and `arguments`."""
 
     function: Callable[..., object]
     arguments: Mapping[str, Template]
 
 
-Action = Message | Webhook | Call
+Action = Message | Webhook | PythonCall
 
 
-def fields_of(action: Action) -> Iterator[Field]:
+def fields_of(action: Action) -> Iterator[TemplateField]:
     """The template fields of an action, in the order in which it names them."""
     match action:
-        case Message(fields=parts) | Webhook(body=parts) | Call(arguments=parts):
+        case Message(fields=parts) | Webhook(body=parts) | PythonCall(arguments=parts):
             yield from _fields(parts)
 
 
-def _fields(value: object) -> Iterator[Field]:
+def _fields(value: object) -> Iterator[TemplateField]:
     match value:
         case Template():
             yield from value.fields
@@ -145,7 +145,7 @@ class Rule(Struct, frozen=True, kw_only=True):
         return any(isinstance(arm.action, Message) for arm in self.arms)
 
     @property
-    def fields(self) -> tuple[Field, ...]:
+    def fields(self) -> tuple[TemplateField, ...]:
         """The template fields of all arms."""
         return tuple(field for arm in self.arms if arm.action is not None for field in fields_of(arm.action))
 

@@ -23,10 +23,10 @@ from sokuji.events import EventType
 from sokuji.rules import sessions
 from sokuji.rules.meaning import SUPPRESSED_EVERY_US, Deciding, Step
 from sokuji.rules.prepared import ALWAYS, Plan, counts_views
-from sokuji.rules.sessions import Sessions
+from sokuji.rules.sessions import SessionTimes
 from sokuji.rules.spec import Project
 from sokuji.rules.state import State
-from sokuji.rules.trigger import Reader
+from sokuji.rules.trigger import TriggerReader
 
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
@@ -38,7 +38,7 @@ _NEVER_US = np.iinfo(np.int64).max
 _FIRE, _VIEW, _STOP, _OBSERVE = range(4)
 
 
-class Batch:
+class EventArrays:
     """A batch of events as arrays."""
 
     def __init__(self, events: pa.RecordBatch, profile_of_event: NDArray[np.int32], truth: Mask, silent: Mask) -> None:
@@ -94,7 +94,7 @@ class Steps:
 class Finder:
     """Finds the steps of one batch, and does at once what needs none."""
 
-    def __init__(self, batch: Batch, project: Project, plans: Sequence[Plan], state: State) -> None:
+    def __init__(self, batch: EventArrays, project: Project, plans: Sequence[Plan], state: State) -> None:
         self._batch, self._project, self._plans, self._state = batch, project, plans, state
         self._profiles = len(state.bucket)
         self._last_us = int(batch.received_us.max())
@@ -118,7 +118,7 @@ class Finder:
             self._steps.add(np.flatnonzero(batch.live & (batch.received_us >= self._due[batch.profile])), _FIRE)
         return self._with_views(self._steps.in_order())
 
-    def _find_sessions(self) -> Sessions | None:
+    def _find_sessions(self) -> SessionTimes | None:
         """Those of the events, if a cap counts by them; silent events are in none."""
         batch, known = self._batch, self._state.sessions
         if known is None:
@@ -127,7 +127,7 @@ class Finder:
         made = np.zeros((4, len(batch.received_us)), dtype=np.int64)
         if len(live):
             made[:, live] = sessions.find(batch.profile[live], batch.received_us[live], *known)
-        return Sessions(*made)
+        return SessionTimes(*made)
 
     def _find_triggers(self, plan: Plan) -> None:
         batch, rule = self._batch, plan.rule
@@ -207,13 +207,13 @@ class Finder:
         return sorted([*steps, *((event, _VIEW, 0) for event in between.tolist())], key=lambda step: step[:2]) if len(between) else steps
 
 
-def take_steps(batch: Batch, project: Project, plans: Sequence[Plan], state: State, deciding: Deciding) -> None:
+def take_steps(batch: EventArrays, project: Project, plans: Sequence[Plan], state: State, deciding: Deciding) -> None:
     """Take the steps of the batch."""
     if not batch.events.num_rows:
         return
     finder = Finder(batch, project, plans, state)
     steps = finder.find()
-    reader = Reader(batch.events, sorted({event for event, what, _ in steps if what == _OBSERVE}))
+    reader = TriggerReader(batch.events, sorted({event for event, what, _ in steps if what == _OBSERVE}))
     events = [event for event, _, _ in steps]
     profiles, times = batch.profile[events].tolist(), batch.received_us[events].tolist()
     for (event, what, rule), profile, at_us in zip(steps, profiles, times, strict=True):
@@ -235,7 +235,7 @@ def take_steps(batch: Batch, project: Project, plans: Sequence[Plan], state: Sta
             each[batch.profile[live]] = found[live]  # of several events of a profile the last
 
 
-def _set_session(state: State, profile: int, of_event: Sessions, event: int, *, is_before: bool) -> None:
+def _set_session(state: State, profile: int, of_event: SessionTimes, event: int, *, is_before: bool) -> None:
     """Put the session as it is before an event, or with it, into the state."""
     found = of_event[:2] if is_before else of_event[2:]
     for each, times in zip(state.sessions or (), found, strict=True):

@@ -25,7 +25,7 @@ _OTHER_SCHEME = re.compile(r"(?!https?://)[^/?#]*:", re.IGNORECASE)
 _IMAGE = re.compile(r"(?:https://([\w.:-]+))?/(?![/\\])[^\s\"'<>\\]*", re.IGNORECASE)
 
 
-class Field(Struct, frozen=True):
+class TemplateField(Struct, frozen=True):
     """A field's name and what stands for it when it is NULL; None: the message needs it."""
 
     name: str
@@ -35,12 +35,12 @@ class Field(Struct, frozen=True):
 class Template(Struct, frozen=True):
     """Text and fields in their order."""
 
-    parts: tuple[str | Field, ...]
+    parts: tuple[str | TemplateField, ...]
 
     @property
-    def fields(self) -> tuple[Field, ...]:
+    def fields(self) -> tuple[TemplateField, ...]:
         """The fields of the text."""
-        return tuple(part for part in self.parts if isinstance(part, Field))
+        return tuple(part for part in self.parts if isinstance(part, TemplateField))
 
 
 Values = Mapping[str, object]
@@ -53,7 +53,7 @@ def parse(text: str) -> Template:
     Raises:
         ValueError: a brace without its other half, or a field that has no name.
     """
-    parts: list[str | Field] = []
+    parts: list[str | TemplateField] = []
     end = 0
     for token in _TOKEN.finditer(text):
         parts.append(text[end : token.start()])
@@ -67,7 +67,7 @@ def parse(text: str) -> Template:
         elif not _FIELD.fullmatch(token[1]):
             raise ValueError(f"{text!r}: {token[0]!r} does not name a field; write {{name}} or {{name|what to say without it}}")
         else:
-            parts.append(Field(token[1], token[2]))
+            parts.append(TemplateField(token[1], token[2]))
     parts.append(text[end:])
     return Template(tuple(part for part in parts if part != ""))
 
@@ -122,19 +122,19 @@ def render_image(template: Template, values: Values, hosts: Collection[str]) -> 
 def render_value(template: Template, values: Values) -> object:
     """A value for JSON: the field itself, with its type, where the template is nothing but one field; else the text."""
     field = template.parts[0] if len(template.parts) == 1 else None
-    if isinstance(field, Field):
+    if isinstance(field, TemplateField):
         value = values.get(field.name)
         return field.fallback if value is None else value
     return render(template, values)
 
 
-def missing(fields: tuple[Field, ...], values: Values) -> str | None:
+def missing(fields: tuple[TemplateField, ...], values: Values) -> str | None:
     """The name of a field that has neither a value nor a fallback."""
     return next((field.name for field in fields if field.fallback is None and values.get(field.name) is None), None)
 
 
 def _is_field(template: Template) -> bool:
-    return len(template.parts) == 1 and isinstance(template.parts[0], Field)
+    return len(template.parts) == 1 and isinstance(template.parts[0], TemplateField)
 
 
 def _encoded(template: Template, values: Values) -> str:
@@ -146,7 +146,7 @@ def _on_site(link: str) -> str:
     return re.sub(r"^//+", "/", link)
 
 
-def _text(field: Field, values: Values) -> str:
+def _text(field: TemplateField, values: Values) -> str:
     value = values.get(field.name)
     if value is None:
         return field.fallback or ""

@@ -33,7 +33,7 @@ class Trigger(Struct, frozen=True, array_like=True):
     values: dict[str, Any]  # what the template fields hold, as JSON has it
 
 
-class Reader:
+class TriggerReader:
     """Reads triggers out of one batch of events."""
 
     def __init__(self, events: pa.RecordBatch, rows: Sequence[int]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.dedup.rule import Rule
+from sokuji.dedup.rule import RepeatRule
 from sokuji.errors import LakeError, NotFoundError, OffsetTrimmedError, StaleTableError
 from sokuji.lake.base import Kept, Lake, Snapshot
 from sokuji.lake.events import BAD_EVENTS, BAD_EVENTS_SCHEMA, EVENTS, FIXED_SCHEMA, IDENTITIES, property_columns
@@ -50,7 +50,7 @@ class FreshLake(Lake):
         catalog: Catalog,
         *,
         folder: Path,
-        rule: Rule,
+        rule: RepeatRule,
         make_sink: Callable[[], Sink],
         identities: Log | None = None,
         datasets: Sequence[str] = (),

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.dedup.rule import Places, Rule
+from sokuji.dedup.rule import Places, RepeatRule
 from sokuji.errors import OffsetTrimmedError
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import PLACE_COLUMNS
@@ -33,7 +33,7 @@ def recalled(  # noqa: PLR0917 - what is known of a dataset's messages
     log: Log,
     lake: Lake,
     snapshot: Snapshot | None,
-    rule: Rule,
+    rule: RepeatRule,
     ends: Mapping[int, int],
     since: Mapping[int, int] = _NO_OFFSETS,
 ) -> Iterator[Recalled]:

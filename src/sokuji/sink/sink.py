@@ -19,7 +19,7 @@ from typing import Self
 import pyarrow as pa
 
 from sokuji.config import LakeSettings, LogSettings
-from sokuji.dedup.rule import Rule
+from sokuji.dedup.rule import RepeatRule
 from sokuji.disk.files import hold, make_folder
 from sokuji.errors import LakeError, NotFoundError, StaleTableError
 from sokuji.lake.base import Lake
@@ -53,7 +53,7 @@ class Sink:
         *,
         folder: Path,
         settings: LakeSettings,
-        rule: Rule,
+        rule: RepeatRule,
         retention: LogSettings | None = None,
         decisions: Log | None = None,
         identities: Log | None = None,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from sokuji.dedup.rule import Rule
+from sokuji.dedup.rule import RepeatRule
 from sokuji.dedup.runs import Seen
 from sokuji.errors import AlreadyExistsError, LakeError, NotFoundError, StaleTableError
 from sokuji.lake.base import Kept, Lake, Snapshot
@@ -106,7 +106,7 @@ class Writer(ABC):
 class EventsWriter(Writer):
     """The `events` table: shaped rows, without duplicates."""
 
-    def __init__(self, dataset: str, log: Log, lake: Lake, catalog: Catalog, *, shaper: Shaper, folder: Path, rule: Rule) -> None:
+    def __init__(self, dataset: str, log: Log, lake: Lake, catalog: Catalog, *, shaper: Shaper, folder: Path, rule: RepeatRule) -> None:
         make_tables(lake, catalog, [dataset])
         super().__init__(Ref(dataset, EVENTS), log, lake, catalog, FIXED_SCHEMA, day_of=TIME_COLUMN)
         self._shaper = shaper
@@ -116,7 +116,7 @@ class EventsWriter(Writer):
         self._seen = open_seen(folder, dataset, rule, check=True)
         self._recall(log, rule)
 
-    def _recall(self, log: Log, rule: Rule) -> None:
+    def _recall(self, log: Log, rule: RepeatRule) -> None:
         """Learn the messages that the files lack: all if they are lost, the last if a sink was killed before it saved."""
         snapshot = self.snapshot()
         if not self._seen.reflects(snapshot.transactions):
@@ -225,6 +225,6 @@ def committed_offsets(snapshot: Snapshot, applications: Mapping[int, str]) -> di
     return {partition: snapshot.transactions[name] for partition, name in applications.items() if name in snapshot.transactions}
 
 
-def open_seen(folder: Path, dataset: str, rule: Rule, *, check: bool = False) -> Seen:
+def open_seen(folder: Path, dataset: str, rule: RepeatRule, *, check: bool = False) -> Seen:
     """The messages in a dataset's events table; see `Seen`."""
     return Seen(folder / "seen" / dataset, rule, check=check)

@@ -19,7 +19,7 @@ from sokuji.errors import AlreadyExistsError, ConflictError, QueryCancelledError
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog, Ref
 from sokuji.sql.definitions import check_current, version_of
-from sokuji.sql.duckdb.run import Database, Run
+from sokuji.sql.duckdb.run import Database, QueryRun
 from sokuji.sql.extension import AnyTableFunction, StatementHandler
 from sokuji.sql.front.analyzer import Analyzer, ProceduralError, Scope
 from sokuji.sql.front.lookup import find_tables
@@ -59,7 +59,7 @@ class Engine:
         self._folders, self._temporary, self._settings = folders, temporary, settings or SqlSettings()
         self._handlers = handlers or {}
         self._table_functions: Mapping[str, AnyTableFunction] = table_functions or {}
-        self._running: dict[str, Run] = {}
+        self._running: dict[str, QueryRun] = {}
         self._lock = threading.Lock()
 
     @functools.cached_property
@@ -122,7 +122,7 @@ class Engine:
             raise
         yield result
 
-    def _procedural(self, sql: str, tree: Any, parameters: Bound, run: Run, temporary: dict[str, SqlFunction]) -> Iterator[Result]:
+    def _procedural(self, sql: str, tree: Any, parameters: Bound, run: QueryRun, temporary: dict[str, SqlFunction]) -> Iterator[Result]:
         def execute(
             statement: Statement,
             parameters: Bound,
@@ -139,7 +139,7 @@ class Engine:
         self,
         statement: Statement,
         parameters: Bound,
-        run: Run,
+        run: QueryRun,
         functions: dict[str, SqlFunction],
         variables: Mapping[str, Variable] | None = None,
     ) -> Result:
@@ -156,7 +156,7 @@ class Engine:
         self,
         statement: Statement,
         parameters: Bound,
-        run: Run,
+        run: QueryRun,
         functions: dict[str, SqlFunction],
         variables: Mapping[str, Variable] | None,
     ) -> Result:

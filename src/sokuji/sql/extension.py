@@ -41,7 +41,7 @@ class StatementHandler(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class TableCall:
     """One call of a table function in a FROM clause: `ML.PREDICT(MODEL m, TABLE t, STRUCT(0.7 AS threshold))`."""
 
     model: ModelSignature | None
@@ -61,10 +61,10 @@ class TableFunction(Protocol):
     Both methods raise SqlError for arguments that do not fit the model.
     """
 
-    def schema(self, call: Call) -> tuple[Field, ...]:
+    def schema(self, call: TableCall) -> tuple[Field, ...]:
         """The columns of the result, known before anything runs, so that the statement around it can be analysed."""
 
-    def run(self, call: Call, rows: pa.RecordBatchReader | None) -> pa.RecordBatchReader:
+    def run(self, call: TableCall, rows: pa.RecordBatchReader | None) -> pa.RecordBatchReader:
         """The result, as a stream; `rows` has the columns of `call.input`."""
 
 

@@ -15,7 +15,7 @@ from sokuji.sql.duckdb.emit import Emitter, emit_query, emitter
 from sokuji.sql.duckdb.emit.expressions import variable_name
 from sokuji.sql.duckdb.emit.literals import Constant, text
 from sokuji.sql.duckdb.relations import quote, relation
-from sokuji.sql.duckdb.run import Run
+from sokuji.sql.duckdb.run import QueryRun
 from sokuji.sql.duckdb.temporary import SESSION, Home
 from sokuji.sql.extension import RelationalFunction
 from sokuji.sql.front.analyzer import Analysis, Analyzer
@@ -42,7 +42,7 @@ class Session:
         lake: Lake,
         analyzer: Analyzer,
         *,
-        run: Run,
+        run: QueryRun,
         analysis: Analysis,
         variables: Mapping[str, Variable] | None = None,
         within: tuple[Ref, ...] = (),

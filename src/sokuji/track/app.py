@@ -34,7 +34,7 @@ from sokuji.web.body import GZIP_MAGIC, Bodies, BrokenGzipError
 from sokuji.web.connection import Exchange
 from sokuji.web.http1 import Head
 from sokuji.web.turns import Beside
-from sokuji.web.write_keys import Keys, Source, find_write_key
+from sokuji.web.write_keys import EventSource, WriteKeys, find_write_key
 
 Decided = Callable[[Request, str], Awaitable[list[dict[str, Any]]]]
 """What was decided on a request's durable events, after a bounded wait, as far as who sent it (with this query) may be told of it."""
@@ -55,7 +55,7 @@ class Track:
 
     def __init__(
         self,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, EventSource],
         events_log: Log,
         bad_events_log: Log,
         settings: TrackSettings,
@@ -72,7 +72,7 @@ class Track:
         self.proxies = proxies or Proxies()
         self._decided = decided
         limits = Limits(settings.max_event_bytes, settings.max_depth)
-        self._keys, self._clock = Keys(sources, server_keys), clock
+        self._keys, self._clock = WriteKeys(sources, server_keys), clock
         self.bodies = Bodies(settings.max_request_bytes)
         self._metrics = TrackMetrics()
         committer = Committer(events_log, bad_events_log, limits, settings.skew_threshold_seconds)

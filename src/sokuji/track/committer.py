@@ -20,7 +20,7 @@ _SERVER_KEYS = re.compile("sk_[0-9a-f]+")
 """Which nobody is to read in a table."""
 
 
-class Rows(NamedTuple):
+class PartitionRows(NamedTuple):
     """What is to be written, by partition."""
 
     events: dict[int, pa.RecordBatch]
@@ -42,12 +42,12 @@ class Committer:
         """
         self.write(self.prepare(requests))
 
-    def prepare(self, requests: Sequence[Request]) -> Rows:
+    def prepare(self, requests: Sequence[Request]) -> PartitionRows:
         """The first half of `commit`: computing, no waiting."""
         events = to_arrow(requests, self.events_log.partitions, self.limits, self._clocks)
-        return Rows(events, _bad_events([request for request in requests if request.refused], self.bad_events_log.partitions))
+        return PartitionRows(events, _bad_events([request for request in requests if request.refused], self.bad_events_log.partitions))
 
-    def write(self, rows: Rows) -> None:
+    def write(self, rows: PartitionRows) -> None:
         """The second half of `commit`: mostly waiting for the disk."""
         if rows.bad_events:
             self.bad_events_log.append_many(rows.bad_events)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw
 
-from sokuji.web.write_keys import NOBODY, Source
+from sokuji.web.write_keys import NOBODY, EventSource
 
 PAYLOAD_BYTES = 64 * 1024
 """As much of a refused event or request is kept."""
@@ -78,7 +78,7 @@ class Request(msgspec.Struct, eq=False):
     whole: Request | None = None  # the request that this is a part of
 
     # Set by whoever received it.
-    source: Source = NOBODY
+    source: EventSource = NOBODY
     sender: str = ""  # the network address it came from
     received_at: int = 0  # microseconds UTC
 

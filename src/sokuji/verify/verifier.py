@@ -18,7 +18,7 @@ from sokuji.analyze.compile import Compiled, Declared, compile_for
 from sokuji.analyze.pipeline import Mask
 from sokuji.analyze.state import served
 from sokuji.analyze.state.carry_over import taken
-from sokuji.analyze.state.served import Kept, OpenLog
+from sokuji.analyze.state.served import OpenLog, ServedSample
 from sokuji.bots import is_bot
 from sokuji.errors import NotFoundError
 from sokuji.events import EVENT_SCHEMA, IDENTITY_SCHEMA
@@ -119,7 +119,7 @@ class Verifier:
         return pa.concat_tables([part.cast(IDENTITY_SCHEMA) for part in parts] or [IDENTITY_SCHEMA.empty_table()])
 
 
-def _compare(happened: Past, kept: Kept, kernels: Sequence[Kernel], expressions: Expressions) -> Verification:
+def _compare(happened: Past, kept: ServedSample, kernels: Sequence[Kernel], expressions: Expressions) -> Verification:
     rows = happened.events.select(EVENT_SCHEMA.names).combine_chunks()
     evaluated, failed = expressions.evaluate(
         pa.RecordBatch.from_arrays([in_one_piece(column) for column in rows.columns], schema=EVENT_SCHEMA),
@@ -155,7 +155,7 @@ def _compare(happened: Past, kept: Kept, kernels: Sequence[Kernel], expressions:
     return Verification.total(found)
 
 
-def _places(happened: Past, kept: Kept) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
+def _places(happened: Past, kept: ServedSample) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
     """By event: its place in the order of arrival, whether it must have been served, and whether it is to be looked at.
 
     What was served has its place from then, and comes after what was not: that is history, or of a profile that was merged.

@@ -22,7 +22,7 @@ _SERVER_KEY = "sk_"
 _WRITE_KEY = re.compile(rb'"writeKey"\s*:\s*("(?:[^"\\]|\\.){1,1000}")', re.DOTALL)
 
 
-class Source(NamedTuple):
+class EventSource(NamedTuple):
     """A site or an app that sends events with its own write key, and the dataset they go to."""
 
     name: str
@@ -31,25 +31,25 @@ class Source(NamedTuple):
     """Whether it has shown a server key, or is this process: it may say what a page may not, such as that events are history."""
 
 
-NOBODY = Source("", "")
+NOBODY = EventSource("", "")
 
 
-def sources(declared: Mapping[str, config.Source]) -> dict[str, Source]:
+def sources(declared: Mapping[str, config.Source]) -> dict[str, EventSource]:
     """The sources of `sokuji.toml` by write key, from those by name."""
-    return {source.write_key: Source(name, source.dataset) for name, source in declared.items()}
+    return {source.write_key: EventSource(name, source.dataset) for name, source in declared.items()}
 
 
-class Keys:
+class WriteKeys:
     """The sources by write key, and the datasets by server key."""
 
-    def __init__(self, sources: Mapping[str, Source], server_keys: Mapping[str, str] = MappingProxyType({})) -> None:
+    def __init__(self, sources: Mapping[str, EventSource], server_keys: Mapping[str, str] = MappingProxyType({})) -> None:
         self._sources = dict(sources)
         # By their hashes: how long a look-up takes then tells nothing of a secret.
         self._servers = {_hashed(key): dataset for key, dataset in server_keys.items()}
         # As SDKs write them, so that a request costs one lookup.
         self._headers = {f"Basic {base64.b64encode(f'{key}:'.encode()).decode()}": source for key, source in sources.items()}
 
-    def source(self, authorization: str | None, body_key: str | None, query: str) -> Source:
+    def source(self, authorization: str | None, body_key: str | None, query: str) -> EventSource:
         """The source of a request: by its `Authorization: Basic` header, else the body's `writeKey`, else the query's.
 
         The first place that has a key decides, even if another has a better one: a request that says two things is a
@@ -94,18 +94,18 @@ class Keys:
     def _is_known(self, key: str) -> bool:
         return key in self._sources or (key.startswith(_SERVER_KEY) and _hashed(key) in self._servers)
 
-    def _of_server(self, key: str, body_key: str | None) -> Source:
+    def _of_server(self, key: str, body_key: str | None) -> EventSource:
         dataset = self._servers.get(_hashed(key))
         if dataset is None:
             raise InvalidRequestError(401, "unknown_server_key", "no dataset has this server key; `sokuji keys --secret` lists them")
         if body_key is None or body_key == key:
-            return Source(SERVER_SOURCE, dataset, is_server=True)
+            return EventSource(SERVER_SOURCE, dataset, is_server=True)
         source = self.of_key(body_key)
         if source.dataset != dataset:
             raise InvalidRequestError(401, "other_dataset", f"the server key is of dataset {dataset}, the write key of {source.dataset}")
         return source._replace(is_server=True)
 
-    def of_key(self, key: str) -> Source:
+    def of_key(self, key: str) -> EventSource:
         """The source with this write key.
 
         Raises:

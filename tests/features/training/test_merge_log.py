@@ -17,7 +17,7 @@ from sokuji.features.kernel.kernel import Segment
 from sokuji.features.spec import Entity
 from sokuji.features.training.history import NO_MERGES
 from sokuji.features.training.merge_log import MergeLog
-from sokuji.features.training.point_in_time import Events, Labels, numbers_at
+from sokuji.features.training.point_in_time import Labels, TimedEvents, numbers_at
 from sokuji.identity.base import Link
 from sokuji.identity.resolve import USER, Identity
 from tests.features.everything import BIG, BUY, START, columns, everything, feed, kernel, rows_of, said
@@ -96,7 +96,7 @@ def features(happened: Sequence[Happened], log: pa.Table, asked: Sequence[tuple[
     whose = merges.whose_events(visitors, users, received, places, np.maximum(moments + 1, received))
     own = np.flatnonzero(whose.profiles >= 0)
     said_ = columns(KERNEL, [each.event for each in happened]).take(own)
-    taken = Events(whose.profiles[own], moments[own], whose.points[own], said_, places[own])
+    taken = TimedEvents(whose.profiles[own], moments[own], whose.points[own], said_, places[own])
     asking = merges.whose_labels(ids, times)
     links = merges.links(whose.rows[own], asking.rows)
     labels = Labels(asking.profiles, asking.points, times)

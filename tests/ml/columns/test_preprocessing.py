@@ -19,8 +19,8 @@ from sokuji.ml.columns.encoded import Design
 from sokuji.ml.columns.inputs import InputKind
 from sokuji.ml.columns.preprocessing import Preprocessing, fit, read
 from sokuji.ml.graph import Graph
-from sokuji.ml.serving.runtime import Session
-from sokuji.ml.values import NULL_CATEGORY, FeatureInfo
+from sokuji.ml.serving.runtime import GraphSession
+from sokuji.ml.values import NULL_CATEGORY, FeatureStatistics
 from tests.searching import examples
 
 NUMBERS = pa.array([1.0, 2.0, None, 3.0, 6.0])  # mean 3, sample deviation sqrt(14/3)
@@ -36,7 +36,7 @@ def fields(**types: t.Type) -> list[t.Field]:
 
 def fitted(
     features: list[t.Field], rows: pa.Table, *, standardize: bool = True, trees: bool = False
-) -> tuple[Preprocessing, tuple[FeatureInfo, ...]]:
+) -> tuple[Preprocessing, tuple[FeatureStatistics, ...]]:
     return fit(*read(features, rows), standardize=standardize, trees=trees)
 
 
@@ -48,7 +48,7 @@ def encoded(preprocessing: Preprocessing, columns: dict[str, Any]) -> Design:
     ranks = dict.fromkeys(outputs, 1)
     if tensors.numbers is not None:
         outputs, ranks = {"numbers": tensors.numbers, **outputs}, {"numbers": 2, **ranks}
-    found = Session(graph.build(outputs, ranks).SerializeToString()).run(columns)
+    found = GraphSession(graph.build(outputs, ranks).SerializeToString()).run(columns)
     rows = len(next(iter(columns.values())))
     return Design(
         found.get("numbers", np.empty((rows, 0))),

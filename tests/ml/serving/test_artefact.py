@@ -23,7 +23,7 @@ from sokuji.ml.graph import Encoded, Graph, Tensor
 from sokuji.ml.serving.artefact import build_graph, load, save
 from sokuji.ml.serving.parity import TOLERANCE, adversarial, difference
 from sokuji.ml.serving.predictor import Predictor
-from sokuji.ml.serving.runtime import Session
+from sokuji.ml.serving.runtime import GraphSession
 from sokuji.ml.values import Floats
 from tests.ml.tasks import native, served, trained_on
 
@@ -163,7 +163,7 @@ def test_adversarial_rows_show_any_one_number_of_a_graph_that_is_wrong(model_typ
     columns = adversarial(model.preprocessing, model.preprocessing.read(rows))
     right = model.estimator.predict(model.preprocessing.transform(columns))
     graph = build_graph(model)
-    assert difference(right, Session(graph.SerializeToString()).run(columns)) < 1e-6
+    assert difference(right, GraphSession(graph.SerializeToString()).run(columns)) < 1e-6
     tables = [table for table in graph.graph.initializer if np.prod(table.dims) > 1 and table.data_type == onnx.TensorProto.DOUBLE]
     assert tables
     for table in tables:
@@ -172,7 +172,7 @@ def test_adversarial_rows_show_any_one_number_of_a_graph_that_is_wrong(model_typ
             changed = values.copy()
             changed[place] = changed[place] * 1.05 + 0.05
             table.CopyFrom(onnx.numpy_helper.from_array(changed, table.name))
-            assert difference(right, Session(graph.SerializeToString()).run(columns)) > TOLERANCE, (table.name, place)
+            assert difference(right, GraphSession(graph.SerializeToString()).run(columns)) > TOLERANCE, (table.name, place)
         table.CopyFrom(onnx.numpy_helper.from_array(values, table.name))
 
 

@@ -16,7 +16,7 @@ from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.base import ModelSignature, Ref
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.engine import Engine
-from sokuji.sql.extension import Call, TableFunction
+from sokuji.sql.extension import TableCall, TableFunction
 from sokuji.types import BOOL, FLOAT64, INT64, Field, to_arrow
 
 MODEL = ModelSignature(Ref("shop", "m"), "KMEANS", (Field("x", INT64),), (), (Field("centroid_id", INT64),))
@@ -26,16 +26,16 @@ class Predict:
     """Puts `centroid_id` = x * factor in front of every row of the input."""
 
     def __init__(self) -> None:
-        self.calls: list[Call] = []
+        self.calls: list[TableCall] = []
 
-    def schema(self, call: Call) -> tuple[Field, ...]:
+    def schema(self, call: TableCall) -> tuple[Field, ...]:
         if call.settings.keys() - {"factor", "fail"}:
             raise SqlError(f"unknown setting {sorted(call.settings)}")
         assert call.model is not None
         assert call.input is not None
         return (*call.model.outputs, *call.input)
 
-    def run(self, call: Call, rows: pa.RecordBatchReader | None) -> pa.RecordBatchReader:
+    def run(self, call: TableCall, rows: pa.RecordBatchReader | None) -> pa.RecordBatchReader:
         self.calls.append(call)
         assert rows is not None
         target = pa.schema([(field.name, to_arrow(field.type)) for field in self.schema(call)])
@@ -53,11 +53,11 @@ class Predict:
 class Centroids:
     """The call's own arguments as rows."""
 
-    def schema(self, call: Call) -> tuple[Field, ...]:
+    def schema(self, call: TableCall) -> tuple[Field, ...]:
         assert call.input is None
         return (Field("centroid_id", INT64), Field("standardize", BOOL), Field("threshold", FLOAT64))
 
-    def run(self, call: Call, rows: pa.RecordBatchReader | None) -> pa.RecordBatchReader:
+    def run(self, call: TableCall, rows: pa.RecordBatchReader | None) -> pa.RecordBatchReader:
         assert rows is None
         thresholds = [float(item) for item in call.arguments[0]] if call.arguments else [0.0]
         ids, standardize = list(range(1, len(thresholds) + 1)), [bool(call.settings.get("standardize"))] * len(thresholds)

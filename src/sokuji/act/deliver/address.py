@@ -23,7 +23,7 @@ class RefusedAddressError(SokujiError):
     """A webhook's URL is not one that may be called."""
 
 
-class Target(NamedTuple):
+class WebhookAddress(NamedTuple):
     """A URL in its parts. `host` is as certificates and headers have it (IDNA)."""
 
     scheme: str
@@ -42,7 +42,7 @@ class Target(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse(url: object) -> Target:
+def parse(url: object) -> WebhookAddress:
     """The target that `url` names.
 
     Raises:
@@ -57,10 +57,10 @@ def parse(url: object) -> Target:
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not host or not port or parts.username is not None or not path.isascii() or not path.isprintable() or " " in path:
         raise RefusedAddressError(f"webhook URL {url!r}: expected https://host/path, percent-encoded, without a user or password")
-    return Target(parts.scheme, host, port, path)
+    return WebhookAddress(parts.scheme, host, port, path)
 
 
-async def resolve(target: Target, private_hosts: Collection[str]) -> list[str]:
+async def resolve(target: WebhookAddress, private_hosts: Collection[str]) -> list[str]:
     """The IP addresses that may be connected to, in the resolver's order; at least one.
 
     Raises:
@@ -81,7 +81,7 @@ async def resolve(target: Target, private_hosts: Collection[str]) -> list[str]:
     return public
 
 
-def _fix(target: Target) -> str:
+def _fix(target: WebhookAddress) -> str:
     return f'add "{target.authority}" to webhooks.private_hosts in sokuji.toml'
 
 

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar
 
-from sokuji.act.deliver.outcome import Outcome
+from sokuji.act.deliver.outcome import DeliveryOutcome
 
 T = TypeVar("T")
 Perform = Callable[[Mapping[str, Any]], object]
@@ -34,19 +34,19 @@ class Functions:
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
 
-    def call(self, decision: Mapping[str, Any]) -> Outcome:
+    def call(self, decision: Mapping[str, Any]) -> DeliveryOutcome:
         """Carry out one decision; blocks. Never raises for what the function does."""
         try:
             pipe = self._started()
             pipe.send(decision)
             if not pipe.poll(self._timeout_seconds):
                 self.close()
-                return Outcome.retry("timeout", f"the function did not return within {self._timeout_seconds:g} s and was killed")
+                return DeliveryOutcome.retry("timeout", f"the function did not return within {self._timeout_seconds:g} s and was killed")
             failure = pipe.recv()
         except (EOFError, OSError) as error:
             status = self._reap()
-            return Outcome.retry("died", f"the process of the functions ended with status {status}: {error!r}")
-        return Outcome.done() if failure is None else Outcome.retry("raised", failure)
+            return DeliveryOutcome.retry("died", f"the process of the functions ended with status {status}: {error!r}")
+        return DeliveryOutcome.done() if failure is None else DeliveryOutcome.retry("raised", failure)
 
     def close(self) -> None:
         """End the process, in the middle of a call too."""

@@ -13,7 +13,7 @@ _RETRY_AFTER_SECONDS_MAX = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class DeliveryOutcome:
     """`code` and `reason` say what failed; both are empty for a success."""
 
     code: str = ""

@@ -8,13 +8,13 @@ from typing import Any
 
 from sokuji.errors import RuleError
 from sokuji.rules.load import load
-from sokuji.rules.spec import Call
+from sokuji.rules.spec import PythonCall
 
 
 def performer(path: Path) -> Callable[[Mapping[str, Any]], object]:
     """Load `actions.py` and return what carries out a decision of kind "call", given as a JSON object with "rule", "arm" and "action"."""
     functions = {
-        (rule.name, arm.name): arm.action.function for rule in load(path).rules for arm in rule.arms if isinstance(arm.action, Call)
+        (rule.name, arm.name): arm.action.function for rule in load(path).rules for arm in rule.arms if isinstance(arm.action, PythonCall)
     }
 
     def perform(decision: Mapping[str, Any]) -> object:

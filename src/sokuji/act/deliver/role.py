@@ -18,7 +18,7 @@ import pyarrow as pa
 from sokuji.act.decision import CALL, WEBHOOK, Decision, MalformedDecisionError, decisions, iso
 from sokuji.act.deliver.address import RefusedAddressError, parse
 from sokuji.act.deliver.functions import Functions, Perform
-from sokuji.act.deliver.outcome import Breaker, Outcome, pause_seconds, pause_seconds_max
+from sokuji.act.deliver.outcome import Breaker, DeliveryOutcome, pause_seconds, pause_seconds_max
 from sokuji.act.deliver.queue import Delivery, Queue
 from sokuji.act.deliver.webhook import Webhooks
 from sokuji.act.fate import DELIVERED, FAILED, Fate, recorded, to_events
@@ -84,7 +84,7 @@ class Deliverer:
         self._queue.settle(self._ended, early, self._log.end(PARTITION))
         self._wake = asyncio.Event()
         self._breakers: dict[str, Breaker] = {}
-        self._attempts: dict[str, tuple[Delivery, asyncio.Task[Outcome]]] = {}  # under way, by id
+        self._attempts: dict[str, tuple[Delivery, asyncio.Task[DeliveryOutcome]]] = {}  # under way, by id
         self._results = metrics.counter("sokuji_deliver_attempts_total", "Attempts to deliver, by result.", ["result"])
         self._seconds = metrics.histogram("sokuji_deliver_attempt_seconds", "One attempt.")
         self._waiting = metrics.gauge("sokuji_deliver_queue", "Deliveries to be made.")
@@ -149,7 +149,7 @@ class Deliverer:
             if isinstance(decision, MalformedDecisionError):
                 is_worth_it = True
                 row = decision.row
-                self._record(row["dataset"], row["id"], row["properties"] or "", Outcome.final("malformed", str(decision)))
+                self._record(row["dataset"], row["id"], row["properties"] or "", DeliveryOutcome.final("malformed", str(decision)))
             elif decision.kind in {WEBHOOK, CALL} and decision.id not in self._ended:
                 delivery = self._delivery(decision)
                 if room.setdefault(delivery.endpoint, self._settings.endpoint_queue) > 0:
@@ -157,7 +157,7 @@ class Deliverer:
                     deliveries.append(delivery)
                 else:
                     reason = f"{self._settings.endpoint_queue} deliveries wait for {delivery.endpoint} already"
-                    fates.append(self._fate(delivery, Outcome.final("backlog", reason)))
+                    fates.append(self._fate(delivery, DeliveryOutcome.final("backlog", reason)))
         if deliveries or fates or is_worth_it:  # most rows are for pages, or of what came of deliveries: to read them again costs nothing
             self._tell(fates)
             self._queue.take_in(deliveries, read.next_offset)
@@ -213,14 +213,16 @@ class Deliverer:
             breaker = self._breakers[endpoint] = Breaker(self._settings.breaker_failures, self._settings.breaker_seconds)
         return breaker
 
-    async def _attempt(self, delivery: Delivery) -> Outcome:
+    async def _attempt(self, delivery: Delivery) -> DeliveryOutcome:
         if delivery.expires_us <= self._clock():
-            return Outcome.final("expired", f"it was decided too long ago: it was to be delivered before {iso(delivery.expires_us)}")
+            return DeliveryOutcome.final(
+                "expired", f"it was decided too long ago: it was to be delivered before {iso(delivery.expires_us)}"
+            )
         started = time.perf_counter()
         if delivery.address is not None:
             outcome = await self._webhooks.send(delivery.id, delivery.address, delivery.body)
         elif self._functions is None:
-            outcome = Outcome.final("no_functions", "this project has no functions to call; actions.py declares them")
+            outcome = DeliveryOutcome.final("no_functions", "this project has no functions to call; actions.py declares them")
         else:
             decision = msgspec.json.decode(delivery.body)
             outcome = await asyncio.get_running_loop().run_in_executor(self._function_thread, self._functions.call, decision)
@@ -250,7 +252,7 @@ class Deliverer:
 
     # -- what came of it
 
-    def _fate(self, delivery: Delivery, outcome: Outcome) -> Fate:
+    def _fate(self, delivery: Delivery, outcome: DeliveryOutcome) -> Fate:
         """The event about a delivery that has ended; what failed becomes a bad event, too."""
         if outcome.code:
             self._record(delivery.dataset, delivery.id, delivery.body.decode(), outcome)
@@ -271,7 +273,7 @@ class Deliverer:
         if fates:
             self._log.append(PARTITION, to_events(fates, self._clock()))
 
-    def _record(self, dataset: str, decision_id: str, payload: str, outcome: Outcome) -> None:
+    def _record(self, dataset: str, decision_id: str, payload: str, outcome: DeliveryOutcome) -> None:
         """Make it a bad event; durable on return."""
         logger.warning("not delivered", extra={"decision": decision_id, "code": outcome.code, "reason": outcome.reason})
         row = {

@@ -16,8 +16,8 @@ import time
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sokuji.act.deliver.address import RefusedAddressError, Target, parse, resolve
-from sokuji.act.deliver.outcome import Outcome
+from sokuji.act.deliver.address import RefusedAddressError, WebhookAddress, parse, resolve
+from sokuji.act.deliver.outcome import DeliveryOutcome
 from sokuji.act.secret import Secret
 
 _HEAD_BYTES_MAX = 16 * 1024
@@ -38,21 +38,21 @@ class Webhooks:
         self._secret, self._timeout_seconds, self._private_hosts = secret, timeout_seconds, private_hosts
         self._tls = ssl.create_default_context()
 
-    async def send(self, delivery_id: str, url: str, body: bytes) -> Outcome:
+    async def send(self, delivery_id: str, url: str, body: bytes) -> DeliveryOutcome:
         """POST `body` to `url`. Never raises for what the network or the receiver does."""
         try:
             target = parse(url)
             async with asyncio.timeout(self._timeout_seconds):
                 answer = await self._post(target, self._head(target, delivery_id, body) + body)
         except RefusedAddressError as error:
-            return Outcome.final("refused_address", str(error))
+            return DeliveryOutcome.final("refused_address", str(error))
         except TimeoutError:
-            return Outcome.retry("timeout", f"{target.endpoint} did not answer within {self._timeout_seconds:g} s")
+            return DeliveryOutcome.retry("timeout", f"{target.endpoint} did not answer within {self._timeout_seconds:g} s")
         except (OSError, ValueError, EOFError) as error:  # ValueError, EOFError: what came is not HTTP, or too long
-            return Outcome.retry("no_answer", f"{target.endpoint}: {type(error).__name__}: {error}")
+            return DeliveryOutcome.retry("no_answer", f"{target.endpoint}: {type(error).__name__}: {error}")
         return _outcome(target, answer)
 
-    def _head(self, target: Target, delivery_id: str, body: bytes) -> bytes:
+    def _head(self, target: WebhookAddress, delivery_id: str, body: bytes) -> bytes:
         timestamp = str(int(time.time()))
         key = self._secret.key(f"webhook {target.endpoint}")
         lines = [
@@ -69,7 +69,7 @@ class Webhooks:
         ]
         return "\r\n".join([*lines, "", ""]).encode()
 
-    async def _post(self, target: Target, request: bytes) -> _Answer:
+    async def _post(self, target: WebhookAddress, request: bytes) -> _Answer:
         reader, writer = await self._connect(target)
         try:
             writer.write(request)
@@ -83,7 +83,7 @@ class Webhooks:
         finally:
             writer.transport.abort()  # the body of the answer is of no interest
 
-    async def _connect(self, target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self, target: WebhookAddress) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         tls = self._tls if target.scheme == "https" else None
         problem = OSError("no address")
         for address in await resolve(target, self._private_hosts):
@@ -112,15 +112,15 @@ def _parse(head: bytes) -> _Answer:
     return _Answer(int(status), headers.get("retry-after"))
 
 
-def _outcome(target: Target, answer: _Answer) -> Outcome:
+def _outcome(target: WebhookAddress, answer: _Answer) -> DeliveryOutcome:
     reason = f"{target.endpoint} answered {answer.status}"
     if answer.status < 300:
-        return Outcome.done()
+        return DeliveryOutcome.done()
     if answer.status < 400:
-        return Outcome.final("redirect", f"{reason}; redirects are not followed: put the final URL into the rule")
+        return DeliveryOutcome.final("redirect", f"{reason}; redirects are not followed: put the final URL into the rule")
     if answer.status in _FINAL:
-        return Outcome.final("rejected", reason)
-    return Outcome.retry("error_status", reason, _seconds(answer.retry_after))
+        return DeliveryOutcome.final("rejected", reason)
+    return DeliveryOutcome.retry("error_status", reason, _seconds(answer.retry_after))
 
 
 def _seconds(retry_after: str | None) -> float:

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from sokuji.act.decision import Decision, iso
-from sokuji.act.follow import PARTITION, Tail
+from sokuji.act.follow import PARTITION, DecisionFollower
 from sokuji.act.pages.gate import Eligibility
 from sokuji.act.pages.metrics import ActMetrics
 from sokuji.act.pages.recent import Recent
@@ -34,7 +34,7 @@ from sokuji.web.connection import Exchange
 from sokuji.web.http1 import Head
 from sokuji.web.query import parameter
 from sokuji.web.stream import Stream
-from sokuji.web.write_keys import Keys, Source
+from sokuji.web.write_keys import EventSource, WriteKeys
 
 # Decisions read back at the start, so that pages that come back find theirs. About 1 s.
 _BACK_ROWS = 100_000
@@ -69,7 +69,7 @@ class Act:
 
     def __init__(
         self,
-        sources: Mapping[str, Source],
+        sources: Mapping[str, EventSource],
         events_log: Log,
         decisions_log: Log,
         secret: Secret,
@@ -80,7 +80,7 @@ class Act:
         proxies: Proxies | None = None,
     ) -> None:
         """Deliver from `decisions_log` to the visitors of `sources` (by write key) what `events_log` does not say that they were shown."""
-        self._keys, self._log, self._clock, self._eligibility = Keys(sources), decisions_log, clock, eligibility
+        self._keys, self._log, self._clock, self._eligibility = WriteKeys(sources), decisions_log, clock, eligibility
         self._server_keys = {secret.server_key(source.dataset): source.dataset for source in sources.values()}
         self._signing_keys = {dataset: key for key, dataset in self._server_keys.items()}
         self._tokens = Tokens(secret.key("token"), settings.token_seconds)
@@ -91,7 +91,7 @@ class Act:
         self._metrics.watch(lambda: self._streams.count, lambda: len(self._recent))
         self._shown = ShownTail(events_log, self._receive_shown)
         eligibility.wait_for(self._shown.progress)
-        self._tail = Tail(decisions_log, self._receive, back=_BACK_ROWS)
+        self._tail = DecisionFollower(decisions_log, self._receive, back=_BACK_ROWS)
         self._tag = Tag()
         self._tasks = Tasks()
         self._draining = False

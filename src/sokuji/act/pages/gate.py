@@ -20,7 +20,7 @@ from sokuji.rules.eligibility import Question
 logger = logging.getLogger(__name__)
 
 
-class State(Protocol):
+class VisitorStates(Protocol):
     """What is known of visitors. Asked on one thread."""
 
     def reasons(self, questions: Sequence[Question], now_us: int) -> Sequence[str | None]:
@@ -43,7 +43,9 @@ _AT_ONCE = 32
 class Eligibility:
     """Answers for the event loop of one process, many questions at once. What is not to be shown is recorded, once a reason."""
 
-    def __init__(self, state: State, events_log: Log, progress: Callable[[], Mapping[int, int]], decisions_log: Log, clock: Clock) -> None:
+    def __init__(
+        self, state: VisitorStates, events_log: Log, progress: Callable[[], Mapping[int, int]], decisions_log: Log, clock: Clock
+    ) -> None:
         """`progress` gives, by partition of the events log, the offset before which `state` has all events."""
         self._state, self._events_log, self._progress = state, events_log, [progress]
         self._log, self._clock = decisions_log, clock

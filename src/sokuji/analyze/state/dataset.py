@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sokuji.analyze.batches import Batch, Offsets
-from sokuji.analyze.pipeline import Outcome, Pipeline
+from sokuji.analyze.pipeline import BatchOutcome, Pipeline
 from sokuji.analyze.state.served import SERVED_LOG, Served
 from sokuji.dedup.rule import Places
 from sokuji.dedup.table import TableMark
@@ -86,7 +86,7 @@ class Stage:
         due_us = self.pipeline.timers.next_us()
         return due_us is not None and due_us <= now_us - TIMER_SLACK_US
 
-    def commit(self, outcome: Outcome, batch: Batch) -> None:
+    def commit(self, outcome: BatchOutcome, batch: Batch) -> None:
         """Make the state after the batch count."""
         self.pipeline.commit(outcome, batch.now_us)
         if self._served is not None:

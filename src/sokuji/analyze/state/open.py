@@ -24,14 +24,14 @@ from sokuji.analyze.state.dataset import MARKS, Marks, Position, Stage, position
 from sokuji.analyze.state.history import HISTORY_ROWS, history
 from sokuji.analyze.state.layout import RowLayout
 from sokuji.analyze.state.prepared import FILE as PREPARED_FILE
-from sokuji.analyze.state.prepared import LINKS_FILE, Keys, Prepared
+from sokuji.analyze.state.prepared import LINKS_FILE, KeyCollector, Prepared
 from sokuji.analyze.state.served import SERVED_LOG, OpenLog, Served
 from sokuji.analyze.state.timers import Timers
 from sokuji.analyze.state.warm_up import warm
 from sokuji.clock import now_us
 from sokuji.config import AnalyzeSettings
 from sokuji.dedup.hashing import hash_messages
-from sokuji.dedup.rule import Places, Rule
+from sokuji.dedup.rule import Places, RepeatRule
 from sokuji.dedup.table import Deduplicator
 from sokuji.errors import CorruptLogError, DamagedFileError, LakeError, LogError, NotFoundError
 from sokuji.events import LINK_KEY
@@ -72,7 +72,7 @@ class Opener:
         *,
         folder: Path,
         settings: AnalyzeSettings,
-        rule: Rule,
+        rule: RepeatRule,
         open_store: OpenStore,
         served_log: OpenLog,
     ) -> None:
@@ -207,7 +207,7 @@ class Opener:
             state = folder / layout.fingerprint
             store = self._open_store(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max)
             pipeline = self._pipeline(compiled, layout, state, store, Marks())
-            stage, keys = Stage(pipeline, vocabulary, position({}), None), Keys()
+            stage, keys = Stage(pipeline, vocabulary, position({}), None), KeyCollector()
             links: list[pa.RecordBatch] = []
             ends, _ = self._from_lake(dataset, pipeline, links, keys)
             stage.checkpoint(Position(0, ends, self._logs.published()), wait=True)
@@ -306,7 +306,7 @@ class Opener:
         self._logs.events.commit(NEXT_CONSUMER, {partition: min(end, held.get(partition, end)) for partition, end in ends.items()})
 
     def _from_lake(
-        self, dataset: str, pipeline: Pipeline, links: list[pa.RecordBatch], carrier: Carrier | Keys | None
+        self, dataset: str, pipeline: Pipeline, links: list[pa.RecordBatch], carrier: Carrier | KeyCollector | None
     ) -> tuple[Offsets, int]:
         """Take in what the lake has and a worker has had, and return up to where in the events log that is, and how many events it was.
 
@@ -412,7 +412,11 @@ def _bring(prepared: Prepared, pipeline: Pipeline, carrier: Carrier) -> None:
 
 
 def _take_in(
-    pipeline: Pipeline, rows: pa.RecordBatch, links: list[pa.RecordBatch], carrier: Carrier | Keys | None, places: Places | None = None
+    pipeline: Pipeline,
+    rows: pa.RecordBatch,
+    links: list[pa.RecordBatch],
+    carrier: Carrier | KeyCollector | None,
+    places: Places | None = None,
 ) -> int:
     """Work on rows as on a history import, which fills features and triggers nothing. Who was whom is added to `links`.
 

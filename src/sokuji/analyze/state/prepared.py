@@ -47,7 +47,7 @@ class _Meta(msgspec.Struct):
     has_links: bool = False  # in a file beside this one
 
 
-class Keys:
+class KeyCollector:
     """Collects the keys of profiles, in the place of a `Carrier`."""
 
     def __init__(self) -> None:

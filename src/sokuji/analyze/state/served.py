@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from sokuji.analyze.batches import CONSUMER
 from sokuji.analyze.outbox import Outbox
-from sokuji.analyze.pipeline import Mask, Outcome
+from sokuji.analyze.pipeline import BatchOutcome, Mask
 from sokuji.errors import FeatureError, OffsetTrimmedError
 from sokuji.log.base import Log
 from sokuji.online.digest import SALT_BYTES
@@ -59,7 +59,7 @@ class Served:
         self._waiting: list[pa.RecordBatch] = []
         self._marked: Mapping[int, int] | None = None
 
-    def add(self, outcome: Outcome, batch: int) -> None:
+    def add(self, outcome: BatchOutcome, batch: int) -> None:
         """Keep what a batch served to the profiles of the sample."""
         mask = sampled(outcome.keys, self._sample)
         chosen = np.flatnonzero(mask[outcome.profiles])
@@ -97,7 +97,7 @@ class Served:
         self._log.close()
 
 
-def _rows(outcome: Outcome, batch: int, chosen: npt.NDArray[np.intp]) -> pa.RecordBatch:
+def _rows(outcome: BatchOutcome, batch: int, chosen: npt.NDArray[np.intp]) -> pa.RecordBatch:
     at, count = pa.array(chosen), len(chosen)
     numbers = np.concatenate([np.empty((count, 0)), *(each[chosen] for each in outcome.numbers)], axis=1)
     starts = np.arange(count + 1, dtype=np.int32) * np.int32(numbers.shape[1])
@@ -112,7 +112,7 @@ def _rows(outcome: Outcome, batch: int, chosen: npt.NDArray[np.intp]) -> pa.Reco
     return pa.RecordBatch.from_arrays(columns, schema=SERVED_SCHEMA)
 
 
-class Kept(NamedTuple):
+class ServedSample(NamedTuple):
     """What a served log holds of a sample."""
 
     rows: pa.Table  # of SERVED_SCHEMA, without marks
@@ -121,7 +121,7 @@ class Kept(NamedTuple):
     ends: list[int]
 
 
-def read(folder: Path, open_log: OpenLog, sample: float | None) -> Kept:
+def read(folder: Path, open_log: OpenLog, sample: float | None) -> ServedSample:
     """What the log in `folder` holds of a sample of the profiles; None: of all that are kept. The worker may be running.
 
     Raises:
@@ -143,7 +143,7 @@ def read(folder: Path, open_log: OpenLog, sample: float | None) -> Kept:
     first = max((place + 1 for place, mark in enumerate(marks) if mark["sample"] != kept), default=0)
     rows = found.filter(pc.invert(is_mark))
     chosen = sampled(rows.column("key").combine_chunks(), kept if sample is None else sample)
-    return Kept(rows.filter(pa.array(chosen)), kept if sample is None else sample, marks[first]["ends"], marks[-1]["ends"])
+    return ServedSample(rows.filter(pa.array(chosen)), kept if sample is None else sample, marks[first]["ends"], marks[-1]["ends"])
 
 
 def _read_all(log: Log) -> pa.Table:

@@ -16,7 +16,7 @@ from sokuji.analyze.pipeline import Pipeline
 from sokuji.analyze.state.layout import RowLayout
 from sokuji.analyze.state.timers import Timers
 from sokuji.compiled import is_compiled
-from sokuji.dedup.rule import Places, Rule
+from sokuji.dedup.rule import Places, RepeatRule
 from sokuji.dedup.table import Deduplicator
 from sokuji.events import EVENT_SCHEMA, EventType, TimeRule
 from sokuji.identity.resolve import Identity
@@ -32,7 +32,7 @@ def warm(compiled: Compiled, layout: RowLayout, open_store: OpenStore) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with open_store(folder / "rows", width=layout.width, rows_max=16) as store:
-            identity, deduplicator = Identity(folder, 0), Deduplicator(folder / "ids", None, Rule(16, 1))
+            identity, deduplicator = Identity(folder, 0), Deduplicator(folder / "ids", None, RepeatRule(16, 1))
             pipeline = Pipeline(compiled, layout, store=store, identity=identity, deduplicator=deduplicator, timers=Timers())
             pipeline.commit(pipeline.work(_events(compiled.expressions.names), _PLACES, 0), 0)
             store.checkpoint({}, wait=True)

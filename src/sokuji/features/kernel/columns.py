@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.compiled import compiled, fixed
-from sokuji.features.kernel.layout import Column
+from sokuji.features.kernel.layout import KernelColumn
 from sokuji.features.kernel.program import Ints
 from sokuji.features.kernel.rows import Floats
 from sokuji.features.kernel.strings import Vocabulary
@@ -30,7 +30,7 @@ class EventColumns(NamedTuple):
 
 
 def event_columns(
-    batch: Any, filters: Sequence[str], columns: Sequence[Column], types: Mapping[str, Type], vocabulary: Vocabulary
+    batch: Any, filters: Sequence[str], columns: Sequence[KernelColumn], types: Mapping[str, Type], vocabulary: Vocabulary
 ) -> EventColumns:
     """The columns of a batch or table that has a column for each expression, called by the expression's text."""
     events = batch.num_rows

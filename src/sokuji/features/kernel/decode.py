@@ -12,12 +12,20 @@ import pyarrow as pa
 from sokuji.errors import FeatureError
 from sokuji.features.kernel.layout import Output
 from sokuji.features.kernel.strings import Strings
-from sokuji.features.spec import NUMERIC, Aggregate, Constant, Derived, Expression, Feature, Function, ViewSpec
+from sokuji.features.spec import NUMERIC, Aggregate, AggregateFunction, Derived, Expression, Feature, FixedNumber, ViewSpec
 from sokuji.types import BOOL, FLOAT64, INT64, STRING, Field, Kind, Type, array, struct, to_arrow
 
 Floats = npt.NDArray[np.float64]
 
-_WHOLE = frozenset({Function.COUNT, Function.SESSION_COUNT, Function.DISTINCT, Function.SESSION_NUMBER, Function.SESSION_EVENTS})
+_WHOLE = frozenset(
+    {
+        AggregateFunction.COUNT,
+        AggregateFunction.SESSION_COUNT,
+        AggregateFunction.DISTINCT,
+        AggregateFunction.SESSION_NUMBER,
+        AggregateFunction.SESSION_EVENTS,
+    }
+)
 _NUMBERS = frozenset({Kind.INT64, Kind.FLOAT64, Kind.NUMERIC})
 
 
@@ -54,12 +62,12 @@ def result_type(expression: Expression, types: Mapping[str, Type]) -> Type:
     if not isinstance(expression, Aggregate):
         return FLOAT64
     if expression.by is not None:
-        value = INT64 if expression.function is Function.COUNT else FLOAT64
+        value = INT64 if expression.function is AggregateFunction.COUNT else FLOAT64
         return array(struct([Field("category", _carried(types[expression.by])), Field("value", value)]))
     if expression.function in _WHOLE:
         return INT64
     value = FLOAT64 if expression.value is None else _carried(types[expression.value])
-    return array(value) if expression.function in {Function.LAST_N, Function.TOP_K} else value
+    return array(value) if expression.function in {AggregateFunction.LAST_N, AggregateFunction.TOP_K} else value
 
 
 def _carried(type_: Type) -> Type:
@@ -105,7 +113,7 @@ def _plain(numbers: Floats, type_: Any, strings: Strings) -> pa.Array:
 
 def _compute(expression: Expression, outputs: Mapping[Aggregate, Output], numbers: Floats) -> Floats:
     """A derived number; NaN is NULL, as is what has no finite value."""
-    if isinstance(expression, Constant):
+    if isinstance(expression, FixedNumber):
         return np.full(len(numbers), expression.value)
     if isinstance(expression, Aggregate):
         found = numbers[:, outputs[expression].to]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from sokuji.compiled import compiled
 from sokuji.features.kernel import program as p
 from sokuji.features.kernel.program import Ints, Program, Record
-from sokuji.features.kernel.rows import Floats, Spans, State, session_at
+from sokuji.features.kernel.rows import Floats, RowMemory, Spans, session_at
 from sokuji.features.kernel.sets import count_distinct, largest, slot_value
 from sokuji.features.windows import WindowKind
 
@@ -33,7 +33,7 @@ class Ranking(NamedTuple):
 
 
 @compiled
-def evaluate(program: Program, state: State, b: int, at: int, spans: Spans, ranking: Ranking, out: Floats) -> None:
+def evaluate(program: Program, state: RowMemory, b: int, at: int, spans: Spans, ranking: Ranking, out: Floats) -> None:
     """The values of all features for a reader at `at`, for whom `look` found `spans`, into the columns of `out`."""
     for o in range(program.outputs.size):
         output = program.outputs[o]
@@ -76,7 +76,7 @@ def _sum(floats: Floats, first: int, ring: int, place: int, tiles: int) -> float
 
 
 @compiled
-def _number(function: int, part: Record, state: State, b: int, place: int, tiles: int) -> float:
+def _number(function: int, part: Record, state: RowMemory, b: int, place: int, tiles: int) -> float:
     """Mean, minimum, maximum, variance and standard deviation: tile by tile, those without events left out."""
     first, counts, sums = b + part.at, 2 * (b + part.count), b + part.sum
     if function == _MEAN:
@@ -105,7 +105,7 @@ def _number(function: int, part: Record, state: State, b: int, place: int, tiles
 
 
 @compiled
-def _first(function: int, part: Record, state: State, b: int, at: int, place: int, tiles: int) -> float:
+def _first(function: int, part: Record, state: RowMemory, b: int, at: int, place: int, tiles: int) -> float:
     first, counts = b + part.at, 2 * (b + part.count)
     for _ in range(tiles):
         if state.counts[counts + place] > 0:  # tiles are in the order of time, so the first one with events has it
@@ -116,7 +116,7 @@ def _first(function: int, part: Record, state: State, b: int, at: int, place: in
 
 
 @compiled
-def _lasts(output: Record, part: Record, state: State, first: int, at: int, place: int, tiles: int, since: int, out: Floats) -> None:
+def _lasts(output: Record, part: Record, state: RowMemory, first: int, at: int, place: int, tiles: int, since: int, out: Floats) -> None:
     """The newest of a list: as many as the output has room for and the window reaches back to."""
     to, n = output.to, max(output.n, 1)
     length = 0
@@ -134,7 +134,7 @@ def _lasts(output: Record, part: Record, state: State, first: int, at: int, plac
 
 
 @compiled
-def _categories(output: Record, part: Record, state: State, first: int, place: int, tiles: int, ranking: Ranking, out: Floats) -> None:
+def _categories(output: Record, part: Record, state: RowMemory, first: int, place: int, tiles: int, ranking: Ranking, out: Floats) -> None:
     function, to, n = output.function, output.to, output.n
     for slot in range(part.n):
         ranking.keys[slot] = state.floats[first + slot]

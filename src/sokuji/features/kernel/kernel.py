@@ -29,7 +29,7 @@ from sokuji.features.kernel.layout import layout
 from sokuji.features.kernel.loops import evaluate_all, update_all
 from sokuji.features.kernel.merge import merge_all
 from sokuji.features.kernel.program import Ints
-from sokuji.features.kernel.rows import Floats, State
+from sokuji.features.kernel.rows import Floats, RowMemory
 from sokuji.features.kernel.strings import Strings, Vocabulary
 from sokuji.features.spec import ViewSpec
 from sokuji.types import Field, Type
@@ -121,7 +121,7 @@ class Kernel:
     def _settings(self) -> Any:
         return self.layout.program.settings[0]
 
-    def state(self, segment: Segment) -> tuple[State, int]:
+    def state(self, segment: Segment) -> tuple[RowMemory, int]:
         """The memory from the first row to the last as one array of each kind, and the words from row to row."""
         stride = segment.strides[0] if len(segment) > 1 else self.width
         start = segment.__array_interface__["data"][0]
@@ -130,7 +130,7 @@ class Kernel:
         if stride % _WORD or start % _WORD:
             raise FeatureError(f"view {self.view.name}: rows begin at multiples of {_WORD} bytes; they are {stride} apart from {start}")
         flat = np.lib.stride_tricks.as_strided(segment[0], ((len(segment) - 1) * stride + self.width,), (1,))
-        return State(flat.view(np.int64), flat.view(np.float64), flat.view(np.int32), flat), stride // _WORD
+        return RowMemory(flat.view(np.int64), flat.view(np.float64), flat.view(np.int32), flat), stride // _WORD
 
     def _check_events(self, segment: Segment, rows: npt.NDArray[np.int32], times: Ints, columns: EventColumns) -> None:
         # Compiled code does not look whether a place exists.

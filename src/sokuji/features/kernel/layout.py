@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from sokuji.features.kernel import program as p
-from sokuji.features.spec import LISTS, Aggregate, Function, ViewSpec
+from sokuji.features.spec import LISTS, Aggregate, AggregateFunction, ViewSpec
 from sokuji.features.windows import ALL, SESSION, Window, WindowKind
 
 _DAYS = 150 * 366  # from 1970: as far as anyone's clock goes
@@ -19,7 +19,7 @@ _SLOTS_MIN = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class KernelColumn:
     """One column of numbers the kernel reads: an expression, as numbers, as ids of strings, or as hashes that only tell apart."""
 
     sql: str
@@ -32,8 +32,8 @@ class PartKey:
 
     code: int
     filter: str | int
-    value: Column | None
-    by: Column | None
+    value: KernelColumn | None
+    by: KernelColumn | None
     window: Window
     n: int = 0
     other: int = -1
@@ -71,19 +71,19 @@ class Output:
 
 
 @dataclass
-class Layout:
+class ProgramLayout:
     """A view's program, and what its columns mean. `fingerprint` is another one when rows of the two cannot be read as the same."""
 
     program: p.Program
     filters: tuple[str, ...]
-    columns: tuple[Column, ...]
+    columns: tuple[KernelColumn, ...]
     outputs: dict[Aggregate, Output]
     parts: dict[Aggregate, tuple[PartKey, ...]]
     width: int  # bytes
     fingerprint: str
 
 
-def layout(view: ViewSpec) -> Layout:
+def layout(view: ViewSpec) -> ProgramLayout:
     """The layout of a view's rows; the same for equal views, in every process."""
     return _Builder(view).build()
 
@@ -95,7 +95,7 @@ class _Builder:
     ranges: list[Window] = field(default_factory=list)
     keys: list[PartKey] = field(default_factory=list)
 
-    def build(self) -> Layout:
+    def build(self) -> ProgramLayout:
         aggregates = list(dict.fromkeys(each for feature in self.view.features for each in feature.expression.aggregates()))
         needs = _shared({aggregate: _parts(aggregate) for aggregate in aggregates})
         self.keys = sorted(dict.fromkeys(key for keys in needs.values() for key in keys), key=lambda key: key.order)
@@ -124,9 +124,9 @@ class _Builder:
             days,
             np.array(settings, p.SETTINGS),
         )
-        return Layout(found, filters, columns, outputs, needs, words * 8, self._fingerprint())
+        return ProgramLayout(found, filters, columns, outputs, needs, words * 8, self._fingerprint())
 
-    def _place(self, filters: tuple[str, ...], columns: tuple[Column, ...]) -> tuple[list[tuple[int, ...]], int]:
+    def _place(self, filters: tuple[str, ...], columns: tuple[KernelColumn, ...]) -> tuple[list[tuple[int, ...]], int]:
         """The records of the parts, and the words of a row."""
         ends = np.cumsum([p.HEADS + len(self.windows), *(key.words for key in self.keys)]).tolist()
         starts = dict(zip(self.keys, ends, strict=False))
@@ -175,7 +175,7 @@ class _Builder:
 def _output(aggregate: Aggregate) -> str:
     if aggregate.by is not None:
         return f"by_{aggregate.function}"
-    return "count" if aggregate.function is Function.SESSION_COUNT else str(aggregate.function)
+    return "count" if aggregate.function is AggregateFunction.SESSION_COUNT else str(aggregate.function)
 
 
 def _ring(window: Window) -> Window:
@@ -183,38 +183,43 @@ def _ring(window: Window) -> Window:
 
 
 _SIMPLE = {
-    Function.SUM: (p.PART_SUM,),
-    Function.MEAN: (p.PART_SUM, p.PART_COUNT),
-    Function.MIN: (p.PART_MIN, p.PART_COUNT),
-    Function.MAX: (p.PART_MAX, p.PART_COUNT),
-    Function.VARIANCE: (p.PART_M2, p.PART_SUM, p.PART_COUNT),
-    Function.STDDEV: (p.PART_M2, p.PART_SUM, p.PART_COUNT),
-    Function.COUNT: (p.PART_COUNT,),
-    Function.SESSION_COUNT: (p.PART_COUNT,),
-    Function.FIRST: (p.PART_FIRST, p.PART_COUNT),
-    Function.SINCE_FIRST: (p.PART_FIRST, p.PART_COUNT),
+    AggregateFunction.SUM: (p.PART_SUM,),
+    AggregateFunction.MEAN: (p.PART_SUM, p.PART_COUNT),
+    AggregateFunction.MIN: (p.PART_MIN, p.PART_COUNT),
+    AggregateFunction.MAX: (p.PART_MAX, p.PART_COUNT),
+    AggregateFunction.VARIANCE: (p.PART_M2, p.PART_SUM, p.PART_COUNT),
+    AggregateFunction.STDDEV: (p.PART_M2, p.PART_SUM, p.PART_COUNT),
+    AggregateFunction.COUNT: (p.PART_COUNT,),
+    AggregateFunction.SESSION_COUNT: (p.PART_COUNT,),
+    AggregateFunction.FIRST: (p.PART_FIRST, p.PART_COUNT),
+    AggregateFunction.SINCE_FIRST: (p.PART_FIRST, p.PART_COUNT),
 }
-_LASTS = {Function.LAST, Function.LAST_N, Function.SINCE_LAST}
-_OTHERS = {Function.SUM: p.PART_SUM, Function.MEAN: p.PART_SUM, Function.MIN: p.PART_MIN, Function.MAX: p.PART_MAX}
+_LASTS = {AggregateFunction.LAST, AggregateFunction.LAST_N, AggregateFunction.SINCE_LAST}
+_OTHERS = {
+    AggregateFunction.SUM: p.PART_SUM,
+    AggregateFunction.MEAN: p.PART_SUM,
+    AggregateFunction.MIN: p.PART_MIN,
+    AggregateFunction.MAX: p.PART_MAX,
+}
 
 
 def _parts(aggregate: Aggregate) -> tuple[PartKey, ...]:
     """What the aggregate is computed from; the part that is its own first."""
     filter_: str | int = aggregate.filter if aggregate.filter is not None else p.ALWAYS
-    value = None if aggregate.value is None else Column(aggregate.value)
+    value = None if aggregate.value is None else KernelColumn(aggregate.value)
     window, function = _ring(aggregate.window), aggregate.function
-    if function is Function.SESSION_COUNT:
+    if function is AggregateFunction.SESSION_COUNT:
         filter_ = p.SESSION_OPENED
     if aggregate.by is not None:
-        return (PartKey(p.PART_SLOTS, filter_, value, Column(aggregate.by), window, slots(aggregate.n), _OTHERS.get(function, -1)),)
-    if function is Function.TOP_K:
+        return (PartKey(p.PART_SLOTS, filter_, value, KernelColumn(aggregate.by), window, slots(aggregate.n), _OTHERS.get(function, -1)),)
+    if function is AggregateFunction.TOP_K:
         return (PartKey(p.PART_SLOTS, filter_, None, value, window, slots(aggregate.n)),)
     if function in _LASTS:
         # The last of all time, if it lies in the window, is the last of the window. The session before has an end as well.
         ring = window if window.kind is WindowKind.SESSION else ALL
         return (PartKey(p.PART_LIST, filter_, value, None, ring, max(aggregate.n, 1)),)
-    if function is Function.DISTINCT:
-        hashed = None if aggregate.value is None else Column(aggregate.value, hashed=True)
+    if function is AggregateFunction.DISTINCT:
+        hashed = None if aggregate.value is None else KernelColumn(aggregate.value, hashed=True)
         of_session = int(window.kind is WindowKind.SESSION)
         return (PartKey(p.PART_DISTINCT, filter_, hashed, None, window, registers(window.tiles), of_session),)
     return tuple(PartKey(code, filter_, value, None, window) for code in _SIMPLE.get(function, ()))

@@ -12,7 +12,7 @@ from sokuji.features.kernel.evaluate import evaluate
 from sokuji.features.kernel.loops import ranking_of, spans_of
 from sokuji.features.kernel.merge import merge_all
 from sokuji.features.kernel.program import Ints, Program
-from sokuji.features.kernel.rows import Floats, State, look
+from sokuji.features.kernel.rows import Floats, RowMemory, look
 from sokuji.features.kernel.update import update
 
 
@@ -35,16 +35,16 @@ def last_links(visitors: npt.NDArray[np.int32], received: Ints, places: Ints, st
 
 
 @compiled
-def _row(state: State, word: int) -> State:
+def _row(state: RowMemory, word: int) -> RowMemory:
     """The memory from a row's first word on."""
-    return State(state.words[word:], state.floats[word:], state.counts[2 * word :], state.bytes[8 * word :])
+    return RowMemory(state.words[word:], state.floats[word:], state.counts[2 * word :], state.bytes[8 * word :])
 
 
 @compiled
 def sweep_linked(
     program: Program,
-    state: State,
-    made: State,
+    state: RowMemory,
+    made: RowMemory,
     event_starts: Ints,
     visible: Ints,
     times: Ints,

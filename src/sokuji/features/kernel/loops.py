@@ -10,7 +10,7 @@ import numpy.typing as npt
 from sokuji.compiled import compiled
 from sokuji.features.kernel.evaluate import Ranking, evaluate
 from sokuji.features.kernel.program import Ints, Program
-from sokuji.features.kernel.rows import Floats, Spans, State, look
+from sokuji.features.kernel.rows import Floats, RowMemory, Spans, look
 from sokuji.features.kernel.update import update
 
 
@@ -31,7 +31,7 @@ def ranking_of(program: Program) -> Ranking:
 @compiled
 def update_all(
     program: Program,
-    state: State,
+    state: RowMemory,
     stride: int,
     rows: npt.NDArray[np.int32],
     times: Ints,
@@ -54,7 +54,7 @@ def update_all(
 
 
 @compiled
-def evaluate_all(program: Program, state: State, stride: int, at: Ints, out: Floats) -> None:
+def evaluate_all(program: Program, state: RowMemory, stride: int, at: Ints, out: Floats) -> None:
     """The features of each row for a reader at its `at`, or at the row's clock if that is later."""
     spans, ranking = spans_of(program), ranking_of(program)
     for row in range(at.size):
@@ -94,7 +94,7 @@ def before(event: int, other: int, visible: Ints, times: Ints) -> bool:
 @compiled
 def sweep(
     program: Program,
-    state: State,
+    state: RowMemory,
     event_starts: Ints,
     visible: Ints,
     times: Ints,

@@ -14,7 +14,7 @@ import numpy as np
 from sokuji.compiled import compiled
 from sokuji.features.kernel import program as p
 from sokuji.features.kernel.program import Ints, Program, Record
-from sokuji.features.kernel.rows import Floats, State
+from sokuji.features.kernel.rows import Floats, RowMemory
 from sokuji.features.kernel.sets import add_to_slot, insert_hash, largest, raise_register, register_of, slot_value
 from sokuji.features.kernel.update import append
 from sokuji.features.windows import WindowKind
@@ -25,7 +25,7 @@ _HASH = -0x100
 
 
 @compiled
-def merge_all(program: Program, into: State, into_stride: int, other: State, other_stride: int, made: State, rows: int) -> None:
+def merge_all(program: Program, into: RowMemory, into_stride: int, other: RowMemory, other_stride: int, made: RowMemory, rows: int) -> None:
     """Each row of `other` is merged into the row of `into` at the same place."""
     width = program.settings[0].width
     slots = 1
@@ -109,7 +109,7 @@ def _target(window: Record, tile: int, head: int, made_head: int, sessions: Ints
 
 
 @compiled
-def _absorb(program: Program, source: State, b: int, sessions: Ints, made: State) -> None:
+def _absorb(program: Program, source: RowMemory, b: int, sessions: Ints, made: RowMemory) -> None:
     # Tile by tile, all parts of one before the next: what is merged needs the counts and sums of what is there already.
     for w in range(program.windows.size):
         window = program.windows[w]
@@ -134,7 +134,7 @@ def _absorb(program: Program, source: State, b: int, sessions: Ints, made: State
 
 
 @compiled
-def _absorb_tile(part: Record, source: State, b: int, place: int, made: State, target: int) -> None:
+def _absorb_tile(part: Record, source: RowMemory, b: int, place: int, made: RowMemory, target: int) -> None:
     code, at, to = part.code, b + part.at + place, part.at + target
     if code == p.PART_COUNT:
         made.counts[2 * part.at + target] += source.counts[2 * (b + part.at) + place]
@@ -161,7 +161,7 @@ def _absorb_tile(part: Record, source: State, b: int, place: int, made: State, t
 
 
 @compiled
-def _absorb_distinct(part: Record, source: State, at: int, place: int, made: State, target: int, head: int) -> None:
+def _absorb_distinct(part: Record, source: RowMemory, at: int, place: int, made: RowMemory, target: int, head: int) -> None:
     if source.words[at] < 0:
         for index in range(part.n):
             raise_register(made, part.at, part.n, target, index, register_of(source, at, part.n, place, index))
@@ -176,12 +176,12 @@ def _absorb_distinct(part: Record, source: State, at: int, place: int, made: Sta
 def _merge_slots(
     program: Program,
     part: Record,
-    a_state: State,
+    a_state: RowMemory,
     a: int,
-    b_state: State,
+    b_state: RowMemory,
     b: int,
     sessions: Ints,
-    made: State,
+    made: RowMemory,
     keys: Floats,
     counts: Ints,
     ranked: Ints,

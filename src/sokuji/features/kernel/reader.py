@@ -15,7 +15,7 @@ from sokuji.features.kernel.kernel import Kernel
 from sokuji.features.kernel.layout import Output
 from sokuji.features.kernel.loops import evaluate_all
 from sokuji.features.kernel.strings import Strings
-from sokuji.features.spec import Aggregate, Constant, Derived, Expression
+from sokuji.features.spec import Aggregate, Derived, Expression, FixedNumber
 from sokuji.types import Kind, Type
 
 _TEXTS_KEPT = 100_000
@@ -96,7 +96,7 @@ def _derived(expression: Expression, outputs: Mapping[Aggregate, Output]) -> Par
 def _number(expression: Expression, outputs: Mapping[Aggregate, Output]) -> Callable[[Numbers], float]:
     """A derived number; NaN is NULL, as is what has no finite value."""
     match expression:
-        case Constant(value):
+        case FixedNumber(value):
             return lambda _: value
         case Aggregate(default=int() | float() as default):
             to = outputs[expression].to

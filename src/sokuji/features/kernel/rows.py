@@ -24,7 +24,7 @@ _PREVIOUS = int(WindowKind.PREVIOUS_SESSION)
 _EARLIEST = np.iinfo(np.int64).min
 
 
-class State(NamedTuple):
+class RowMemory(NamedTuple):
     """The memory of all rows, seen as numbers of four kinds."""
 
     words: Ints
@@ -80,7 +80,7 @@ def _join_session(words: Ints, b: int, gap: int, time: int) -> int:
 
 
 @compiled
-def enter(program: Program, state: State, b: int, time: int, places: Ints) -> bool:
+def enter(program: Program, state: RowMemory, b: int, time: int, places: Ints) -> bool:
     """Move a row on to an event; True if it opened a session.
 
     `places` gets the event's place in the ring of each window, -1 where the ring has left its tile behind.
@@ -114,7 +114,7 @@ def enter(program: Program, state: State, b: int, time: int, places: Ints) -> bo
 
 
 @compiled
-def forget(program: Program, state: State, b: int, window: int, head: int, newest: int) -> None:
+def forget(program: Program, state: RowMemory, b: int, window: int, head: int, newest: int) -> None:
     """Empty the places of a ring that its tiles from after `head` to `newest` take over."""
     for k in range(program.parts.size):
         part = program.parts[k]
@@ -128,7 +128,7 @@ def forget(program: Program, state: State, b: int, window: int, head: int, newes
 
 
 @compiled
-def _clear(part: Record, state: State, at: int, place: int) -> None:
+def _clear(part: Record, state: RowMemory, at: int, place: int) -> None:
     if part.code == p.PART_COUNT:
         state.counts[2 * at + place] = 0
     elif part.code <= p.PART_M2:
@@ -158,7 +158,7 @@ def _clear_distinct(words: Ints, at: int, place: int, registers: int) -> None:
 
 
 @compiled
-def _clear_slots(part: Record, state: State, at: int, place: int) -> None:
+def _clear_slots(part: Record, state: RowMemory, at: int, place: int) -> None:
     n, tiles = part.n, part.tiles
     totals = 2 * (at + n)
     counts = 2 * (at + n + (n + 1) // 2) + place
@@ -168,7 +168,7 @@ def _clear_slots(part: Record, state: State, at: int, place: int) -> None:
 
 
 @compiled
-def look(program: Program, state: State, b: int, at: int, spans: Spans) -> int:
+def look(program: Program, state: RowMemory, b: int, at: int, spans: Spans) -> int:
     """Find what lies in each range for a reader at `at`; the time it stands for: the row's clock when that is later."""
     words = state.words
     if words[b + p.SEEN] > 0:

@@ -9,7 +9,7 @@ import numpy as np
 from sokuji.compiled import compiled
 from sokuji.features.kernel import program as p
 from sokuji.features.kernel.program import Ints, Record
-from sokuji.features.kernel.rows import Floats, State
+from sokuji.features.kernel.rows import Floats, RowMemory
 
 _RANK_MAX = 15  # what 4 bits hold: enough for 64 * 2^14 different values
 _HASH = -0x100  # all bits but those of the place
@@ -25,7 +25,7 @@ def hash_of(value: float) -> int:
 
 
 @compiled
-def insert_hash(part: Record, state: State, at: int, hashed: int, place: int, head: int) -> None:
+def insert_hash(part: Record, state: RowMemory, at: int, hashed: int, place: int, head: int) -> None:
     """A value of this hash was seen in the tile at `place`; `head` is the newest tile's number."""
     words, tiles, n, apart = state.words, part.tiles, part.n, part.other
     length = words[at]
@@ -52,7 +52,7 @@ def insert_hash(part: Record, state: State, at: int, hashed: int, place: int, he
 
 
 @compiled
-def _register(state: State, at: int, n: int, place: int, hashed: int) -> None:
+def _register(state: RowMemory, at: int, n: int, place: int, hashed: int) -> None:
     bits = hashed >> 8
     index = bits & (n - 1)
     rest = (bits & 0xFFFFFFFFFFFFFF) // n
@@ -64,7 +64,7 @@ def _register(state: State, at: int, n: int, place: int, hashed: int) -> None:
 
 
 @compiled
-def raise_register(state: State, at: int, n: int, place: int, index: int, rank: int) -> None:
+def raise_register(state: RowMemory, at: int, n: int, place: int, index: int, rank: int) -> None:
     """A register becomes at least `rank`."""
     byte = 8 * (at + 1) + (place * n + index) // 2
     shift = 4 * (index & 1)
@@ -74,13 +74,13 @@ def raise_register(state: State, at: int, n: int, place: int, index: int, rank: 
 
 
 @compiled
-def register_of(state: State, at: int, n: int, place: int, index: int) -> int:
+def register_of(state: RowMemory, at: int, n: int, place: int, index: int) -> int:
     """A register's rank."""
     return (int(state.bytes[8 * (at + 1) + (place * n + index) // 2]) >> (4 * (index & 1))) & 15
 
 
 @compiled
-def count_distinct(part: Record, state: State, at: int, place: int, tiles: int) -> float:
+def count_distinct(part: Record, state: RowMemory, at: int, place: int, tiles: int) -> float:
     """How many different values `tiles` tiles from `place` on have."""
     ring, n, length = part.tiles, part.n, state.words[at]
     if length >= 0:
@@ -102,7 +102,7 @@ def count_distinct(part: Record, state: State, at: int, place: int, tiles: int) 
 
 
 @compiled
-def slot_for(part: Record, state: State, at: int, category: float) -> int:
+def slot_for(part: Record, state: RowMemory, at: int, category: float) -> int:
     """The slot of a category: its own, a free one, or the one with the fewest events, which gives way."""
     n, tiles = part.n, part.tiles
     totals = 2 * (at + n)
@@ -122,7 +122,7 @@ def slot_for(part: Record, state: State, at: int, category: float) -> int:
 
 
 @compiled
-def add_to_slot(part: Record, state: State, at: int, slot: int, place: int, events: int, value: float) -> None:
+def add_to_slot(part: Record, state: RowMemory, at: int, slot: int, place: int, events: int, value: float) -> None:
     """`events` events whose sum, minimum or maximum is `value` go into a tile of a slot."""
     n, tiles, code = part.n, part.tiles, part.other
     count = 2 * (at + n + (n + 1) // 2) + slot * tiles + place
@@ -144,7 +144,7 @@ def add_to_slot(part: Record, state: State, at: int, slot: int, place: int, even
 
 
 @compiled
-def slot_value(part: Record, state: State, at: int, slot: int, place: int, tiles: int) -> tuple[int, float]:
+def slot_value(part: Record, state: RowMemory, at: int, slot: int, place: int, tiles: int) -> tuple[int, float]:
     """The events of a slot in `tiles` tiles from `place` on, and their sum, minimum or maximum."""
     n, ring = part.n, part.tiles
     counts = 2 * (at + n + (n + 1) // 2) + slot * ring

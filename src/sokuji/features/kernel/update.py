@@ -10,13 +10,13 @@ import numpy.typing as npt
 from sokuji.compiled import compiled
 from sokuji.features.kernel import program as p
 from sokuji.features.kernel.program import Ints, Program, Record
-from sokuji.features.kernel.rows import Floats, State, enter
+from sokuji.features.kernel.rows import Floats, RowMemory, enter
 from sokuji.features.kernel.sets import add_to_slot, hash_of, insert_hash, slot_for
 
 
 @compiled
 def update(
-    program: Program, state: State, b: int, time: int, event: int, filters: npt.NDArray[np.uint8], columns: Floats, places: Ints
+    program: Program, state: RowMemory, b: int, time: int, event: int, filters: npt.NDArray[np.uint8], columns: Floats, places: Ints
 ) -> None:
     """Take event number `event` of the batch into the row at `b`."""
     opened = enter(program, state, b, time, places)
@@ -43,7 +43,7 @@ def update(
 
 
 @compiled
-def _tile(part: Record, state: State, b: int, place: int, value: float, time: int) -> None:
+def _tile(part: Record, state: RowMemory, b: int, place: int, value: float, time: int) -> None:
     """Parts are in such an order that counts and sums are still those before the event here."""
     floats, code, at = state.floats, part.code, b + part.at + place
     if code == p.PART_COUNT:
@@ -71,7 +71,7 @@ def _tile(part: Record, state: State, b: int, place: int, value: float, time: in
 
 
 @compiled
-def append(state: State, at: int, n: int, time: int, value: float) -> None:
+def append(state: RowMemory, at: int, n: int, time: int, value: float) -> None:
     """Into a list of the last `n`, at its place by time; after those of the same time, which came before."""
     words, floats = state.words, state.floats
     length = words[at]

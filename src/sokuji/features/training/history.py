@@ -21,7 +21,7 @@ from sokuji.features.kernel.program import Ints
 from sokuji.features.kernel.strings import Vocabulary
 from sokuji.features.spec import ViewSpec
 from sokuji.features.training.merge_log import MergeLog
-from sokuji.features.training.point_in_time import Events, Places
+from sokuji.features.training.point_in_time import Places, TimedEvents
 from sokuji.lake.events import BAD_EVENTS, FIXED_SCHEMA, IDENTITIES, TIME_COLUMN
 from sokuji.sql.result import Result
 from sokuji.sql.scalar.expressions import Evaluated, Expressions, batch_of
@@ -67,7 +67,7 @@ NO_MERGES = pa.schema(
 class Taken(NamedTuple):
     """The events, and the row of its profile that each belongs to; how many an expression failed on, and why the first of them."""
 
-    events: Events
+    events: TimedEvents
     rows: Places
     failed: int
     reason: str
@@ -254,12 +254,12 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable[[pa.Table], _Part], pieces: 
         yield waiting.popleft().result()
 
 
-def _joined(kernel: Kernel, parts: list[tuple[_Part, Future[EventColumns]]]) -> tuple[Events, Places]:
+def _joined(kernel: Kernel, parts: list[tuple[_Part, Future[EventColumns]]]) -> tuple[TimedEvents, Places]:
     """All parts as one. A part is let go once it is in: all of it twice might not fit into memory."""
     filters, values = len(kernel.layout.filters), len(kernel.layout.columns)
     size = sum(len(part.profiles) for part, _ in parts)
     columns = EventColumns(np.empty((filters, size), np.uint8), np.empty((values, size)))
-    events = Events(
+    events = TimedEvents(
         np.empty(size, np.int32), np.empty(size, np.int64), np.empty(size, np.int64), columns, arrived := np.empty(size, np.int64)
     )
     rows, at = np.empty(size, np.int32), 0

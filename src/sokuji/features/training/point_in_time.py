@@ -26,7 +26,7 @@ _PARTS_A_THREAD = 8  # so that a part with busy profiles does not leave the othe
 Places = npt.NDArray[np.int32]
 
 
-class Events(NamedTuple):
+class TimedEvents(NamedTuple):
     """What happened: whose it was (a number below `profiles`), when, from when on it was visible, and what it says.
 
     Events that become visible at the same moment are taken in by `arrived`, by their time if that is None, then as they are given.
@@ -62,7 +62,7 @@ class Links(NamedTuple):
 
 
 def numbers_at(
-    kernel: Kernel, events: Events, labels: Labels, *, profiles: int, links: Links | None = None, threads: int | None = None
+    kernel: Kernel, events: TimedEvents, labels: Labels, *, profiles: int, links: Links | None = None, threads: int | None = None
 ) -> Floats:
     """The kernel's numbers for each label; `kernel.decode` makes columns of them. `links` if profiles have several rows."""
     workers = threads or os.cpu_count() or 1

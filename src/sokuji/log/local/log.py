@@ -23,9 +23,9 @@ from sokuji.errors import DamagedFileError, LogError
 from sokuji.log.base import Log, Read
 from sokuji.log.ends import Ends
 from sokuji.log.local.offsets import ConsumerOffsets
-from sokuji.log.local.reader import Reader
+from sokuji.log.local.reader import PartitionReader
 from sokuji.log.local.segment import SUFFIX, encode
-from sokuji.log.local.writer import Writer
+from sokuji.log.local.writer import SegmentWriter
 
 _FORMAT = 2  # 1 had no checksum
 
@@ -70,8 +70,8 @@ class LocalLog(Log):
         self._create()
         self._ends = Ends(self._folder / "ends", partitions)
         folders = [self._folder / str(partition) for partition in range(partitions)]
-        self._readers = [Reader(partition, folder, schema) for partition, folder in enumerate(folders)]
-        self._writers = [Writer(partition, folder, schema, self._ends, segment_bytes) for partition, folder in enumerate(folders)]
+        self._readers = [PartitionReader(partition, folder, schema) for partition, folder in enumerate(folders)]
+        self._writers = [SegmentWriter(partition, folder, schema, self._ends, segment_bytes) for partition, folder in enumerate(folders)]
         self._consumers = ConsumerOffsets(self._folder / "consumers")
         self._syncs = ThreadPoolExecutor(partitions, thread_name_prefix=f"log-{name}-sync")
         try:
@@ -124,7 +124,7 @@ class LocalLog(Log):
             raise LogError(f"log {self.name!r} cannot append in {self._folder}: {error}") from error
         return firsts
 
-    def _sync(self, writers: list[Writer]) -> None:
+    def _sync(self, writers: list[SegmentWriter]) -> None:
         # Side by side, the file system commits its journal once for several files.
         others = [self._syncs.submit(writer.sync) for writer in writers[1:]]
         try:

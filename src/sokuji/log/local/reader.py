@@ -20,7 +20,7 @@ _OPEN_MAX = 4
 _NO_OFFSETS = np.zeros(0, np.int64)
 
 
-class Reader:
+class PartitionReader:
     """The rows of a partition by offset. Thread-safe."""
 
     def __init__(self, partition: int, folder: Path, schema: pa.Schema) -> None:

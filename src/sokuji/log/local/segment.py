@@ -62,7 +62,7 @@ class Frame(NamedTuple):
     checksum: int
 
 
-class Encoded(NamedTuple):
+class EncodedBatch(NamedTuple):
     """A record batch message that is ready to become a frame, once its offset is known."""
 
     message: pa.Buffer
@@ -76,14 +76,14 @@ class Encoded(NamedTuple):
         return _FRAME.size + int(self.message.size)
 
 
-def encode(batch: pa.RecordBatch) -> list[Encoded]:
+def encode(batch: pa.RecordBatch) -> list[EncodedBatch]:
     """`batch` as one message, or as several if it is very large; none if it is empty."""
     if batch.num_rows == 0:
         return []
     size = pa.ipc.get_record_batch_size(batch)
     if size <= _FRAME_BYTES_MAX or batch.num_rows == 1:
         message = _compressed(batch) if size >= _COMPRESS_FROM_BYTES else batch.serialize()
-        return [Encoded(message, batch.num_rows, min(size, _U32_MAX), zlib.crc32(message))]
+        return [EncodedBatch(message, batch.num_rows, min(size, _U32_MAX), zlib.crc32(message))]
     half = batch.num_rows // 2
     return encode(batch.slice(0, half)) + encode(batch.slice(half))
 
@@ -98,7 +98,7 @@ def _compressed(batch: pa.RecordBatch) -> pa.Buffer:
     return sink.getvalue().slice(start, end - start)
 
 
-def frame_bytes(encoded: Encoded, base_offset: int) -> bytes:
+def frame_bytes(encoded: EncodedBatch, base_offset: int) -> bytes:
     """The frame that holds `encoded` at `base_offset`."""
     header = bytearray(_FRAME.pack(_FRAME_MAGIC, 0, encoded.message.size, base_offset, encoded.rows, encoded.decoded_bytes))
     # Over the message first, so that it can be computed before the offset is known, that is outside of the lock.

@@ -14,7 +14,7 @@ import pyarrow as pa
 from sokuji.disk.files import exclusive, replace_file, sync_folder, write_all
 from sokuji.errors import CorruptLogError
 from sokuji.log.ends import Ends
-from sokuji.log.local.segment import RESTORE, Encoded, Segment, base_offsets, frame_bytes, segment_header, segment_path
+from sokuji.log.local.segment import RESTORE, EncodedBatch, Segment, base_offsets, frame_bytes, segment_header, segment_path
 
 
 class _Tail(NamedTuple):
@@ -25,7 +25,7 @@ class _Tail(NamedTuple):
     position: int  # in bytes
 
 
-class Writer:
+class SegmentWriter:
     """The tail of a partition.
 
     All changes happen inside `transaction()`, which holds the partition's lock. `ends[partition]` is the published end, shared by all
@@ -56,7 +56,7 @@ class Writer:
                 self._undo()
                 raise
 
-    def write(self, batch: Sequence[Encoded]) -> int:
+    def write(self, batch: Sequence[EncodedBatch]) -> int:
         """Write the frames of one batch, not yet durable, and return the offset of their first row."""
         first = self._tail.offset
         for encoded in batch:

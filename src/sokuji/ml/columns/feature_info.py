@@ -9,20 +9,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.ml.columns.inputs import Input
-from sokuji.ml.values import NULL_CATEGORY, FeatureInfo, Floats
+from sokuji.ml.values import NULL_CATEGORY, FeatureStatistics, Floats
 
 _BLOCK = 8192  # BLAS keeps a product of so many numbers on one core
 
 
-def describe_numbers(item: Input, values: Floats) -> FeatureInfo:
+def describe_numbers(item: Input, values: Floats) -> FeatureStatistics:
     """Of a numeric column; NaN is NULL."""
     missing = np.isnan(values)
     null_count = int(missing.sum())
     present = values[~missing] if null_count else values
     if not present.size:
-        return FeatureInfo(item.name, None, None, None, None, None, None, null_count)
+        return FeatureStatistics(item.name, None, None, None, None, None, None, null_count)
     mean = float(present.mean())
-    return FeatureInfo(
+    return FeatureStatistics(
         input=item.name,
         min=float(present.min()),
         max=float(present.max()),
@@ -34,9 +34,9 @@ def describe_numbers(item: Input, values: Floats) -> FeatureInfo:
     )
 
 
-def describe_categories(item: Input, categories: int, null_count: int) -> FeatureInfo:
+def describe_categories(item: Input, categories: int, null_count: int) -> FeatureStatistics:
     """Of a column whose values are categories."""
-    return FeatureInfo(item.name, None, None, None, None, None, categories, null_count)
+    return FeatureStatistics(item.name, None, None, None, None, None, categories, null_count)
 
 
 def count_null_strings(values: pa.Array) -> int:

@@ -22,7 +22,7 @@ from sokuji.ml.columns.feature_info import count_null_strings, describe_categori
 from sokuji.ml.columns.inputs import BOUNDS, Column, Input, InputKind, inputs, read_column
 from sokuji.ml.columns.timestamps import PARTS
 from sokuji.ml.graph import INT64, ML_DOMAIN, Encoded, Graph, Tensor
-from sokuji.ml.values import NULL_CATEGORY, FeatureInfo, Floats
+from sokuji.ml.values import NULL_CATEGORY, FeatureStatistics, Floats
 from sokuji.types import Field
 
 _BLOCK_ROWS = 4096  # what is made on the way stays in the processor's cache
@@ -119,7 +119,7 @@ def read(features: Iterable[Field], rows: pa.Table) -> tuple[tuple[Input, ...], 
 
 def fit(
     items: tuple[Input, ...], columns: Mapping[str, Column], *, standardize: bool = True, trees: bool = False
-) -> tuple[Preprocessing, tuple[FeatureInfo, ...]]:
+) -> tuple[Preprocessing, tuple[FeatureStatistics, ...]]:
     """Learn means, deviations and categories from the training rows.
 
     With `trees`, numbers stay as they are and NULL stays NaN. Otherwise NULL becomes the mean, and `standardize` makes
@@ -130,7 +130,7 @@ def fit(
     return Preprocessing(items, tuple(itertools.chain(*numbers)), tuple(itertools.chain(*categories))), tuple(infos)
 
 
-def _fit(item: Input, column: Column, *, standardize: bool, trees: bool) -> tuple[list[Number], list[Category], FeatureInfo]:
+def _fit(item: Input, column: Column, *, standardize: bool, trees: bool) -> tuple[list[Number], list[Category], FeatureStatistics]:
     if item.kind is InputKind.STRING:
         keys = tuple(sorted(key for key in pc.unique(column).to_pylist() if key != NULL_CATEGORY))
         return [], [Category(item.name, item.name, None, keys)], describe_categories(item, len(keys), count_null_strings(column))
@@ -149,7 +149,7 @@ def _fit(item: Input, column: Column, *, standardize: bool, trees: bool) -> tupl
     return [number], keyed, info
 
 
-def _scaled(info: FeatureInfo, *, standardize: bool) -> Number:
+def _scaled(info: FeatureStatistics, *, standardize: bool) -> Number:
     mean, deviation = info.mean or 0.0, info.stddev or 0.0
     if info.min is not None and info.min == info.max:
         mean = info.min  # exactly: the error of a mean of large numbers is large
@@ -159,7 +159,7 @@ def _scaled(info: FeatureInfo, *, standardize: bool) -> Number:
     return Number(info.input, info.input, None, mean, mean, deviation if varies else 1.0)
 
 
-def _check_spread(item: Input, column: Floats, info: FeatureInfo) -> None:
+def _check_spread(item: Input, column: Floats, info: FeatureStatistics) -> None:
     """Raises ModelError for a feature that would say nothing of most rows, since a few of its values are so far from the others."""
     infinite = int(np.isinf(column).sum())
     if infinite:

@@ -13,7 +13,7 @@ from sokuji.errors import ModelError
 from sokuji.ml import parallel
 from sokuji.ml.base import DISTANCES
 from sokuji.ml.estimators.kmeans import KMeans
-from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, Rows, arrow_schema, beside, fraction, load, restored
+from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, ModelRows, arrow_schema, beside, fraction, load, restored
 from sokuji.ml.options import KMEANS
 from sokuji.ml.scores import Ints
 from sokuji.ml.serving.artefact import readable
@@ -21,7 +21,7 @@ from sokuji.ml.serving.predictor import Predictor
 from sokuji.ml.values import Floats
 from sokuji.models.base import ModelVersion
 from sokuji.models.folder import check
-from sokuji.sql.extension import Call
+from sokuji.sql.extension import TableCall
 from sokuji.types import BOOL, FLOAT64, INT64, Field
 
 _FILE = "distances.npy"
@@ -61,15 +61,15 @@ class DetectAnomalies(ModelFunction):
     settings: ClassVar[tuple[str, ...]] = ("contamination",)
     takes_rows = needs_rows = True
 
-    def columns(self, version: ModelVersion, call: Call) -> tuple[Field, ...]:
+    def columns(self, version: ModelVersion, call: TableCall) -> tuple[Field, ...]:
         given = call.input or ()
-        Rows(self.name, version, given, version.signature.inputs)
+        ModelRows(self.name, version, given, version.signature.inputs)
         self._contamination(call)
         return beside(self.name, _OUTPUTS, given)
 
-    def batches(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
+    def batches(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
         given = call.input or ()
-        view = Rows(self.name, version, given, version.signature.inputs)
+        view = ModelRows(self.name, version, given, version.signature.inputs)
         schema = arrow_schema(self.columns(version, call))
         check(version.folder, _FILE)
         with readable(version.folder):
@@ -80,5 +80,5 @@ class DetectAnomalies(ModelFunction):
             columns = [pa.array(distances > cut), pa.array(distances), pa.array(clusters + 1)]
             yield pa.RecordBatch.from_arrays([*columns, *batch.columns], schema=schema)
 
-    def _contamination(self, call: Call) -> float:
+    def _contamination(self, call: TableCall) -> float:
         return fraction(self.name, "contamination", call.settings.get("contamination"), 0.5, ": STRUCT(0.02 AS contamination)")

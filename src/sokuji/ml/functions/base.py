@@ -17,7 +17,7 @@ from sokuji.errors import ConflictError, ModelError, SqlError
 from sokuji.ml.options import MODEL_TYPES, did_you_mean
 from sokuji.ml.serving.predictor import Predictor
 from sokuji.models.base import CHAMPION, ModelStore, ModelVersion
-from sokuji.sql.extension import Call
+from sokuji.sql.extension import TableCall
 from sokuji.types import Field, Kind, to_arrow
 
 BATCH_ROWS = 32_768
@@ -65,31 +65,31 @@ class ModelFunction(ABC):
         self._store = store
 
     @abstractmethod
-    def columns(self, version: ModelVersion, call: Call) -> tuple[Field, ...]:
+    def columns(self, version: ModelVersion, call: TableCall) -> tuple[Field, ...]:
         """The columns of the result; raises SqlError for input columns that do not fit the model."""
 
     @abstractmethod
-    def batches(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
+    def batches(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
         """The result, in the Arrow types of `columns`."""
 
-    def schema(self, call: Call) -> tuple[Field, ...]:
+    def schema(self, call: TableCall) -> tuple[Field, ...]:
         """See `TableFunction`."""
         version = self._version(call)
         with kept(self._store, version):
             return self.columns(version, call)
 
-    def run(self, call: Call, rows: pa.RecordBatchReader | None) -> pa.RecordBatchReader:
+    def run(self, call: TableCall, rows: pa.RecordBatchReader | None) -> pa.RecordBatchReader:
         """See `TableFunction`."""
         version = self._version(call)
         with kept(self._store, version):
             schema = arrow_schema(self.columns(version, call))
         return pa.RecordBatchReader.from_batches(schema, self._kept_batches(version, call, rows))
 
-    def _kept_batches(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader | None) -> Iterator[pa.RecordBatch]:
+    def _kept_batches(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> Iterator[pa.RecordBatch]:
         with kept(self._store, version):
             yield from self.batches(version, call, rows)
 
-    def _version(self, call: Call) -> ModelVersion:
+    def _version(self, call: TableCall) -> ModelVersion:
         """The version that `STRUCT('challenger' AS version)` names, or the champion, once the call is known to fit the function."""
         if call.model is None:
             raise SqlError(f"{self.name} needs a model as its first argument: {self.name}(MODEL dataset.model)")
@@ -135,7 +135,7 @@ def table_batch(fields: Iterable[Field], columns: Iterable[Iterable[Any]]) -> pa
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-class Rows:
+class ModelRows:
     """The relation argument of a call, seen through the columns a model needs.
 
     Raises:

@@ -17,7 +17,7 @@ from sokuji.ml.functions.base import ModelFunction, load, table_batch
 from sokuji.ml.options import GLM, KMEANS, TREES
 from sokuji.ml.values import FeatureValue
 from sokuji.models.base import ModelVersion
-from sokuji.sql.extension import Call
+from sokuji.sql.extension import TableCall
 from sokuji.types import FLOAT64, INT64, STRING, Field, Type, array, struct
 
 
@@ -36,10 +36,10 @@ class _Description(ModelFunction):
     def rows(self, trained: Trained, settings: Mapping[str, Any]) -> Iterable[tuple[Any, ...]]:
         """The rows of the result, each at least as long as `fields`; what is beyond is left out."""
 
-    def columns(self, version: ModelVersion, call: Call) -> tuple[Field, ...]:  # noqa: ARG002 a description has no input to look at
+    def columns(self, version: ModelVersion, call: TableCall) -> tuple[Field, ...]:  # noqa: ARG002 a description has no input to look at
         return self.fields(load(version).trained)
 
-    def batches(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:  # noqa: ARG002
+    def batches(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:  # noqa: ARG002
         columns = self.columns(version, call)
         found = list(self.rows(load(version).trained, call.settings))
         yield table_batch(columns, [[row[position] for row in found] for position in range(len(columns))])

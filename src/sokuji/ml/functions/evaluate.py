@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 from sokuji.errors import SqlError
-from sokuji.ml.evaluation import Outcome, cluster_scores, metric_names, outcome, scores
-from sokuji.ml.functions.base import ModelFunction, Rows, load, restored, table_batch
+from sokuji.ml.evaluation import LabelledPredictions, cluster_scores, metric_names, outcome, scores
+from sokuji.ml.functions.base import ModelFunction, ModelRows, load, restored, table_batch
 from sokuji.ml.functions.predict import threshold
 from sokuji.ml.options import CLASSIFIERS, KMEANS
 from sokuji.ml.scores import Floats, confusion_matrix, predicted_classes, roc_curve
 from sokuji.models.base import ModelVersion
-from sokuji.sql.extension import Call
+from sokuji.sql.extension import TableCall
 from sokuji.types import FLOAT64, INT64, Field
 
 
@@ -29,18 +29,18 @@ class _Evaluation(ModelFunction):
     def needed(self, version: ModelVersion) -> tuple[Field, ...]:
         return *version.signature.inputs, *version.signature.labels
 
-    def check_rows(self, version: ModelVersion, call: Call) -> None:
+    def check_rows(self, version: ModelVersion, call: TableCall) -> None:
         if call.input is not None:
-            Rows(self.name, version, call.input, self.needed(version))
+            ModelRows(self.name, version, call.input, self.needed(version))
 
-    def selected(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    def selected(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         given = call.input or ()
-        view = Rows(self.name, version, given, self.needed(version))
+        view = ModelRows(self.name, version, given, self.needed(version))
         return (view.select(batch) for batch in restored(rows, given))
 
-    def outcome(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader | None) -> Outcome:
+    def outcome(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> LabelledPredictions:
         if rows is None:
-            return Outcome.load(version.folder)
+            return LabelledPredictions.load(version.folder)
         (label,) = version.signature.labels
         batches = self.selected(version, call, rows)
         return outcome(load(version), label, ((batch.drop_columns([label.name]), batch[label.name]) for batch in batches))
@@ -52,16 +52,16 @@ class Evaluate(_Evaluation):
     name = "ML.EVALUATE"
     settings: ClassVar[tuple[str, ...]] = ("threshold",)
 
-    def columns(self, version: ModelVersion, call: Call) -> tuple[Field, ...]:
+    def columns(self, version: ModelVersion, call: TableCall) -> tuple[Field, ...]:
         self.check_rows(version, call)
         return tuple(Field(metric, FLOAT64) for metric in metric_names(version.signature.model_type))
 
-    def batches(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
+    def batches(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
         columns = self.columns(version, call)
         found = self._scores(version, call, rows)
         yield table_batch(columns, [[found.get(column.name)] for column in columns])
 
-    def _scores(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader | None) -> dict[str, Any]:
+    def _scores(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> dict[str, Any]:
         model_type = version.signature.model_type
         cut = threshold(self.name, call, len(load(version).trained.classes))
         if model_type in CLASSIFIERS:
@@ -80,12 +80,12 @@ class ConfusionMatrix(_Evaluation):
     types = CLASSIFIERS
     settings: ClassVar[tuple[str, ...]] = ("threshold",)
 
-    def columns(self, version: ModelVersion, call: Call) -> tuple[Field, ...]:
+    def columns(self, version: ModelVersion, call: TableCall) -> tuple[Field, ...]:
         self.check_rows(version, call)
         (label,) = version.signature.labels
         return Field("expected_label", label.type), *(Field(name, INT64) for name in column_names(load(version).trained.classes))
 
-    def batches(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
+    def batches(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
         classes = load(version).trained.classes
         cut = threshold(self.name, call, len(classes))
         found = self.outcome(version, call, rows)
@@ -114,13 +114,13 @@ class RocCurve(_Evaluation):
     types = CLASSIFIERS
     takes_arguments = 1
 
-    def columns(self, version: ModelVersion, call: Call) -> tuple[Field, ...]:
+    def columns(self, version: ModelVersion, call: TableCall) -> tuple[Field, ...]:
         self.check_rows(version, call)
         counts = ("true_positives", "false_positives", "true_negatives", "false_negatives")
         ratios = ("threshold", "recall", "false_positive_rate")
         return *(Field(name, FLOAT64) for name in ratios), *(Field(name, INT64) for name in counts)
 
-    def batches(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
+    def batches(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
         thresholds = self._thresholds(call)
         if len(load(version).trained.classes) != 2:
             raise SqlError(f"{self.name} is for models with two classes; {version.signature.ref} has {len(load(version).trained.classes)}")
@@ -138,7 +138,7 @@ class RocCurve(_Evaluation):
         ]
         yield table_batch(self.columns(version, call), columns)
 
-    def _thresholds(self, call: Call) -> Floats | None:
+    def _thresholds(self, call: TableCall) -> Floats | None:
         if not call.arguments:
             return None
         (values,) = call.arguments

@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from sokuji.errors import SqlError
 from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES
-from sokuji.ml.functions.base import ModelFunction, Rows, arrow_schema, beside, fraction, load, restored
+from sokuji.ml.functions.base import ModelFunction, ModelRows, arrow_schema, beside, fraction, load, restored
 from sokuji.ml.options import CLASSIFIERS, KMEANS
 from sokuji.ml.scores import predicted_classes
 from sokuji.ml.serving.predictor import Predictor
 from sokuji.ml.values import Floats
 from sokuji.models.base import ModelVersion
-from sokuji.sql.extension import Call
+from sokuji.sql.extension import TableCall
 from sokuji.types import FLOAT64, INT64, Field, array, struct, to_arrow
 
 NEAREST_MAX = 5
@@ -35,7 +35,7 @@ def output_columns(model_type: str, labels: tuple[Field, ...]) -> tuple[Field, .
     return Field(f"predicted_{label.name}", label.type), Field(f"predicted_{label.name}_probs", array(probability))
 
 
-def threshold(function: str, call: Call, classes: int) -> float:
+def threshold(function: str, call: TableCall, classes: int) -> float:
     """The setting `threshold`, which a model of two classes has.
 
     Raises:
@@ -57,14 +57,14 @@ class Predict(ModelFunction):
     settings: ClassVar[tuple[str, ...]] = ("threshold",)
     takes_rows = needs_rows = True
 
-    def columns(self, version: ModelVersion, call: Call) -> tuple[Field, ...]:
+    def columns(self, version: ModelVersion, call: TableCall) -> tuple[Field, ...]:
         given = call.input or ()
-        Rows(self.name, version, given, version.signature.inputs)
+        ModelRows(self.name, version, given, version.signature.inputs)
         return beside(self.name, version.signature.outputs, given)
 
-    def batches(self, version: ModelVersion, call: Call, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
+    def batches(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
         given = call.input or ()
-        view = Rows(self.name, version, given, version.signature.inputs)
+        view = ModelRows(self.name, version, given, version.signature.inputs)
         schema = arrow_schema(self.columns(version, call))
         predictor = load(version)
         cut = threshold(self.name, call, len(predictor.trained.classes))

@@ -22,8 +22,8 @@ from sokuji.ml.estimators.trees import Trees
 from sokuji.ml.graph import Graph
 from sokuji.ml.serving import mlmodel
 from sokuji.ml.serving.parity import TOLERANCE, adversarial, difference
-from sokuji.ml.serving.runtime import Session
-from sokuji.ml.values import FeatureInfo, Floats
+from sokuji.ml.serving.runtime import GraphSession
+from sokuji.ml.values import FeatureStatistics, Floats
 from sokuji.models.folder import check
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class _Training:
     options: dict[str, Any]
     classes: tuple[Any, ...]
     history: tuple[Iteration, ...]
-    feature_info: tuple[FeatureInfo, ...]
+    feature_info: tuple[FeatureStatistics, ...]
     serving: Serving
 
 
@@ -132,7 +132,7 @@ def check_golden(folder: Path, predict: Callable[[Mapping[str, Any]], Mapping[st
 def _gate(graph: bytes, columns: Mapping[str, Any], native: Mapping[str, Floats]) -> Serving:
     rows = len(next(iter(native.values())))
     try:
-        apart = difference(native, Session(graph).run(columns))
+        apart = difference(native, GraphSession(graph).run(columns))
     except ModelError as error:
         return Serving("native", str(error), rows=rows)
     if apart > TOLERANCE:

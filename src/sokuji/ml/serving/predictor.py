@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from sokuji.ml.serving.artefact import GRAPH_FILE, check_golden, load, readable
-from sokuji.ml.serving.runtime import Session
+from sokuji.ml.serving.runtime import GraphSession
 from sokuji.ml.values import Floats
 
 
@@ -23,10 +23,10 @@ class Predictor:
             ModelError: the folder cannot be read, or the answers are no longer those of training time.
         """
         self.trained, self.serving = load(folder)
-        self._session: Session | None = None
+        self._session: GraphSession | None = None
         if self.serving.serving == "onnx":
             with readable(folder):
-                self._session = Session((folder / GRAPH_FILE).read_bytes(), threads)
+                self._session = GraphSession((folder / GRAPH_FILE).read_bytes(), threads)
         check_golden(folder, self.predict_columns)
 
     def predict(self, batch: pa.RecordBatch) -> dict[str, Floats]:

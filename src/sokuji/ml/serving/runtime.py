@@ -17,7 +17,7 @@ _ERRORS = (errors.Fail, errors.InvalidArgument, errors.InvalidGraph, errors.NotI
 _FATAL_ONLY = 4
 
 
-class Session:
+class GraphSession:
     """One loaded graph. `run` may be called from several threads at once."""
 
     def __init__(self, model: bytes, threads: int = 1) -> None:

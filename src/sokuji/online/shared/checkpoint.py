@@ -17,7 +17,7 @@ from sokuji.online.hashing import Digests
 from sokuji.online.shared.manifest import Disk, Manifest
 from sokuji.online.shared.merge import newest, rows_of
 from sokuji.online.shared.run import Columns, Numbers, Run
-from sokuji.online.shared.snapshot import Snapshot
+from sokuji.online.shared.snapshot import RowSnapshot
 from sokuji.service.priority import give_way
 
 RUNS_MAX = 8
@@ -30,7 +30,7 @@ _RUNS_LIMIT = 128
 class Checkpoint:
     """What is to become durable together."""
 
-    changed: Snapshot
+    changed: RowSnapshot
     spilled: Sequence[Run]
     """Runs of rows that left memory since the last checkpoint, the newest first."""
     offsets: Mapping[str, int]

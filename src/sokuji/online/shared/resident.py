@@ -16,7 +16,7 @@ from sokuji.online.shared import table
 from sokuji.online.shared.index import SlotNumbers, Slots, Words, add, add_all, find, find_all, remove_all
 from sokuji.online.shared.ordered import release_fence, store_release
 from sokuji.online.shared.run import Columns
-from sokuji.online.shared.snapshot import Snapshot, copy_rows
+from sokuji.online.shared.snapshot import RowSnapshot, copy_rows
 
 FREE, CLEAN, CHANGED, SAVING = 0, 1, 2, 3
 """States of a slot. CLEAN: its row is in a run that the manifest names. SAVING: it is in the snapshot, unchanged since."""
@@ -27,7 +27,7 @@ _FREE_STEP = 65_536
 _MOVED_AT_ONCE = 16_384
 
 
-class Batch(NamedTuple):
+class SlotRows(NamedTuple):
     """Rows with what a run keeps of each."""
 
     digests: Digests
@@ -51,7 +51,7 @@ class ResidentRows:
         self._free: SlotNumbers = _zeros(layout.slots, np.int32)
         self._free_count = self._free_from = layout.slots
         self._reserved = 0
-        self._snapshot: Snapshot | None = None
+        self._snapshot: RowSnapshot | None = None
 
     @property
     def room(self) -> int:
@@ -124,11 +124,11 @@ class ResidentRows:
         """The slots in a state."""
         return np.flatnonzero(self._state == state).astype(np.int32)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> RowSnapshot:
         """The changed rows as they are now; there is one snapshot at a time, until `settle`."""
         slots = self.in_state(CHANGED)
         self._state[slots] = SAVING
-        self._snapshot = Snapshot(self._slots, slots, self._seen[slots])
+        self._snapshot = RowSnapshot(self._slots, slots, self._seen[slots])
         return self._snapshot
 
     def settle(self, state: int) -> None:
@@ -136,7 +136,7 @@ class ResidentRows:
         self._state[self.in_state(SAVING)] = state
         self._snapshot = None
 
-    def _put_aside(self, snapshot: Snapshot, slots: SlotNumbers) -> None:
+    def _put_aside(self, snapshot: RowSnapshot, slots: SlotNumbers) -> None:
         snapshot.put_aside(np.unique(slots[self._state[slots] == SAVING]))
 
     def oldest(self, state: int, count: int) -> SlotNumbers:
@@ -150,12 +150,12 @@ class ResidentRows:
         """The slots whose row was last put before a time."""
         return np.flatnonzero((self._state != FREE) & (self._seen < time_us)).astype(np.int32)
 
-    def batch(self, slots: SlotNumbers) -> Batch:
+    def batch(self, slots: SlotNumbers) -> SlotRows:
         """A copy of what is in these slots."""
         words = np.empty((len(slots), self._slots.shape[1] - _HEADER_WORDS), np.uint64)
         copy_rows(self._slots, slots, words)
         digests = np.ascontiguousarray(self._slots[slots, 1:_HEADER_WORDS])
-        return Batch(digests, self._seen[slots], words.view(np.uint8))
+        return SlotRows(digests, self._seen[slots], words.view(np.uint8))
 
     def remove(self, slots: SlotNumbers) -> None:
         """Free these slots, and overwrite their rows with zeros."""

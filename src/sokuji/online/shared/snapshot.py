@@ -25,7 +25,7 @@ _BLOCKS_AT_A_TIME = 16
 """A piece small enough for the caches. Each step in the interpreter may wait for the writer's: few of them."""
 
 
-class Snapshot:
+class RowSnapshot:
     """The rows in some slots at the moment it is made. `put_aside` is for the writer, `blocks` for one other thread."""
 
     def __init__(self, slots: Slots, numbers: SlotNumbers, seen_us: npt.NDArray[np.int64]) -> None:

@@ -81,9 +81,9 @@ class Database:
         """Temporary tables for one run."""
         return TemporaryTables(self._tables / self.name())
 
-    def run(self) -> Run:
+    def run(self) -> QueryRun:
         """A query's run, to be closed when its rows are read."""
-        return Run(self)
+        return QueryRun(self)
 
     def close(self) -> None:
         """Release everything; runs under way fail."""
@@ -93,7 +93,7 @@ class Database:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
 
-class Run:
+class QueryRun:
     """One query while it runs: its connections, what was made for it, its time limit, and whether it was cancelled.
 
     DuckDB gives a connection one stream at a time, so each query of the run has a connection of its own.
@@ -258,7 +258,7 @@ class Run:
         self.close()
 
 
-def _expire(run: weakref.ref[Run], limit: float) -> None:
+def _expire(run: weakref.ref[QueryRun], limit: float) -> None:
     alive = run()
     if alive is not None:
         alive.cancel(f"The query ran into its time limit of {limit:g} s ([sql] timeout_seconds)")

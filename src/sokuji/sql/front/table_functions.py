@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 
 from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.meta.base import ModelSignature
-from sokuji.sql.extension import AnyTableFunction, Call, RelationalFunction
+from sokuji.sql.extension import AnyTableFunction, RelationalFunction, TableCall
 from sokuji.sql.front.lookup import Path, PrivateFunction
 from sokuji.sql.front.protos import children, nodes, span
 from sokuji.sql.front.statement import Statement
@@ -37,11 +37,11 @@ class ResolvedCall:
     name: str  # as the function is known: "ML.PREDICT"
     private: PrivateFunction
     function: AnyTableFunction
-    call: Call
+    call: TableCall
     model_path: Path | None = None
 
 
-class Resolver(Protocol):
+class CallResolver(Protocol):
     """What resolving a call needs from the analyzer."""
 
     def parse(self, statement: Statement) -> Message:
@@ -66,7 +66,7 @@ class _Found:
 
 
 def resolve_calls(
-    statement: Statement, functions: Mapping[str, AnyTableFunction], resolver: Resolver
+    statement: Statement, functions: Mapping[str, AnyTableFunction], resolver: CallResolver
 ) -> tuple[Statement, tuple[ResolvedCall, ...]]:
     """The statement with every call renamed, and the calls.
 
@@ -99,7 +99,7 @@ class _CallResolver:
         self,
         statement: Statement,
         functions: Mapping[str, AnyTableFunction],
-        resolver: Resolver,
+        resolver: CallResolver,
         parameters: Sequence[tuple[int, int]],  # where each `?` is, and its position
         inner: tuple[ResolvedCall, ...],
     ) -> None:
@@ -133,7 +133,7 @@ class _CallResolver:
             else:
                 refused = "further relation" if kind == "relation" else kind
                 raise self.error(f"{name.upper()} does not take {refused} arguments", span(entry), UnsupportedSqlError)
-        call = Call(model, tuple(inputs), settings, tuple(constants))
+        call = TableCall(model, tuple(inputs), settings, tuple(constants))
         output = self.schema(item, lambda: function.schema(call))
         return ResolvedCall(name.upper(), self.private(kinds, output), function, call, model_path)
 
@@ -152,7 +152,7 @@ class _CallResolver:
         if len(inputs) < function.relations:
             raise self.error(f"{name} takes {_signature(function)}", span(item.node))
         output = self.schema(item, lambda: function.schema(inputs))
-        return ResolvedCall(name, self.private(kinds, output), function, Call(None, tuple(inputs)))
+        return ResolvedCall(name, self.private(kinds, output), function, TableCall(None, tuple(inputs)))
 
     def named_argument(self, entry: Any, name: str, function: RelationalFunction, before: Sequence[str | Field]) -> Field:
         argument = entry.expr.ast_named_argument_node.name.id_string.lower()

@@ -25,7 +25,7 @@ VersionOf = Callable[[Table, dt.datetime], Table]
 _MAY_BE_OLD = re.compile(r"\bSYSTEM(?:_TIME|\s+TIME)\b", re.IGNORECASE)
 
 
-class Resolver(Protocol):
+class VersionResolver(Protocol):
     """What is needed from the analyzer."""
 
     def parse(self, statement: Statement) -> Message:
@@ -38,7 +38,7 @@ class Resolver(Protocol):
         """The table that a path names and that has versions; None if there is none."""
 
 
-def resolve_versions(statement: Statement, resolver: Resolver, version_of: VersionOf) -> tuple[Statement, dict[Path, Table]]:
+def resolve_versions(statement: Statement, resolver: VersionResolver, version_of: VersionOf) -> tuple[Statement, dict[Path, Table]]:
     """The statement with every table that is read as of a time under a private name, and these tables by that.
 
     The body of a function is left as it is: it is stored, and the time may be one of its arguments.

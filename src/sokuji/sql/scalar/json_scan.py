@@ -31,7 +31,7 @@ _OPEN_LIST, _CLOSE_LIST, _ZERO, _NINE, _SPACE = (ord(sign) for sign in "[]09 ")
 _LOWER_E, _UPPER_E, _T, _F, _N = (ord(sign) for sign in "eEtfn")
 
 
-class Keys(NamedTuple):
+class MetKeys(NamedTuple):
     """The keys that were met, by their hashes: a table for linear probing, of a power of two."""
 
     hashes: npt.NDArray[np.uint64]  # 0: free
@@ -56,7 +56,7 @@ def hash_key(text: Bytes, start: int, end: int) -> np.uint64:
 
 
 @compiled
-def find_key(keys: Keys, hashed: np.uint64) -> int:
+def find_key(keys: MetKeys, hashed: np.uint64) -> int:
     """Where the key is in the table, or where it would go."""
     at = np.int64(hashed >> np.uint64(1)) & (keys.hashes.size - 1)
     while keys.hashes[at] not in (hashed, np.uint64(0)):
@@ -65,14 +65,14 @@ def find_key(keys: Keys, hashed: np.uint64) -> int:
 
 
 @compiled
-def add_key(keys: Keys, hashed: np.uint64, place: int) -> None:
+def add_key(keys: MetKeys, hashed: np.uint64, place: int) -> None:
     """Enter a key into a table that has room."""
     at = find_key(keys, hashed)
     keys.hashes[at], keys.places[at] = hashed, place
 
 
 @compiled
-def scan(offsets: Places, text: Bytes, keys: Keys, members: Members, slow: Bytes, unknown: Places) -> int:
+def scan(offsets: Places, text: Bytes, keys: MetKeys, members: Members, slow: Bytes, unknown: Places) -> int:
     """Look through objects. `slow` is set to 1 where one is unusual; `unknown` gets pairs of (start, end) of new keys, and their number
     is returned."""
     found = 0
@@ -85,7 +85,7 @@ def scan(offsets: Places, text: Bytes, keys: Keys, members: Members, slow: Bytes
 
 
 @compiled
-def _object(text: Bytes, at: int, end: int, row: int, keys: Keys, members: Members, slow: Bytes, unknown: Places, found: int) -> int:
+def _object(text: Bytes, at: int, end: int, row: int, keys: MetKeys, members: Members, slow: Bytes, unknown: Places, found: int) -> int:
     at = _blank(text, at, end)
     slow[row] = 1  # until all of it is understood
     if at >= end or text[at] != _OPEN:

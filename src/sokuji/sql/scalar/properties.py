@@ -175,8 +175,8 @@ class _KnownKeys:
         json_scan.add_key(self.table, np.uint64(json_scan.hash_key(encoded, 0, len(encoded))), place)
 
 
-def _table(size: int) -> json_scan.Keys:
-    return json_scan.Keys(np.zeros(size, np.uint64), np.full(size, -1, np.int32))
+def _table(size: int) -> json_scan.MetKeys:
+    return json_scan.MetKeys(np.zeros(size, np.uint64), np.full(size, -1, np.int32))
 
 
 def _unescaped(texts: pa.StringArray, escaped: npt.NDArray[np.bool_]) -> pa.StringArray:

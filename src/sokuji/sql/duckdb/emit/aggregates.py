@@ -12,7 +12,7 @@ from sokuji.errors import UnsupportedSqlError
 from sokuji.sql.duckdb.emit.calls import emit_call, function_call
 from sokuji.sql.duckdb.emit.emitter import Emitter, columns, select, type_of, unwrap
 from sokuji.sql.duckdb.emit.ordering import order_items
-from sokuji.sql.duckdb.functions.base import Call
+from sokuji.sql.duckdb.functions.base import SqlCall
 from sokuji.types import Kind
 
 _MODIFIERS = enums.ResolvedNonScalarFunctionCallBaseEnums
@@ -92,7 +92,7 @@ def _mark(emitter: Emitter, kind: str, expression: Any, where: str | None, base:
     return mark
 
 
-def with_modifiers(emitter: Emitter, node: Any) -> Call:
+def with_modifiers(emitter: Emitter, node: Any) -> SqlCall:
     """A call with what aggregate and window functions have in common."""
     modifiers = node.parent
     return dataclasses.replace(

@@ -21,7 +21,7 @@ from sokuji.errors import UnsupportedSqlError
 from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import literals
 from sokuji.sql.duckdb.emit.emitter import Emitter, type_of, type_proto, unwrap
-from sokuji.sql.duckdb.functions.base import Call, EnumName, Lambda
+from sokuji.sql.duckdb.functions.base import EnumName, Lambda, SqlCall
 from sokuji.sql.front.protos import from_value
 from sokuji.types import STRING, Kind, Type
 
@@ -29,7 +29,7 @@ from sokuji.types import STRING, Kind, Type
 _VOLATILE = {"rand", "generate_uuid"}
 
 
-def emit_call(node: Any, call: Call) -> str:
+def emit_call(node: Any, call: SqlCall) -> str:
     """The SQL the signature table has for a call.
 
     Raises:
@@ -53,7 +53,7 @@ def base_of(node: Any) -> Any:
     return node
 
 
-def function_call(emitter: Emitter, node: Any) -> Call:
+def function_call(emitter: Emitter, node: Any) -> SqlCall:
     """What a call of any kind says of its function and arguments."""
     base = base_of(node)
     name = base.function.name.split(":", 1)[-1].lower()
@@ -62,7 +62,7 @@ def function_call(emitter: Emitter, node: Any) -> Call:
         raise UnsupportedSqlError("Collation is not supported")
     arguments = [_argument(emitter, argument) for argument in base.argument_list]
     arguments += [_generic_argument(emitter, argument) for argument in base.generic_argument_list]
-    return Call(
+    return SqlCall(
         name=name,
         arguments=tuple(text for text, _, _ in arguments),
         types=tuple(type_ for _, type_, _ in arguments),

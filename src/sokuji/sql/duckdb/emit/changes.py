@@ -63,7 +63,7 @@ def _stored(value: str, column: Column) -> str:
     return value
 
 
-class Target:
+class ChangedTable:
     """The table that is changed: these of its columns, and `row`, which tells its rows apart."""
 
     def __init__(self, emitter: Emitter, scan: Any, columns: Sequence[Column], row: Column) -> None:
@@ -86,14 +86,14 @@ class Target:
 
 def deleted(emitter: Emitter, node: Any, row: Column) -> str:
     """The rows that DELETE takes away."""
-    target = Target(emitter, node.table_scan, (), row)
+    target = ChangedTable(emitter, node.table_scan, (), row)
     condition = emitter.expression(node.where_expr)
     return select([_ROW, f"{DELETED} AS action"], f"FROM ({target.rows}) AS t WHERE {condition}")
 
 
 def updated(emitter: Emitter, node: Any, columns: Sequence[Column], row: Column) -> str:
     """The rows that UPDATE changes, as they will be."""
-    target = Target(emitter, node.table_scan, columns, row)
+    target = ChangedTable(emitter, node.table_scan, columns, row)
     values = _new_values(emitter, node.update_item_list)
     items = [_ROW, f"{UPDATED} AS action", *target.row(values)]
     condition = emitter.expression(node.where_expr)
@@ -146,7 +146,7 @@ _Match = _Action = enums.ResolvedMergeWhenEnums
 
 def merged(emitter: Emitter, node: Any, columns: Sequence[Column], row: Column) -> str:
     """The rows that MERGE changes or inserts, as they will be, and those that it deletes, as they are."""
-    target = Target(emitter, node.table_scan, columns, row)
+    target = ChangedTable(emitter, node.table_scan, columns, row)
     source = select(["*", f"row_number() OVER () AS {_SOURCE_ROW}"], f"FROM {emitter.source(node.from_scan)}")
     pairs = select([_ROW, _SOURCE_ROW], f"FROM target_, source_ WHERE {emitter.expression(node.merge_expr)}")
     # The target is not held in memory: its files are read alike each time, and each time only what is needed of them.
@@ -170,7 +170,7 @@ def _choice(emitter: Emitter, clauses: Sequence[Any]) -> str:
     return f"CASE {' '.join(f'WHEN {condition} THEN {place}' for place, condition in enumerate(conditions))} END"
 
 
-def _changes(emitter: Emitter, target: Target, clauses: Sequence[Any], rows: str) -> str:
+def _changes(emitter: Emitter, target: ChangedTable, clauses: Sequence[Any], rows: str) -> str:
     """The updates and deletions of one kind of match."""
     sets = [_new_values(emitter, clause.update_item_list) for clause in clauses]
     actions = [UPDATED if clause.action_type == _Action.UPDATE else DELETED for clause in clauses]

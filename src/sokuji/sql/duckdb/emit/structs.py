@@ -8,7 +8,7 @@ from sokuji.errors import UnsupportedSqlError
 from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import literals
 from sokuji.sql.duckdb.emit.lets import let, name_for
-from sokuji.sql.duckdb.functions.base import Call, Cast
+from sokuji.sql.duckdb.functions.base import Cast, SqlCall
 from sokuji.types import BOOL, Kind, Type, field_names
 
 
@@ -61,7 +61,7 @@ def equal(left: str, right: str, type_: Type) -> str:
         function = functions.lookup(FunctionSignatureId.Value("FN_EQUAL"), "$equal")
         if function.emit is None:
             raise UnsupportedSqlError(f"Equality is not supported for arguments of type {type_}")
-        return function.emit(Call("$equal", (left, right), (type_, type_), BOOL))
+        return function.emit(SqlCall("$equal", (left, right), (type_, type_), BOOL))
 
     def fields(one: str, other: str) -> str:
         pairs = zip(field_names(type_), type_.fields, strict=True)
@@ -75,7 +75,7 @@ def equal(left: str, right: str, type_: Type) -> str:
     return let(left, lambda one: let(right, lambda other: fields(one, other)))
 
 
-def compare(call: Call) -> str:
+def compare(call: SqlCall) -> str:
     """A comparison of STRUCTs."""
     first, *others = call.arguments
     type_ = call.types[0]

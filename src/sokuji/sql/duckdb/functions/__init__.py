@@ -23,7 +23,7 @@ from sokuji.sql.duckdb.functions import (
     regexp,
     strings,
 )
-from sokuji.sql.duckdb.functions.base import Function, Support
+from sokuji.sql.duckdb.functions.base import SignatureEntry, Support
 from sokuji.sql.duckdb.functions.casts import cast
 from sokuji.sql.duckdb.functions.reference import register
 
@@ -45,11 +45,11 @@ _FAMILIES = (
     approximate,
 )
 
-TABLE: dict[str, Function] = {function.signature: function for family in _FAMILIES for function in family.TABLE}
+TABLE: dict[str, SignatureEntry] = {function.signature: function for family in _FAMILIES for function in family.TABLE}
 """Every entry, by the name of ZetaSQL's `FunctionSignatureId`."""
 
 
-def lookup(signature_id: int, name: str) -> Function:
+def lookup(signature_id: int, name: str) -> SignatureEntry:
     """The entry for a signature.
 
     Raises:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sokuji.errors import SqlError, UnsupportedSqlError
-from sokuji.sql.duckdb.functions.base import Call, EnumName, Function, Support
+from sokuji.sql.duckdb.functions.base import EnumName, SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.reference import evaluate
 from sokuji.sql.duckdb.functions.template import checked, emitted, let
 from sokuji.sql.duckdb.functions.values import literal
 from sokuji.types import NUMERIC, Field, Kind, array, struct, to_duckdb
 
 
-def aggregate(call: Call, name: str, *arguments: str, order: bool = False, where: str = "", distinct: bool | None = None) -> str:
+def aggregate(call: SqlCall, name: str, *arguments: str, order: bool = False, where: str = "", distinct: bool | None = None) -> str:
     """DuckDB text of one aggregate with the call's modifiers; `where` further restricts its rows."""
     inside = f"DISTINCT {', '.join(arguments)}" if (call.distinct if distinct is None else distinct) else ", ".join(arguments)
     if order and call.order_by:
@@ -22,20 +22,20 @@ def aggregate(call: Call, name: str, *arguments: str, order: bool = False, where
     return f"{name}({inside}){filtered}{'' if call.over is None else f' OVER ({call.over})'}"
 
 
-def _simple(name: str, result: str = "{value}") -> Callable[[Call], str]:
-    def emit(call: Call) -> str:
+def _simple(name: str, result: str = "{value}") -> Callable[[SqlCall], str]:
+    def emit(call: SqlCall) -> str:
         _no_having(call)
         return result.format(value=aggregate(call, name, *call.arguments), type=to_duckdb(call.result))
 
     return emit
 
 
-def _no_having(call: Call) -> None:
+def _no_having(call: SqlCall) -> None:
     if call.having is not None:
         raise UnsupportedSqlError(f"HAVING {call.having[0]} inside {call.name.upper()} is not supported; only ANY_VALUE takes it here")
 
 
-def _sum_int64(call: Call) -> str:
+def _sum_int64(call: SqlCall) -> str:
     _no_having(call)
     total = aggregate(call, "sum", *call.arguments)
     if call.safe:
@@ -43,14 +43,14 @@ def _sum_int64(call: Call) -> str:
     return f"CAST({total} AS BIGINT)"
 
 
-def _sum_double(call: Call) -> str:
+def _sum_double(call: SqlCall) -> str:
     _no_having(call)
     total = aggregate(call, "sum", *call.arguments)
     infinite = aggregate(call, "bool_or", f"NOT isfinite({call.arguments[0]})", distinct=False)
     return checked({f"isinf({total}) AND NOT {infinite}": "'double overflow in SUM'"}, total, safe=call.safe)
 
 
-def _avg_double(call: Call) -> str:
+def _avg_double(call: SqlCall) -> str:
     _no_having(call)
     mean = aggregate(call, "avg", *call.arguments)
     infinite = aggregate(call, "bool_or", f"NOT isfinite({call.arguments[0]})", distinct=False)
@@ -61,14 +61,14 @@ def _avg_double(call: Call) -> str:
     )
 
 
-def _avg_numeric(call: Call) -> str:
+def _avg_numeric(call: SqlCall) -> str:
     _no_having(call)
     total = f"CAST({aggregate(call, 'sum', *call.arguments)} AS DECIMAL(38, 9))"
     count = f"CAST(nullif({aggregate(call, 'count', *call.arguments)}, 0) AS DECIMAL(38, 9))"
-    return evaluate(Call("numeric_average", (total, count), (NUMERIC, NUMERIC), NUMERIC), "{0} / {1}")
+    return evaluate(SqlCall("numeric_average", (total, count), (NUMERIC, NUMERIC), NUMERIC), "{0} / {1}")
 
 
-def _minimum(call: Call) -> str:
+def _minimum(call: SqlCall) -> str:
     _no_having(call)
     _comparable(call)
     least = aggregate(call, "min", *call.arguments)
@@ -78,18 +78,18 @@ def _minimum(call: Call) -> str:
     return f"(CASE WHEN {nan} THEN CAST('nan' AS DOUBLE) ELSE {least} END)"
 
 
-def _maximum(call: Call) -> str:
+def _maximum(call: SqlCall) -> str:
     _no_having(call)
     _comparable(call)
     return aggregate(call, "max", *call.arguments)
 
 
-def _comparable(call: Call) -> None:
+def _comparable(call: SqlCall) -> None:
     if call.result.kind in {Kind.ARRAY, Kind.STRUCT, Kind.JSON}:
         raise UnsupportedSqlError(f"{call.name.upper()} of {call.result} is not supported")
 
 
-def _any_value(call: Call) -> str:
+def _any_value(call: SqlCall) -> str:
     if call.having is None:
         # NULLs are ignored unless it says otherwise.
         return aggregate(call, "first" if call.ignore_nulls is False else "any_value", *call.arguments)
@@ -97,7 +97,7 @@ def _any_value(call: Call) -> str:
     return aggregate(call, f"arg_{kind.lower()}_null", call.arguments[0], key)
 
 
-def _array_agg(call: Call) -> str:
+def _array_agg(call: SqlCall) -> str:
     _no_having(call)
     where = f"{call.arguments[0]} IS NOT NULL" if call.ignore_nulls else ""
     items = aggregate(call, "list", *call.arguments, order=True, where=where)
@@ -108,13 +108,13 @@ def _first(items: str, limit: str) -> str:
     return let([items], lambda name: f"CASE WHEN {name} IS NOT NULL THEN list_slice({name}, 1, {limit}) END")
 
 
-def _array_concat_agg(call: Call) -> str:
+def _array_concat_agg(call: SqlCall) -> str:
     _no_having(call)
     lists = aggregate(call, "list", *call.arguments, order=True, where=f"{call.arguments[0]} IS NOT NULL")
     return f"flatten({lists if call.limit is None else _first(lists, call.limit)})"
 
 
-def _string_agg(call: Call) -> str:
+def _string_agg(call: SqlCall) -> str:
     _no_having(call)
     value, *delimiter = call.arguments
     separator = delimiter[0] if delimiter else "','"
@@ -132,24 +132,24 @@ def _string_agg(call: Call) -> str:
     return let([limited], lambda name: f"CASE WHEN len({name}) > 0 THEN {joined(name)} END")
 
 
-def _countif(call: Call) -> str:
+def _countif(call: SqlCall) -> str:
     _no_having(call)
     if call.distinct:
         return aggregate(call, "count", f"CASE WHEN {call.arguments[0]} THEN true END")
     return aggregate(call, "count", f"CASE WHEN {call.arguments[0]} THEN 1 END")
 
 
-def _count(call: Call) -> str:
+def _count(call: SqlCall) -> str:
     _no_having(call)
     if call.distinct and call.arguments and call.result.kind in {Kind.ARRAY, Kind.JSON}:
         raise UnsupportedSqlError("COUNT(DISTINCT) of ARRAY or JSON is not supported")
     return aggregate(call, "count", *call.arguments)
 
 
-def _spread(name: str, least: int) -> Callable[[Call], str]:
+def _spread(name: str, least: int) -> Callable[[SqlCall], str]:
     """Statistics that are NULL for too few rows and NaN as soon as one value is not finite."""
 
-    def emit(call: Call) -> str:
+    def emit(call: SqlCall) -> str:
         _no_having(call)
         known = " AND ".join(f"{argument} IS NOT NULL" for argument in call.arguments)
         finite = " AND ".join(f"isfinite(CAST({argument} AS DOUBLE))" for argument in call.arguments)
@@ -165,10 +165,10 @@ def _spread(name: str, least: int) -> Callable[[Call], str]:
     return emit
 
 
-def _listed(signatures: str) -> list[Function]:
+def _listed(signatures: str) -> list[SignatureEntry]:
     """Aggregates that the reference implementation computes over the list of a group's values."""
 
-    def emit(call: Call) -> str:
+    def emit(call: SqlCall) -> str:
         _no_having(call)
         count = 2 if call.name in {"covar_pop", "covar_samp", "corr"} else 1
         settings = call.constants[count:]  # a delimiter, a mode
@@ -182,12 +182,12 @@ def _listed(signatures: str) -> list[Function]:
         ]
         sql = f"(SELECT {call.name.upper()}({', '.join(written)}) FROM UNNEST({{0}}) AS x)"
         limited = items if call.limit is None else _first(items, call.limit)
-        return evaluate(Call(call.name, (limited,), (array(row),), call.result, safe=call.safe), sql)
+        return evaluate(SqlCall(call.name, (limited,), (array(row),), call.result, safe=call.safe), sql)
 
     return emitted(signatures, emit, Support.UDF)
 
 
-TABLE: list[Function] = [
+TABLE: list[SignatureEntry] = [
     *emitted("FN_COUNT_STAR", lambda call: aggregate(call, "count", "*"), Support.NATIVE),
     *emitted("FN_COUNT", _count, Support.NATIVE),
     *emitted("FN_COUNTIF", _countif),

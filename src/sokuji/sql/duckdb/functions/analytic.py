@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sokuji.sql.duckdb.functions.aggregates import aggregate
-from sokuji.sql.duckdb.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.template import checked, emitted, let
 
 
-def _number(name: str) -> Callable[[Call], str]:
+def _number(name: str) -> Callable[[SqlCall], str]:
     return lambda call: f"{name}({', '.join(call.arguments)}) OVER ({call.over})"
 
 
-def _navigate(name: str) -> Callable[[Call], str]:
-    def emit(call: Call) -> str:
+def _navigate(name: str) -> Callable[[SqlCall], str]:
+    def emit(call: SqlCall) -> str:
         nulls = " IGNORE NULLS" if call.ignore_nulls else ""
         return f"{name}({', '.join(call.arguments)}{nulls}) OVER ({call.over})"
 
     return emit
 
 
-def _percentile_cont(call: Call) -> str:
+def _percentile_cont(call: SqlCall) -> str:
     value, at = call.arguments
     if call.ignore_nulls is False:
         items = aggregate(call, "list", f"{value}", distinct=False)
@@ -44,7 +44,7 @@ def _interpolated(ordered: str, at: str) -> str:
     return let([ordered], between)
 
 
-def _percentile_disc(call: Call) -> str:
+def _percentile_disc(call: SqlCall) -> str:
     value, at = call.arguments
     where = "" if call.ignore_nulls is False else f"{value} IS NOT NULL"
     items = aggregate(call, "list", value, where=where, distinct=False)
@@ -52,13 +52,13 @@ def _percentile_disc(call: Call) -> str:
     return let([ordered], lambda name: f"{name}[greatest(CAST(ceil({at} * len({name})) AS BIGINT), 1)]")
 
 
-def _ntile(call: Call) -> str:
+def _ntile(call: SqlCall) -> str:
     return checked(
         {f"{call.arguments[0]} <= 0": "'The N value (number of buckets) for the NTILE function must be positive'"}, _number("ntile")(call)
     )
 
 
-TABLE: list[Function] = [
+TABLE: list[SignatureEntry] = [
     *emitted("FN_ROW_NUMBER", _number("row_number"), Support.NATIVE),
     *emitted("FN_RANK", _number("rank"), Support.NATIVE),
     *emitted("FN_DENSE_RANK", _number("dense_rank"), Support.NATIVE),

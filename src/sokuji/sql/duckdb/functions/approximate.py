@@ -7,13 +7,13 @@ from typing import Any
 
 from sokuji.sql.duckdb.functions import sketch
 from sokuji.sql.duckdb.functions.aggregates import aggregate
-from sokuji.sql.duckdb.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.reference import define
 from sokuji.sql.duckdb.functions.template import emitted, let
 from sokuji.types import BYTES, INT64, Field, Kind, Type, array, struct, to_duckdb
 
 
-def _quantiles(call: Call) -> str:
+def _quantiles(call: SqlCall) -> str:
     value, number = call.arguments
     where = "" if call.ignore_nulls is False else f"{value} IS NOT NULL"
     items = aggregate(call, "list", value, where=where)
@@ -26,7 +26,7 @@ def _quantiles(call: Call) -> str:
     return let([let([items], lambda name: f"list_sort({name}, 'ASC', 'NULLS FIRST')")], body)
 
 
-def _top_count(call: Call) -> str:
+def _top_count(call: SqlCall) -> str:
     value, number = call.arguments
     first, second = (f'"{field.name}"' for field in call.result.element.fields) if call.result.element else ("", "")
     counts, nulls = aggregate(call, "histogram", value), aggregate(call, "count", f"CASE WHEN {value} IS NULL THEN 1 END", distinct=False)
@@ -42,7 +42,7 @@ def _top_count(call: Call) -> str:
     return let([counts, nulls], body)
 
 
-def _top_sum(call: Call) -> str:
+def _top_sum(call: SqlCall) -> str:
     """A value whose weights are all NULL has the sum NULL, and comes last."""
     value, weight, number = call.arguments
     items = aggregate(call, "list", f"struct_pack(v := {value}, w := {weight})")
@@ -66,15 +66,15 @@ def _hash(value: str, type_: Type) -> str:
     return f"CAST(md5_number_lower({text}) >> 1 AS BIGINT)"
 
 
-def _sketch(call: Call) -> str:
+def _sketch(call: SqlCall) -> str:
     value, *precision = call.arguments
     hashes = aggregate(call, "list", _hash(value, call.types[0]), where=f"{value} IS NOT NULL", distinct=True)
     name = define("hll_count_init", "hll_count_init", (array(INT64), INT64), BYTES, sketch.make)
     return f"{name}({hashes}, {precision[0] if precision else sketch.PRECISION_DEFAULT})"
 
 
-def _merged(result: Type, finish: Callable[[list[bytes]], Any]) -> Callable[[Call], str]:
-    def emit(call: Call) -> str:
+def _merged(result: Type, finish: Callable[[list[bytes]], Any]) -> Callable[[SqlCall], str]:
+    def emit(call: SqlCall) -> str:
         sketches = aggregate(call, "list", call.arguments[0], where=f"{call.arguments[0]} IS NOT NULL")
         name = define(call.name, call.name, (array(BYTES),), result, finish)
         return f"{name}({sketches})" if result is BYTES else f"coalesce({name}({sketches}), 0)"
@@ -82,12 +82,12 @@ def _merged(result: Type, finish: Callable[[list[bytes]], Any]) -> Callable[[Cal
     return emit
 
 
-def _extract(call: Call) -> str:
+def _extract(call: SqlCall) -> str:
     name = define(call.name, call.name, (BYTES,), INT64, lambda data: sketch.read(data).count())
     return f"coalesce({name}({call.arguments[0]}), 0)"
 
 
-TABLE: list[Function] = [
+TABLE: list[SignatureEntry] = [
     *emitted("FN_APPROX_COUNT_DISTINCT", lambda call: aggregate(call, "count", call.arguments[0], distinct=True), Support.NATIVE),
     *emitted("FN_APPROX_QUANTILES", _quantiles),
     *emitted("FN_APPROX_TOP_COUNT", _top_count),

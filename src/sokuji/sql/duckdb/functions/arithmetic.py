@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sokuji.sql.duckdb.functions.base import Function
+from sokuji.sql.duckdb.functions.base import SignatureEntry
 from sokuji.sql.duckdb.functions.reference import reference
 from sokuji.sql.duckdb.functions.template import macro, native
 
@@ -15,7 +15,7 @@ def _overflow(operator: str) -> dict[str, str]:
 _BY_ZERO = {"{1} = 0": "'division by zero: ' || {0} || ' / ' || {1}"}
 
 
-TABLE: list[Function] = [
+TABLE: list[SignatureEntry] = [
     *native("FN_ADD_INT64", "{0} + {1}", raises=True),
     *native("FN_SUBTRACT_INT64", "{0} - {1}", raises=True),
     *native("FN_MULTIPLY_INT64", "{0} * {1}", raises=True),

@@ -6,14 +6,14 @@ import dataclasses
 from collections.abc import Callable
 
 from sokuji.sql.duckdb.functions import parts, room
-from sokuji.sql.duckdb.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.reference import evaluate, reference
 from sokuji.sql.duckdb.functions.template import emitted, let, native, unsupported
 from sokuji.types import to_duckdb
 
 
-def _at(base: int, *, safe: bool) -> Callable[[Call], str]:
-    def emit(call: Call) -> str:
+def _at(base: int, *, safe: bool) -> Callable[[SqlCall], str]:
+    def emit(call: SqlCall) -> str:
         def body(items: str, index: str) -> str:
             # DuckDB counts from 1, and a negative index from the end.
             inside = f"{index} >= {base} AND {index} < len({items}) + {base}"
@@ -30,12 +30,12 @@ def _at(base: int, *, safe: bool) -> Callable[[Call], str]:
     return emit
 
 
-def _make_array(call: Call) -> str:
+def _make_array(call: SqlCall) -> str:
     items = ", ".join(call.arguments)
     return f"[{items}]" if call.arguments else f"CAST([] AS {to_duckdb(call.result)})"
 
 
-def _concat(call: Call) -> str:
+def _concat(call: SqlCall) -> str:
     # list_concat skips NULLs; in GoogleSQL a NULL array makes the result NULL.
     def body(*arrays: str) -> str:
         return f"CASE WHEN {' OR '.join(f'{item} IS NULL' for item in arrays)} THEN NULL ELSE list_concat({', '.join(arrays)}) END"
@@ -59,7 +59,7 @@ def _series(start: str, end: str, step: str, item: str = "x") -> str:
     )
 
 
-def _int_array(call: Call) -> str:
+def _int_array(call: SqlCall) -> str:
     if _is_constant_series(call):
         # Nothing but this: around it, in a CASE or a lambda, DuckDB would make the list anew for each of 2,048 rows.
         return f"generate_series({', '.join(call.arguments)})"
@@ -74,7 +74,7 @@ def _int_array(call: Call) -> str:
     return evaluate(call) if call.safe else let(call.arguments, body)
 
 
-def _is_constant_series(call: Call) -> bool:
+def _is_constant_series(call: SqlCall) -> bool:
     """Whether all arguments are known, and make an array."""
     if not call.constants or not all(isinstance(bound, int) and abs(bound) < _SURE for bound in call.constants):
         return False
@@ -82,7 +82,7 @@ def _is_constant_series(call: Call) -> bool:
     return step != 0 and bool((end - start) // step < _ELEMENTS_MAX)
 
 
-def _timestamp_array(call: Call) -> str:
+def _timestamp_array(call: SqlCall) -> str:
     part = parts.constant(call, 3)
     if part not in parts.MICROSECONDS or call.safe:
         return evaluate(call, "GENERATE_TIMESTAMP_ARRAY({0}, {1}, INTERVAL {2} {3})")
@@ -100,12 +100,12 @@ def _timestamp_array(call: Call) -> str:
     return let(call.arguments[:3], body)
 
 
-def _date_array(call: Call) -> str:
+def _date_array(call: SqlCall) -> str:
     step = ", INTERVAL {2} {3}" if len(call.arguments) > 2 else ""
     return evaluate(call, f"GENERATE_DATE_ARRAY({{0}}, {{1}}{step})")
 
 
-def _to_string(call: Call) -> str:
+def _to_string(call: SqlCall) -> str:
     items, separator, *default = call.arguments
     if parts.constant(call, 1) is None:
         return evaluate(call)  # DuckDB joins by a constant only
@@ -119,7 +119,7 @@ def _to_string(call: Call) -> str:
     return let([items, *default], body)
 
 
-TABLE: list[Function] = [
+TABLE: list[SignatureEntry] = [
     *emitted("FN_ARRAY_AT_OFFSET", _at(0, safe=False)),
     *emitted("FN_ARRAY_AT_ORDINAL", _at(1, safe=False)),
     *emitted("FN_SAFE_ARRAY_AT_OFFSET", _at(0, safe=True)),

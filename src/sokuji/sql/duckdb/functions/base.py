@@ -34,7 +34,7 @@ class Lambda:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class SqlCall:
     """One resolved call, its arguments already DuckDB SQL text (each safe to embed without more parentheses).
 
     An enum argument has type STRING, its name as a string literal in `arguments` and an `EnumName` in `constants`. A lambda
@@ -59,12 +59,12 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class SignatureEntry:
     """An entry of the signature table, keyed by ZetaSQL's `FunctionSignatureId` name ("FN_ADD_INT64")."""
 
     signature: str
     support: Support
-    emit: Callable[[Call], str] | None = None  # DuckDB SQL for a call; None when unsupported
+    emit: Callable[[SqlCall], str] | None = None  # DuckDB SQL for a call; None when unsupported
     reason: str = ""  # why it is unsupported, or where it deviates
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.sql.duckdb.functions.base import Call, Cast
+from sokuji.sql.duckdb.functions.base import Cast, SqlCall
 from sokuji.sql.duckdb.functions.reference import evaluate
 from sokuji.sql.duckdb.functions.template import checked, let
 from sokuji.types import STRING, Kind, to_duckdb
@@ -40,7 +40,7 @@ def _by_reference(cast_: Cast, value: str | None = None) -> str:
         texts.append(cast_.time_zone)
         types.append(STRING)
         form += f" AT TIME ZONE {{{len(texts) - 1}}}"
-    call = Call(f"cast_{cast_.target.kind.lower()}", tuple(texts), tuple(types), cast_.target)
+    call = SqlCall(f"cast_{cast_.target.kind.lower()}", tuple(texts), tuple(types), cast_.target)
     return evaluate(call, f"{'SAFE_CAST' if cast_.safe else 'CAST'}({{0}} AS {cast_.target}{form})")
 
 

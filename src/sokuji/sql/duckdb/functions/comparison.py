@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from sokuji.sql.duckdb.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.template import emitted, let, macro, native
 from sokuji.types import Kind, Type
 
@@ -48,8 +48,8 @@ def less(left: str, right: str, type_: Type, operator: str = "<") -> str:
     return f"({left} {operator} {right})"
 
 
-def _binary(compare: Callable[[str, str, Type], str]) -> Callable[[Call], str]:
-    def emit(call: Call) -> str:
+def _binary(compare: Callable[[str, str, Type], str]) -> Callable[[SqlCall], str]:
+    def emit(call: SqlCall) -> str:
         type_ = call.types[0]
         if type_.kind not in {Kind.FLOAT64, Kind.STRUCT, Kind.ARRAY}:
             return compare(call.arguments[0], call.arguments[1], type_)
@@ -60,14 +60,14 @@ def _binary(compare: Callable[[str, str, Type], str]) -> Callable[[Call], str]:
     return emit
 
 
-def _between(call: Call) -> str:
+def _between(call: SqlCall) -> str:
     type_ = call.types[0]
     if type_.kind is not Kind.FLOAT64:
         return f"({call.arguments[0]} BETWEEN {call.arguments[1]} AND {call.arguments[2]})"
     return let(call.arguments, lambda value, low, high: f"({less(low, value, type_, '<=')} AND {less(value, high, type_, '<=')})")
 
 
-def _in(call: Call) -> str:
+def _in(call: SqlCall) -> str:
     value, *items = call.arguments
     type_ = call.types[0]
     if type_.kind in {Kind.FLOAT64, Kind.STRUCT, Kind.ARRAY}:
@@ -75,7 +75,7 @@ def _in(call: Call) -> str:
     return f"({value} IN ({', '.join(items)}))"
 
 
-def _in_array(call: Call) -> str:
+def _in_array(call: SqlCall) -> str:
     type_ = call.types[0]
     if type_.kind not in {Kind.FLOAT64, Kind.STRUCT, Kind.ARRAY}:
         # By DuckDB's own search: comparing all elements first makes a list of each row's array.
@@ -100,8 +100,8 @@ def _in_array(call: Call) -> str:
     return let(call.arguments, body)
 
 
-def _extreme(name: str) -> Callable[[Call], str]:
-    def emit(call: Call) -> str:
+def _extreme(name: str) -> Callable[[SqlCall], str]:
+    def emit(call: SqlCall) -> str:
         if len(call.arguments) == 1:
             return call.arguments[0]
 
@@ -119,7 +119,7 @@ def _extreme(name: str) -> Callable[[Call], str]:
     return emit
 
 
-TABLE: list[Function] = [
+TABLE: list[SignatureEntry] = [
     *emitted("FN_EQUAL", _binary(equal), Support.NATIVE),
     *emitted("FN_NOT_EQUAL", _binary(lambda left, right, type_: f"(NOT {equal(left, right, type_)})"), Support.NATIVE),
     *emitted("FN_LESS", _binary(less), Support.NATIVE),

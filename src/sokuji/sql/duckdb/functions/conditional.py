@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from sokuji.sql.duckdb.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.comparison import equal
 from sokuji.sql.duckdb.functions.template import emitted, let, native
 from sokuji.types import to_duckdb
 
 
-def _joined(operator: str) -> list[Function]:
+def _joined(operator: str) -> list[SignatureEntry]:
     return emitted(f"FN_{operator}", lambda call: f"({f' {operator} '.join(call.arguments)})", Support.NATIVE)
 
 
@@ -18,7 +18,7 @@ def _case(arguments: tuple[str, ...]) -> str:
     return f"(CASE {branches} ELSE {arguments[-1]} END)" if pairs else arguments[-1]
 
 
-def _case_with_value(call: Call) -> str:
+def _case_with_value(call: SqlCall) -> str:
     value, *rest = call.arguments
     # Only the value is bound: the results of branches that are not taken must not be computed.
     type_ = call.types[0]
@@ -34,19 +34,19 @@ def _case_with_value(call: Call) -> str:
     return f"(CASE {index} {results} ELSE {rest[-1]} END)"
 
 
-def _nullif(call: Call) -> str:
+def _nullif(call: SqlCall) -> str:
     return let(
         call.arguments,
         lambda left, right: f"CASE WHEN {equal(left, right, call.types[0])} THEN CAST(NULL AS {to_duckdb(call.result)}) ELSE {left} END",
     )
 
 
-def _error(call: Call) -> str:
+def _error(call: SqlCall) -> str:
     value = "NULL" if call.safe else f"error(COALESCE({call.arguments[0]}, ''))"
     return f"CAST({value} AS {to_duckdb(call.result)})"
 
 
-TABLE: list[Function] = [
+TABLE: list[SignatureEntry] = [
     *_joined("AND"),
     *_joined("OR"),
     *emitted("FN_CASE_NO_VALUE", lambda call: _case(call.arguments), Support.NATIVE),

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 
 from sokuji.sql.duckdb.functions import parts
-from sokuji.sql.duckdb.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.reference import evaluate, reference
 from sokuji.sql.duckdb.functions.template import checked, emitted, let, literal, macro, native
 from sokuji.types import Kind, to_duckdb
@@ -19,7 +19,7 @@ _LIMITS = {
 }
 
 
-def in_range(call: Call, value: str) -> str:
+def in_range(call: SqlCall, value: str) -> str:
     """`value` of the call's result type, unless it is outside the years 1 to 9999: then an error (NULL if safe)."""
     low, high = _LIMITS[call.result.kind]
     message = f"'{call.name.upper()} overflow: the result is not between the years 1 and 9999'"
@@ -36,8 +36,8 @@ def _clamped(count: str, most: int) -> str:
     return f"CASE WHEN {count} > {most} THEN {most} WHEN {count} < -{most} THEN -{most} ELSE {count} END"
 
 
-def _add(sign: str) -> Callable[[Call], str]:
-    def emit(call: Call) -> str:
+def _add(sign: str) -> Callable[[SqlCall], str]:
+    def emit(call: SqlCall) -> str:
         part = parts.constant(call, 2)
         if part is None or (part not in parts.MONTHS and part not in parts.MICROSECONDS):
             return evaluate(call, f"{call.name.upper()}({{0}}, INTERVAL {{1}} {{2}})")
@@ -57,8 +57,8 @@ def _add(sign: str) -> Callable[[Call], str]:
     return emit
 
 
-def _time_add(sign: str) -> Callable[[Call], str]:
-    def emit(call: Call) -> str:
+def _time_add(sign: str) -> Callable[[SqlCall], str]:
+    def emit(call: SqlCall) -> str:
         part = parts.constant(call, 2) or ""
         if part not in parts.MICROSECONDS:
             return evaluate(call, f"{call.name.upper()}({{0}}, INTERVAL {{1}} {{2}})")
@@ -69,7 +69,7 @@ def _time_add(sign: str) -> Callable[[Call], str]:
     return emit
 
 
-def _boundaries(call: Call, left: str, right: str, part: str) -> str | None:
+def _boundaries(call: SqlCall, left: str, right: str, part: str) -> str | None:
     """How many times such a part begins between two DATEs or DATETIMEs."""
     if parts.is_week(part):
         return f"{parts.week_number(f'CAST({left} AS DATE)', part)} - {parts.week_number(f'CAST({right} AS DATE)', part)}"
@@ -80,13 +80,13 @@ def _boundaries(call: Call, left: str, right: str, part: str) -> str | None:
     return None
 
 
-def _diff(call: Call) -> str:
+def _diff(call: SqlCall) -> str:
     part = parts.constant(call, 2)
     text = _boundaries(call, call.arguments[0], call.arguments[1], part) if part else None
     return f"({text})" if text else evaluate(call)
 
 
-def _timestamp_diff(call: Call) -> str:
+def _timestamp_diff(call: SqlCall) -> str:
     part = parts.constant(call, 2)
     if part not in parts.MICROSECONDS:
         return evaluate(call)
@@ -109,7 +109,7 @@ def _truncated(value: str, kind: Kind, part: str) -> str | None:
     return None
 
 
-def _trunc(call: Call) -> str:
+def _trunc(call: SqlCall) -> str:
     part = parts.constant(call, 1)
     kind = call.types[0].kind
     if part is None or (_truncated("x", kind, part) is None):
@@ -120,7 +120,7 @@ def _trunc(call: Call) -> str:
     return _truncated(call.arguments[0], kind, part) or ""
 
 
-def _timestamp_trunc(call: Call) -> str:
+def _timestamp_trunc(call: SqlCall) -> str:
     part, zone = parts.constant(call, 1), parts.zone(call, 2)
     if call.types[0].kind is not Kind.TIMESTAMP or part is None or zone is None:
         return evaluate(call)
@@ -158,7 +158,7 @@ for _shift, _day in enumerate(("MONDAY", "TUESDAY", "WEDNESDAY", "THURSDAY", "FR
     _EXTRACTED[f"WEEK_{_day}"] = f"((dayofyear({{0}}) + 6 - (dayofweek({{0}}) + {7 - _shift}) % 7) // 7)"
 
 
-def _extract(call: Call) -> str:
+def _extract(call: SqlCall) -> str:
     part = parts.constant(call, 1) or _NAMED.get(call.name)
     zone = parts.zone(call, 1 if call.name in _NAMED else 2)
     if part not in _EXTRACTED or zone is None:
@@ -199,7 +199,7 @@ _TIME_ELEMENTS = set("HMSTIpR")
 _FORMAT_LENGTH_MAX = 1000  # what is longer is left to the reference implementation, which can be interrupted
 
 
-def _strftime_format(call: Call) -> str | None:
+def _strftime_format(call: SqlCall) -> str | None:
     text = parts.constant(call, 0)
     if text is None or "\0" in text or len(text) > _FORMAT_LENGTH_MAX:
         return None
@@ -227,7 +227,7 @@ _WRITTEN = {
 }
 
 
-def _format(call: Call) -> str:
+def _format(call: SqlCall) -> str:
     text, zone = parts.constant(call, 0), parts.zone(call, 2)
     if call.types[1].kind is Kind.DATE:
         return _format_known(call)
@@ -255,7 +255,7 @@ def _format(call: Call) -> str:
 _READ = {"%F": "%Y-%m-%d", "%k": "%H", "%l": "%I", "%P": "%p"}
 
 
-def _parse(call: Call) -> str:
+def _parse(call: SqlCall) -> str:
     text = parts.constant(call, 0)
     if text is None:
         return evaluate(call)
@@ -263,7 +263,7 @@ def _parse(call: Call) -> str:
     return evaluate(dataclasses.replace(call, arguments=(literal(known), *call.arguments[1:]), constants=(known, *call.constants[1:])))
 
 
-def _format_known(call: Call) -> str:
+def _format_known(call: SqlCall) -> str:
     pattern, zone = _strftime_format(call), parts.zone(call, 2)
     if pattern is None or zone is None:
         return evaluate(call)
@@ -272,7 +272,7 @@ def _format_known(call: Call) -> str:
 
     def body(value: str, whole: str) -> str:
         exact = evaluate(
-            Call(
+            SqlCall(
                 call.name,
                 (call.arguments[0], value, *call.arguments[2:]),
                 call.types,
@@ -285,15 +285,15 @@ def _format_known(call: Call) -> str:
     return let([call.arguments[1], local], body)
 
 
-def _from_local(call: Call) -> str:
+def _from_local(call: SqlCall) -> str:
     zone = parts.zone(call, 1)
     if zone is None:
         return evaluate(call)
     return in_range(call, parts.from_local(f"CAST({call.arguments[0]} AS TIMESTAMP)", zone))
 
 
-def _to_local(target: str) -> Callable[[Call], str]:
-    def emit(call: Call) -> str:
+def _to_local(target: str) -> Callable[[SqlCall], str]:
+    def emit(call: SqlCall) -> str:
         zone = parts.zone(call, 1)
         if zone is None:
             return evaluate(call)
@@ -303,20 +303,20 @@ def _to_local(target: str) -> Callable[[Call], str]:
     return emit
 
 
-def _unix(unit: int) -> Callable[[Call], str]:
-    def emit(call: Call) -> str:
+def _unix(unit: int) -> Callable[[SqlCall], str]:
+    def emit(call: SqlCall) -> str:
         most = 253_402_300_800_000_000 // unit
         return let(call.arguments, lambda count: in_range(call, f"make_timestamptz({_clamped(count, most)} * {unit})"))
 
     return emit
 
 
-def _from_unix_date(call: Call) -> str:
+def _from_unix_date(call: SqlCall) -> str:
     return let(call.arguments, lambda days: in_range(call, f"DATE '1970-01-01' + CAST({_clamped(days, 4_000_000)} AS INTEGER)"))
 
 
-def _current(target: str) -> Callable[[Call], str]:
-    def emit(call: Call) -> str:
+def _current(target: str) -> Callable[[SqlCall], str]:
+    def emit(call: SqlCall) -> str:
         zone = parts.zone(call, 0)
         return evaluate(call) if zone is None else f"CAST({parts.to_local('now()', zone)} AS {target})"
 
@@ -333,7 +333,7 @@ _BETWEEN = "(epoch_us({0}) - epoch_us({1}))"
 # Arrow, in which results leave, counts an INTERVAL's time in nanoseconds.
 _TOO_FAR = {f"abs({_BETWEEN}) > 9223372036854775": "'INTERVAL overflow: an interval of time cannot be longer than 292 years here'"}
 
-TABLE: list[Function] = [
+TABLE: list[SignatureEntry] = [
     *emitted("FN_DATE_ADD_DATE FN_DATETIME_ADD FN_TIMESTAMP_ADD", _add("+")),
     *emitted("FN_DATE_SUB_DATE FN_DATETIME_SUB FN_TIMESTAMP_SUB", _add("-")),
     *emitted("FN_TIME_ADD", _time_add("+")),

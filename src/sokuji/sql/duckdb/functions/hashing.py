@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sokuji.sql.duckdb.functions.base import Function
+from sokuji.sql.duckdb.functions.base import SignatureEntry
 from sokuji.sql.duckdb.functions.reference import reference
 from sokuji.sql.duckdb.functions.template import macro, native
 
-TABLE: list[Function] = [
+TABLE: list[SignatureEntry] = [
     *macro("FN_MD5_BYTES FN_MD5_STRING", "unhex(md5({0}))"),
     *macro("FN_SHA1_BYTES FN_SHA1_STRING", "unhex(sha1({0}))"),
     *macro("FN_SHA256_BYTES FN_SHA256_STRING", "unhex(sha256({0}))"),

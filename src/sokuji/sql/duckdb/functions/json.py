@@ -6,14 +6,14 @@ import dataclasses
 import re
 
 from sokuji.sql.duckdb.functions import parts
-from sokuji.sql.duckdb.functions.base import Call, Function
+from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall
 from sokuji.sql.duckdb.functions.reference import evaluate, reference
 from sokuji.sql.duckdb.functions.template import emitted, let
 
 _PLAIN_PATH = re.compile(r"\$(\.[A-Za-z_][A-Za-z0-9_]*)+")
 
 
-def _scalar(call: Call) -> str:
+def _scalar(call: SqlCall) -> str:
     """The scalar at a path. DuckDB finds it in a thirtieth of the time, and writes strings, integers and truth the same way."""
     path = parts.constant(call, 1)
     if path is None or not _PLAIN_PATH.fullmatch(path) or call.safe:
@@ -36,7 +36,7 @@ def _scalar(call: Call) -> str:
     return let(call.arguments[:1], body)
 
 
-TABLE: list[Function] = [
+TABLE: list[SignatureEntry] = [
     *emitted("FN_JSON_VALUE FN_JSON_VALUE_JSON FN_JSON_EXTRACT_SCALAR FN_JSON_EXTRACT_SCALAR_JSON", _scalar),
     *reference("FN_JSON_QUERY FN_JSON_QUERY_JSON FN_JSON_EXTRACT FN_JSON_EXTRACT_JSON FN_JSON_EXTRACT_ARRAY FN_JSON_EXTRACT_ARRAY_JSON"),
     *reference("FN_JSON_EXTRACT_STRING_ARRAY FN_JSON_EXTRACT_STRING_ARRAY_JSON FN_JSON_QUERY_ARRAY FN_JSON_QUERY_ARRAY_JSON"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import zoneinfo
 
-from sokuji.sql.duckdb.functions.base import Call
+from sokuji.sql.duckdb.functions.base import SqlCall
 from sokuji.sql.duckdb.functions.template import literal
 
 MICROSECONDS = {
@@ -53,7 +53,7 @@ def days_into_week(date: str, part: str) -> str:
     return f"(({day_number(date)} + {_WEEKS[part] + _BEFORE_ANY}) % 7)"
 
 
-def constant(call: Call, position: int) -> str | None:
+def constant(call: SqlCall, position: int) -> str | None:
     """A constant STRING or enum argument."""
     value = call.constants[position] if position < len(call.constants) else None
     return value if isinstance(value, str) else None
@@ -62,7 +62,7 @@ def constant(call: Call, position: int) -> str | None:
 _OFFSET = re.compile(r"([+-])(\d{1,2})(?::(\d{2}))?")
 
 
-def zone(call: Call, position: int) -> str | None:
+def zone(call: SqlCall, position: int) -> str | None:
     """The time zone argument of a call, UTC when it is left out; None for one that DuckDB does not know as GoogleSQL does."""
     if position >= len(call.arguments):
         return "UTC"

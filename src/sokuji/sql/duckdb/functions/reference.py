@@ -21,7 +21,7 @@ from zetasql.wasi._pb2.zetasql.public import type_pb2
 
 from sokuji.errors import SqlError
 from sokuji.sql.duckdb.functions import values
-from sokuji.sql.duckdb.functions.base import Call, EnumName, Function, Support
+from sokuji.sql.duckdb.functions.base import EnumName, SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.template import let
 from sokuji.sql.front.protos import to_type
 from sokuji.sql.front.wasm import Calls, ResourcesError, zetasql
@@ -53,7 +53,7 @@ _RESULT_BYTES_MAX = 2**31 - 1  # of one text column of Arrow
 _TOO_LARGE = ("Cannot construct array Value larger than", "Out of memory for MemoryAccountant")
 
 
-def reference(signatures: str, sql: str | None = None, *, named: tuple[str, ...] = ()) -> list[Function]:
+def reference(signatures: str, sql: str | None = None, *, named: tuple[str, ...] = ()) -> list[SignatureEntry]:
     """Entries computed by the reference implementation.
 
     Args:
@@ -61,7 +61,7 @@ def reference(signatures: str, sql: str | None = None, *, named: tuple[str, ...]
         named: the last arguments, which must be written by name.
     """
 
-    def emit(call: Call) -> str:
+    def emit(call: SqlCall) -> str:
         if not named:
             return evaluate(call, sql)
         positional = len(call.arguments) - len(named)
@@ -69,10 +69,10 @@ def reference(signatures: str, sql: str | None = None, *, named: tuple[str, ...]
         written += [f"{name} => {{{positional + position}}}" for position, name in enumerate(named)]
         return evaluate(call, f"{call.name.upper()}({', '.join(written)})")
 
-    return [Function(signature, Support.UDF, emit) for signature in signatures.split()]
+    return [SignatureEntry(signature, Support.UDF, emit) for signature in signatures.split()]
 
 
-def evaluate(call: Call, sql: str | None = None) -> str:
+def evaluate(call: SqlCall, sql: str | None = None) -> str:
     """DuckDB text that evaluates a call in the reference implementation; constants become part of the expression."""
     constants = call.constants or (None,) * len(call.arguments)
     columns: list[int] = []
@@ -134,7 +134,7 @@ def over_columns(label: str, function: Callable[..., pa.Array], types: tuple[Typ
     return define(label, label, types, result, whole=function)
 
 
-def python(call: Call, label: str, function: Callable[..., Any], arity: int) -> str:
+def python(call: SqlCall, label: str, function: Callable[..., Any], arity: int) -> str:
     """DuckDB text that computes a call by a Python function of its first `arity` arguments; NULL if one of them is NULL."""
     name = define(label, label, call.types[:arity], call.result, function)
     return f"{name}({', '.join(call.arguments[:arity])})"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from sokuji.sql.duckdb.functions.base import Call, Function
+from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall
 from sokuji.sql.duckdb.functions.reference import evaluate, reference
 from sokuji.sql.duckdb.functions.template import emitted, let, literal
 
 
-def _constant_pattern(call: Call) -> str | None:
+def _constant_pattern(call: SqlCall) -> str | None:
     pattern = call.constants[1] if call.constants else None
     return pattern if isinstance(pattern, str) and "\0" not in pattern and _valid(pattern) else None
 
@@ -17,13 +17,13 @@ def _valid(pattern: str) -> bool:
     return "(?" not in pattern and "\\C" not in pattern and "\\p" not in pattern and "\n" not in pattern
 
 
-def _contains(call: Call) -> str:
+def _contains(call: SqlCall) -> str:
     if _constant_pattern(call) is None:
         return evaluate(call)
     return f"regexp_matches({call.arguments[0]}, {call.arguments[1]})"
 
 
-def _like(call: Call) -> str:
+def _like(call: SqlCall) -> str:
     pattern = call.constants[1] if call.constants else None
     if not isinstance(pattern, str) or pattern.endswith("\\"):
         return evaluate(call, "{0} LIKE {1}")
@@ -31,7 +31,7 @@ def _like(call: Call) -> str:
     return f"({call.arguments[0]} LIKE {call.arguments[1]}{escape})"
 
 
-def _extract(call: Call) -> str:
+def _extract(call: SqlCall) -> str:
     pattern = _constant_pattern(call)
     if pattern is None or len(call.arguments) != 2 or not _group_always_matches(pattern):
         return evaluate(call)
@@ -50,7 +50,7 @@ def _group_always_matches(pattern: str) -> bool:
     return pattern.count("(") == 0 or (pattern.count("(") == 1 and "\\(" not in pattern and "|" not in pattern and after not in set("?*{"))
 
 
-def _replace(call: Call) -> str:
+def _replace(call: SqlCall) -> str:
     replacement = call.constants[2] if call.constants else None
     pattern = _constant_pattern(call)
     if not pattern or not isinstance(replacement, str) or "\\" in replacement or not _never_empty(pattern):
@@ -62,7 +62,7 @@ def _never_empty(pattern: str) -> bool:
     return not set(pattern) & set("*?|^$\\{(")
 
 
-TABLE: list[Function] = [
+TABLE: list[SignatureEntry] = [
     *emitted("FN_REGEXP_CONTAINS_STRING", _contains),
     *emitted("FN_STRING_LIKE", _like),
     *emitted("FN_REGEXP_EXTRACT_STRING", _extract),

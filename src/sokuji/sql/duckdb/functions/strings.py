@@ -10,19 +10,19 @@ from collections.abc import Callable
 
 from sokuji.errors import SqlError
 from sokuji.sql.duckdb.functions import parts, room
-from sokuji.sql.duckdb.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.reference import evaluate, python, reference
 from sokuji.sql.duckdb.functions.template import checked, emitted, let, macro, native
 
 
-def _concat(call: Call) -> str:
+def _concat(call: SqlCall) -> str:
     return f"({' || '.join(call.arguments)})"
 
 
-def _or_reference(condition: str, value: str) -> Callable[[Call], str]:
+def _or_reference(condition: str, value: str) -> Callable[[SqlCall], str]:
     """DuckDB's function where both agree, the reference implementation for the other values."""
 
-    def emit(call: Call) -> str:
+    def emit(call: SqlCall) -> str:
         def body(*arguments: str) -> str:
             whole = dataclasses.replace(call, arguments=arguments, constants=())
             return f"CASE WHEN {condition.format(*arguments)} THEN {value.format(*arguments)} ELSE {evaluate(whole)} END"
@@ -35,10 +35,10 @@ def _or_reference(condition: str, value: str) -> Callable[[Call], str]:
 _ASCII = "strlen({0}) = length({0})"
 
 
-def _trim(name: str) -> list[Function]:
+def _trim(name: str) -> list[SignatureEntry]:
     signature = f"FN_{name.upper()}_STRING"
 
-    def emit(call: Call) -> str:
+    def emit(call: SqlCall) -> str:
         if len(call.arguments) == 2 and call.constants and call.constants[1]:
             return f"{name}({call.arguments[0]}, {call.arguments[1]})"
         if len(call.arguments) == 2:
@@ -56,7 +56,7 @@ _LONGEST = 2**31 - 1  # no string is as long, and DuckDB's own limit is a little
 _SHORT = f"CASE WHEN {{1}} > {_LONGEST} THEN {_LONGEST} ELSE {{1}} END"
 
 
-def _substr(call: Call) -> str:
+def _substr(call: SqlCall) -> str:
     def body(text: str, start: str, *length: str) -> str:
         first = (
             f"CASE WHEN {start} < -length({text}) OR {start} = 0 THEN 1 WHEN {start} < 0 THEN length({text}) + {start} + 1 "
@@ -71,12 +71,12 @@ def _substr(call: Call) -> str:
     return let(call.arguments, body)
 
 
-def _normalize(call: Call) -> str:
+def _normalize(call: SqlCall) -> str:
     form = parts.constant(call, 1) or "NFC"
     return python(call, f"normalize_{form.lower()}", _FORMS[form], 1)
 
 
-def _normalize_and_casefold(call: Call) -> str:
+def _normalize_and_casefold(call: SqlCall) -> str:
     form = parts.constant(call, 1) or "NFC"
     if form in {"NFC", "NFD"}:
         return evaluate(call)
@@ -98,7 +98,7 @@ def _from_base32(text: str) -> bytes:
         raise SqlError(f"Failed to decode invalid base32 string: {text!r}") from error
 
 
-def _reverse(call: Call) -> str:
+def _reverse(call: SqlCall) -> str:
     def body(text: str) -> str:
         # DuckDB's own function keeps together what looks like one character.
         characters = f"array_to_string(list_reverse(string_split({text}, '')), '')"
@@ -111,12 +111,12 @@ def _reverse(call: Call) -> str:
 _CHARACTER_BYTES = 16  # in a list
 
 
-def _split(call: Call) -> str:
+def _split(call: SqlCall) -> str:
     delimiter = call.arguments[1] if len(call.arguments) == 2 else "','"
     return let([call.arguments[0], delimiter], lambda text, by: f"CASE WHEN {by} IS NOT NULL THEN string_split({text}, {by}) END")
 
 
-TABLE: list[Function] = [
+TABLE: list[SignatureEntry] = [
     *emitted("FN_CONCAT_STRING FN_CONCAT_BYTES", _concat),
     *native("FN_LENGTH_STRING FN_CHAR_LENGTH_STRING", "length({0})"),
     *native("FN_LENGTH_BYTES FN_BYTE_LENGTH_BYTES", "octet_length({0})"),

@@ -6,10 +6,10 @@ import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 
-from sokuji.sql.duckdb.functions.base import Call, Function, Support
+from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.types import to_duckdb
 
-Emit = Callable[[Call], str]
+Emit = Callable[[SqlCall], str]
 
 _ATOM = re.compile(r"""(?x)
     \(?-?\d+(\.\d*)?([eE][-+]?\d+)?\)?(::\w+)?   # a number
@@ -63,7 +63,7 @@ def expression(*templates: str, errors: Mapping[str, str] | None = None, raises:
     errors = errors or {}
     by_arity = {_arity(text): text for text in templates}
 
-    def emit(call: Call) -> str:
+    def emit(call: SqlCall) -> str:
         text = by_arity[len(call.arguments)] if len(by_arity) > 1 else templates[0]
 
         def body(*arguments: str) -> str:
@@ -88,23 +88,23 @@ def _arity(text: str) -> int:
     return max((int(number) + 1 for number in re.findall(r"\{(\d+)\}", text)), default=0)
 
 
-def native(signatures: str, *templates: str, errors: Mapping[str, str] | None = None, raises: bool = False) -> list[Function]:
+def native(signatures: str, *templates: str, errors: Mapping[str, str] | None = None, raises: bool = False) -> list[SignatureEntry]:
     """Entries (names separated by spaces) that one DuckDB function or operator computes."""
     emit = expression(*templates, errors=errors, raises=raises)
-    return [Function(signature, Support.NATIVE, emit) for signature in signatures.split()]
+    return [SignatureEntry(signature, Support.NATIVE, emit) for signature in signatures.split()]
 
 
-def macro(signatures: str, *templates: str, errors: Mapping[str, str] | None = None, raises: bool = False) -> list[Function]:
+def macro(signatures: str, *templates: str, errors: Mapping[str, str] | None = None, raises: bool = False) -> list[SignatureEntry]:
     """Entries that an expression of several DuckDB functions computes."""
     emit = expression(*templates, errors=errors, raises=raises)
-    return [Function(signature, Support.MACRO, emit) for signature in signatures.split()]
+    return [SignatureEntry(signature, Support.MACRO, emit) for signature in signatures.split()]
 
 
-def emitted(signatures: str, emit: Emit, support: Support = Support.MACRO) -> list[Function]:
+def emitted(signatures: str, emit: Emit, support: Support = Support.MACRO) -> list[SignatureEntry]:
     """Entries whose text a function writes."""
-    return [Function(signature, support, emit) for signature in signatures.split()]
+    return [SignatureEntry(signature, support, emit) for signature in signatures.split()]
 
 
-def unsupported(signatures: str, reason: str) -> list[Function]:
+def unsupported(signatures: str, reason: str) -> list[SignatureEntry]:
     """Entries that raise."""
-    return [Function(signature, Support.UNSUPPORTED, None, reason) for signature in signatures.split()]
+    return [SignatureEntry(signature, Support.UNSUPPORTED, None, reason) for signature in signatures.split()]
