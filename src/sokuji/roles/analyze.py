@@ -8,7 +8,6 @@ from pathlib import Path
 
 from sokuji.backends import Backends
 from sokuji.config import ACTIONS_FILE, load
-from sokuji.platform import Platform
 from sokuji.service import descriptors, logs
 from sokuji.service.health import HealthServer
 from sokuji.service.metrics import render
@@ -24,6 +23,8 @@ def run_analyze(folder: Path) -> None:
     config = load(folder)
     backends = Backends(config)
     if (folder / ACTIONS_FILE).exists():
+        from sokuji.platform import Platform  # which imports SQL and models
+
         with Platform(config, folder) as platform:
             platform.keep_results_views()
     with until_stopped() as stop:

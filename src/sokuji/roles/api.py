@@ -25,7 +25,6 @@ _SPARE_CONNECTIONS = 1024  # beside open streams
 
 def run_api(folder: Path) -> None:
     """The server of actions for pages of the project in `folder`, until it is asked to end."""
-
     logs.configure("api")
     descriptors.allow_all()
     config = load(folder)

@@ -17,7 +17,6 @@ from sokuji.service.stop import until_stopped
 
 def run_deliver(folder: Path) -> None:
     """What calls the webhooks and functions of the project in `folder`, until it is asked to end."""
-
     logs.configure("deliver")
     config = load(folder)
     backends = Backends(config)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from sokuji.act.pages.answer import Answering
-from sokuji.act.pages.waiter import Waiter
 from sokuji.act.secret import Secret
 from sokuji.backends import Backends
 from sokuji.config import ACTIONS_FILE, load
@@ -24,7 +22,6 @@ _LOG = logging.getLogger(__name__)
 
 def run_track(folder: Path) -> None:
     """The collector of the project in `folder`, until it is asked to end; it then answers what is under way."""
-
     logs.configure("track")
     config = load(folder)
     end_with_supervisor()
@@ -50,6 +47,8 @@ def run_track(folder: Path) -> None:
 
 def _decided(backends: Backends, secret: Secret) -> Decided:
     """Waits for what the worker decides on messages that have just become durable."""
+    from sokuji.act.pages.answer import Answering
+    from sokuji.act.pages.waiter import Waiter
 
     config = backends.config
     waiter = Waiter(backends.decisions_log, backends.progress.read)

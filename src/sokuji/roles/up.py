@@ -1,7 +1,4 @@
-"""The processes of a running platform: each role alone, and all of them under one supervisor.
-
-A role imports what it needs when it runs: a collector does without the lake, SQL and their packages.
-"""
+"""A running platform: every role as a process under one supervisor, which takes up changes of the project."""
 
 from __future__ import annotations
 
