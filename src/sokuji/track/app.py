@@ -37,16 +37,16 @@ from sokuji.web.turns import Beside
 from sokuji.web.write_keys import EventSource, WriteKeys, find_write_key
 
 Decided = Callable[[Request, str], Awaitable[list[dict[str, Any]]]]
-"""What was decided on a request's durable events, after a bounded wait, as far as who sent it (with this query) may be told of it."""
+"""Returns the decisions on a request's durable events, after a bounded wait; only those that its sender (with this query) may see."""
 
 _WAIT = "decisions=wait"
 _METRICS_BODY_PATH = "/v1/m"  # the browser SDK's own metrics
-# A body of so many bytes, and so many objects in it, is read on the event loop: handed to another thread, it would take longer. One that
-# must be read event by event takes a hundred times as long.
+# Decompressed bodies up to these limits (bytes, and JSON objects in them) are parsed on the event loop: handing one to another thread
+# would take longer than parsing it. A body that must be read event by event takes a hundred times as long, so its limit is lower.
 _PLAIN_BYTES_MAX = 256 * 1024
 _PLAIN_OBJECTS_MAX = 5_000
 _ODD_BYTES_MAX = 4 * 1024
-# Of an address at once. They are worked on one after the other, and whoever waits for them keeps a connection from others.
+# Large requests that may wait per address. They are processed one after the other, and each waiting one holds a connection.
 _HEAVY_MAX = 32
 
 
@@ -65,9 +65,9 @@ class Track:
         decided: Decided | None = None,
         proxies: Proxies | None = None,
     ) -> None:
-        """Collect for `sources` (by write key) into the two logs.
+        """Collect events for `sources` (by write key) into the two logs.
 
-        `server_keys` gives the dataset of each key that may import history; `decided` answers requests with `decisions=wait`.
+        `server_keys` gives the dataset of each key that may import history. `decided` answers requests with `decisions=wait`.
         """
         self.proxies = proxies or Proxies()
         self._decided = decided
@@ -81,15 +81,15 @@ class Track:
         self._draining = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="track-read")
         self._beside = Beside(self._thread)
-        self._heavy = WeakValueDictionary[str, asyncio.Lock]()  # an address has one such request at a time
+        self._heavy = WeakValueDictionary[str, asyncio.Lock]()  # one heavy request per address at a time
         self._heavy_waiting: Counter[str] = Counter()
         self._tasks = Tasks()
 
     def start(self) -> None:
-        """Everything is ready from the beginning."""
+        """Do nothing: the collector is ready once it is constructed."""
 
     def admit(self, exchange: Exchange) -> None:
-        """Refuse a request that cannot be taken, before its body is read."""
+        """Refuse a request that cannot be accepted, before its body is read."""
         head = exchange.head
         if head.method == "POST":
             self._check_capacity(exchange)
@@ -116,22 +116,22 @@ class Track:
         self._metrics.answered(problem.status)
 
     def drain(self) -> None:
-        """Refuse what comes from now on (503)."""
+        """Refuse all new requests (503)."""
         self._draining = True
 
     def close(self) -> None:
-        """Release what is held, once nothing is served any more. The logs stay open: they are their owner's."""
+        """Release the threads, once no request is served any more. The logs stay open: their owner closes them."""
         self._tasks.cancel()
         self._thread.shutdown()
         self._group.close()
 
     def render_metrics(self) -> str:
-        """What was counted, in Prometheus' text format."""
+        """The collector's metrics in Prometheus' text format."""
         return self._metrics.render()
 
     @property
     def is_ready(self) -> bool:
-        """Whether it takes requests now."""
+        """Whether the collector accepts requests now."""
         return not (self._draining or self._group.full() or self._group.failing())
 
     def _answer(self, exchange: Exchange, answer: Answer) -> None:
@@ -162,7 +162,7 @@ class Track:
         self._tasks.spawn(self._collect_heavy(exchange, parser, text, address), exchange)
 
     def _small_text(self, exchange: Exchange) -> bytes | None:
-        """The body decompressed; None where that needs more of a look."""
+        """The decompressed body; None where it must be decompressed on another thread."""
         body = exchange.body
         if len(body) > _PLAIN_BYTES_MAX:
             return None
@@ -174,7 +174,7 @@ class Track:
         return text
 
     async def _collect_heavy(self, exchange: Exchange, parser: Parser, text: bytes | None, address: str) -> None:
-        """What takes long, beside the event loop; the next one of an address when the last one is durable."""
+        """Read and commit a large request beside the event loop. The next one of the same address starts when this one is durable."""
         problem: InvalidRequestError | None
         async with self._heavy.setdefault(address, asyncio.Lock()):
             try:
@@ -206,7 +206,10 @@ class Track:
     def _committed(
         self, exchange: Exchange, request: Request, problem: InvalidRequestError | None, failure: InvalidRequestError | None
     ) -> None:
-        """Answer a request that is durable, unless there is a `failure`; `problem`: it could not be read, and is kept as a bad event."""
+        """Answer a request after its commit.
+
+        `failure` says why it is not durable, or is None. `problem` says why it could not be read and was stored as a bad event, or is None.
+        """
         if failure is not None:
             self._refuse(exchange, failure)
         elif problem is not None:
@@ -224,7 +227,7 @@ class Track:
         decisions: list[dict[str, Any]] = []
         try:
             decisions = await decided(request, exchange.head.query)
-        finally:  # whatever happened: the events are durable
+        finally:  # also after an error: the events are durable
             self._answer(exchange, segment_answers.accepted(request.refused, decisions))
 
     def _check_capacity(self, exchange: Exchange) -> None:
@@ -233,7 +236,7 @@ class Track:
         self._group.check_room(1, exchange.client)
 
     def _read(self, exchange: Exchange, parser: Parser, body: bytes) -> tuple[Request, InvalidRequestError | None]:
-        """The request. Of one that cannot be read: what is kept of it as a bad event, and how it is answered."""
+        """Parse the request. For a body that cannot be parsed: the bad event to store, and the error to answer with."""
         head = exchange.head
         self._keys.check_body(head.headers.get("authorization"), body, head.query)
         try:
@@ -244,7 +247,7 @@ class Track:
         return request, None
 
     def _unreadable(self, exchange: Exchange, body: bytes, problem: InvalidRequestError) -> Request:
-        """What is kept, as a bad event, of a body that cannot be read. Raises `problem` where nobody knows whose it is."""
+        """The bad event to store for a body that cannot be parsed. Raises `problem` if the body's source is unknown."""
         request = Request(body, [], find_write_key(body))
         refuse(request, 0, Refusal(problem.code, problem.message), body)
         try:
@@ -259,7 +262,7 @@ class Track:
         request.sender, request.received_at = exchange.client, self._clock()
 
     def _handle_other(self, exchange: Exchange) -> None:
-        """What is not a POST of events."""
+        """Answer every request that is not a POST of events."""
         head = exchange.head
         method, path = head.method, head.path.rstrip("/")
         if method == "OPTIONS":
@@ -279,7 +282,7 @@ class Track:
         self._check_capacity(exchange)
         request = parse_pixel(exchange.head.query, type_)
         if request.write_key is not None:
-            self._keys.of_key(request.write_key)  # an address is no place for a server key
+            self._keys.of_key(request.write_key)  # a URL must not carry a server key
         self._stamp(request, exchange)
 
         def committed(failure: InvalidRequestError | None) -> None:

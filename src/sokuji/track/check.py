@@ -1,6 +1,6 @@
-"""What an event must be to be accepted: the exact rules, applied to one event at a time.
+"""The exact rules for accepting an event, applied to one event at a time.
 
-`columns` screens whole batches first and asks here only about events that are not plainly good.
+`columns` screens whole batches first and calls this module only for events that fail the screen.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from sokuji.track.request import Refusal, WireEvent
 TYPES = frozenset(EventType)
 _WITH_TRAITS = {EventType.IDENTIFY, EventType.GROUP}
 
-# What a client writes when it has no id: JavaScript's and Python's ways to print "nothing", and objects printed by accident. Taken as
-# ids they would make one visitor of many; so does white space. The empty text is not among them: some SDKs send it for "none", and so
-# it is read.
+# What clients send when they have no id: JavaScript's and Python's ways to print "nothing", and objects printed by accident. Taken as
+# ids, they would merge many visitors into one. The same is true of white space. The empty text is not in this list: some SDKs send it for
+# "none", and it is read as "none".
 _NOT_IDS = ("null", "undefined", "none", "nil", "nan", "[object Object]", "true", "false", "anonymous", "guest")
 ILLEGAL_IDS = frozenset(form for text in _NOT_IDS for form in (text, text.lower(), text.upper(), text.title(), f'"{text}"', f"'{text}'"))
 
@@ -32,23 +32,23 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _BRACKETS = re.compile(rb"[{}\[\]]")
 
 _ID_BYTES, _IDS_DRAWN = 16, 500
-_RANDOM: deque[bytes] = deque()  # for ids; each is taken once
+_RANDOM: deque[bytes] = deque()  # random bytes for message ids; each entry is used once
 os.register_at_fork(after_in_child=_RANDOM.clear)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The largest event that is taken: bytes of all that would be stored of it, and nesting of its JSON objects."""
+    """The largest accepted event: total stored bytes, and nesting depth of its JSON objects."""
 
     event_bytes: int = 32 * 1024
     depth: int = 64
 
 
 def check(event: WireEvent, limits: Limits) -> Refusal | None:
-    """Bring `event` into its one normal form; the reason, if it cannot be accepted.
+    """Normalize `event` in place; the reason if the event cannot be accepted, else None.
 
-    Afterwards a message id is there that tells the event from others, empty ids are None, the timestamp is one that Arrow reads, objects
-    that are null are empty, and everything that has no column of its own is in `properties`.
+    An accepted event then has a unique message id, None for empty ids, a timestamp that Arrow reads, empty objects for null ones, and all
+    fields without a column of their own in `properties`.
     """
     return _check_type(event) or _check_ids(event) or _check_objects(event, limits) or _check_timestamp(event) or _check_size(event, limits)
 
@@ -65,7 +65,7 @@ def _check_type(event: WireEvent) -> Refusal | None:
 
 def _check_ids(event: WireEvent) -> Refusal | None:
     if not event.message_id or _is_illegal(event.message_id):
-        event.message_id = _random_id()  # never "null" for many: all but the first would be dropped as repeats
+        event.message_id = _random_id()  # Replace "null" and the like: all such events but the first would be dropped as repeats.
     event.anonymous_id = event.anonymous_id or None
     event.user_id = event.user_id or None
     previous_id = event.previous_id if event.type == EventType.ALIAS else None
@@ -84,7 +84,7 @@ def _check_ids(event: WireEvent) -> Refusal | None:
 
 
 def _random_id() -> str:
-    """What `uuid.uuid4` gives, without a system call each: one lets another thread take the interpreter, for 5 ms where it is busy."""
+    """A random id like `uuid.uuid4`, without a system call for each: a call lets a busy thread take the interpreter for 5 ms."""
     if not _RANDOM:
         drawn = os.urandom(_ID_BYTES * _IDS_DRAWN)
         _RANDOM.extend(drawn[start : start + _ID_BYTES] for start in range(0, len(drawn), _ID_BYTES))
@@ -107,7 +107,7 @@ def _check_objects(event: WireEvent, limits: Limits) -> Refusal | None:
             setattr(event, name, Raw())
         elif text and not text.startswith(b"{"):
             return Refusal("wrong_type", f"{name} is {text[:40].decode(errors='replace')}; expected an object")
-        elif refusal := _check_text(name, text, limits):  # before anything looks into it
+        elif refusal := _check_text(name, text, limits):  # before any code parses it
             return refusal
     if event.type == EventType.IDENTIFY:
         event.properties = event.traits or _context_traits(event.context)
@@ -121,13 +121,13 @@ def _check_objects(event: WireEvent, limits: Limits) -> Refusal | None:
 
 
 def _context_traits(context: Raw) -> Raw:
-    """Where RudderStack's SDKs put the traits of an identify call."""
+    """The traits of an identify call from RudderStack's SDKs, which send them in `context`."""
     traits = members(bytes(context)).get("traits", Raw()) if context else Raw()
     return traits if bytes(traits).startswith(b"{") else Raw()
 
 
 def with_members(object_: Raw, **values: str | bool | None) -> Raw:
-    """`object_` with `values` in it, which win over what it says itself."""
+    """`object_` with `values` added. On the same name, `values` win."""
     added = {name: Raw(msgspec.json.encode(value)) for name, value in values.items() if value is not None}
     if not added:
         return object_
@@ -145,7 +145,7 @@ def _check_timestamp(event: WireEvent) -> Refusal | None:
 
 
 def normal_timestamp(text: str) -> str | None:
-    """ISO 8601 text as UTC to the microsecond, in the one form that Arrow reads; None where it is no time. Without a zone it is UTC."""
+    """ISO 8601 text as UTC with microseconds, in a form that Arrow reads; None if it is not a time. A time without a zone is UTC."""
     if text.endswith("z"):  # RFC 3339, 5.6: `T` and `Z` may be lower case
         text = text[:-1] + "Z"
     try:
@@ -167,7 +167,7 @@ def _check_size(event: WireEvent, limits: Limits) -> Refusal | None:
 def _check_text(name: str, text: bytes, limits: Limits) -> Refusal | None:
     if len(text) > limits.event_bytes:
         return Refusal("too_large", f"{name} has {len(text)} bytes; at most {limits.event_bytes} are taken")
-    # What opens no more objects and arrays than that is not nested deeper.
+    # The number of opening brackets bounds the depth, so most texts need no exact count.
     if text.count(b"{") + text.count(b"[") > limits.depth and (depth := _depth(text)) > limits.depth:
         return Refusal("too_deep", f"the event's JSON is nested {depth} deep; at most {limits.depth} is taken")
     return None

@@ -1,7 +1,7 @@
-"""Events to Arrow: the columns of many requests at once, screened for events that are not plainly good.
+"""Convert events to Arrow: the columns of many requests at once, with a screen for events that need a closer check.
 
 This is the collector's inner loop. Every step works on whole columns: a list comprehension over an attribute, a join, one call into
-Arrow or numpy. Nothing runs Python code per event unless the screen finds something odd.
+Arrow or numpy. Python code runs for a single event only if the screen finds something odd.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SUSPECT_IDS = ILLEGAL_IDS | {""}
 _CLIENT, _SKEW, _CLAMPED, _RECEIVED, _TRUSTED = range(len(TimeRule))
 # The first and the last moment of GoogleSQL's TIMESTAMP. Arrow also reads the year 0, which neither SQL nor Python has.
 _TIME_MIN_US, _TIME_MAX_US = -62_135_596_800_000_000, 253_402_300_799_999_999
-_ODD_TIMES_SEARCHED = 16  # rows that are cheaper to check than to search further
+_ODD_TIMES_SEARCHED = 16  # checking this many rows one by one is cheaper than searching further
 _CLAIMED_HISTORY = Refusal(
     "historical_needs_server_key",
     "the event is marked as historical, for which a write key is not enough: send it with the dataset's server key"
@@ -42,7 +42,7 @@ _TYPE_BYTES_MAX = max(map(len, EventType))
 
 
 def to_arrow(requests: Sequence[Request], partitions: int, limits: Limits, clocks: ClockOffsets) -> dict[int, pa.RecordBatch]:
-    """The good events of `requests` by partition, each in order of arrival; the others are added to their request's `refused`."""
+    """The good events of `requests` by partition, each in order of arrival. Bad events are added to their request's `refused`."""
     for request in requests:
         request.stored = len(request.events)
     events = list(chain.from_iterable([request.events for request in requests]))
@@ -70,7 +70,7 @@ def to_arrow(requests: Sequence[Request], partitions: int, limits: Limits, clock
 
 
 def _claimed_history(requests: Sequence[Request], owners: NDArray[np.intp], historical: NDArray[np.bool_] | None) -> list[int]:
-    """Rows that say they are history, as whole requests or (`historical`) themselves, without the key of a server."""
+    """Rows marked as history (by their request, or by themselves: `historical`) that were sent without a server key."""
     said = [request.historical for request in requests]
     if historical is None and not any(said):
         return []
@@ -80,7 +80,7 @@ def _claimed_history(requests: Sequence[Request], owners: NDArray[np.intp], hist
 
 
 def _unproven(requests: Sequence[Request], owners: NDArray[np.intp], columns: _Columns) -> list[int]:
-    """Rows that make a visitor who can prove their id known as a user, without that proof: anyone might name anyone's visitor so."""
+    """Rows that link a provable visitor id to a user without the proof. Without a proof, anyone could link any visitor."""
     rows, claims = columns.claims()
     unproven = {claim for claim in set(claims) if is_provable(claim[0]) and not proves(claim[1] or "", claim[0])}
     if not unproven:
@@ -89,8 +89,8 @@ def _unproven(requests: Sequence[Request], owners: NDArray[np.intp], columns: _C
 
 
 def _split(batch: pa.RecordBatch, numbers: NDArray[np.uint32]) -> dict[int, pa.RecordBatch]:
-    """The rows of each partition; `numbers` says which a row is in."""
-    # Arrow moves the rows and lets other threads run meanwhile: cheaper than ordering the events before.
+    """The rows of each partition. `numbers` gives the partition of each row."""
+    # Arrow moves the rows and lets other threads run meanwhile. That is cheaper than sorting the events first.
     batch = batch.take(pa.array(np.argsort(numbers, kind="stable")))
     counts = np.bincount(numbers)
     starts = (np.cumsum(counts) - counts).tolist()
@@ -98,7 +98,7 @@ def _split(batch: pa.RecordBatch, numbers: NDArray[np.uint32]) -> dict[int, pa.R
 
 
 def _refuse(bad: dict[int, Refusal], requests: Sequence[Request], owners: NDArray[np.intp]) -> None:
-    """Note refusals, by row in order of arrival, at the requests the rows came in."""
+    """Add refusals to the requests that their rows came in, in order of arrival. `bad` gives the refusal of each bad row."""
     for row, refusal in sorted(bad.items()):
         owner = int(owners[row])
         request = requests[owner]
@@ -108,7 +108,7 @@ def _refuse(bad: dict[int, Refusal], requests: Sequence[Request], owners: NDArra
 
 
 class _Requests:
-    """What events have from the request they came in: one value a request, taken to rows at the end."""
+    """The columns that events take from their request: one value per request, expanded to rows at the end."""
 
     def __init__(self, requests: Sequence[Request], clocks: ClockOffsets) -> None:
         sources = {source: number for number, source in enumerate({request.source for request in requests})}
@@ -130,9 +130,9 @@ class _Requests:
 
 
 def _device(request: Request) -> int:
-    """Whose clock stamped a request: a browser's or a phone's, if all is from one visitor; else that of the server it came from.
+    """A hash of the device whose clock stamped a request: the visitor if all events are from one visitor, else the sending server.
 
-    A number of it, as ids may be as long as events, and many are remembered.
+    A hash has a bounded size. Ids may be as long as events, and many devices are remembered.
     """
     first, last = request.events[0], request.events[-1]
     visitor = first.anonymous_id or first.user_id
@@ -140,7 +140,7 @@ def _device(request: Request) -> int:
 
 
 class _Columns:
-    """The columns that come from the events themselves."""
+    """The columns that are read from the events themselves."""
 
     def __init__(self, events: list[WireEvent]) -> None:
         self._events = events
@@ -165,7 +165,7 @@ class _Columns:
         self._time = _times(self._time_list)
 
     def odd_rows(self, limits: Limits) -> list[int]:
-        """Rows that must be looked at one by one, ascending; every other row is good, and in its normal form."""
+        """Rows to check one by one, ascending. Every other row is good, and already normalized."""
         odd: set[int] = set()
         if not self._only_track:
             odd.update(row for row, event in enumerate(self._events) if not _is_plain(event))
@@ -193,7 +193,7 @@ class _Columns:
         return sorted(odd)
 
     def claims(self) -> tuple[list[int], list[tuple[str, str | None]]]:
-        """Rows that may make a visitor known as a user whose id can be proven, and of each the visitor and the proof."""
+        """Rows that may link a provable visitor to a user, and the visitor id and proof of each."""
         events = self._events
         rows: list[int] = []
         if self._user_id.null_count < len(events):
@@ -208,7 +208,7 @@ class _Columns:
         return rows, claims
 
     def batch(self, requests: _Requests, owners: NDArray[np.intp]) -> pa.RecordBatch:
-        """The rows as the log stores them; row i came in request `owners[i]`."""
+        """The rows as the log stores them. Row i came in request `owners[i]`."""
         received = requests.received[owners]
         historical = requests.historical[owners]
         if self.historical is not None:
@@ -237,12 +237,12 @@ class _Columns:
 
 
 def _is_plain(event: WireEvent) -> bool:
-    """Whether nothing is to be moved into the event's properties."""
+    """Whether no field must be moved into the event's properties."""
     return event.type == EventType.TRACK or (event.type in _PAGES and event.name is None and event.category is None)
 
 
 class _Json:
-    """Two columns of JSON objects: the texts end to end, first all of the one, then of the other, not copied one by one."""
+    """Columns of JSON objects in one buffer: all texts of the first column, then all of the second. Texts are joined, not copied singly."""
 
     def __init__(self, *columns: list[Raw]) -> None:
         raws = list(chain.from_iterable(columns))
@@ -253,17 +253,17 @@ class _Json:
         np.cumsum(self._lengths, out=self._offsets[1:])
 
     def lengths(self) -> NDArray[np.int32]:
-        """Bytes of each row, in all columns."""
+        """Bytes of each row, summed over all columns."""
         total: NDArray[np.int32] = self._lengths.reshape(self._columns, -1).sum(axis=0, dtype=np.int32)
         return total
 
     def odd_rows(self, depth: int) -> list[int]:
-        """Rows with what is no object, or may be nested deeper than `depth`: it opens more objects and arrays than that."""
+        """Rows that have a text that is not an object, or one that opens more objects and arrays than `depth` and so may be too deep."""
         data = np.frombuffer(self._data, np.uint8)
         present = np.flatnonzero(self._lengths)
         odd = [present[data[self._offsets[:-1][present]] != ord("{")]]
-        # "[" and "{" differ in one bit, so one pass finds both; text inside strings only makes the estimate larger.
-        # In blocks, as what the processor's cache holds is looked through four times as fast.
+        # "[" and "{" differ in one bit, so one pass finds both. Brackets inside strings only make the estimate larger.
+        # The pass goes block by block: searching data in the processor's cache is four times as fast.
         blocks = range(0, len(data), _BLOCK_BYTES)
         found = [np.flatnonzero((data[start : start + _BLOCK_BYTES] | 0x20) == ord("{")) + start for start in blocks]
         opens = np.concatenate(found) if found else np.zeros(0, np.intp)
@@ -274,7 +274,7 @@ class _Json:
         return rows
 
     def arrays(self) -> list[pa.Array]:
-        """The columns as Arrow text, null where a text is empty; in it, null for numbers beyond FLOAT64, as for NaN."""
+        """The columns as Arrow text, null where a text is empty. In a text, numbers beyond FLOAT64 become null, like NaN."""
         absent = self._lengths == 0
         validity = pa.py_buffer(np.packbits(~absent, bitorder="little")) if absent.any() else None
         stored = pa.StringArray.from_buffers(len(self._lengths), pa.py_buffer(self._offsets), pa.py_buffer(self._data), validity)
@@ -286,10 +286,10 @@ class _Json:
 def _event_times(
     original: pa.Array, received: NDArray[np.int64], corrections: NDArray[np.int64], historical: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-    """The time to compute with, and the rule it was found by, of every row (`TimeRule` says what they mean)."""
+    """The event time of every row, and the rule that gave it (see `TimeRule`)."""
     stamped = np.asarray(original.is_valid())
     corrected = _microseconds(original) + np.where(historical, 0, corrections)
-    future = stamped & (corrected > received)  # of history, too: windows go on from the latest event they had
+    future = stamped & (corrected > received)  # also for history: windows continue from the latest event they have seen
     times = np.where(stamped & ~future, np.maximum(corrected, _TIME_MIN_US), received)
     rules = np.where(corrections != 0, _SKEW, _CLIENT)
     rules[historical] = _TRUSTED
@@ -299,13 +299,13 @@ def _event_times(
 
 
 def _sent_times(texts: list[str | None]) -> pa.Array:
-    """`sentAt` says something about the clock only: one that is no time is as good as none."""
+    """The times when requests were sent. A `sentAt` that is not a time becomes null: it only helps to correct the clock."""
     times = _times(texts)
     return _times([normal_timestamp(text) if text else None for text in texts]) if times is None else times
 
 
 def _times(texts: list[str | None]) -> pa.Array | None:
-    """As Arrow times; None where one of them is not in the form, or not in the range, that Arrow and all others read alike."""
+    """The texts as Arrow times; None if any text has another format or range than the one that all readers parse in the same way."""
     try:
         times = _strings(texts).cast(TIMESTAMP)
     except pa.ArrowInvalid:
@@ -316,7 +316,10 @@ def _times(texts: list[str | None]) -> pa.Array | None:
 
 
 def _odd_times(texts: list[str | None], first: int = 0) -> Iterator[int]:
-    """Rows, from `first`, among which those are that make `_times` None: not many more, so that no client slows down all others."""
+    """Rows, counted from `first`, that include all those for which `_times` returns None.
+
+    Only a few other rows are among them, so that one client's bad times do not slow down all others.
+    """
     if _times(texts) is not None:
         return
     if len(texts) <= _ODD_TIMES_SEARCHED:
@@ -332,13 +335,13 @@ def _strings(values: list[str | None]) -> pa.Array:
 
 
 def _lengths(strings: pa.Array) -> NDArray[np.int32]:
-    """Bytes of each text, 0 where it is null."""
+    """Bytes of each text, 0 for null."""
     offsets = np.frombuffer(strings.buffers()[1], np.int32, len(strings) + 1)
     return offsets[1:] - offsets[:-1]
 
 
 def _microseconds(times: pa.Array) -> NDArray[np.int64]:
-    """As numbers, 0 where a time is null."""
+    """The times as microseconds, 0 for null."""
     numbers = times.view(pa.int64())
     return np.asarray(numbers.fill_null(0) if numbers.null_count else numbers)
 

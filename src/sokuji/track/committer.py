@@ -1,4 +1,4 @@
-"""Requests to durable rows: what both the collector and the embedded platform do with parsed requests."""
+"""Turn parsed requests into durable rows, for the collector and for the embedded platform."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sokuji.track.request import Request
 from sokuji.track.skew import ClockOffsets
 
 _SERVER_KEYS = re.compile("sk_[0-9a-f]+")
-"""Which nobody is to read in a table."""
+"""Server keys, which must not appear in a table."""
 
 
 class PartitionRows(NamedTuple):
-    """What is to be written, by partition."""
+    """The rows to write, by partition."""
 
     events: dict[int, pa.RecordBatch]
     bad_events: dict[int, pa.RecordBatch]
@@ -35,7 +35,7 @@ class Committer:
         self._clocks = ClockOffsets(int(skew_threshold_seconds * 1_000_000))
 
     def commit(self, requests: Sequence[Request]) -> None:
-        """Make the good events of `requests` durable, and the others as bad events; `request.refused` then says which those are.
+        """Make the events of `requests` durable: good ones in the events log, refused ones (`request.refused`) in the bad-events log.
 
         Raises:
             LogError: a log could not be written; some of the events may have been.
@@ -43,12 +43,12 @@ class Committer:
         self.write(self.prepare(requests))
 
     def prepare(self, requests: Sequence[Request]) -> PartitionRows:
-        """The first half of `commit`: computing, no waiting."""
+        """Build the rows, the first half of `commit`: it computes and never waits."""
         events = to_arrow(requests, self.events_log.partitions, self.limits, self._clocks)
         return PartitionRows(events, _bad_events([request for request in requests if request.refused], self.bad_events_log.partitions))
 
     def write(self, rows: PartitionRows) -> None:
-        """The second half of `commit`: mostly waiting for the disk."""
+        """Write the rows, the second half of `commit`: it mostly waits for the disk."""
         if rows.bad_events:
             self.bad_events_log.append_many(rows.bad_events)
         if rows.events:
@@ -56,7 +56,7 @@ class Committer:
 
 
 def _bad_events(requests: Sequence[Request], partitions: int) -> dict[int, pa.RecordBatch]:
-    """The refused events by partition. Their order says nothing, so all of one source share a partition."""
+    """The refused events by partition. Their order has no meaning, so all events of one source share a partition."""
     rows: dict[int, list[dict[str, object]]] = {}
     for request in requests:
         rows.setdefault(partition_of(request.source.name, partitions), []).extend(

@@ -21,10 +21,10 @@ logger = logging.getLogger(__name__)
 
 _FAILURE_SECONDS = 5.0
 
-# A flush builds its rows in about this time, and so does not keep the loop from others for longer; how many events that is, is learnt.
+# The target time to build the rows of one flush, during which the event loop is blocked. The number of events this allows is learned.
 _PREPARE_SECONDS = 0.02
 _FLUSH_EVENTS_MIN, _FLUSH_EVENTS_MAX = 500, 10_000
-# A larger request is made durable in parts, so that one flush need not take all of it.
+# A larger request is committed in parts, so that one flush need not take all of it.
 _PART_EVENTS = 500
 
 Done = Callable[[InvalidRequestError | None], None]
@@ -38,10 +38,11 @@ class _Waiting(NamedTuple):
 
 
 class GroupCommit:
-    """One flush at a time; what arrives meanwhile makes up the next, which starts as soon as the last ended.
+    """Runs one flush at a time. Requests that arrive meanwhile form the next flush, which starts as soon as the last one ends.
 
-    So a lone request is on disk after one fsync, and under load a flush carries as much as arrived during one. Rows are built on the
-    loop's own thread, as handing the interpreter lock to and fro costs more than building them; another waits for the disk.
+    A lone request is on disk after one fsync. Under load, a flush carries all that arrived during the flush before. Rows are built on the
+    event loop's own thread, because passing the interpreter lock between threads costs more than building them. Another thread waits for
+    the disk.
     """
 
     def __init__(self, committer: Committer, queue_events: int, metrics: TrackMetrics) -> None:
@@ -55,16 +56,17 @@ class GroupCommit:
         self.queued_events = 0
 
     def full(self) -> bool:
-        """Whether the bound on accepted, not yet durable events is reached."""
+        """Whether the limit on accepted, not yet durable events is reached."""
         return self.queued_events >= self._queue_events
 
     def check_room(self, events: int, client: str) -> None:
-        """Whether `events` more may be accepted from an address, which gets at most half of the queue.
+        """Check that `events` more may be accepted from `client`. An address gets at most half of the queue.
 
-        A request that is larger than that may, when nothing else waits: of anyone, or of this address and there is room for it.
+        A request larger than half of the queue is accepted if the queue is empty, or if its address has nothing queued and the queue has
+        room.
 
         Raises:
-            InvalidRequestError: 429, they may not.
+            InvalidRequestError: 429, the queue has no room for them.
         """
         queued = self.queued_events + events
         if queued <= self._queue_events // 2:
@@ -75,11 +77,11 @@ class GroupCommit:
             raise InvalidRequestError(429, "busy", f"{self.queued_events} events wait for the disk already; send the same request again")
 
     def failing(self) -> bool:
-        """Whether a flush failed a moment ago. It wears off: a collector that gets no requests could not prove itself well."""
+        """Whether a flush failed a moment ago. The state expires, as a collector without requests could not prove that it works again."""
         return time.monotonic() - self._failed_at < _FAILURE_SECONDS
 
     def commit(self, request: Request, done: Done) -> None:
-        """Make `request` durable, and call `done` then. A 503 says that the log could not be written: some of the events may have been.
+        """Make `request` durable, then call `done`. A 503 says that the log could not be written; some of the events may have been.
 
         Raises:
             InvalidRequestError: 429, too many events wait.
@@ -114,12 +116,12 @@ class GroupCommit:
         self.queued_events += events
 
     def close(self) -> None:
-        """End the thread. What was accepted must be done."""
+        """End the thread. All accepted requests must be done before."""
         self._thread.shutdown()
 
     def _start(self) -> None:
         loop = asyncio.get_running_loop()
-        # A task starts in the loop's next round: the requests that are readable in this one share the flush.
+        # A task starts in the loop's next round. So all requests that are readable in this round share the flush.
         self._flushes = loop.create_task(self._flush(loop))
         self._flushes.add_done_callback(self._ended)
 
@@ -137,11 +139,13 @@ class GroupCommit:
             else:
                 self._metrics.flushed(requests, time.perf_counter() - started)
                 self._answer(self._flushing, None)
-            # What is readable by now shares the next flush: under load a third fewer flushes, and a fifth less time a request.
+            # Requests that are readable by now share the next flush. Under load this saves a third of the flushes, and a fifth of the time
+            # per
+            # request.
             await asyncio.sleep(0)
 
     def _next(self) -> tuple[list[_Waiting], list[_Waiting]]:
-        """What the next flush takes, and what waits on. Where there is too much for one, addresses take turns of `_PART_EVENTS`."""
+        """The requests of the next flush, and those that keep waiting. If not all fit, addresses take turns of `_PART_EVENTS` events."""
         if self.queued_events <= self._flush_events:
             return self._waiting, []
         lines: dict[str, deque[_Waiting]] = {}
@@ -161,8 +165,8 @@ class GroupCommit:
         return taken, [waiting for address in turns for waiting in lines[address]]
 
     def _learn(self, events: int, seconds: float) -> None:
-        """Adapt the size of a flush to what building its rows took."""
-        if events < _FLUSH_EVENTS_MIN:  # it says more about the machine than about the events
+        """Adapt the size of a flush to the time its rows took to build."""
+        if events < _FLUSH_EVENTS_MIN:  # so few events measure the machine more than the events
             return
         if seconds > _PREPARE_SECONDS:
             self._flush_events = max(_FLUSH_EVENTS_MIN, int(events * _PREPARE_SECONDS / seconds))
@@ -174,10 +178,10 @@ class GroupCommit:
         if flushes.cancelled():  # the loop ends
             return
         error = flushes.exception()
-        if error is not None:  # a defect, but none that may leave a client waiting
+        if error is not None:  # a bug, but no client may be left waiting
             answered, self._waiting = self._flushing + self._waiting, []
             self._answer(answered, error)
-        if self._waiting and self._flushes is None:  # they came after the last look, or while others were answered
+        if self._waiting and self._flushes is None:  # requests came after the last check, or while others were answered
             self._start()
 
     def _answer(self, answered: list[_Waiting], error: BaseException | None) -> None:
@@ -188,6 +192,6 @@ class GroupCommit:
         for waiting in answered:
             self.queued_events -= waiting.events
             problem = None
-            if error is not None:  # the log says why: the reason names files of this machine
+            if error is not None:  # the log has the details: the reason names files of this machine
                 problem = InvalidRequestError(503, "unavailable", "the events could not be stored; send the same request again")
             waiting.done(problem)

@@ -1,4 +1,4 @@
-"""What the collector counts."""
+"""The collector's metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sokuji.track.request import Request
 
 
 class TrackMetrics:
-    """The collector's metrics; all are counted on from the event loop."""
+    """The collector's metrics. They are only counted on the event loop."""
 
     def __init__(self) -> None:
         self._answers = metrics.counter("sokuji_track_requests_total", "Requests answered, by status.", ["status"])
@@ -26,28 +26,28 @@ class TrackMetrics:
         self._failures = metrics.counter("sokuji_track_flush_failures_total", "Group commits that could not be written.")
 
     def watch(self, queue_events: Callable[[], float], held_bytes: Callable[[], float]) -> None:
-        """Read these levels whenever the metrics are rendered."""
+        """Read these gauges whenever the metrics are rendered."""
         self._queue.labels().set_function(queue_events)
         self._held.labels().set_function(held_bytes)
 
     def answered(self, status: int) -> None:
-        """A request was answered."""
+        """Count an answered request."""
         value = self._by_status.get(status)
         if value is None:
             value = self._by_status[status] = self._answers.labels(str(status))
         value.inc()
 
     def acknowledged(self, body_bytes: int, seconds: float) -> None:
-        """A request was accepted and answered."""
+        """Count a request that was accepted and answered."""
         self._body_bytes.inc(body_bytes)
         self._ack_seconds.observe(seconds)
 
     def refused(self, code: str) -> None:
-        """An event or a request was refused."""
+        """Count a refused event or request."""
         self._refused.labels(code).inc()
 
     def flushed(self, requests: Sequence[Request], seconds: float) -> None:
-        """A group commit made `requests` durable."""
+        """Count a group commit that made `requests` durable."""
         self._flushes.labels().observe(seconds)
         stored: Counter[str] = Counter()
         for request in requests:
@@ -58,11 +58,11 @@ class TrackMetrics:
             self._events.labels(source).inc(count)
 
     def failed(self) -> None:
-        """A group commit could not be written."""
+        """Count a group commit that could not be written."""
         self._failures.labels().inc()
 
     def render(self) -> str:
-        """All of it in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return metrics.render(
             [
                 self._answers,

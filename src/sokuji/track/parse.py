@@ -1,7 +1,7 @@
-"""Bytes of a request to events.
+"""Parse the bytes of a request into events.
 
-The common case costs one pass of msgspec. Only a body that fails it is read again, slowly and event by event, so that one bad event
-does not take its batch along.
+The common case costs one pass of msgspec. Only a body that fails this pass is parsed again, slowly and event by event, so that one bad
+event does not spoil its batch.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _MESSAGE_ID = re.compile(rb'"messageId"\s*:\s*"([^"\\]{1,200})"')
 _PROOF = re.compile(rb'("(?:proof|userSignature)"\s*:\s*"|"sk_)[^"\\]*"?')
 
 EVENTS_MAX = 100_000
-"""Events in a request: 5 MB could be two million of `{}`, each refused with its own reason while all others wait."""
+"""Most events in a request. Without a limit, 5 MB could hold two million times `{}`, each refused with its own reason while others wait."""
 
 _STEP_EVENTS = 500
 
@@ -62,7 +62,7 @@ def parse_batch(body: bytes) -> Request:
 
 
 def parse_event(body: bytes, type_: str | None = None) -> Request:
-    """The one event that is the body. `type_`, where the address of the request says it, wins over the body's.
+    """The single event in the body. `type_`, if the request's path gives it, wins over the body's type.
 
     Raises:
         InvalidRequestError: the body is not a JSON object.
@@ -71,7 +71,7 @@ def parse_event(body: bytes, type_: str | None = None) -> Request:
 
 
 def plain_batch(body: bytes) -> Request | None:
-    """As `parse_batch`; None where a look at each event is needed."""
+    """Parse like `parse_batch`; None where each event must be checked by itself."""
     try:
         if not body.isascii():
             body.decode()
@@ -85,7 +85,7 @@ def plain_batch(body: bytes) -> Request | None:
 
 
 def plain_event(body: bytes, type_: str | None = None) -> Request | None:
-    """As `parse_event`; None where a closer look is needed."""
+    """Parse like `parse_event`; None where a closer check is needed."""
     try:
         if not body.isascii():
             body.decode()
@@ -96,7 +96,7 @@ def plain_event(body: bytes, type_: str | None = None) -> Request | None:
 
 
 def careful_event(body: bytes, type_: str | None) -> Request:
-    """As `parse_event`, one step at a time, so that a bad event is told from a bad body."""
+    """Parse like `parse_event`, step by step, so that a bad event is told apart from a bad body."""
     body = repaired(body)
     event = _event(body)
     if isinstance(event, Refusal):
@@ -113,9 +113,9 @@ def _of_event(body: bytes, event: WireEvent, type_: str | None) -> Request:
 
 
 def refuse(request: Request, place: int, refusal: Refusal, text: bytes) -> None:
-    """Note that the event at `place` in the client's batch, `text`, is refused. Of very many in one request the last are only counted.
+    """Record that the event at `place` in the client's batch, `text`, is refused. Refusals above `REFUSALS_MAX` a request are only counted.
 
-    What proves who sent it, which may be a server key, is not kept.
+    Proofs of the sender are removed from the kept text: a proof may be a server key.
     """
     whole = request.whole or request
     whole.refusals += 1
@@ -127,18 +127,18 @@ def refuse(request: Request, place: int, refusal: Refusal, text: bytes) -> None:
 
 
 def text_at(request: Request, place: int) -> bytes:
-    """The event at `place` in the client's batch as it came; the whole request where it cannot be taken apart here."""
+    """The event at `place` in the client's batch, as it came; the whole request if the batch cannot be split."""
     whole = request.whole or request
     if whole.texts is None:
         try:
             whole.texts = [bytes(raw) for raw in _ENVELOPE.decode(whole.body).batch] if whole.batch else []
-        except RecursionError:  # where it was read, there were fewer calls on the stack
+        except RecursionError:  # the first parse had fewer calls on the stack
             whole.texts = []
     return whole.texts[place] if whole.texts else whole.body
 
 
 def careful_batch(body: bytes) -> Request:
-    """As `parse_batch`, a few events at a time: a bad one does not take others along, and other threads come to run in between."""
+    """Parse like `parse_batch`, some events at a time: a bad event does not spoil the others, and other threads can run in between."""
     body = repaired(body)
     try:
         envelope = _ENVELOPE.decode(body)
@@ -157,7 +157,7 @@ def careful_batch(body: bytes) -> Request:
 
 
 def _add_events(request: Request, positions: list[int], first: int, events: list[bytes]) -> None:
-    """Take the events of a batch that begin at place `first`, or refuse them; `positions` are the places of those that are taken."""
+    """Add the events of a batch that begin at place `first`, or refuse them. The places of the added events go to `positions`."""
     joined = b"[%b]" % b",".join(events)
     try:
         joined.decode()
@@ -180,7 +180,7 @@ def _check_count(events: int) -> None:
 
 
 def _message_id(text: bytes) -> str | None:
-    """The event's own message id, or the first that can be seen in what is kept of a text that is no event."""
+    """The event's own message id; for a text that is not an event, the first message id visible in its kept part."""
     try:
         found = _ID.decode(text).message_id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -197,7 +197,7 @@ def _text(raw: Raw) -> str | None:
 
 
 def _event(text: bytes) -> WireEvent | Refusal:
-    """One event's text, which is well-formed JSON, as an event."""
+    """The event in `text`, which is well-formed JSON."""
     try:
         text.decode()
     except UnicodeDecodeError as error:
@@ -213,7 +213,7 @@ def _event(text: bytes) -> WireEvent | Refusal:
 
 
 def _with_text_ids(text: bytes) -> bytes:
-    """The same event with ids that are numbers as text: clients in untyped languages send both."""
+    """The same event with numeric ids as text: clients in untyped languages send both forms."""
     fields = _FIELDS.decode(text)
     for name in _ID_FIELDS:
         if name in fields and bytes(fields[name])[:1] in b"-0123456789":

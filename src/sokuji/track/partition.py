@@ -1,7 +1,7 @@
 """Which partition of the log a visitor's events go to.
 
-The hash is CRC-32 (ISO 3309, as in zlib, PNG and Spark's `crc32`) of the id's UTF-8 bytes, modulo the number of partitions. It is
-part of the storage format: every collector and every reader must agree on it, today and after an upgrade.
+The hash is CRC-32 (ISO 3309, as in zlib, PNG and Spark's `crc32`) of the id's UTF-8 bytes, modulo the number of partitions. The hash is
+part of the storage format: every collector and every reader must agree on it, also after an upgrade.
 """
 
 from __future__ import annotations
@@ -19,6 +19,6 @@ def partition_of(visitor: str, partitions: int) -> int:
 
 
 def partitions_of(visitors: Sequence[str], partitions: int) -> NDArray[np.uint32]:
-    """`partition_of` for many."""
+    """`partition_of` for many visitors."""
     hashes = np.fromiter([crc32(visitor.encode()) for visitor in visitors], np.uint32, len(visitors))
     return hashes % np.uint32(partitions)

@@ -1,4 +1,4 @@
-"""Events from where no script runs: an image whose address says what happened."""
+"""Events from places where no script runs: the URL of an image carries the event."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FIELDS_MAX = 500
 def parse_pixel(query: str, type_: str) -> Request:
     """The event in a query string such as `writeKey=K&anonymousId=a&event=open&properties.mail=welcome`.
 
-    A dot in a name makes a nested object, up to eight deep; every value is text.
+    A dot in a name makes a nested object, up to eight levels deep. Every value is text.
 
     Raises:
-        InvalidRequestError: it has more than `_FIELDS_MAX` of them.
+        InvalidRequestError: the query has more than `_FIELDS_MAX` fields.
     """
     event: dict[str, Any] = {}
     for name, value in pairs(query, _FIELDS_MAX):

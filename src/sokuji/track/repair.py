@@ -1,7 +1,7 @@
-"""Bodies that are almost JSON: what clients' encoders write and JSON does not have is put right as JavaScript does it.
+"""Repair bodies that are almost JSON: fix what clients' encoders write but JSON does not allow, as JavaScript does.
 
-NaN and infinities become null, halves of surrogate pairs (text cut in the middle of an emoji) become U+FFFD. All steps work on the whole
-text at once and let other threads run meanwhile: a tokenizer in Python would need seconds for a text that a stranger has made for it.
+NaN and infinities become null. Lone surrogates (text cut in the middle of an emoji) become U+FFFD. All steps work on the whole text at
+once and let other threads run meanwhile. A tokenizer in Python would need seconds for a text made by an attacker.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sokuji.errors import InvalidRequestError
 
 _ANYTHING = msgspec.json.Decoder(Raw)
-_BOM = b"\xef\xbb\xbf"  # RFC 8259 forbids it, and lets readers pass over it
+_BOM = b"\xef\xbb\xbf"  # RFC 8259 forbids it, but lets readers ignore it
 _HIGH, _LOW, _HEX = (np.frombuffer(digits, np.uint8) for digits in (b"89abAB", b"cdefCDEF", b"0123456789abcdefABCDEF"))
 _ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -25,7 +25,7 @@ def repaired(body: bytes) -> bytes:
     """`body` as well-formed JSON, except that text may still be invalid UTF-8.
 
     Raises:
-        InvalidRequestError: it is not JSON, or nested so deeply that it cannot be read.
+        InvalidRequestError: the body is not JSON, or nested too deeply to read.
     """
     body = body.removeprefix(_BOM)
     error = _syntax_error(body)
@@ -50,7 +50,7 @@ def _syntax_error(body: bytes) -> msgspec.DecodeError | None:
 
 
 def _mend(body: bytes) -> bytes:
-    text = np.frombuffer(body + bytes(16), np.uint8).copy()  # padded, so that a look ahead stays inside
+    text = np.frombuffer(body + bytes(16), np.uint8).copy()  # padded, so that looking ahead stays in bounds
     escapes = _escapes(text)
     is_escaped = np.zeros(len(text), np.bool_)
     is_escaped[escapes + 1] = True
@@ -70,7 +70,7 @@ def _mend(body: bytes) -> bytes:
 
 
 def _escapes(text: NDArray[np.uint8]) -> NDArray[np.intp]:
-    """Where a backslash escapes what follows it: each second one of a run is itself escaped."""
+    """Positions of the backslashes that escape the next character. In a run of backslashes, every second one is itself escaped."""
     found = np.flatnonzero(text == ord("\\"))
     first = found.copy()
     first[1:][np.diff(found) == 1] = 0
@@ -99,6 +99,6 @@ def _places(body: bytes, word: bytes) -> NDArray[np.intp]:
 
 
 def _outside(places: NDArray[np.intp], quotes: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Those that are not inside of a string."""
+    """The places that are not inside a string."""
     inside: NDArray[np.bool_] = np.searchsorted(quotes, places) % 2 == 1
     return places[~inside]

@@ -1,4 +1,4 @@
-"""What the collector works on: who sent it, the events of one request, and what was refused."""
+"""One request to the collector: its sender, its events, and the refused events."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from msgspec import Raw
 from sokuji.web.write_keys import NOBODY, EventSource
 
 PAYLOAD_BYTES = 64 * 1024
-"""As much of a refused event or request is kept."""
+"""Kept bytes of a refused event or request."""
 
 REFUSALS_MAX = 1_000
-"""So many refused events of one request are kept and named in its answer."""
+"""Refused events of one request that are kept and named in its answer."""
 
 
 class WireEvent(msgspec.Struct, rename="camel", gc=False):
-    """One event as a client sends it (the Segment specification's common fields); what is absent is None or an empty `Raw`.
+    """One event as a client sends it (the common fields of the Segment specification). An absent field is None or an empty `Raw`.
 
-    Text is decoded, JSON objects are left as they came: nothing here looks inside `context`, `properties` and `traits`.
+    Text is decoded. JSON objects stay as they came: this class does not parse `context`, `properties` and `traits`.
     """
 
     type: str | None = None
@@ -40,9 +40,9 @@ class WireEvent(msgspec.Struct, rename="camel", gc=False):
     previous_id: str | None = None
     write_key: str | None = None
     historical: bool = False
-    # Not stored: they let whoever holds them receive messages.
-    proof: str | None = None  # what `anonymousId` was made from
-    user_signature: str | None = None  # what the site's server made of `userId`; SDKs carry it in `context`
+    # Not stored: whoever has one of these can receive messages.
+    proof: str | None = None  # the secret that `anonymousId` was made from
+    user_signature: str | None = None  # what the site's server computed from `userId`; SDKs send it in `context`
 
 
 class Refusal(NamedTuple):
@@ -53,7 +53,7 @@ class Refusal(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """An event that was not accepted: its place in the batch, and what of it is kept."""
+    """A refused event: its place in the batch, and the part of it that is kept."""
 
     place: int
     refusal: Refusal
@@ -62,32 +62,32 @@ class Refused(NamedTuple):
 
 
 class Request(msgspec.Struct, eq=False):
-    """One request, parsed. `refused` grows when its events are checked."""
+    """One parsed request. `refused` grows when its events are checked."""
 
     body: bytes
     events: list[WireEvent]
     write_key: str | None = None
-    sent_at: str | None = None  # ISO 8601, or what the client took for it
+    sent_at: str | None = None  # ISO 8601, or whatever the client sent
     historical: bool = False
     refused: list[Refused] = []
-    positions: list[int] | None = None  # of `events` in the client's batch, where not all of it could be read
+    positions: list[int] | None = None  # of `events` in the client's batch, if not all of the batch could be read
     batch: bool = True  # or a single event
-    stored: int = 0  # of `events`, once they are durable
-    refusals: int = 0  # events that were refused, those included that `refused` does not name
-    texts: list[bytes] | None = None  # the client's batch taken apart, once that was needed
+    stored: int = 0  # number of `events` that are durable
+    refusals: int = 0  # number of refused events, including those that `refused` does not name
+    texts: list[bytes] | None = None  # the client's batch split into events, once that was needed
     whole: Request | None = None  # the request that this is a part of
 
-    # Set by whoever received it.
+    # Set by the receiver of the request.
     source: EventSource = NOBODY
-    sender: str = ""  # the network address it came from
+    sender: str = ""  # the sender's network address
     received_at: int = 0  # microseconds UTC
 
     def position(self, index: int) -> int:
-        """The place in the client's batch of `events[index]`."""
+        """The place of `events[index]` in the client's batch."""
         return index if self.positions is None else self.positions[index]
 
     def parts(self, size: int) -> list[Request]:
-        """Requests of at most `size` events that have those of this one; what it is refused goes with the first."""
+        """Split this request into requests of at most `size` events. Events refused so far go with the first part."""
         found: list[Request] = []
         for first in range(0, len(self.events), size):
             events = self.events[first : first + size]
@@ -97,6 +97,6 @@ class Request(msgspec.Struct, eq=False):
         return found
 
     def join(self, parts: Sequence[Request]) -> None:
-        """Take over what became of `parts`."""
+        """Take over the outcomes of `parts`."""
         self.stored = sum(part.stored for part in parts)
         self.refused = [refused for part in parts for refused in part.refused]

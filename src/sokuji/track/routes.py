@@ -1,4 +1,4 @@
-"""The addresses of the protocol: those of the Segment specification, of RudderStack's SDKs, and forms seen in the field."""
+"""The paths of the protocol: those of the Segment specification, of RudderStack's SDKs, and variants seen in practice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sokuji.track.request import Request
 
 
 class Parser(NamedTuple):
-    """Reads bodies: `plain` in one quick pass, or None where that is not enough, and `careful` whatever they are."""
+    """Parses bodies. `plain` makes one fast pass and returns None if that is not enough; `careful` handles every body."""
 
     plain: Callable[[bytes], Request | None]
     careful: Callable[[bytes], Request]
@@ -29,10 +29,10 @@ def _parsers() -> dict[str, Parser]:
 
 
 PARSERS = _parsers()
-"""How the body of a POST to this path is read."""
+"""How to parse the body of a POST to this path."""
 
 PIXELS = {"/pixel/v1/track": EventType.TRACK.value, "/pixel/v1/page": EventType.PAGE.value}
-"""The type of the event that a GET of this path is."""
+"""The event type of a GET of this path."""
 
 SETTINGS = re.compile(r"(?:/v1)?(?:/projects)+/([^/]+)/settings")
-"""Where browsers and phones ask for their settings; a misconfigured host makes them say `/projects` twice."""
+"""The path where browsers and phones ask for their settings. A misconfigured host makes them repeat `/projects`."""

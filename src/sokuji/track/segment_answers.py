@@ -1,4 +1,4 @@
-"""What the collector answers, as SDKs of Segment and RudderStack expect it."""
+"""The collector's answers, as the SDKs of Segment and RudderStack expect them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import msgspec
 from sokuji.track.request import Refused
 from sokuji.web.answers import CORS, JSON, Answer, json
 
-# Messages that `results` does not name are stored. So the answer to a batch without trouble is always the same bytes.
+# `results` names only refused messages. So the answer to a batch without refusals is always the same bytes.
 ACCEPTED: Answer = (200, JSON, b'{"success":true,"results":{}}')
 
-# One transparent point.
+# A GIF of one transparent pixel.
 GIF: Answer = (
     200,
     [("content-type", "image/gif"), ("cache-control", "no-store"), *CORS],
@@ -23,10 +23,10 @@ GIF: Answer = (
 
 
 def accepted(refused: Sequence[Refused], decisions: Sequence[Mapping[str, Any]] | None = None) -> Answer:
-    """200 for a request that wants more than that said.
+    """200 for a request whose answer has details.
 
-    `results` says which events of a batch were refused, by message id, else by `#` and the place in it; `decisions`, if the request
-    waited for them, what was decided on its events.
+    `results` names the refused events of a batch by message id, else by `#` and the place in the batch. `decisions` has the decisions on
+    its events, if the request waited for them.
     """
     results = {
         item.message_id or f"#{item.place}": {"result": "drop", "details": f"{item.refusal.code}: {item.refusal.reason}"}
@@ -37,7 +37,7 @@ def accepted(refused: Sequence[Refused], decisions: Sequence[Mapping[str, Any]] 
 
 
 def segment_settings(write_key: str, scheme: str, host: str) -> Answer:
-    """What `analytics.js` loads before it sends: one integration, this collector."""
+    """The settings that `analytics.js` loads before it sends: one integration, this collector."""
     return json(
         {
             "integrations": {"Segment.io": {"apiKey": write_key, "apiHost": f"{host}/v1", "protocol": scheme}},
@@ -49,7 +49,7 @@ def segment_settings(write_key: str, scheme: str, host: str) -> Answer:
 
 
 def rudder_config(source: str) -> Answer:
-    """What RudderStack's browser SDK loads before it sends: a source without destinations of its own."""
+    """The settings that RudderStack's browser SDK loads before it sends: a source without destinations."""
     return json(
         {
             "source": {

@@ -1,4 +1,4 @@
-"""Work on requests that goes on beside the event loop's other work."""
+"""Tasks that answer requests on the event loop while it serves others."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ logger = logging.getLogger(__name__)
 
 
 class Tasks:
-    """The coroutines that answer requests."""
+    """The running coroutines that answer requests."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Coroutine[Any, Any, None], exchange: Exchange) -> None:
-        """Let `work` answer the exchange. A defect in it ends the connection: no client is left waiting."""
+        """Run `work`, which answers the exchange. A bug in it closes the connection: no client is left waiting."""
 
         def ended(task: asyncio.Task[None]) -> None:
             self._running.discard(task)
@@ -32,6 +32,6 @@ class Tasks:
         task.add_done_callback(ended)
 
     def cancel(self) -> None:
-        """End them all."""
+        """Cancel all of them."""
         for task in self._running:
             task.cancel()
