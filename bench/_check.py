@@ -8,7 +8,7 @@ import duckdb
 
 from sokuji.backends import Backends
 from sokuji.lake.events import EVENTS
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 
 SOURCE = "bench"
 

@@ -24,7 +24,7 @@ import sokuji
 from bench._report import report
 from sokuji.config import Config
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.platform import Platform
 
 

@@ -22,7 +22,7 @@ from sokuji.config import SqlSettings
 from sokuji.demo.statements import RFM
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.lake.events import FIXED_SCHEMA, table_definition
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.engine import Engine
 

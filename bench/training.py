@@ -27,7 +27,7 @@ from sokuji.features.kernel.strings import Vocabulary
 from sokuji.features.training.sets import training
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.lake.events import FIXED_SCHEMA, table_definition
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.engine import Engine
 

@@ -27,7 +27,7 @@ from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.base import Lake
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.log.base import Log
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.meta.store import SqlCatalog
 from sokuji.models.local import LocalModelStore
 from sokuji.online.base import OpenReader, OpenStore

@@ -11,7 +11,7 @@ from sokuji.analyze.compile import compile_for
 from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA
 from sokuji.lake.memory import MemoryLake
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from tests.analyze.side import declare, side
 
 FEATURES = """

@@ -18,7 +18,7 @@ from sokuji.features import known
 from sokuji.features.training.offline import OfflineFeatures
 from sokuji.lake.base import Kept
 from sokuji.lake.events import EVENTS
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.predict.features import Lookup
 from sokuji.service.metrics import render
 from sokuji.types import BOOL, FLOAT64, STRING

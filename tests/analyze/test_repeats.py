@@ -10,7 +10,7 @@ import pytest
 from msgspec import structs
 
 from sokuji.dedup.rule import RepeatRule
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from tests.analyze import side as opened
 from tests.analyze.side import PARTITIONS, SETTINGS, declare, drain, read_all, side, verifier
 from tests.lake.duck import select

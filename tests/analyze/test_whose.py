@@ -14,7 +14,7 @@ from msgspec import structs
 from sokuji.events import TIMESTAMP
 from sokuji.features.training.offline import OfflineFeatures
 from sokuji.identity.base import VISITORS_PER_USER_MAX, LinkKind
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.predict.features import Owners
 from sokuji.predict.still_valid import Merges
 from sokuji.sql.engine import Engine

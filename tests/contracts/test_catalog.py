@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from sokuji import types as t
 from sokuji.errors import AlreadyExistsError, ConflictError, DamagedFileError, FormatError, NotFoundError, SokujiError
 from sokuji.meta.applied import AppliedFiles
-from sokuji.meta.base import Argument, Catalog, Column, Function, ModelSignature, Ref, Table, TableKind
+from sokuji.meta.base import Catalog
 from sokuji.meta.changes import Changes
 from sokuji.meta.memory import MemoryCatalog
+from sokuji.meta.objects import Argument, Column, Function, ModelSignature, Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog, sqlite_url
 from sokuji.models.local import LocalModelStore
 

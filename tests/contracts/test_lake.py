@@ -19,7 +19,7 @@ from sokuji.errors import AlreadyExistsError, ConflictError, LakeError, NotFound
 from sokuji.lake.base import Kept, Lake, Snapshot
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.lake.memory import MemoryLake
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 
 BACKENDS: dict[str, Callable[[Path], Callable[[], Lake]]] = {
     "delta": lambda folder: lambda: DeltaLake(folder),

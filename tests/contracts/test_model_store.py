@@ -21,8 +21,8 @@ import pytest
 from sokuji import types as t
 from sokuji.disk.stored import write_record
 from sokuji.errors import AlreadyExistsError, DamagedFileError, FormatError, ModelError, NotFoundError
-from sokuji.meta.base import ModelSignature, Ref, Table, TableKind
 from sokuji.meta.memory import MemoryCatalog
+from sokuji.meta.objects import ModelSignature, Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog
 from sokuji.models.base import CHALLENGER, CHAMPION, PREVIOUS, ModelStore, ModelVersion
 from sokuji.models.folder import check, read

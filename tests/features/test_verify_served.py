@@ -22,7 +22,7 @@ from sokuji.config import AnalyzeSettings
 from sokuji.errors import FeatureError
 from sokuji.lake.events import property_columns
 from sokuji.log.local.log import LocalLog
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.sink.fresh import FreshLake
 from sokuji.sql.scalar.properties import PropertyReader
 from sokuji.track.partition import partition_of

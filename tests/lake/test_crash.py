@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from tests.lake import sinker
 from tests.lake.duck import select
 from tests.lake.platform import START_US, Lakeside, bad_rows, lakeside

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 
 from sokuji.lake.delta import files
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 
 REF = Ref("shop", "events")
 SCHEMA = pa.schema([("id", pa.int64()), ("_date", pa.timestamp("us", "UTC"))])

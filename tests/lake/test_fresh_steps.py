@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from sokuji.lake.base import Snapshot
 from sokuji.lake.events import FIXED_SCHEMA, Columns
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.sink.fresh import FreshLake
 from sokuji.sink.shape import Shaper
 from tests.lake.duck import select

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.meta.base import Column, Ref, Table, TableKind
+from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog
 from sokuji.ml.base import Iteration
 from sokuji.ml.create import Progress, unheard

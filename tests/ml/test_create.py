@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from sokuji.errors import AlreadyExistsError, NotFoundError, QueryCancelledError, SokujiError, SqlError
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.ml.base import Iteration
 from sokuji.ml.create import unheard
 from tests.ml.conftest import Workbench

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sokuji.errors import ModelError, NotFoundError, SqlError
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.ml.functions import base
 from sokuji.ml.functions.base import ModelFunction
 from tests.ml.conftest import Workbench

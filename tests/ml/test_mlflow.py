@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from tests.ml.conftest import Workbench
 
 MLFLOW = Path(__file__).parents[2] / ".venv" / "ml" / "mlflow"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import sokuji
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.platform import Platform
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]

@@ -16,7 +16,7 @@ from sokuji.errors import LakeError, NotFoundError
 from sokuji.lake.base import Snapshot
 from sokuji.lake.events import COLUMNS_AT_ONCE, FIXED_SCHEMA
 from sokuji.log.base import Log
-from sokuji.meta.base import Ref, TableKind
+from sokuji.meta.objects import Ref, TableKind
 from sokuji.sink import backlog, fresh
 from sokuji.sink.committed import Committed
 from tests.lake import sinker

@@ -21,7 +21,7 @@ from sokuji.errors import FormatError, LakeError, LogError, NotFoundError, Stale
 from sokuji.events import EVENT_SCHEMA
 from sokuji.lake.events import FIXED_SCHEMA
 from sokuji.log.local.log import LocalLog
-from sokuji.meta.base import Column, Ref, Table, TableKind
+from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.service.metrics import render
 from sokuji.sink import sink as sink_module
 from sokuji.sink.sink import Sink

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from sokuji.errors import AlreadyExistsError, DamagedFileError, LakeError, NotFoundError, SokujiError, SqlError, UnsupportedSqlError
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.sql.engine import Engine
 from sokuji.sql.extension import Queries
 from sokuji.sql.result import Result

@@ -13,7 +13,7 @@ import sokuji
 from sokuji.errors import NotFoundError, SqlError
 from sokuji.events import IDENTITY_SCHEMA
 from sokuji.lake.base import Lake
-from sokuji.meta.base import Ref, TableKind
+from sokuji.meta.objects import Ref, TableKind
 from sokuji.platform import Platform
 from sokuji.sql.engine import Engine
 

@@ -11,7 +11,7 @@ import pytest
 
 from sokuji.errors import AlreadyExistsError
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.sql.engine import Engine
 from tests.lake.duck import select
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.sql.engine import Engine
 from tests.lake.platform import lakeside
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from sokuji.errors import LakeError, SqlError, UnsupportedSqlError
-from sokuji.meta.base import Column, Ref, Table, TableKind
+from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.sql.engine import Engine
 from sokuji.types import INT64, JSON, STRING
 from tests.lake.platform import Lakeside, lakeside

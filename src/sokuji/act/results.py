@@ -26,7 +26,8 @@ from sokuji.errors import RuleError
 from sokuji.events import OWN_SOURCE
 from sokuji.lake.base import Lake
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA, TIME_COLUMN
-from sokuji.meta.base import Catalog, Ref, TableKind
+from sokuji.meta.base import Catalog
+from sokuji.meta.objects import Ref, TableKind
 from sokuji.rules.decision import DECIDED
 from sokuji.rules.spec import CONTROL, Actions
 from sokuji.sink.writers import define, make_table

@@ -14,7 +14,7 @@ from sokuji.events import EXCLUDED_KEY, STOPPED_WORKER
 from sokuji.lake.base import Lake
 from sokuji.lake.events import BAD_EVENTS
 from sokuji.log.base import Log
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.sink import backlog
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from sokuji.errors import NotFoundError
 from sokuji.lake.base import Kept, Lake, Snapshot
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA, PROPERTY_TYPES, TIME_COLUMN, property_columns
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.sink.writers import make_table
 from sokuji.types import Type, from_arrow, to_arrow
 

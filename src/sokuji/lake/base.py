@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 
 
 class Kept(NamedTuple):

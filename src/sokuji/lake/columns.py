@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from sokuji.errors import ConflictError, LakeError
 from sokuji.lake.base import Kept
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 
 _COLUMN = Kept(pa.null())
 

@@ -27,7 +27,7 @@ from sokuji import types as t
 from sokuji.clock import now_us
 from sokuji.events import BAD_EVENT_SCHEMA, IDENTITY_SCHEMA, TIMESTAMP
 from sokuji.lake.base import Kept
-from sokuji.meta.base import Column, Ref, Table, TableKind
+from sokuji.meta.objects import Column, Ref, Table, TableKind
 
 COLUMNS_MAX = 1000
 COLUMNS_AT_ONCE = 300

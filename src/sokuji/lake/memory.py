@@ -15,7 +15,7 @@ from sokuji.errors import AlreadyExistsError, LakeError, NotFoundError
 from sokuji.lake.base import Kept, Lake, Snapshot
 from sokuji.lake.columns import changed, check_columns, visible
 from sokuji.lake.stored import stored, stored_schema
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 
 
 @dataclass(frozen=True, slots=True)

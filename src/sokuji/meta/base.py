@@ -1,126 +1,12 @@
-"""What the catalog knows: datasets, tables, views, functions and models, and the contract of the store that keeps them."""
+"""The contract of the catalog: which datasets, tables, views, functions and models there are, and how they are defined."""
 
 from __future__ import annotations
 
-import enum
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
-from sokuji.errors import SokujiError
-from sokuji.types import Field, Type
-
-# BigQuery's rule (letters, marks, numbers, connectors, dashes, spaces), within what a file system takes as one name.
-_NAME = re.compile(r"\w[\w\- ]*")
-_NAME_BYTES_MAX = 200
-_DATASET_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
-
-
-class Ref(NamedTuple):
-    """`dataset.name`: a table, view, function or model. Both parts are case-sensitive, as in BigQuery."""
-
-    dataset: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.dataset}.{self.name}"
-
-
-def check_name(ref: Ref) -> None:
-    """Refuse what no object can be called.
-
-    Raises:
-        SokujiError: it is.
-    """
-    if _NAME.fullmatch(ref.name) is None or len(ref.name.encode()) > _NAME_BYTES_MAX:
-        raise SokujiError(
-            f"name {ref.name!r} is not allowed; use up to {_NAME_BYTES_MAX} bytes of letters, digits, underscores, dashes and spaces"
-        )
-
-
-def check_dataset_name(name: str) -> None:
-    """Refuse what no dataset can be called.
-
-    Raises:
-        SokujiError: it is.
-    """
-    if _DATASET_NAME.fullmatch(name) is None:
-        raise SokujiError(f"dataset name {name!r} is not allowed; use 1 to 200 letters, digits and underscores")
-
-
-class TableKind(enum.StrEnum):
-    """What stands behind a table's name."""
-
-    EVENTS = "events"  # fed from the log: committed files plus the log's tail
-    TABLE = "table"
-    VIEW = "view"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table, in its order."""
-
-    name: str
-    type: Type
-    not_null: bool = False
-    description: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A table or view. `query` is the view's GoogleSQL; partitioning and clustering are the column expressions as written.
-
-    `query_names` are what that query called the columns, where the view was made with names of its own.
-    """
-
-    ref: Ref
-    kind: TableKind
-    columns: tuple[Column, ...]
-    query: str | None = None
-    partition_by: str | None = None
-    cluster_by: tuple[str, ...] = ()
-    description: str = ""
-    options: Mapping[str, object] = field(default_factory=dict)  # OPTIONS(...) as given, JSON values
-    created_at_us: int = 0
-    query_names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSignature:
-    """What SQL must know of a model before it can analyse a statement that names it."""
-
-    ref: Ref
-    model_type: str  # as BigQuery writes it: "KMEANS", "LOGISTIC_REG", ...
-    inputs: tuple[Field, ...]  # the columns ML.PREDICT needs
-    labels: tuple[Field, ...]  # the label columns, empty for unsupervised models
-    outputs: tuple[Field, ...]  # the columns ML.PREDICT adds in front of its input's
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """An argument of a function."""
-
-    name: str
-    type: Type | None  # None: ANY TYPE, that of the value in each call
-    not_aggregate: bool = False  # of an aggregate function: one value for all rows
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """A function whose body is a GoogleSQL expression over its arguments; `tables` and `functions` are the paths that the body writes."""
-
-    ref: Ref
-    arguments: tuple[Argument, ...]
-    body: str
-    returns: Type | None = None  # as declared; None: whatever the body gives
-    aggregate: bool = False
-    tables: tuple[tuple[str, ...], ...] = ()
-    functions: tuple[tuple[str, ...], ...] = ()
-    description: str = ""
-    created_at_us: int = 0
+from sokuji.meta.objects import Function, ModelSignature, Ref, Table
 
 
 class Catalog(ABC):

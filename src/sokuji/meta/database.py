@@ -14,7 +14,8 @@ from sqlalchemy import BigInteger, Column, Connection, Engine, ExceptionContext,
 
 from sokuji.disk.stored import check_format, sealed, unsealed
 from sokuji.errors import DamagedFileError
-from sokuji.meta.base import Catalog, ModelSignature, Ref
+from sokuji.meta.base import Catalog
+from sokuji.meta.objects import ModelSignature, Ref
 
 Definition = TypeVar("Definition")
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from sokuji.errors import AlreadyExistsError, ConflictError, NotFoundError, SokujiError
-from sokuji.meta.base import Catalog, Function, ModelSignature, Ref, Table, check_dataset_name, check_name
+from sokuji.meta.base import Catalog
+from sokuji.meta.objects import Function, ModelSignature, Ref, Table, check_dataset_name, check_name
 
 Definition = TypeVar("Definition", Table, ModelSignature, Function)
 

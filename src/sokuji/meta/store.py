@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Connection, LargeBinary, MetaData, String
 
 from sokuji.errors import AlreadyExistsError, ConflictError, NotFoundError, SokujiError
-from sokuji.meta.base import Function, ModelSignature, Ref, Table, check_dataset_name, check_name
 from sokuji.meta.changes import Changes, check
 from sokuji.meta.database import DatabaseCatalog, create_tables, encoded, loaded, open_database
+from sokuji.meta.objects import Function, ModelSignature, Ref, Table, check_dataset_name, check_name
 
 _MODEL = "model"
 

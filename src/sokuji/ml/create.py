@@ -15,7 +15,8 @@ from zetasql.wasi._pb2.zetasql.resolved_ast.resolved_ast_enums_pb2 import Resolv
 
 from sokuji.clock import Clock, now_us
 from sokuji.errors import AlreadyExistsError, NotFoundError, SqlError, UnsupportedSqlError
-from sokuji.meta.base import Catalog, ModelSignature, Ref
+from sokuji.meta.base import Catalog
+from sokuji.meta.objects import ModelSignature, Ref
 from sokuji.ml import evaluation
 from sokuji.ml.base import Iteration, Trained, TrainingTask
 from sokuji.ml.columns.inputs import read_labels

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sokuji.errors import ModelError
-from sokuji.meta.base import ModelSignature, Ref
+from sokuji.meta.objects import ModelSignature, Ref
 
 CHAMPION = "champion"  # what SQL and serving use when no version is named
 CHALLENGER = "challenger"

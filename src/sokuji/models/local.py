@@ -23,8 +23,8 @@ from sqlalchemy import BigInteger, Column, Connection, LargeBinary, MetaData, St
 
 from sokuji.disk.stored import claim
 from sokuji.errors import AlreadyExistsError, ModelError, NotFoundError
-from sokuji.meta.base import ModelSignature, Ref
 from sokuji.meta.database import DatabaseCatalog, create_tables, in_two_places
+from sokuji.meta.objects import ModelSignature, Ref
 from sokuji.models import folder as describing
 from sokuji.models.base import CHAMPION, PREVIOUS, ModelStore, ModelVersion, Orphan, check_model_name
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sokuji.errors import AlreadyExistsError, ModelError, NotFoundError
-from sokuji.meta.base import Catalog, Ref
+from sokuji.meta.base import Catalog
+from sokuji.meta.objects import Ref
 from sokuji.models.base import CHAMPION, PREVIOUS, ModelStore, ModelVersion, Orphan, check_model_name
 
 

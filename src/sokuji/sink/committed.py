@@ -15,7 +15,7 @@ import msgspec
 from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError, LogError, StaleTableError
 from sokuji.log.base import Log
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.sink.backlog import CONSUMER, Backlog, Offsets
 
 _FORMAT = 1

@@ -17,7 +17,8 @@ from sokuji.errors import LakeError, NotFoundError, OffsetTrimmedError, StaleTab
 from sokuji.lake.base import Kept, Lake, Snapshot
 from sokuji.lake.events import BAD_EVENTS, BAD_EVENTS_SCHEMA, EVENTS, FIXED_SCHEMA, IDENTITIES, property_columns
 from sokuji.log.base import Log
-from sokuji.meta.base import Catalog, Ref
+from sokuji.meta.base import Catalog
+from sokuji.meta.objects import Ref
 from sokuji.sink import backlog
 from sokuji.sink.backlog import Backlog, Offsets
 from sokuji.sink.committed import Committed

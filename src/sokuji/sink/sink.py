@@ -25,7 +25,8 @@ from sokuji.errors import LakeError, NotFoundError, StaleTableError
 from sokuji.lake.base import Lake
 from sokuji.lake.events import BAD_EVENTS, EVENTS, IDENTITIES
 from sokuji.log.base import Log
-from sokuji.meta.base import Catalog, Ref, TableKind
+from sokuji.meta.base import Catalog
+from sokuji.meta.objects import Ref, TableKind
 from sokuji.service.metrics import CounterValue, GaugeValue, HistogramValue, Metric, counter, gauge, histogram
 from sokuji.sink import backlog
 from sokuji.sink.backlog import CONSUMER, Backlog, Offsets

@@ -27,7 +27,8 @@ from sokuji.lake.events import (
     table_definition,
 )
 from sokuji.log.base import Log
-from sokuji.meta.base import Catalog, Ref, TableKind
+from sokuji.meta.base import Catalog
+from sokuji.meta.objects import Ref, TableKind
 from sokuji.sink import backlog
 from sokuji.sink.backlog import Backlog
 from sokuji.sink.committed import Committed

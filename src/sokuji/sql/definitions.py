@@ -23,7 +23,8 @@ from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.delta.commits import LOG_FOLDER
 from sokuji.lake.events import EVENTS, FED, table_definition
 from sokuji.lake.stored import stored_type
-from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
+from sokuji.meta.base import Catalog
+from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.sink.writers import define as define_fed
 from sokuji.sql.front.lookup import INFORMATION_SCHEMA, members, wildcard
 from sokuji.types import from_arrow

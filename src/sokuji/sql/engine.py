@@ -17,7 +17,8 @@ from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enu
 from sokuji.config import SqlSettings
 from sokuji.errors import AlreadyExistsError, ConflictError, QueryCancelledError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake
-from sokuji.meta.base import Catalog, Ref
+from sokuji.meta.base import Catalog
+from sokuji.meta.objects import Ref
 from sokuji.sql.definitions import check_current, version_of
 from sokuji.sql.duckdb.run import Database, QueryRun
 from sokuji.sql.extension import AnyTableFunction, StatementHandler

@@ -9,7 +9,8 @@ from typing import Any
 
 from sokuji.errors import ConflictError, QueryCancelledError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake, Snapshot
-from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
+from sokuji.meta.base import Catalog
+from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.sql.definitions import changed, columns_of, follow, is_current, members_at
 from sokuji.sql.duckdb.emit import Emitter, emit_query, emitter
 from sokuji.sql.duckdb.emit.expressions import variable_name

@@ -31,7 +31,7 @@ from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA, IDENTITIES, PLACE_COLUMNS
 from sokuji.log.base import Log
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.models.base import ModelStore
 from sokuji.sink import backlog
 from sokuji.sql.scalar.expressions import Expressions, in_one_piece

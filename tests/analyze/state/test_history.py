@@ -15,7 +15,7 @@ from sokuji.analyze.state.history import history
 from sokuji.events import EVENT_SCHEMA, OWN_SOURCE
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA, TIME_COLUMN
 from sokuji.lake.memory import MemoryLake
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from tests.searching import examples
 
 REF = Ref("shop", EVENTS)

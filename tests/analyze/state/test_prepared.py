@@ -22,7 +22,7 @@ from sokuji.disk.stored import encode_record
 from sokuji.errors import DamagedFileError, FormatError
 from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.events import EVENTS
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from tests.analyze.side import Side, declare, drain, side
 from tests.log.opening import Opening
 

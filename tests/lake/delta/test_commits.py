@@ -10,7 +10,7 @@ import pytest
 
 from sokuji.errors import DamagedFileError, FormatError
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 
 REF = Ref("shop", "orders")
 

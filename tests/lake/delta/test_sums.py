@@ -14,7 +14,7 @@ import pytest
 from sokuji.errors import DamagedFileError
 from sokuji.lake.delta.sums import Checker
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from tests.lake.duck import select
 
 REF = Ref("shop", "orders")

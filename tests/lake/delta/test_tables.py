@@ -15,7 +15,7 @@ from sokuji import types as t
 from sokuji.errors import LakeError
 from sokuji.lake.delta.physical import from_stored
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from tests.lake.duck import select
 
 REF = Ref("shop", "orders")

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.ml.estimators.trees import Trees
 from sokuji.ml.functions.base import load
 from tests.ml.conftest import Workbench

@@ -11,7 +11,7 @@ from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 from zetasql.wasi._pb2.zetasql.public import value_pb2
 
 from sokuji.errors import SqlError
-from sokuji.meta.base import Column, Ref, Table, TableKind
+from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import Emitter, emit_expression, emit_query
 from sokuji.sql.duckdb.emit.literals import from_proto

@@ -14,7 +14,7 @@ from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 from zetasql.wasi._pb2.zetasql.public import function_pb2
 
 from sokuji.errors import SqlError
-from sokuji.meta.base import Column, Ref, Table, TableKind
+from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.front.analyzer import Analyzer, ProceduralError
 from sokuji.sql.front.protos import from_type

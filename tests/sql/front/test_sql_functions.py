@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sokuji.errors import AlreadyExistsError, NotFoundError, SqlError, UnsupportedSqlError
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.engine import Engine
 

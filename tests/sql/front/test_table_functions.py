@@ -13,7 +13,7 @@ import pytest
 from sokuji.config import SqlSettings
 from sokuji.errors import ModelError, SqlError, UnsupportedSqlError
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.meta.base import ModelSignature, Ref
+from sokuji.meta.objects import ModelSignature, Ref
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.engine import Engine
 from sokuji.sql.extension import TableCall, TableFunction

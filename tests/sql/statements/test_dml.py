@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sokuji.errors import SqlError, UnsupportedSqlError
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.sql.engine import Engine
 
 Rows = list[tuple[Any, ...]]

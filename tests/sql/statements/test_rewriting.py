@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import sokuji
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.lake.events import EVENTS
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.meta.store import SqlCatalog
 from sokuji.platform import Platform
 from sokuji.sql.engine import Engine

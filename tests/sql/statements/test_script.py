@@ -11,7 +11,7 @@ import pytest
 from sokuji.config import SqlSettings
 from sokuji.errors import AlreadyExistsError, NotFoundError, QueryCancelledError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.sql.engine import Engine
 
 

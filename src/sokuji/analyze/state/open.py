@@ -41,7 +41,7 @@ from sokuji.identity.resolve import Identity
 from sokuji.lake.base import Lake
 from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS
 from sokuji.log.base import Log
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.models.base import ModelStore
 from sokuji.online.base import OnlineStore, OpenStore
 from sokuji.rules.engine import Rules

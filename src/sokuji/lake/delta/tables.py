@@ -34,7 +34,7 @@ from sokuji.lake.delta.files import DAY, by_time, joined, with_columns, with_day
 from sokuji.lake.delta.scan import scan
 from sokuji.lake.delta.sums import check, is_sealed
 from sokuji.lake.stored import stored, stored_schema
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 
 _FORMAT = 1
 _COMMIT_ATTEMPTS = 100

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from sokuji.errors import ModelError, NotFoundError
-from sokuji.meta.base import Ref
+from sokuji.meta.objects import Ref
 from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES
 from sokuji.ml.serving.predictor import Predictor
 from sokuji.ml.values import Floats

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.delta.physical import ROW_BITS, RowColumn, can_number, from_stored, rows_of
 from sokuji.lake.stored import finite, stored_type
-from sokuji.meta.base import Column
+from sokuji.meta.objects import Column
 from sokuji.sql.duckdb.emit.literals import duckdb_type
 from sokuji.sql.duckdb.run import QueryRun
 from sokuji.types import FLOAT64, INT64, from_arrow

@@ -14,7 +14,8 @@ from zetasql.wasi._pb2.zetasql.proto import simple_catalog_pb2
 from zetasql.wasi._pb2.zetasql.public import function_pb2, simple_table_pb2
 
 from sokuji.errors import NotFoundError, SqlError
-from sokuji.meta.base import Catalog, Column, ModelSignature, Ref, Table, TableKind
+from sokuji.meta.base import Catalog
+from sokuji.meta.objects import Column, ModelSignature, Ref, Table, TableKind
 from sokuji.sql.duckdb.temporary import SESSION
 from sokuji.sql.front.protos import to_type
 from sokuji.sql.front.sql_functions import LIBRARY, SqlFunction

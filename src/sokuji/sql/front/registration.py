@@ -13,7 +13,7 @@ from google.protobuf import empty_pb2
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 
 from sokuji.errors import SqlError
-from sokuji.meta.base import Table
+from sokuji.meta.objects import Table
 from sokuji.sql.front.lookup import Names, Path, to_catalog
 from sokuji.sql.front.wasm import Calls
 from sokuji.types import Type

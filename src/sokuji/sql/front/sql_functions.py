@@ -15,7 +15,7 @@ from zetasql.wasi._pb2.zetasql.proto import function_pb2 as function_proto
 from zetasql.wasi._pb2.zetasql.public import function_pb2
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.meta.base import Argument, Function, Ref
+from sokuji.meta.objects import Argument, Function, Ref
 from sokuji.sql.front.protos import from_type, to_type
 from sokuji.types import Type
 

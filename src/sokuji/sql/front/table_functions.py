@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from google.protobuf.message import Message
 
 from sokuji.errors import SqlError, UnsupportedSqlError
-from sokuji.meta.base import ModelSignature
+from sokuji.meta.objects import ModelSignature
 from sokuji.sql.extension import AnyTableFunction, RelationalFunction, TableCall
 from sokuji.sql.front.lookup import Path, PrivateFunction
 from sokuji.sql.front.protos import children, nodes, span

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from google.protobuf.message import Message
 
-from sokuji.meta.base import Table
+from sokuji.meta.objects import Table
 from sokuji.sql.front.lookup import Path
 from sokuji.sql.front.protos import nodes, span
 from sokuji.sql.front.statement import Statement

@@ -22,8 +22,9 @@ from sokuji.config import SqlSettings
 from sokuji.errors import SqlError
 from sokuji.events import EVENT_SCHEMA
 from sokuji.lake.events import FIXED_SCHEMA, JSON_COLUMNS, PLACE_COLUMNS, TIME_COLUMN, column_name
-from sokuji.meta.base import Catalog, Column, Ref, Table, TableKind
+from sokuji.meta.base import Catalog
 from sokuji.meta.memory import MemoryCatalog
+from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.sql.duckdb.emit import Emitter, emit_query
 from sokuji.sql.duckdb.errors import translate
 from sokuji.sql.duckdb.functions.reference import register

@@ -12,7 +12,7 @@ import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_pb2
 
 from sokuji.errors import SqlError, UnsupportedSqlError
-from sokuji.meta.base import Table, TableKind
+from sokuji.meta.objects import Table, TableKind
 from sokuji.sql.definitions import define
 from sokuji.sql.duckdb.emit import changes, emitter
 from sokuji.sql.result import Result, rows_said

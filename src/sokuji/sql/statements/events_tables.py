@@ -14,7 +14,7 @@ import pyarrow as pa
 from sokuji.errors import AlreadyExistsError, ConflictError, NotFoundError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Kept
 from sokuji.lake.events import COLUMNS_MAX, EVENTS, FIXED_SCHEMA, IDENTITIES, PROPERTY_TYPES, Columns, column_name, property_columns
-from sokuji.meta.base import Table, TableKind
+from sokuji.meta.objects import Table, TableKind
 from sokuji.sink.shape import Shaper
 from sokuji.sink.writers import define
 from sokuji.sql.duckdb.emit import changes

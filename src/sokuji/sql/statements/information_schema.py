@@ -8,7 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from sokuji.meta.base import Catalog, Table, TableKind
+from sokuji.meta.base import Catalog
+from sokuji.meta.objects import Table, TableKind
 from sokuji.sql.front.lookup import INFORMATION_SCHEMA
 from sokuji.types import to_arrow
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from sokuji.lake.base import Lake, Snapshot
-from sokuji.meta.base import Column
+from sokuji.meta.objects import Column
 from sokuji.sql.duckdb.emit import Emitter, changes, emitter
 from sokuji.sql.duckdb.relations import Numbered, quote
 from sokuji.sql.session import Session

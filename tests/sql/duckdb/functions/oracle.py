@@ -15,7 +15,7 @@ from zetasql.wasi._pb2.zetasql.public import type_pb2
 
 from sokuji import types
 from sokuji.errors import SqlError
-from sokuji.meta.base import Column, Ref, Table, TableKind
+from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import Emitter, emit_query
 from sokuji.sql.duckdb.functions import values

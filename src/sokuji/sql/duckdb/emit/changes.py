@@ -12,7 +12,7 @@ from typing import Any
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
 from sokuji.errors import UnsupportedSqlError
-from sokuji.meta.base import Column
+from sokuji.meta.objects import Column
 from sokuji.sql.duckdb.emit import literals
 from sokuji.sql.duckdb.emit.emitter import Emitter, select, type_of, unwrap
 from sokuji.sql.duckdb.emit.output import storable
