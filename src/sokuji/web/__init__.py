@@ -1,1 +1,1 @@
-"""HTTP/1.1 for every role that serves it: connections within bounds, by address."""
+"""HTTP/1.1 for every role that serves it: bounded connections, shared fairly between client addresses."""

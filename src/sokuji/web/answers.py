@@ -1,4 +1,4 @@
-"""What every door answers alike: JSON that any page may read, refusals, and the answer to a browser that asks before it sends."""
+"""Answers that all HTTP servers here share: JSON that any page may read, errors, and the answer to a CORS preflight."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sokuji.errors import InvalidRequestError
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
 
-# Any page may send events: the write key, not the origin, is what lets it. Retry-After is not safelisted, so it must be exposed.
+# Any page may send events: the write key admits a request, not its origin. Retry-After is not safelisted, so it must be exposed.
 CORS = [("access-control-allow-origin", "*"), ("access-control-expose-headers", "Retry-After")]
 JSON = [("content-type", "application/json"), *CORS]
 
@@ -16,7 +16,7 @@ _RETRY_AFTER_SECONDS = 1
 
 
 def error(problem: InvalidRequestError) -> Answer:
-    """A refusal of the whole request. Older SDKs take a JSON error without `code` for a network fault, and send it ten times more."""
+    """An error answer to the whole request. It must have `code`: without it, older SDKs assume a network fault and retry ten times."""
     headers = JSON
     if problem.status in {429, 503}:
         headers = [*JSON, ("retry-after", str(_RETRY_AFTER_SECONDS))]
@@ -24,9 +24,10 @@ def error(problem: InvalidRequestError) -> Answer:
 
 
 def preflight(requested_headers: str) -> Answer:
-    """The answer to OPTIONS: whatever headers the page wants to send, for as long as browsers remember it.
+    """The answer to OPTIONS (a CORS preflight): it allows all requested headers, for as long as browsers cache it.
 
-    Echoed rather than listed: SDKs add headers (`X-Retry-Count`, `Rsa-*`), and one that is missing here stops exactly their retries.
+    The requested headers are echoed, not listed: SDKs add headers (`X-Retry-Count`, `Rsa-*`) to their retries, and a header missing from a
+    list would block exactly these.
     """
     headers = [
         *CORS,
@@ -39,10 +40,10 @@ def preflight(requested_headers: str) -> Answer:
 
 
 def json(value: object) -> Answer:
-    """200 with a JSON body."""
+    """A 200 with a JSON body."""
     return (200, JSON, msgspec.json.encode(value))
 
 
 def text(body: str, content_type: str) -> Answer:
-    """200 with a body of another type."""
+    """A 200 with a body of another type."""
     return (200, [("content-type", content_type), *CORS], body.encode())

@@ -1,4 +1,4 @@
-"""What bounds requests' bodies, and reads them."""
+"""Limit, count and decompress request bodies."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from sokuji.errors import InvalidRequestError
 from sokuji.service.proxies import unit
 
 HELD_BYTES_MAX = 256 * 1024 * 1024
-"""Bytes of bodies that may be in memory at once, read and being read. A client that cannot be served now is told to come again."""
+"""Bytes of bodies in memory at once, complete or still arriving. A client without room is told to retry later."""
 
 GZIP_MAGIC = b"\x1f\x8b"
-"""What a compressed body begins with, whatever its headers say."""
+"""The first bytes of a gzip body. The headers are not trusted for this."""
 
 BODY_SECONDS_MAX = 60.0
-"""A body must be there this long after its headers. A phone that went out of reach says nothing, and would hold its bytes for ever."""
+"""A body must arrive within this time after its headers. Otherwise a phone that lost its network would keep its bytes here for ever."""
 
-# A smaller body is not counted by address: the number of an address's connections bounds these.
+# Smaller bodies are not counted per address: the limit on connections per address bounds them.
 _COUNTED_BYTES_MIN = 64 * 1024
-_MEMBERS_MAX = 1_000  # of gzip in a body; each costs as much as a small request
+_MEMBERS_MAX = 1_000  # gzip members in a body; each costs as much as a small request
 _ZEROS = re.compile(rb"\0+")
-_PIECE_BYTES = 64 * 1024  # what follows a member is copied
+_PIECE_BYTES = 64 * 1024  # the data after a member is copied, so it must be short
 
 
 class BrokenGzipError(InvalidRequestError):
-    """400: a body that came whole and cannot be decompressed. `body` is what came: to be kept like any other that cannot be read."""
+    """400: a complete body that cannot be decompressed. `body` has its bytes, to be stored as a bad event."""
 
     def __init__(self, body: bytes, message: str) -> None:
         super().__init__(400, "invalid_gzip", message)
@@ -34,7 +34,7 @@ class BrokenGzipError(InvalidRequestError):
 
 
 class Bodies:
-    """Counts the bytes of all bodies that are held, as they arrive, and bounds them, those of one address, and each."""
+    """Counts the bytes of all bodies in memory as they arrive. Limits their total, the total of each address, and each body."""
 
     def __init__(self, max_request_bytes: int) -> None:
         self._max_bytes = max_request_bytes
@@ -42,23 +42,23 @@ class Bodies:
         self.held_bytes = 0
 
     def check(self, size: int) -> None:
-        """Whether a body may have `size` bytes.
+        """Check that a body may have `size` bytes.
 
         Raises:
-            InvalidRequestError: 413, it may not.
+            InvalidRequestError: 413, the body is too large.
         """
         if size > self._max_bytes:
             raise InvalidRequestError(413, "request_too_large", f"the request has more than {self._max_bytes} bytes; send smaller batches")
 
     def is_full(self, size: int) -> bool:
-        """Whether there is no room for `size` bytes more, whoever they are from."""
+        """Whether there is no room for `size` more bytes, from any client."""
         return self.held_bytes + size > HELD_BYTES_MAX
 
     def hold(self, size: int, total: int, client: str) -> None:
-        """Count `size` bytes more, of a body from the address `client` that then has at least `total`.
+        """Count `size` more bytes of a body from the address `client`. The body then has at least `total` bytes.
 
         Raises:
-            InvalidRequestError: 413 the body is too large, 429 too many bytes are held, of everyone or of this client.
+            InvalidRequestError: 413, the body is too large; 429, the bodies of all clients or of this client take too much memory.
         """
         self.check(total)
         is_full = self.is_full(size)
@@ -71,7 +71,7 @@ class Bodies:
         self.held_bytes += size
 
     def release(self, total: int, client: str) -> None:
-        """Forget a body of so many bytes, all that were counted of it."""
+        """Stop counting a body; `total` is the number of bytes counted for it."""
         self.held_bytes -= total
         if total > _COUNTED_BYTES_MIN:
             address = unit(client)
@@ -80,11 +80,11 @@ class Bodies:
                 del self._by_address[address]
 
     def decompress(self, body: bytes, limit: int | None = None) -> bytes:
-        """The body itself, where it begins like gzip: whatever the headers say of it. It is not counted yet.
+        """The decompressed body, or `body` itself if it does not begin like gzip. The headers are ignored. The result is not counted yet.
 
         Raises:
-            BrokenGzipError: it is not what its first bytes say.
-            InvalidRequestError: 413, it has more than `limit` bytes (the most a request may have, if None).
+            BrokenGzipError: the body begins like gzip but is not valid gzip.
+            InvalidRequestError: 413, the result has more than `limit` bytes (if None: the most that a request may have).
         """
         if not body.startswith(GZIP_MAGIC):
             return body
@@ -118,7 +118,7 @@ class Bodies:
 
 
 def _after_padding(body: bytes, at: int) -> int:
-    """Where the zeros end that begin `at`: some tools fill up blocks with them, and gzip's own leave them out."""
+    """The end of the zero bytes that begin at `at`. Some tools pad blocks with zeros, and gzip's own tool ignores them too."""
     found = _ZEROS.match(body, at)
     return found.end() if found else at
 

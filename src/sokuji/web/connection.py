@@ -1,4 +1,4 @@
-"""One client's connection: its requests one after the other, each read within bounds and answered before the next."""
+"""One client's connection. Its requests come one after the other; each is read within limits and answered before the next."""
 
 from __future__ import annotations
 
@@ -21,51 +21,51 @@ from sokuji.web.stream import Stream
 from sokuji.web.turns import Turns
 
 IDLE_SECONDS_MAX = 75.0
-"""A connection without a request is closed after this: later than load balancers do (60 s), so that none sends into a closed one."""
+"""An idle connection is closed after this time. Load balancers close theirs earlier (60 s), so none sends on a closed connection."""
 
 HEAD_SECONDS_MAX = 30.0
-"""A head must be there this long after its first byte."""
+"""The head of a request must be complete this long after its first byte."""
 
 UNREAD_SECONDS_MAX = 60.0
-"""A client that does not read its answers is cut off after this."""
+"""A client that does not read its answers is cut off after this time."""
 
 _LINGER_SECONDS = 2.0
-# Where all connections are taken, one that was idle or has not sent the whole of a request for so long is ended for the next client.
+# When no connection is free, a connection that has been idle or slow to send a request for this long is closed for the next client.
 _SLOW_SECONDS_MIN = 1.0
-# So much of a body that nobody wants is read to keep the connection; a longer one is cut off with it.
+# Up to this many bytes of an unwanted body are read to keep the connection. For a longer body, the connection is closed.
 _DISCARDED_BYTES_MAX = 1024 * 1024
 _READ_AHEAD_BYTES = 64 * 1024
 _SINCE = attrgetter("since")
 
 
 class Application(Protocol):
-    """What answers requests. Its methods are called on the event loop, and must not hold it."""
+    """An application that answers requests. Its methods are called on the event loop and must not block it."""
 
     @property
     def bodies(self) -> Bodies:
-        """Bounds the bodies of its requests."""
+        """The limits of the bodies of its requests."""
 
     @property
     def proxies(self) -> Proxies:
-        """Says whom its requests are from."""
+        """The trusted proxies, which tell whom a request is from."""
 
     def start(self) -> None:
-        """Called before the first request."""
+        """Prepare. Called before the first request."""
 
     def admit(self, exchange: Exchange) -> None:
-        """Called with a request without its body; raises InvalidRequestError to refuse it before that is read."""
+        """Check a request before its body is read. Raises InvalidRequestError to refuse it."""
 
     def handle(self, exchange: Exchange) -> None:
-        """Called with the whole request; answers it, now or later. InvalidRequestError is answered as such."""
+        """Answer a complete request, now or later. A raised InvalidRequestError becomes the answer."""
 
     def refused(self, problem: InvalidRequestError) -> None:
-        """Called when a request is answered with `problem` without `handle`."""
+        """Note that a request was answered with `problem` without `handle`."""
 
     def drain(self) -> None:
         """Refuse requests from now on."""
 
     def close(self) -> None:
-        """Release what is held, once nothing is served any more."""
+        """Release all resources, once no request is served any more."""
 
 
 class Exchange:
@@ -74,38 +74,41 @@ class Exchange:
     __slots__ = ("_connection", "body", "client", "head", "held_bytes", "peer", "started")
 
     def __init__(self, connection: Connection, head: Head, peer: str, client: str, started: float) -> None:
-        """A request whose head was there at the time `started` (monotonic)."""
+        """Create the exchange of a request whose head was complete at the time `started` (monotonic)."""
         self._connection = connection
         self.head = head
-        self.peer, self.client = peer, client  # network addresses: the other end of the connection, and whoever it speaks for
+        self.peer, self.client = peer, client  # network addresses: the other end of the connection, and the client (behind a proxy)
         self.body = b""
         self.held_bytes = 0  # of the body, as `Bodies` counts them
         self.started = started
 
     def hold(self, size: int) -> None:
-        """Count `size` bytes more that are in memory for it until it is answered, as `Bodies.hold`."""
+        """Count `size` more bytes in memory for this request until it is answered, like `Bodies.hold`."""
         self._connection.hold(self, size)
 
     def answer(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
-        """Answer the request, once. Nothing happens if the client is gone."""
+        """Answer the request, once. Does nothing if the client is gone."""
         self._connection.answer(self, status, headers, body)
 
     def stream(self, headers: Iterable[tuple[str, str]], changed: Callable[[], None]) -> Stream:
-        """Begin a 200 whose body is sent in parts, once, in place of `answer`; `changed` is called when the stream's state is another."""
+        """Begin a 200 answer whose body is sent in parts, once, instead of `answer`.
+
+        `changed` is called when the stream's state changes.
+        """
         return self._connection.stream(self, headers, changed)
 
     def abort(self) -> None:
-        """End its connection without an answer."""
+        """Close the connection without an answer."""
         self._connection.give_up(self)
 
 
 class Connections:
-    """The open connections of a server. One address gets at most half of them, unless it is a trusted proxy, which speaks for many."""
+    """The open connections of a server. One address gets at most half of them, unless it is a trusted proxy, which serves many clients."""
 
     def __init__(self, limit: int, proxies: Proxies) -> None:
-        """Room for `limit` of them."""
+        """Create room for `limit` connections."""
         self._limit, self._proxies = limit, proxies
-        self._open: dict[str, set[Connection]] = {}  # by what shares limits
+        self._open: dict[str, set[Connection]] = {}  # by the address that shares limits
         self._count = 0
         self._left = asyncio.Event()
         self.turns, self.refusals = Turns(), Refusals()
@@ -114,12 +117,12 @@ class Connections:
         return iter([connection for of_one in self._open.values() for connection in of_one])
 
     def add(self, connection: Connection) -> None:
-        """Count one that is open."""
+        """Add an open connection."""
         self._open.setdefault(unit(connection.peer), set()).add(connection)
         self._count += 1
 
     def discard(self, connection: Connection) -> None:
-        """Forget one that is closed."""
+        """Remove a closed connection."""
         address = unit(connection.peer)
         of_one = self._open.get(address, set())
         if connection in of_one:
@@ -130,9 +133,10 @@ class Connections:
         self._left.set()
 
     async def room(self, peer: str) -> bool:
-        """Wait until there is room for one more, made by ending the one that is idle or slow for longest; False: not for this peer.
+        """Wait until there is room for one more connection from `peer`; False if there is none for this peer.
 
-        Who has fewer connections than others takes one of theirs at once, and does not wait until it is slow.
+        Room is made by closing the connection that has been idle or slow for the longest time. If another address has more connections than
+        `peer`, one of its connections is closed at once, without waiting until it is slow.
         """
         of_peer = self._open.get(unit(peer), set())
         is_proxy = self._proxies.trusts(peer)
@@ -150,7 +154,7 @@ class Connections:
         return True
 
     def end_slow_body(self, for_: Connection) -> bool:
-        """Give up the largest of the bodies that have been coming for long, to have its bytes free; whether there was one."""
+        """Close the connection with the largest slow body, to free its bytes. Returns whether there was one."""
         now = time.monotonic()
         others = (connection for connection in self if connection is not for_ and connection.partial_bytes)
         slow = (connection for connection in others if now - connection.since > _SLOW_SECONDS_MIN)
@@ -160,11 +164,11 @@ class Connections:
         return largest is not None
 
     def _of_strangers(self) -> Iterator[set[Connection]]:
-        """The connections of each address, save those of proxies."""
+        """The connections of each address, without those of trusted proxies."""
         return (of_one for of_one in self._open.values() if not self._proxies.trusts(next(iter(of_one)).peer))
 
     async def close(self, timeout_seconds: float) -> None:
-        """Close all, and wait until what was written is sent, or the time is up."""
+        """Close all connections, and wait until all written bytes are sent or the time is up."""
         for connection in self:
             connection.close()
         with suppress(TimeoutError):
@@ -177,7 +181,7 @@ class Connections:
 
 
 def _end_slowest(connections: Iterable[Connection], seconds: float | None = None) -> bool:
-    """End the connection that has kept the server waiting for longest, if that is more than `seconds`; whether there was one."""
+    """Close the connection that has made the server wait longest, if longer than `seconds`. Returns whether one was closed."""
     slowest = min(connections, key=_SINCE)
     if time.monotonic() - slowest.since <= (_SLOW_SECONDS_MIN if seconds is None else seconds):
         return False
@@ -186,30 +190,30 @@ def _end_slowest(connections: Iterable[Connection], seconds: float | None = None
 
 
 class Connection(asyncio.Protocol):
-    """Reads requests and writes answers. While one is under way no more than `_READ_AHEAD_BYTES` and a packet of the next are read."""
+    """Reads requests and writes answers. During a request, at most `_READ_AHEAD_BYTES` and one packet of the next one are read."""
 
     def __init__(self, app: Application, opened: Connections) -> None:
-        """A connection that is in `opened` as long as it is open."""
+        """Create a connection that is in `opened` while it is open."""
         self._app, self._opened = app, opened
         self._transport: asyncio.Transport | None = None  # None: the connection is lost
         self.peer = self._own_address = ""
-        self.address = ""  # whose time is taken: of a trusted proxy, each connection's own until it says whom it speaks for
+        self.address = ""  # the address charged for the time; each connection of a trusted proxy has its own until a client is known
         self._unread = b""
         self._exchange: Exchange | None = None
-        self._stream: Stream | None = None  # the exchange's answer, if that is one
-        self._whole = False  # the exchange's body is there
-        self._partial = bytearray()  # what of the body has come, if not all
-        self._missing = 0  # bytes of the body
+        self._stream: Stream | None = None  # the exchange's answer, if it is a stream
+        self._whole = False  # the exchange's body is complete
+        self._partial = bytearray()  # the part of the body that has arrived, if incomplete
+        self._missing = 0  # missing bytes of the body
         self._chunks: Chunks | None = None
-        self._discarding = 0  # bytes of an answered request's body
+        self._discarding = 0  # bytes of an answered request's body still to skip
         self._advancing = self._in_line = self._ended = self._closing = self._paused = False
-        self.since = 0.0  # when the client began to be waited for (monotonic): for a whole request, or to go; inf while the client waits
+        self.since = 0.0  # since when the server waits for a whole request or for the close (monotonic); inf while the client waits
         self._unread_answer_since: float | None = None
 
     # Called by the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Start the connection."""
         self._transport = cast("asyncio.Transport", transport)
         self.peer = (transport.get_extra_info("peername") or ("",))[0]
         self.address = self._own_address = unit(self.peer) if not self._app.proxies.trusts(self.peer) else f"{self.peer}#{id(self)}"
@@ -217,9 +221,9 @@ class Connection(asyncio.Protocol):
         self._opened.add(self)
 
     def data_received(self, data: bytes) -> None:
-        """Go on with what has come."""
+        """Process received bytes."""
         if self._closing:
-            if self._stream is not None:  # its client has nothing more to say, and would be listened to for as long as it speaks
+            if self._stream is not None:  # the client of a stream has nothing more to say; otherwise it could send without end
                 self.abort()
             return
         if self._unread:
@@ -231,13 +235,13 @@ class Connection(asyncio.Protocol):
         self._advance()
 
     def eof_received(self) -> bool:
-        """The client sends no more; it may still read."""
+        """Note that the client sends no more; the client may still read."""
         self._ended = True
         self._advance()
         return not self._closing
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Nobody is there any more."""
+        """Clean up: the client is gone."""
         self._transport = None
         self._opened.discard(self)
         if self._exchange is not None and not self._whole:
@@ -246,13 +250,13 @@ class Connection(asyncio.Protocol):
             self._stream.lose()
 
     def pause_writing(self) -> None:
-        """The client does not read its answers: neither are its requests read."""
+        """Stop reading requests, because the client does not read its answers."""
         self._unread_answer_since = time.monotonic()
         if self._stream is not None:
             self._stream.pause()
 
     def resume_writing(self) -> None:
-        """It does again."""
+        """Read requests again, because the client reads its answers again."""
         self._unread_answer_since = None
         if self._stream is not None:
             self._stream.resume()
@@ -267,11 +271,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def partial_bytes(self) -> int:
-        """What has come of a body that is not whole."""
+        """Bytes that have arrived of an incomplete body."""
         return len(self._partial)
 
     def cut_off_late(self, now: float) -> None:
-        """End what takes too long at the time `now` (monotonic)."""
+        """Refuse or close what has taken too long at the time `now` (monotonic)."""
         waited = now - self.since
         if self._unread_answer_since is not None and now - self._unread_answer_since > UNREAD_SECONDS_MAX:
             self.abort()
@@ -289,12 +293,12 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """End the connection when what was written is sent."""
+        """Close the connection once all written bytes are sent."""
         if self._transport is not None:
             self._transport.close()
 
     def abort(self) -> None:
-        """End the connection at once, and forget what has come of a request."""
+        """Close the connection at once, and drop a partly received request."""
         if self._exchange is not None and not self._whole:
             self._release(self._exchange)
         self._closing = True
@@ -309,14 +313,14 @@ class Connection(asyncio.Protocol):
         self._advance(until)
 
     def _advance(self, until: float | None = None) -> None:
-        """Read as far as it goes: to the end of what has come, to a request that must be answered first, or until it is others' turn."""
+        """Read as far as possible: to the end of the received bytes, to a request that must be answered first, or to the end of the turn."""
         if self._in_line or self._transport is None:
             self._pause()
             return
         self._advancing = True
         try:
             self._in_line = not self._opened.turns.serve(self, until)
-        except Exception:  # a defect, but none that may leave a client waiting, or keep what it sent
+        except Exception:  # a bug, but no client may be left waiting, nor its bytes kept
             if self._exchange is not None:
                 self._release(self._exchange)
             self.abort()
@@ -329,7 +333,7 @@ class Connection(asyncio.Protocol):
             self._pause()
 
     def _pause(self) -> None:
-        """Stop reading while what has come must wait, and enough has come."""
+        """Stop reading from the socket while received bytes must wait and enough are there; else read again."""
         must_wait = self._in_line or self._whole or self._unread_answer_since is not None
         waiting = must_wait and len(self._unread) > _READ_AHEAD_BYTES
         if self._transport is not None and waiting != self._paused:
@@ -340,7 +344,7 @@ class Connection(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def step(self) -> bool:
-        """Read the next request, or what there is of it; False if nothing more is there, or must wait."""
+        """Read the next request, or the received part of it. Returns False if no more bytes are there, or they must wait."""
         if self._whole or self._closing or self._unread_answer_since is not None:
             return False
         if self._discarding:
@@ -356,11 +360,11 @@ class Connection(asyncio.Protocol):
 
     def _read_head(self) -> Exchange | None:
         text = self._unread
-        if text.startswith((b"\r", b"\n")):  # some clients send an empty line behind a body
+        if text.startswith((b"\r", b"\n")):  # some clients send an empty line after a body
             text = text.lstrip(b"\r\n")
         end = text.find(HEAD_END, 0, HEAD_BYTES_MAX)
         if end < 0:
-            if len(self._unread) >= HEAD_BYTES_MAX:  # empty lines, too: they would be collected for as long as they come
+            if len(self._unread) >= HEAD_BYTES_MAX:  # also for empty lines, which would otherwise pile up without limit
                 raise InvalidRequestError(431, "headers_too_large", f"the request's headers have more than {HEAD_BYTES_MAX} bytes")
             return None
         end += len(HEAD_END)
@@ -404,7 +408,7 @@ class Connection(asyncio.Protocol):
         return bool(self._unread)
 
     def hold(self, exchange: Exchange, size: int) -> None:
-        """See `Exchange.hold`. Where too much is in memory, slow bodies make room."""
+        """See `Exchange.hold`. If too many bytes are in memory, slow bodies are dropped to make room."""
         while self._app.bodies.is_full(size) and self._opened.end_slow_body(self):
             pass
         self._app.bodies.hold(size, exchange.held_bytes + size, exchange.client)
@@ -440,7 +444,7 @@ class Connection(asyncio.Protocol):
         if not keep_alive or (self._ended and not self._unread):
             self._close()
         elif self._unread and not self._advancing:
-            # Not at once: whoever answers has others to answer, whatever becomes of the next request here.
+            # Later, not at once: the caller has other requests to answer first, whatever the next request here does.
             asyncio.get_running_loop().call_soon(self._advance)
 
     def stream(self, exchange: Exchange, headers: Iterable[tuple[str, str]], changed: Callable[[], None]) -> Stream:
@@ -453,7 +457,7 @@ class Connection(asyncio.Protocol):
         self._closing, self._unread = True, b""
         transport.write(stream_head(headers))
         self._pause()
-        if self._ended:  # whoever reads a stream keeps the connection open in both directions
+        if self._ended:  # a stream's reader must keep the connection open in both directions
             transport.close()
         return stream
 
@@ -463,7 +467,7 @@ class Connection(asyncio.Protocol):
         self._close()
 
     def _refuse(self, problem: InvalidRequestError) -> None:
-        """Answer what is no request, or none that will be handled."""
+        """Answer an invalid request, or one that the application will not handle."""
         self._app.refused(problem)
         answer = answers.error(problem)
         if self._exchange is not None:
@@ -474,7 +478,7 @@ class Connection(asyncio.Protocol):
             self._close()
 
     def _end(self) -> None:
-        """Nothing more comes."""
+        """Handle the end of the client's input."""
         if self._exchange is not None:
             self._refuse(InvalidRequestError(400, "incomplete_body", "the connection ended before the body did"))
         elif self._unread.strip(b"\r\n"):
@@ -482,7 +486,7 @@ class Connection(asyncio.Protocol):
         self._close()
 
     def _close(self) -> None:
-        """End the connection when the client has read what was written: closed at once, what it still sends would destroy that."""
+        """Close the connection once the client has read the answer. Closing at once could destroy the answer if the client still sends."""
         self._closing, self._unread, self.since = True, b"", time.monotonic()
         if self._ended:
             self.close()

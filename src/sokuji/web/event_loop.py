@@ -1,4 +1,4 @@
-"""A server's process: an event loop that runs until the process is asked to end."""
+"""The process of a server: an event loop that runs until the process gets a signal to stop."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Protocol
 
 import uvloop
 
-# A collection of the whole heap stops the loop; the hot path makes no cycles, so the young generation may grow large.
+# A full garbage collection stops the loop. The hot path makes no cycles, so the young generation may grow large.
 _GC_THRESHOLDS = (100_000, 50, 100)
 
 
 class Address(Protocol):
-    """Where a server listens; the settings of a role say so."""
+    """The address where a server listens, from the settings of a role."""
 
     @property
     def host(self) -> str: ...
@@ -24,7 +24,7 @@ class Address(Protocol):
 
 
 def run_until_signal(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run `serve` with an event that SIGTERM and SIGINT set, until it returns. For a process's main thread."""
+    """Run `serve` until it returns, with an event that SIGTERM and SIGINT set. Call it in the process's main thread."""
 
     async def main() -> None:
         stop = asyncio.Event()
@@ -37,4 +37,4 @@ def run_until_signal(serve: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
     uvloop.run(main())
-    gc.unfreeze()  # what stays frozen is not freed at exit, and native libraries complain
+    gc.unfreeze()  # frozen objects are not freed at exit, and native libraries complain about that

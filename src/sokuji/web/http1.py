@@ -1,4 +1,4 @@
-"""HTTP/1.1 between bytes and messages (RFC 9112), strictly: what two programs could read in two ways is refused."""
+"""Parse and write HTTP/1.1 messages (RFC 9112), strictly: a message that two programs could read differently is refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import msgspec
 from sokuji.errors import InvalidRequestError
 
 HEAD_BYTES_MAX = 64 * 1024
-"""The request line and the headers of a request; browsers send about one kilobyte."""
+"""Limit of the request line and headers. Browsers send about one kilobyte."""
 
 HEADERS_MAX = 100
 
@@ -27,27 +27,27 @@ _HOST = re.compile(r"(?!.{300})(?:[\w.~!$&'()*+;=%-]*(?::\d*)?|\[[\w.:%]+\](?::\
 _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n\0]*)?")
 _FIELD_KEPT_LENGTH = 256
 _CHUNK_LINE_BYTES_MAX = 8 * 1024
-_CHUNK_PARTS_MAX = 1_000  # taken apart at once, in about 2 ms
-# RFC 9110, 8.6: 204 has no length, and that of 304 would be the length of what the client has.
+_CHUNK_PARTS_MAX = 1_000  # parsed at once, in about 2 ms
+# RFC 9110, 8.6: a 204 has no length, and the length in a 304 would be that of the client's cached body.
 _WITHOUT_LENGTH = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 
 
 class Head(msgspec.Struct, eq=False):
-    """What a request says before its body."""
+    """The request line and headers of a request."""
 
     method: str
     path: str  # as it was sent, percent-encoded
     query: str
-    headers: dict[str, str]  # by name in lower case; of a repeated one all values, joined by commas
-    length: int | None  # of the body in bytes; None: it comes in chunks
+    headers: dict[str, str]  # names in lower case; values of a repeated name are joined by commas
+    length: int | None  # of the body in bytes; None: the body is chunked
     keep_alive: bool  # whether the client may send another request on this connection
 
 
 def parse_head(text: bytes) -> Head:
-    """The head of a request that ends `text`.
+    """The head of a request, whose bytes are `text`.
 
     Raises:
-        InvalidRequestError: 400, it is none; 431, it has more than `HEADERS_MAX` headers.
+        InvalidRequestError: 400, the bytes are not a valid head; 431, it has more than `HEADERS_MAX` headers.
     """
     match = _HEAD.fullmatch(text)
     if match is None:
@@ -61,12 +61,12 @@ def parse_head(text: bytes) -> Head:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     _check_host(headers.get("host"), minor)
     path, _, query = target.decode("utf-8", "replace").partition("?")
-    if not path.startswith("/") and path != "*":  # as sent to a proxy
+    if not path.startswith("/") and path != "*":  # the form that is sent to a proxy
         path = "/" + path.partition("://")[2].partition("/")[2]
     keep_alive = minor == b"1" and "close" not in headers.get("connection", "").lower()
     length = _body_length(headers, minor)
     if length is None and "content-length" in headers:
-        keep_alive = False  # RFC 9112, 6.3: a proxy before us may have read it differently
+        keep_alive = False  # RFC 9112, 6.3: a proxy before this server may have read it differently
     return Head(method.decode(), path, query, headers, length, keep_alive)
 
 
@@ -77,12 +77,12 @@ def _read_field(line: str) -> tuple[str, str]:
 
 
 _field = lru_cache(4096)(_read_field)
-"""The same clients send the same headers again and again."""
+"""Cached: the same clients send the same headers again and again."""
 
 
 @lru_cache(maxsize=1024)
 def _check_host(host: str | None, minor: bytes) -> None:
-    """RFC 9112, 3.2: one, which version 1.0 may leave out. Of several, proxies and servers take different ones."""
+    """Check the Host header (RFC 9112, 3.2): exactly one, optional in HTTP/1.0. With several, proxies and servers pick different ones."""
     if host is None:
         if minor == b"1":
             raise InvalidRequestError(400, "invalid_http", "the request has no Host header")
@@ -103,21 +103,21 @@ def _body_length(headers: dict[str, str], minor: bytes) -> int | None:
 
 
 class Chunks:
-    """Takes a chunked body apart."""
+    """Decodes a chunked body."""
 
     __slots__ = ("_left", "_trailers", "done", "has_more")
 
     def __init__(self) -> None:
-        self._left = 0  # bytes of the chunk that are to come, with the line's end behind it
-        self._trailers: int | None = None  # so many lines
+        self._left = 0  # bytes still to come of the chunk, including the line end after it
+        self._trailers: int | None = None  # number of trailer lines
         self.done = False
-        self.has_more = False  # whether `take` left something that it could have taken: clients may send many tiny chunks
+        self.has_more = False  # whether `take` stopped at its limit: clients may send many tiny chunks
 
     def take(self, text: bytes) -> tuple[list[bytes], bytes]:
-        """The pieces of the body in `text`, and what of it cannot be read yet or, when it is `done`, follows the body.
+        """The pieces of the body in `text`, and the rest of `text`: bytes that need more input or, when `done`, that follow the body.
 
         Raises:
-            InvalidRequestError: 400, it is not in chunks.
+            InvalidRequestError: 400, the bytes are not valid chunks.
         """
         pieces: list[bytes] = []
         at = parts = 0
@@ -156,7 +156,7 @@ class Chunks:
 
 
 def answer_text(status: int, headers: Iterable[tuple[str, str]], body: bytes, *, keep_alive: bool) -> bytes:
-    """An answer whose whole body is there."""
+    """An answer with a complete body."""
     head = _head(status, tuple(headers), keep_alive)
     if status in _WITHOUT_LENGTH:
         return b"%b%b\r\n" % (head, _date(int(time.time())))
@@ -164,7 +164,7 @@ def answer_text(status: int, headers: Iterable[tuple[str, str]], body: bytes, *,
 
 
 def stream_head(headers: Iterable[tuple[str, str]]) -> bytes:
-    """The head of an answer whose body ends with the connection, which every version of HTTP knows."""
+    """The head of an answer whose body ends when the connection closes, which every version of HTTP supports."""
     return b"%b%b\r\n" % (_head(200, tuple(headers), False), _date(int(time.time())))
 
 

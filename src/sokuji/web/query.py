@@ -1,4 +1,4 @@
-"""Query strings of strangers: cut up within bounds, as that costs time before anybody has shown a key."""
+"""Parse query strings within limits: parsing costs time before the client has shown a key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PARAMETERS_MAX = 20
 
 
 def pairs(query: str, pairs_max: int = _PARAMETERS_MAX) -> list[tuple[str, str]]:
-    """Names and values, in their order, the empty ones too.
+    """Names and values in their order, including empty values.
 
     Raises:
         InvalidRequestError: 400, there are more than `pairs_max`.
@@ -22,5 +22,5 @@ def pairs(query: str, pairs_max: int = _PARAMETERS_MAX) -> list[tuple[str, str]]
 
 
 def parameter(query: str, name: str) -> str | None:
-    """The first value of a parameter that is not empty. Raises as `pairs`."""
+    """The first non-empty value of a parameter; None if there is none. Raises like `pairs`."""
     return next((value for other, value in pairs(query) if other == name and value), None) if query else None

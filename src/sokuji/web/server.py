@@ -1,4 +1,4 @@
-"""An application as a process: connections up to a bound, and an end that loses nothing of what was given."""
+"""Run an application as a server: a limited number of connections, and a shutdown that loses no accepted request."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _SWEEP_SECONDS = 1.0
 
 
 def serve(app: Application, settings: Address, listening: Callable[[int], None] = lambda _: None, *, connections: int = _BACKLOG) -> None:
-    """Serve `app` until SIGTERM or SIGINT, then drain: requests under way are answered, later ones get 503. For a process's main thread.
+    """Serve `app` until SIGTERM or SIGINT, then drain: running requests are answered, later ones get 503. Call it in the main thread.
 
-    `listening` is called with the port once connections are taken (`settings.port` 0 takes any free one).
-    At most `connections` are open at a time, fewer if the process may not have so many files open; more wait until one ends.
+    `listening` is called with the port once connections are accepted (`settings.port` 0 takes any free one).
+    At most `connections` are open at a time, fewer if the process may not open so many files. Further clients wait until one closes.
 
     Raises:
-        OSError: the address cannot be had.
+        OSError: the address is not available.
     """
     possible = descriptors.connections(connections)
     run_until_signal(lambda stop: run(app, settings, stop, listening, connections=possible))
@@ -41,7 +41,7 @@ async def run(
     *,
     connections: int = _BACKLOG,
 ) -> None:
-    """As `serve`, on the running event loop, until `stop` is set."""
+    """Serve as `serve` does, on the running event loop, until `stop` is set."""
     family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0][0]
     with socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG) as listener:
         listener.setblocking(False)
@@ -67,16 +67,16 @@ async def _accept(app: Application, listener: socket.socket, opened: Connections
             client, (peer, *_) = await loop.sock_accept(listener)
         except OSError as error:
             logger.warning("a connection could not be accepted: %s", error)
-            await asyncio.sleep(0.1)  # out of descriptors or memory, most likely
+            await asyncio.sleep(0.1)  # most likely out of descriptors or memory
             continue
         try:
             if not await opened.room(peer):
                 client.close()
                 opened.refusals.add("no connection free", peer)
-                await asyncio.sleep(0)  # the next one may wait already, and not all of them are to be refused before others are served
+                await asyncio.sleep(0)  # let others be served before the next client is refused
                 continue
             await loop.connect_accepted_socket(lambda: Connection(app, opened), client)
-        except OSError:  # it is gone again
+        except OSError:  # the client is gone again
             client.close()
         except asyncio.CancelledError:
             client.close()
@@ -93,7 +93,7 @@ async def _cut_off_late(opened: Connections) -> None:
 
 
 async def _drained(opened: Connections) -> None:
-    """Wait for the requests under way."""
+    """Wait for the running requests."""
     deadline = time.monotonic() + _DRAIN_SECONDS
     while busy := sum(connection.is_busy for connection in opened):
         if time.monotonic() > deadline:

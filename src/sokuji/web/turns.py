@@ -1,4 +1,4 @@
-"""Who may go on now: whoever needs little is served at once, and addresses that need more take turns."""
+"""Fair scheduling between addresses: a client that needs little time is served at once, and addresses that need more take turns."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from concurrent.futures import Executor
 from typing import Generic, Protocol, TypeVar
 
 _WINDOW_SECONDS = 1.0
-_FREE_SECONDS = 0.01  # of each window an address has on the event loop without waiting for its turn: some hundred events
-_TURN_SECONDS = 0.002  # a step under way is not cut short
+_FREE_SECONDS = 0.01  # event-loop time per window that an address gets without waiting for a turn: some hundred events
+_TURN_SECONDS = 0.002  # a running step is not interrupted
 _SPARE_SECONDS = 0.01
-_SWITCH_SECONDS = 0.0005  # a thread waits so long for the interpreter of one that reads a heavy body; else it is ten times that
-_ROUND_SECONDS = 0.01  # all turns of one round of the loop, which then takes what has come from others
+_SWITCH_SECONDS = 0.0005  # how long a thread waits for the interpreter while another reads a heavy body; the default is ten times as long
+_ROUND_SECONDS = 0.01  # all turns of one round of the event loop, which then serves new input of others
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Lines(Generic[Item]):
-    """What waits, by address: each has its own line, and they take turns."""
+    """Waiting items by address. Each address has its own line, and the addresses take turns."""
 
     def __init__(self) -> None:
         self._lines: dict[str, deque[Item]] = {}
@@ -31,11 +31,11 @@ class Lines(Generic[Item]):
         return bool(self._lines)
 
     def add(self, address: str, item: Item) -> None:
-        """Let `item` wait behind the others of its address."""
+        """Append `item` to the line of its address."""
         self._lines.setdefault(address, deque()).append(item)
 
     def pop(self) -> Item:
-        """The first of the address whose turn it is, which then is the last of all."""
+        """Remove the first item of the address whose turn it is. That address then goes to the end."""
         address = next(iter(self._lines))
         line = self._lines.pop(address)
         item = line.popleft()
@@ -45,36 +45,36 @@ class Lines(Generic[Item]):
 
 
 class Walker(Protocol):
-    """What takes steps; a connection is one."""
+    """A task that runs in steps, such as a connection."""
 
     @property
     def address(self) -> str:
-        """Whose time the next step takes."""
+        """The address charged for the time of the next step."""
 
     def step(self) -> bool:
-        """Take it; False if there is none to take."""
+        """Take one step; False if there is none to take."""
 
     def go_on(self, until: float) -> None:
-        """It is its turn, until this time (`time.perf_counter`)."""
+        """Run its turn, until this time (`time.perf_counter`)."""
 
 
 class Turns:
-    """Shares the event loop between addresses."""
+    """Shares the time of the event loop between addresses."""
 
     def __init__(self) -> None:
-        self._used: dict[str, float] = {}  # seconds, in this window
+        self._used: dict[str, float] = {}  # seconds used in this window, by address
         self._window_end = 0.0
         self._lines: Lines[Walker] = Lines()
-        self._is_due = False  # the next round
-        self._spare: float | None = None  # when this round of the loop has taken long
+        self._is_due = False  # whether the next round is scheduled
+        self._spare: float | None = None  # until when this round of the event loop may use spare time
 
     def serve(self, walker: Walker, until: float | None = None) -> bool:
-        """Let it take its steps, as long as its address has time left, or in its turn `until`; False: it is to wait for its turn."""
+        """Run the steps of `walker` while its address has time left, or until its turn ends (`until`). False: it must wait for a turn."""
         now = time.perf_counter()
         if now >= self._window_end:
             self._used.clear()
             self._window_end = now + _WINDOW_SECONDS
-        has_more = until is None or walker.step()  # in its turn it takes one, however late it is
+        has_more = until is None or walker.step()  # a turn always takes one step, even if it is late
         while has_more:
             address = walker.address
             started, used = now, self._used.get(address, 0.0)
@@ -90,8 +90,9 @@ class Turns:
         return True
 
     def _spare_end(self, now: float) -> float:
-        """While nobody waits, whoever has come in this round of the loop goes on until this time: taken one by one, requests would share
-        fewer flushes.
+        """The time until which all work that came in this round of the event loop may go on while nobody waits.
+
+        Taken one by one, requests would share fewer flushes.
         """
         if self._lines:
             return now
@@ -119,7 +120,7 @@ class Turns:
 
 
 class Beside:
-    """Runs what takes long in a thread beside the event loop, one after the other."""
+    """Runs long work in a thread beside the event loop, one item at a time."""
 
     def __init__(self, thread: Executor) -> None:
         self._thread = thread
@@ -127,7 +128,7 @@ class Beside:
         self._is_busy = False
 
     async def run(self, address: str, work: Callable[[], Result]) -> Result:
-        """What `work` returns or raises, once it was the turn of `address`."""
+        """Run `work` when it is the turn of `address`; returns its result or raises its error."""
         loop = asyncio.get_running_loop()
         if self._is_busy:
             turn = loop.create_future()
@@ -146,7 +147,10 @@ class Beside:
 
 
 def _giving_way(work: Callable[[], Result]) -> Result:
-    """Do `work` in a thread that lets go of the interpreter soon: a request of one event needs it some ten times, in two threads."""
+    """Run `work` in a thread that yields the interpreter often.
+
+    A request of one event needs the interpreter about ten times, in two threads.
+    """
     before = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:

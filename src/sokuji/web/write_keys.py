@@ -1,4 +1,4 @@
-"""Which source a request is from: the write key, from each place a client may put it."""
+"""Find which source a request is from: the write key, in every place where a client may put it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from sokuji.errors import InvalidRequestError
 from sokuji.web.query import parameter
 
 SERVER_SOURCE = "server"
-"""The source of what is sent with a server key alone."""
+"""The source of events sent with a server key alone."""
 
 _SERVER_KEY = "sk_"
 _WRITE_KEY = re.compile(rb'"writeKey"\s*:\s*("(?:[^"\\]|\\.){1,1000}")', re.DOTALL)
 
 
 class EventSource(NamedTuple):
-    """A site or an app that sends events with its own write key, and the dataset they go to."""
+    """A site or app that sends events with its own write key, and the dataset of these events."""
 
     name: str
     dataset: str
     is_server: bool = False
-    """Whether it has shown a server key, or is this process: it may say what a page may not, such as that events are history."""
+    """Whether the sender showed a server key, or is this process. It may claim more than a page, for example that events are history."""
 
 
 NOBODY = EventSource("", "")
@@ -44,20 +44,22 @@ class WriteKeys:
 
     def __init__(self, sources: Mapping[str, EventSource], server_keys: Mapping[str, str] = MappingProxyType({})) -> None:
         self._sources = dict(sources)
-        # By their hashes: how long a look-up takes then tells nothing of a secret.
+        # By hash, so that the time of a lookup reveals nothing about a secret.
         self._servers = {_hashed(key): dataset for key, dataset in server_keys.items()}
-        # As SDKs write them, so that a request costs one lookup.
+        # The headers as SDKs write them, so that a request costs one lookup.
         self._headers = {f"Basic {base64.b64encode(f'{key}:'.encode()).decode()}": source for key, source in sources.items()}
 
     def source(self, authorization: str | None, body_key: str | None, query: str) -> EventSource:
-        """The source of a request: by its `Authorization: Basic` header, else the body's `writeKey`, else the query's.
+        """The source of a request: from its `Authorization: Basic` header, else the body's `writeKey`, else the query's.
 
-        The first place that has a key decides, even if another has a better one: a request that says two things is a
-        misconfigured client, whose owner must hear of it. With a server key in the header, the body's write key may say which source
-        of the dataset the events are of.
+        The first place with a key decides, even if another place has a valid key and the first has not. A request with two different keys
+        comes
+        from a misconfigured client, whose owner must learn of it. With a server key in the header, the body's write key may name the source
+        of
+        the events within the key's dataset.
 
         Raises:
-            InvalidRequestError: 401, no key is there, or nobody's.
+            InvalidRequestError: 401, there is no key, or nobody has this key.
         """
         if authorization is not None:
             source = self._headers.get(authorization)
@@ -74,19 +76,19 @@ class WriteKeys:
         return self.of_key(key)
 
     def check_header(self, authorization: str | None) -> None:
-        """Refuse a request for its `Authorization` header, before its body is read. One without a key may still have it in the body.
+        """Check the `Authorization` header before the body is read. A request without a key there may still have it in the body.
 
         Raises:
-            InvalidRequestError: 401, the key in it is nobody's.
+            InvalidRequestError: 401, nobody has the header's key.
         """
         if authorization is not None and authorization not in self._headers and (key := _basic_user(authorization)):
             self.source(authorization, None, "") if key.startswith(_SERVER_KEY) else self.of_key(key)
 
     def check_body(self, authorization: str | None, body: bytes, query: str) -> None:
-        """Refuse a request without any known key, before its body is parsed. Which of its keys counts is `source`'s to say.
+        """Refuse a request without any known key, before its body is parsed. `source` then decides which key counts.
 
         Raises:
-            InvalidRequestError: 401, there is none.
+            InvalidRequestError: 401, there is no known key.
         """
         if _basic_user(authorization) is None and not any(map(self._is_known, seen_write_keys(body))):
             self.source(None, next(seen_write_keys(body), None), query)
@@ -109,7 +111,7 @@ class WriteKeys:
         """The source with this write key.
 
         Raises:
-            InvalidRequestError: 401, there is none.
+            InvalidRequestError: 401, there is no such source.
         """
         source = self._sources.get(key)
         if source is None and key.startswith(_SERVER_KEY):
@@ -121,12 +123,12 @@ class WriteKeys:
 
 
 def find_write_key(body: bytes) -> str | None:
-    """The write key of a body that cannot be parsed, if it can be seen in it."""
+    """The write key of a body that cannot be parsed, if it is visible in the bytes."""
     return next(seen_write_keys(body), None)
 
 
 def seen_write_keys(body: bytes) -> Iterator[str]:
-    """What looks like a write key in a body, wherever it stands; read without parsing the body."""
+    """All texts in a body that look like a write key, found without parsing the body."""
     at = -1
     while (at := body.find(b'"writeKey"', at + 1)) >= 0:
         found = _WRITE_KEY.match(body, at)
@@ -142,7 +144,7 @@ def _hashed(key: str) -> bytes:
 
 
 def _basic_user(authorization: str | None) -> str | None:
-    """The user of a Basic header; None for every other kind: an OAuth client's bearer token says nothing about the source."""
+    """The user of a Basic header; None for other schemes: an OAuth client's bearer token does not tell the source."""
     scheme, _, credentials = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return None
