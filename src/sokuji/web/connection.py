@@ -313,7 +313,7 @@ class Connection(asyncio.Protocol):
         self._advance(until)
 
     def _advance(self, until: float | None = None) -> None:
-        """Read as far as possible: to the end of the received bytes, to a request that must be answered first, or to the end of the turn."""
+        """Read as far as possible: to the end of the received bytes, to a request that must be answered first, or to the turn's end."""
         if self._in_line or self._transport is None:
             self._pause()
             return
