@@ -1,1 +1,1 @@
-"""The log: every event in order, from which everything else can be made again."""
+"""The log: every event in order. Everything else can be rebuilt from it."""

@@ -1,9 +1,9 @@
-"""Offsets by partition in a small file that all processes map.
+"""Offsets by partition in a small file that all processes map into memory.
 
     file = offset (u64) of each partition, then each again with all bits inverted
 
-A process that is killed between the two leaves the new offset in one place and the old one in the other. Damage leaves one that is right.
-Wherever the larger one may be wrong, the smaller one is a place up to which everything is there.
+A process killed between the two writes leaves the new offset in one copy and the old one in the other. Damage leaves one right copy.
+If the larger copy may be wrong, the smaller one is still safe: everything before it is there.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _ALL_BITS = 2**64 - 1
 
 
 class Ends:
-    """The offsets, as they are at each moment."""
+    """The current offsets."""
 
     def __init__(self, path: Path, partitions: int) -> None:
-        """Map the file. One that is missing or of another length is made again with zeros: its user finds the offsets anew."""
+        """Map the file. A file that is missing or has another length is created with zeros; its user then determines the offsets again."""
         make_folder(path.parent)
         with exclusive(path.with_name(f"{path.name}.lock")):
             stored = path.read_bytes() if path.exists() else b""
-            if len(stored) == partitions * _OFFSET_BYTES:  # of before there was a second copy; changed in place, as others may map it
+            if len(stored) == partitions * _OFFSET_BYTES:  # an old file with one copy; changed in place, as others may have mapped it
                 with path.open("ab") as file:
                     file.write(bytes(byte ^ 0xFF for byte in stored))
             elif len(stored) != 2 * partitions * _OFFSET_BYTES:
@@ -45,7 +45,7 @@ class Ends:
         return self._partitions
 
     def certain(self, partition: int) -> int:
-        """The smaller of the two copies: the offset itself, or while another process changes it perhaps the one before."""
+        """The smaller of the two copies: the offset itself or, while another process changes it, perhaps the previous one."""
         return min(self._words[partition], self._words[self._partitions + partition] ^ _ALL_BITS)
 
     def close(self) -> None:

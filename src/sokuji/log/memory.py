@@ -1,4 +1,4 @@
-"""The log in memory, gone with the process: for tests, which it shows what a broker may do and a local disk does not."""
+"""The log in memory, lost when the process ends. In tests, it shows what a broker may do but a local disk does not (gaps in offsets)."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class _Appended(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Past the last of them."""
+        """The offset after the last row."""
         return int(self.offsets[-1]) + 1
 
 
 @dataclass
 class _Partition:
-    """Rows by offset."""
+    """The rows of one partition by offset."""
 
     appended: list[_Appended] = field(default_factory=list)
     start: int = 0
     end: int = 0
 
     def append(self, batch: pa.RecordBatch, gap: int) -> int:
-        """Add rows; past them, `gap` offsets are left out."""
+        """Add rows, then skip `gap` offsets."""
         first = self.end
         if batch.num_rows:
             self.appended.append(_Appended(np.arange(first, first + batch.num_rows), batch, time.time()))
@@ -50,7 +50,7 @@ class _Partition:
         return first
 
     def parts(self, offset: int, limit: int, end: int) -> Iterator[tuple[pa.RecordBatch, npt.NDArray[np.int64]]]:
-        """At most `limit` rows of `[offset, end)`, append by append."""
+        """At most `limit` rows of `[offset, end)`, one part for each append."""
         for each in self.appended[bisect_left(self.appended, offset + 1, key=lambda each: each.end) :]:
             first, last = np.searchsorted(each.offsets, (offset, end)).tolist()
             count = min(last - first, limit)
@@ -60,7 +60,7 @@ class _Partition:
             limit -= count
 
     def trim(self, up_to: int, max_age_seconds: float | None, max_bytes: int | None) -> int:
-        """Forget the oldest appends whose rows are all before `up_to`, as `Log.trim` says, and return the bytes freed."""
+        """Remove the oldest appends whose rows are all before `up_to`, by the rules of `Log.trim`, and return the bytes freed."""
         kept, freed, now = sum(each.batch.nbytes for each in self.appended), 0, time.time()
         while self.appended and self.appended[0].end <= up_to:
             oldest = self.appended[0]
@@ -81,15 +81,15 @@ class _Stored:
 
 
 class Memory:
-    """What holds the logs of one process, as a folder holds local ones."""
+    """The storage of one process's logs, like a folder for local ones."""
 
     def __init__(self) -> None:
         self._logs: dict[str, _Stored] = {}
         self.changed = threading.Condition()
-        """Held while a log is looked at or changed, notified of each append."""
+        """Held while a log is read or changed; notified of each append."""
 
     def log(self, name: str, schema: pa.Schema, partitions: int) -> _Stored:
-        """What is stored of a log, which is made if it is not there."""
+        """The storage of one log, created if it does not exist."""
         with self.changed:
             stored = self._logs.setdefault(name, _Stored(schema, [_Partition() for _ in range(partitions)]))
         if len(stored.partitions) != partitions or not stored.schema.equals(schema):
@@ -101,12 +101,12 @@ class MemoryLog(Log):
     """A log in a `Memory`. Thread-safe; any number may be open."""
 
     def __init__(self, memory: Memory, schema: pa.Schema, *, name: str, partitions: int = 4, gap: int = 0) -> None:
-        """Open the log `name`; make it if it is not there. Past each append, `gap` offsets are left out."""
+        """Open the log `name`; create it if it does not exist. After each append, `gap` offsets are skipped."""
         self.name, self.schema, self.partitions, self._gap = name, schema, partitions, gap
         self._stored, self._changed = memory.log(name, schema, partitions), memory.changed
 
     def append_many(self, batches: Mapping[int, pa.RecordBatch]) -> dict[int, int]:
-        """As `Log.append_many`. Lasts as long as the process."""
+        """See `Log.append_many`. The rows last as long as the process."""
         for partition, batch in batches.items():
             self._partition(partition)
             if not batch.schema.equals(self.schema):
@@ -117,7 +117,7 @@ class MemoryLog(Log):
         return firsts
 
     def read(self, partition: int, offset: int, limit: int, *, until: int | None = None) -> Read:
-        """As `Log.read`."""
+        """See `Log.read`."""
         with self._changed:
             stored = self._partition(partition)
             if offset < stored.start:
@@ -136,30 +136,30 @@ class MemoryLog(Log):
         return Read(pa.concat_batches(batches), found, int(found[-1]) + 1 if len(found) else offset)
 
     def start(self, partition: int) -> int:
-        """As `Log.start`."""
+        """See `Log.start`."""
         return self._partition(partition).start
 
     def end(self, partition: int) -> int:
-        """As `Log.end`."""
+        """See `Log.end`."""
         return self._partition(partition).end
 
     def lag(self, offsets: Mapping[int, int]) -> int:
-        """As `Log.lag`: counts the offsets, as one who asks a broker does."""
+        """See `Log.lag`. Counts offsets, as a client of a broker does."""
         return sum(max(0, self.end(partition) - offset) for partition, offset in offsets.items())
 
     def before_end(self, partition: int, rows: int) -> int:
-        """As `Log.before_end`: counts the offsets."""
+        """See `Log.before_end`. Counts offsets."""
         return max(self.start(partition), self.end(partition) - rows)
 
     def wait(self, offsets: Mapping[int, int], timeout_seconds: float) -> bool:
-        """As `Log.wait`."""
+        """See `Log.wait`."""
         with self._changed:
             return self._changed.wait_for(
                 lambda: any(self.end(partition) > offset for partition, offset in offsets.items()), timeout_seconds
             )
 
     def commit(self, consumer: str, offsets: Mapping[int, int]) -> None:
-        """As `Log.commit`."""
+        """See `Log.commit`."""
         if _CONSUMER.fullmatch(consumer) is None:
             raise LogError(f"{consumer!r} cannot name a consumer; use letters, digits, '.', '_' and '-'")
         with self._changed:
@@ -169,17 +169,17 @@ class MemoryLog(Log):
             self._stored.consumers.setdefault(consumer, {}).update(offsets)
 
     def committed(self, consumer: str) -> dict[int, int]:
-        """As `Log.committed`."""
+        """See `Log.committed`."""
         with self._changed:
             return dict(self._stored.consumers.get(consumer, {}))
 
     def forget(self, consumer: str) -> None:
-        """As `Log.forget`."""
+        """See `Log.forget`."""
         with self._changed:
             self._stored.consumers.pop(consumer, None)
 
     def trim(self, *, max_age_seconds: float | None = None, max_bytes: int | None = None) -> int:
-        """As `Log.trim`. Frees whole appends."""
+        """See `Log.trim`. Frees whole appends."""
         freed = 0
         with self._changed:
             for number, partition in enumerate(self._stored.partitions):
@@ -188,7 +188,7 @@ class MemoryLog(Log):
         return freed
 
     def close(self) -> None:
-        """As `Log.close`. The rows stay in the memory."""
+        """See `Log.close`. The rows stay in the memory."""
 
     def _partition(self, partition: int) -> _Partition:
         if not 0 <= partition < self.partitions:

@@ -1,9 +1,9 @@
 """The log on a local disk.
 
-<path>/<name>/log.json         what the log is; written last when it is made
-<path>/<name>/ends             the published end of each partition, mapped by every process
-<path>/<name>/consumers/       committed offsets
-<path>/<name>/<partition>/     segments, and the lock an appender holds
+<path>/<name>/log.json       the description of the log; written last when the log is created
+<path>/<name>/ends           the published end of each partition, mapped by every process
+<path>/<name>/consumers/     committed offsets
+<path>/<name>/<partition>/   segments, and the lock of the appending process
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from sokuji.log.local.writer import SegmentWriter
 
 _FORMAT = 2  # 1 had no checksum
 
-# A waiting process polls the mapped ends: at once often, as rows usually come close after each other, then this often at last,
-# which takes two per cent of a core and finds rows 1 ms late on average.
+# A waiting process polls the mapped ends. It starts with the short interval, as rows often follow each other closely, and doubles it up
+# to the long one, which costs two per cent of a core and finds rows 1 ms late on average.
 _POLL_SECONDS_MIN, _POLL_SECONDS_MAX = 0.0002, 0.002
 
 _REMEDY = 'restore it from a copy, or write {"format":1,"partitions":N} there, N being the number of folders beside it that are numbers'
@@ -41,7 +41,7 @@ class _Description(msgspec.Struct):
 
 
 class LocalLog(Log):
-    """A log in a folder of this machine, whose offsets count rows from 0, without gaps.
+    """A log in a folder of this machine. Its offsets count rows from 0, without gaps.
 
     Thread-safe; any number of processes may open it at the same time.
     """
@@ -49,20 +49,20 @@ class LocalLog(Log):
     def __init__(
         self, path: Path | str, schema: pa.Schema, *, name: str, partitions: int = 4, segment_bytes: int = 64 * 1024 * 1024
     ) -> None:
-        """Open the log `name` below the folder `path`; make it if it is not there.
+        """Open the log `name` below the folder `path`; create it if it does not exist.
 
-        Opening recovers what a process that died has left: rows that are whole become durable, a torn frame is cut off.
+        Opening recovers what a killed process left: complete rows become durable, a torn frame is cut off.
 
         Args:
             path: the folder that holds this and other logs.
             schema: of the rows; no dictionary types.
-            name: names the log's own folder.
-            partitions: how many there are; fixed when the log is made.
-            segment_bytes: a segment file is followed by a new one when it would grow beyond this. Retention frees whole segments.
+            name: the name of the log and of its folder.
+            partitions: how many there are; fixed when the log is created.
+            segment_bytes: a new segment file begins when the current one would grow beyond this. Retention frees whole segments.
 
         Raises:
             LogError: the log exists with another schema or number of partitions.
-            CorruptLogError, DamagedFileError: rows that were durable, or what the log says of itself, are missing or damaged.
+            CorruptLogError, DamagedFileError: durable rows, or the log's own files, are missing or damaged.
             FormatError: a newer release made it.
         """
         self.name, self.schema, self.partitions = name, schema, partitions
@@ -103,7 +103,7 @@ class LocalLog(Log):
             )
 
     def append_many(self, batches: Mapping[int, pa.RecordBatch]) -> dict[int, int]:
-        """As `Log.append_many`. Frames are encoded before, and synced together while, the partitions are locked."""
+        """See `Log.append_many`. Frames are encoded before the partitions are locked, and synced together while they are locked."""
         encoded = {}
         for partition, batch in sorted(batches.items()):  # sorted: two appenders lock in the same order
             self._check(partition)
@@ -125,38 +125,38 @@ class LocalLog(Log):
         return firsts
 
     def _sync(self, writers: list[SegmentWriter]) -> None:
-        # Side by side, the file system commits its journal once for several files.
+        # Side by side: the file system then commits its journal once for several files.
         others = [self._syncs.submit(writer.sync) for writer in writers[1:]]
         try:
             for writer in writers[:1]:
                 writer.sync()
         finally:
             for other in others:
-                other.result()  # even after a failure: no sync may be under way when a transaction is undone
+                other.result()  # also after a failure: no sync may be running when a transaction is undone
 
     def read(self, partition: int, offset: int, limit: int, *, until: int | None = None) -> Read:
-        """As `Log.read`. Small frames are read without a copy; a row that retention removed may be readable for a while."""
+        """See `Log.read`. Small frames are read without a copy. A row that retention removed may stay readable for a while."""
         end = self.end(partition)
         return self._readers[partition].read(offset, limit, end if until is None else min(end, until))
 
     def start(self, partition: int) -> int:
-        """As `Log.start`."""
+        """See `Log.start`."""
         return self._readers[self._check(partition)].start()
 
     def end(self, partition: int) -> int:
-        """As `Log.end`. All processes see the same end at the same time."""
+        """See `Log.end`. All processes see the same end at the same time."""
         return self._ends[self._check(partition)]
 
     def lag(self, offsets: Mapping[int, int]) -> int:
-        """As `Log.lag`, exactly."""
+        """See `Log.lag`. The result is exact."""
         return sum(max(0, self.end(partition) - offset) for partition, offset in offsets.items())
 
     def before_end(self, partition: int, rows: int) -> int:
-        """As `Log.before_end`, exactly."""
+        """See `Log.before_end`. The result is exact."""
         return max(self.start(partition), self.end(partition) - rows)
 
     def wait(self, offsets: Mapping[int, int], timeout_seconds: float) -> bool:
-        """As `Log.wait`. Returns at most about 2 ms after the rows became durable."""
+        """See `Log.wait`. Returns at most about 2 ms after the rows became durable."""
         deadline = time.monotonic() + timeout_seconds
         pause = _POLL_SECONDS_MIN
         while all(self.end(partition) <= offset for partition, offset in offsets.items()):
@@ -168,7 +168,7 @@ class LocalLog(Log):
         return True
 
     def commit(self, consumer: str, offsets: Mapping[int, int]) -> None:
-        """As `Log.commit`."""
+        """See `Log.commit`."""
         for partition, offset in offsets.items():
             if not 0 <= offset <= self.end(partition):
                 end = self.end(partition)
@@ -178,7 +178,7 @@ class LocalLog(Log):
         self._consumers.commit(consumer, offsets)
 
     def committed(self, consumer: str) -> dict[int, int]:
-        """As `Log.committed`."""
+        """See `Log.committed`."""
         offsets = self._consumers.committed(consumer)
         for partition, offset in offsets.items():
             if not 0 <= partition < self.partitions or offset > self.end(partition):
@@ -186,11 +186,11 @@ class LocalLog(Log):
         return offsets
 
     def forget(self, consumer: str) -> None:
-        """As `Log.forget`."""
+        """See `Log.forget`."""
         self._consumers.forget(consumer)
 
     def trim(self, *, max_age_seconds: float | None = None, max_bytes: int | None = None) -> int:
-        """As `Log.trim`. A segment's age is that of its newest row."""
+        """See `Log.trim`. A segment's age is that of its newest row."""
         freed = 0
         for partition, (writer, reader) in enumerate(zip(self._writers, self._readers, strict=True)):
             with writer.transaction():
@@ -200,7 +200,7 @@ class LocalLog(Log):
         return freed
 
     def close(self) -> None:
-        """As `Log.close`. Batches that were read stay valid."""
+        """See `Log.close`. Batches that were read stay valid."""
         self._syncs.shutdown()
         for writer, reader in zip(self._writers, self._readers, strict=True):
             writer.close()

@@ -1,4 +1,4 @@
-"""What consumers have read: one small file a consumer, replaced whole at each commit."""
+"""Committed offsets of consumers: one small file per consumer, replaced as a whole at each commit."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ class ConsumerOffsets:
         self._folder = folder
 
     def commit(self, consumer: str, offsets: Mapping[int, int]) -> None:
-        """Remember `offsets` durably; partitions not named keep theirs."""
+        """Store `offsets` durably; partitions not named keep theirs."""
         path = self._path(consumer)
         with exclusive(self._folder / "lock"):
             merged = self.committed(consumer) | dict(offsets)
             write_record(path, merged, format=_FORMAT)
 
     def committed(self, consumer: str) -> dict[int, int]:
-        """The offsets of one consumer by partition.
+        """The committed offsets of one consumer by partition.
 
         Raises:
-            DamagedFileError: they cannot be read.
-            FormatError: a newer release wrote them.
+            DamagedFileError: the file cannot be read.
+            FormatError: a newer release wrote it.
         """
         try:
             return read_record(self._path(consumer), dict[int, int], format=_FORMAT, remedy=_REMEDY)
@@ -49,7 +49,7 @@ class ConsumerOffsets:
                 sync_folder(self._folder)
 
     def damaged(self, consumer: str, reason: str) -> DamagedFileError:
-        """What to raise if offsets cannot be of this log."""
+        """The error for offsets that cannot belong to this log."""
         return DamagedFileError(self._path(consumer), reason, _REMEDY)
 
     def lowest(self, partition: int) -> int | None:

@@ -1,4 +1,4 @@
-"""Reading one partition."""
+"""Read one partition."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sokuji.errors import CorruptLogError, OffsetTrimmedError
 from sokuji.log.base import READ_BYTES_MAX, Read
 from sokuji.log.local.segment import RESTORE, Frame, Segment, base_offsets
 
-# Segments kept mapped: a consumer at the tail, another that catches up, and their next segments.
+# Segments kept mapped: for a consumer at the tail, one that catches up, and the next segment of each.
 _OPEN_MAX = 4
 
 _NO_OFFSETS = np.zeros(0, np.int64)
@@ -25,20 +25,20 @@ class PartitionReader:
 
     def __init__(self, partition: int, folder: Path, schema: pa.Schema) -> None:
         self._partition, self._folder, self._schema = partition, folder, schema
-        self._nothing = pa.RecordBatch.from_pylist([], schema=schema)  # made once: it takes as long as a read of a hundred rows
+        self._nothing = pa.RecordBatch.from_pylist([], schema=schema)  # created once, as it takes as long as reading a hundred rows
         self._lock = threading.Lock()
         self._bases: list[int] = []
         self._open: dict[int, Segment] = {}
 
     def start(self) -> int:
-        """The offset of the oldest row that is kept."""
+        """The offset of the oldest kept row."""
         return base_offsets(self._folder)[0]
 
     def read(self, offset: int, limit: int, end: int) -> Read:
-        """Rows from `offset` on, at most `limit`, none from `end` on; every row before `end` must be durable.
+        """At most `limit` rows from `offset` on, all of them before `end`. Every row before `end` must be durable.
 
         Raises:
-            OffsetTrimmedError, CorruptLogError: as `Log.read`.
+            OffsetTrimmedError, CorruptLogError: see `Log.read`.
         """
         end = min(end, offset + limit)
         if offset >= end:
@@ -61,7 +61,7 @@ class PartitionReader:
         return Read(batches[0] if len(batches) == 1 else pa.concat_batches(batches), np.arange(offset, at), at)
 
     def forget(self) -> None:
-        """Unmap all segments; they are mapped again when they are needed."""
+        """Unmap all segments; they are mapped again when needed."""
         with self._lock:
             self._open.clear()
             self._bases = []
@@ -73,7 +73,7 @@ class PartitionReader:
                 yield segment, frame
                 offset = frame.end_offset
             if offset == before:
-                # The segment ends here, so there must be a next one, which was not there when the folder was listed.
+                # The segment ends here, so there must be a next one, created after the folder was listed.
                 self._bases = base_offsets(self._folder)
                 if self._base(offset) == segment.base_offset:
                     raise CorruptLogError(f"{segment.path} ends before row {offset}, which was durable; {RESTORE}, or the next one")

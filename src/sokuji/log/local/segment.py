@@ -1,13 +1,13 @@
 """A segment: one file of a partition, named by the offset of its first row.
 
-    file    = segment header, Arrow schema message, frame, frame, ...
+    file           = segment header, Arrow schema message, frame, frame, ...
     segment header = magic (8 bytes), base offset (u64), length of the schema message (u32), CRC-32 of the schema message (u32)
-    frame   = frame header, Arrow record batch message
-    frame header = magic (4 bytes), CRC-32 of all that follows (u32), length of the message (u64), base offset (u64), rows (u32),
-                   bytes of the message once it is decompressed (u32, at most 2^32 - 1)
+    frame          = frame header, Arrow record batch message
+    frame header   = magic (4 bytes), CRC-32 of all that follows (u32), length of the message (u64), base offset (u64), rows (u32),
+                     bytes of the decompressed message (u32, at most 2^32 - 1)
 
-All integers are little-endian. Arrow messages are a multiple of 8 bytes long and both headers are too, so every buffer in a mapped
-segment is aligned and an uncompressed one is read without a copy.
+All integers are little-endian. Arrow messages and both headers are a multiple of 8 bytes long. So every buffer in a mapped segment is
+aligned, and an uncompressed one is read without a copy.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _FRAME = struct.Struct("<4sIQQII")
 _FRAME_MAGIC = b"\xf5\xf8fr"  # not valid UTF-8, so text in an event never looks like a frame
 _CHECKED_FROM = 8  # the checksum covers the frame from this byte on
 
-# LZ4 leaves a third of an event's bytes for 0.3 us an event, which the shorter checksum and sync repay; below this size its fixed
-# cost per column is more than it saves. Arrow's thread pool is left out: it costs more than it gains up to some thousand rows.
+# LZ4 reduces an event to a third of its bytes for 0.3 us. The faster checksum and sync save more than that. Below this size, its fixed
+# cost per column is more than it saves. Arrow's thread pool is not used: up to some thousand rows it costs more than it gains.
 _COMPRESS_FROM_BYTES = 32 * 1024
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 _ONE_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
@@ -52,7 +52,7 @@ _INDEX_EVERY_BYTES = 64 * 1024
 
 
 class Frame(NamedTuple):
-    """Where rows `[base_offset, end_offset)` are in a segment."""
+    """The place of rows `[base_offset, end_offset)` in a segment."""
 
     position: int
     end_position: int
@@ -63,7 +63,7 @@ class Frame(NamedTuple):
 
 
 class EncodedBatch(NamedTuple):
-    """A record batch message that is ready to become a frame, once its offset is known."""
+    """A record batch message that becomes a frame once its offset is known."""
 
     message: pa.Buffer
     rows: int
@@ -77,7 +77,7 @@ class EncodedBatch(NamedTuple):
 
 
 def encode(batch: pa.RecordBatch) -> list[EncodedBatch]:
-    """`batch` as one message, or as several if it is very large; none if it is empty."""
+    """`batch` as one message, or as several if it is very large; no message if it is empty."""
     if batch.num_rows == 0:
         return []
     size = pa.ipc.get_record_batch_size(batch)
@@ -89,7 +89,7 @@ def encode(batch: pa.RecordBatch) -> list[EncodedBatch]:
 
 
 def _compressed(batch: pa.RecordBatch) -> pa.Buffer:
-    # Only a stream can be written compressed; a stream is the schema, the batch and an end mark, and we want the batch.
+    # Arrow compresses only streams. A stream is the schema, the batch and an end mark; only the batch is needed.
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema, options=_COMPRESSED) as stream:
         stream.write_batch(batch)
@@ -101,13 +101,13 @@ def _compressed(batch: pa.RecordBatch) -> pa.Buffer:
 def frame_bytes(encoded: EncodedBatch, base_offset: int) -> bytes:
     """The frame that holds `encoded` at `base_offset`."""
     header = bytearray(_FRAME.pack(_FRAME_MAGIC, 0, encoded.message.size, base_offset, encoded.rows, encoded.decoded_bytes))
-    # Over the message first, so that it can be computed before the offset is known, that is outside of the lock.
+    # The checksum starts with the message. So the message's part is computed before the offset is known, outside of the lock.
     struct.pack_into("<I", header, 4, zlib.crc32(header[_CHECKED_FROM:], encoded.checksum))
     return b"".join((header, encoded.message))
 
 
 def segment_header(schema: pa.Schema, base_offset: int) -> bytes:
-    """How a segment file begins."""
+    """The first bytes of a segment file."""
     message: bytes = schema.serialize().to_pybytes()
     return _SEGMENT.pack(_SEGMENT_MAGIC, base_offset, len(message), zlib.crc32(message)) + message
 
@@ -123,13 +123,13 @@ def base_offsets(folder: Path) -> list[int]:
 
 
 class Segment:
-    """A segment file, mapped for reading. Not thread-safe: an index of where frames begin grows as it is walked."""
+    """A segment file, mapped for reading. Not thread-safe: reading extends an index of frame positions."""
 
     def __init__(self, folder: Path, base_offset: int, schema: pa.Schema) -> None:
         """Open the segment.
 
         Raises:
-            FileNotFoundError: it does not exist (any more).
+            FileNotFoundError: the file does not exist (any more).
             CorruptLogError: its header is damaged.
             FormatError: a newer release wrote it.
             LogError: it holds rows of another schema.
@@ -164,21 +164,21 @@ class Segment:
         return _SEGMENT.size + len(message)
 
     def refresh(self) -> None:
-        """See what was appended since the file was mapped.
+        """Map the file again if it has grown.
 
         Raises:
-            FileNotFoundError: something was, and the file is gone since.
+            FileNotFoundError: the file has grown and was deleted since.
         """
         if self._map.size() != self.size:
             self._remap()
 
     @property
     def size(self) -> int:
-        """Bytes of the file as they are mapped; `refresh` brings it up to date."""
+        """Bytes of the mapped file; `refresh` updates it."""
         return len(self._map)
 
     def frame_at(self, position: int, offset: int) -> Frame | None:
-        """The frame that begins at byte `position` with row `offset`; None if there is no such thing there, whole."""
+        """The frame that begins at byte `position` with row `offset`; None if no complete frame is there."""
         if position + _FRAME.size > self.size:
             return None
         magic, checksum, length, base_offset, rows, decoded_bytes = _FRAME.unpack_from(self._map, position)
@@ -197,11 +197,11 @@ class Segment:
         return self._buffer.slice(start, frame.end_position - start)
 
     def frames(self, offset: int, end: int) -> Iterator[Frame]:
-        """The frames that hold rows of `[offset, end)`, as far as they are in this segment.
+        """The frames in this segment that hold rows of `[offset, end)`.
 
         Raises:
-            CorruptLogError: what should be a frame is none. Rows before `end` must be known to have been written whole.
-            FileNotFoundError: as `refresh`.
+            CorruptLogError: a frame is damaged. Rows before `end` must be known to be completely written.
+            FileNotFoundError: see `refresh`.
         """
         position, at = self._seek(offset)
         while at < end:
@@ -248,12 +248,12 @@ class Segment:
         message = self._message(frame)
         if message.size == frame.decoded_bytes:
             return pa.ipc.read_record_batch(message, self.schema)
-        # Only a stream can be read without Arrow's thread pool, which for some hundred rows takes ten times as long.
+        # Only a stream can be read without Arrow's thread pool, which takes ten times as long for some hundred rows.
         stream = pa.py_buffer(b"".join((self._schema_message, message)))
         return pa.ipc.open_stream(stream, options=_ONE_THREAD).read_next_batch()
 
     def holds_frame_after(self, position: int) -> bool:
-        """Whether an intact frame begins anywhere past byte `position`."""
+        """Whether an intact frame begins anywhere after byte `position`."""
         while (position := self._map.find(_FRAME_MAGIC, position + 1)) >= 0:
             if position + _FRAME.size <= self.size:
                 frame = self.frame_at(position, _FRAME.unpack_from(self._map, position)[3])

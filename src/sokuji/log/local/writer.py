@@ -1,4 +1,4 @@
-"""Appending to one partition, from any number of processes at a time."""
+"""Append to one partition, from any number of processes at the same time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sokuji.log.local.segment import RESTORE, EncodedBatch, Segment, base_offset
 
 
 class _Tail(NamedTuple):
-    """The place to append at."""
+    """The position where the next frame goes."""
 
     base: int  # the base offset of the segment
     offset: int
@@ -26,11 +26,12 @@ class _Tail(NamedTuple):
 
 
 class SegmentWriter:
-    """The tail of a partition.
+    """Writes at the tail of a partition.
 
-    All changes happen inside `transaction()`, which holds the partition's lock. `ends[partition]` is the published end, shared by all
-    processes through a mapped file; it moves only when the rows before it are durable. What a file holds beyond it was written by
-    a process that died before it could publish: it is kept where it is whole, and cut off where it is torn.
+    All changes happen inside `transaction()`, which holds the partition's lock. `ends[partition]` is the published end. All processes share
+    it through a mapped file, and it moves only when the rows before it are durable. Bytes beyond the published end were written by a
+    process
+    that was killed before it could publish: complete frames are kept, a torn one is cut off.
     """
 
     def __init__(self, partition: int, folder: Path, schema: pa.Schema, ends: Ends, segment_bytes: int) -> None:
@@ -43,10 +44,10 @@ class SegmentWriter:
     def transaction(self) -> Iterator[None]:
         """Hold the partition's lock, with the tail as the last transaction of any process left it.
 
-        What was written but not published when the block raises is cut off.
+        If the block raises, all frames written but not published are cut off.
 
         Raises:
-            CorruptLogError: rows that were durable are missing or damaged.
+            CorruptLogError: durable rows are missing or damaged.
         """
         with exclusive(self._folder / "lock"):
             self._catch_up()
@@ -70,11 +71,11 @@ class SegmentWriter:
         return first
 
     def sync(self) -> None:
-        """Make what was written durable."""
+        """Make all written frames durable."""
         os.fdatasync(self._descriptor)
 
     def publish(self) -> None:
-        """Let readers see what is durable."""
+        """Let readers see the written frames, which must be durable."""
         self._published = self._tail
         self._ends[self._partition] = self._tail.offset
 
@@ -85,7 +86,7 @@ class SegmentWriter:
             self._descriptor = -1
 
     def roll(self) -> None:
-        """Begin a new segment. The one before is durable from here on."""
+        """Begin a new segment. The segment before it is then durable."""
         self.sync()
         offset = self._tail.offset
         header = segment_header(self._schema, offset)
@@ -93,7 +94,7 @@ class SegmentWriter:
         self._enter(_Tail(offset, offset, len(header)))
 
     def trim(self, up_to: int, max_age_seconds: float | None, max_bytes: int | None) -> int:
-        """Remove the oldest segments whose rows are all before `up_to`, as `Log.trim` says, and return the bytes freed."""
+        """Remove the oldest segments whose rows are all before `up_to`, by the rules of `Log.trim`, and return the bytes freed."""
         files = [(base, segment_path(self._folder, base).stat()) for base in base_offsets(self._folder)]
         kept = sum(stat.st_size for _, stat in files)
         next_bases = [base for base, _ in files[1:]] + [self._tail.offset]
@@ -112,7 +113,7 @@ class SegmentWriter:
         return freed
 
     def _catch_up(self) -> None:
-        """Bring the tail up to date with what other processes appended, or with what is there when the log is opened."""
+        """Update the tail after appends of other processes, or find it when the log is opened."""
         if self._is_current():
             return
         bases = base_offsets(self._folder)
@@ -129,7 +130,7 @@ class SegmentWriter:
         return base == offset or not segment_path(self._folder, offset).exists()
 
     def _recover(self, segment: Segment) -> None:
-        """Find the end of the last segment; make whole frames durable that were not published yet, cut off a torn one."""
+        """Find the end of the last segment. Complete frames that were not yet published become durable; a torn one is cut off."""
         published = self._ends.certain(self._partition)
         known = self._tail.base == segment.base_offset and self._descriptor >= 0
         _, offset, position = self._tail if known else (0, segment.base_offset, segment.first_position)
@@ -146,7 +147,7 @@ class SegmentWriter:
         self.publish()
 
     def _undo(self) -> None:
-        """Cut off what was written and not published."""
+        """Cut off all frames that were written but not published."""
         for base in base_offsets(self._folder):
             if base > self._published.base:
                 segment_path(self._folder, base).unlink()
