@@ -1,1 +1,1 @@
-"""The profiles' rows, read and written by key."""
+"""The online store: the rows of profiles, read and written by key."""

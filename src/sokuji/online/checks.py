@@ -1,4 +1,4 @@
-"""Refuses batches that no backend can store."""
+"""Checks of batches, shared by all backends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sokuji.online.base import Keys, Rows
 
 
 def check_keys(keys: Keys) -> None:
-    """See that these are keys.
+    """Check that these are keys.
 
     Raises:
         OnlineStoreError: `keys` is not an array of `pa.string()`, or has nulls.
@@ -21,7 +21,7 @@ def check_keys(keys: Keys) -> None:
 
 
 def check_rows(rows: Rows, count: int, width: int) -> None:
-    """See that these are `count` rows of `width` bytes.
+    """Check that these are `count` rows of `width` bytes.
 
     Raises:
         OnlineStoreError: `rows` is not uint8[count, width].

@@ -1,7 +1,7 @@
-"""What stands for a key in a store: BLAKE2b of its UTF-8 bytes, 128 bits, with a salt that only the store knows.
+"""The digest that represents a key in a store: BLAKE2b of its UTF-8 bytes, 128 bits, with a salt that only the store knows.
 
-Keys themselves are not kept. Two of 10 billion keys share a digest with a probability of 1.5e-19, and without the salt nobody can look for
-such a pair, or for keys that crowd one place of the index.
+Keys themselves are not stored. Two of 10 billion keys share a digest with a probability of 1.5e-19. Without the salt, nobody can search
+for such a pair, or for keys that collide in the index.
 """
 
 from __future__ import annotations

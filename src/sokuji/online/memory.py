@@ -1,4 +1,4 @@
-"""The online store in the memory of one process: the contract and no more, for tests of what stands on it."""
+"""The online store in the memory of one process: only what the contract asks, for tests of code that uses it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class _Checkpoint(NamedTuple):
 
 
 class _Kept:
-    """What outlives the writer of one store."""
+    """The state of one store that outlives its writer."""
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -40,13 +40,13 @@ class _Kept:
 
 
 class MemoryStores:
-    """Stores that live as long as this object. A folder holds the id of its store alone, so that the store moves and goes with it."""
+    """Stores that live as long as this object. The folder holds only the store's id, so the store moves and is deleted with its folder."""
 
     def __init__(self) -> None:
         self._kept: dict[str, _Kept] = {}
 
     def open(self, folder: Path, *, width: int, rows_max: int) -> OnlineStore:  # noqa: ARG002 there is no other place for rows
-        """As `OpenStore`."""
+        """Open a store as `OpenStore` says."""
         make_folder(folder)
         file = folder / _ID_FILE
         if not file.exists():
@@ -59,7 +59,7 @@ class MemoryStores:
         return MemoryStore(kept)
 
     def read(self, folder: Path) -> OnlineReader:
-        """As `OpenReader`."""
+        """Open a reader as `OpenReader` says."""
         file = folder / _ID_FILE
         kept = self._kept.get(file.read_text(encoding="ascii")) if file.exists() else None
         if kept is None or not kept.has_writer:
@@ -71,12 +71,12 @@ class MemoryStore(OnlineStore):
     """Rows in a dict, and a copy of it as the last checkpoint."""
 
     def __init__(self, kept: _Kept) -> None:
-        """Write what is kept, from its last checkpoint on; `MemoryStores.open` gives it."""
+        """Become the writer of `kept`, starting from its last checkpoint. Created by `MemoryStores.open`."""
         self.width, self._kept = kept.width, kept
         kept.has_writer, kept.entries, self._clock_us = True, dict(kept.checkpoint.entries), kept.checkpoint.clock_us
 
     def get_many(self, keys: Keys, room: Rows | None = None) -> Found:
-        """As `OnlineStore.get_many`."""
+        """See `OnlineStore.get_many`."""
         check_keys(keys)
         entries, nothing = [self._kept.entries.get(key) for key in keys.to_pylist()], bytes(self.width)
         stored = b"".join(nothing if entry is None else entry.row for entry in entries)
@@ -85,37 +85,37 @@ class MemoryStore(OnlineStore):
         return Found(rows, np.array([entry is not None for entry in entries], np.bool_))
 
     def put_many(self, keys: Keys, rows: Rows, now_us: int) -> None:
-        """As `OnlineStore.put_many`."""
+        """See `OnlineStore.put_many`."""
         check_keys(keys)
         check_rows(rows, len(keys), self.width)
         self._clock_us = max(self._clock_us, now_us)
         self._kept.entries.update((key, _Entry(row.tobytes(), self._clock_us)) for key, row in zip(keys.to_pylist(), rows, strict=True))
 
     def checkpoint(self, offsets: Mapping[str, int], blobs: Mapping[str, bytes] | None = None, *, wait: bool = False) -> None:  # noqa: ARG002
-        """As `OnlineStore.checkpoint`. It is complete on return, waited for or not."""
+        """See `OnlineStore.checkpoint`. The checkpoint is always complete on return."""
         self._kept.checkpoint = _Checkpoint(dict(self._kept.entries), self._clock_us, dict(offsets), dict(blobs or {}))
 
     def offsets(self) -> dict[str, int]:
-        """As `OnlineStore.offsets`."""
+        """See `OnlineStore.offsets`."""
         return dict(self._kept.checkpoint.offsets)
 
     def blobs(self) -> dict[str, bytes]:
-        """As `OnlineStore.blobs`."""
+        """See `OnlineStore.blobs`."""
         return dict(self._kept.checkpoint.blobs)
 
     def expire(self, older_than_us: int) -> None:
-        """As `OnlineStore.expire`."""
+        """See `OnlineStore.expire`."""
         self._kept.entries = {key: entry for key, entry in self._kept.entries.items() if entry.seen_us >= older_than_us}
 
     def erase(self, keys: Keys) -> None:
-        """As `OnlineStore.erase`."""
+        """See `OnlineStore.erase`."""
         check_keys(keys)
         for key in keys.to_pylist():
             self._kept.entries.pop(key, None)
             self._kept.checkpoint.entries.pop(key, None)
 
     def close(self) -> None:
-        """As `OnlineStore.close`."""
+        """See `OnlineStore.close`."""
         if "_kept" in self.__dict__:
             self._kept.has_writer = False
             del self._kept
@@ -125,18 +125,18 @@ class MemoryReader(OnlineReader):
     """Reads beside a `MemoryStore`, in its process."""
 
     def __init__(self, kept: _Kept) -> None:
-        """Read what is kept; `MemoryStores.read` gives it."""
+        """Read the rows of `kept`. Created by `MemoryStores.read`."""
         self._kept = kept
 
     def get(self, key: str) -> bytes | None:
-        """As `OnlineReader.get`."""
+        """See `OnlineReader.get`."""
         entry = self._kept.entries.get(key)
         return None if entry is None else entry.row
 
     def offsets(self) -> dict[str, int]:
-        """As `OnlineReader.offsets`."""
+        """See `OnlineReader.offsets`."""
         return dict(self._kept.checkpoint.offsets)
 
     def close(self) -> None:
-        """As `OnlineReader.close`."""
+        """See `OnlineReader.close`."""
         self.__dict__.pop("_kept", None)

@@ -21,14 +21,14 @@ from sokuji.online.shared.snapshot import RowSnapshot
 from sokuji.service.priority import give_way
 
 RUNS_MAX = 8
-"""More runs than this are compacted: each costs a lookup for a key that is not in memory, and repeats rows."""
+"""Compaction starts above this number of runs. Each run costs a lookup for a key that is not in memory, and repeats rows."""
 _RUNS_LIMIT = 128
-"""Checkpoints that come faster than compaction can follow wait for it from here on; a table has place for 501 run ids."""
+"""Above this number of runs, checkpoints wait for compaction. A table has room for 501 run ids."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is to become durable together."""
+    """The state that becomes durable in one checkpoint."""
 
     changed: RowSnapshot
     spilled: Sequence[Run]
@@ -40,7 +40,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """Runs one checkpoint at a time, and beside it compaction."""
+    """Runs one checkpoint at a time and, beside it, one compaction."""
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
@@ -50,19 +50,19 @@ class Checkpoints:
         self._compacting: Future[None] | None = None
 
     def begin(self, checkpoint: Checkpoint) -> None:
-        """Start one; the last has been taken from `done`."""
+        """Start a checkpoint. `finished` must have reported the end of the last one."""
         self._saving = self._savers.submit(self._save, checkpoint)
 
     @property
     def under_way(self) -> bool:
-        """Whether there is a checkpoint that `finished` has not told of."""
+        """Whether there is a checkpoint whose end `finished` has not reported yet."""
         return self._saving is not None
 
     def finished(self, *, wait: bool) -> bool:
-        """Whether the checkpoint under way has ended by now, or with `wait` in any case; told once.
+        """Report the end of the running checkpoint, once; False if it still runs or there is none. With `wait`, wait for the end.
 
         Raises:
-            OnlineStoreError: it failed. That counts as ended.
+            OnlineStoreError: the checkpoint failed. This also counts as its end.
         """
         saving = self._saving
         if saving is None or not (wait or saving.done()):
@@ -96,10 +96,10 @@ class Checkpoints:
             undo.pop_all()
 
     def compact_if_due(self) -> None:
-        """Start compaction when there are many runs and none is under way; with very many, wait for it first.
+        """Start compaction if there are many runs and none is running. With very many runs, wait for the running one first.
 
         Raises:
-            OnlineStoreError: the last one failed; the runs are as they were.
+            OnlineStoreError: the last compaction failed; the runs are unchanged.
         """
         runs = self._disk.runs
         if self._compacting is not None and (self._compacting.done() or len(runs) > _RUNS_LIMIT):
@@ -110,10 +110,10 @@ class Checkpoints:
             self._compacting = self._compactors.submit(compact, self._disk, merged)
 
     def finish_compaction(self) -> None:
-        """Wait for the compaction under way, if there is one.
+        """Wait for the running compaction, if there is one.
 
         Raises:
-            OnlineStoreError: it failed; the runs are as they were.
+            OnlineStoreError: it failed; the runs are unchanged.
         """
         compacting, self._compacting = self._compacting, None
         if compacting is None:
@@ -124,33 +124,33 @@ class Checkpoints:
             raise OnlineStoreError(f"compaction in {self._disk.folder} failed: {error}; nothing is lost") from error
 
     def close(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the running checkpoint and compaction."""
         self._savers.shutdown()
         self._compactors.shutdown()
 
 
 def save_run(disk: Disk, digests: Digests, seen_us: npt.NDArray[np.int64], blocks: Callable[[Numbers], Iterable[Rows]]) -> Run:
-    """Write rows as a new run, not synced and not in the manifest. `blocks` gives them in an order, in pieces of one block."""
+    """Write rows as a new run, not synced and not in the manifest. `blocks` gives the rows in a given order, one block at a time."""
     high, low = digests.T
     order = np.lexsort((low, high))
     return disk.new_run(Columns(high[order], low[order], seen_us[order]), blocks(order))
 
 
 def merge_runs(disk: Disk, runs: Sequence[Run], expired_before_us: int) -> Run:
-    """Write the newest rows of `runs`, the newest first, as one new run: not synced and not in the manifest."""
+    """Write the newest rows of `runs` (ordered from new to old) as one new run, not synced and not in the manifest."""
     kept = newest(runs, expired_before_us)
     return disk.new_run(kept.columns, rows_of(runs, kept))
 
 
 def compact(disk: Disk, runs: Sequence[Run]) -> None:
-    """Replace some runs that follow each other in the manifest by one."""
+    """Replace some runs, which are consecutive in the manifest, by one."""
     old = {run.id for run in runs}
     with ExitStack() as undo:
         merged = merge_runs(disk, runs, disk.manifest.expired_before_us)
         undo.callback(merged.path.unlink)
 
         def replaced(manifest: Manifest) -> Manifest:
-            # Checkpoints meanwhile have put runs before these, never between them.
+            # Checkpoints may have added runs before these since, but never between them.
             at = manifest.runs.index(runs[0].id)
             after = (each for each in manifest.runs[at:] if each not in old)
             return msgspec.structs.replace(manifest, runs=(*manifest.runs[:at], merged.id, *after))
@@ -160,9 +160,9 @@ def compact(disk: Disk, runs: Sequence[Run]) -> None:
 
 
 def _worth_merging(counts: Sequence[int]) -> int:
-    """How many of the newest runs to merge, by their numbers of rows: go on to older ones while they are not much larger.
+    """How many of the newest runs to merge, given their row counts. Older runs are included while they are not much larger.
 
-    So a run is written again only when it grows by half or more, and a large run of cold rows stays as it is for long.
+    So a run is rewritten only when it grows by at least half, and a large run of cold rows stays as it is for a long time.
     """
     taken = sum(counts[:2])
     for number, count in enumerate(counts[2:], 2):

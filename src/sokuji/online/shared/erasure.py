@@ -1,4 +1,4 @@
-"""Keys out of the files of a store, for good."""
+"""Erase keys from the files of a store, for good."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from sokuji.online.shared.run import Numbers, Run
 
 
 def without(disk: Disk, runs: Sequence[Run], digests: Digests) -> list[Run]:
-    """`runs`, with those that have one of the digests written anew; these are neither synced nor in the manifest."""
+    """`runs`, where each run with one of the digests is replaced by a rewritten one.
+
+    The new runs are not synced and not in the manifest.
+    """
     return [_rewritten(disk, run, numbers) if len(numbers := _positions(run, digests)) else run for run in runs]
 
 
@@ -30,7 +33,7 @@ def _rewritten(disk: Disk, run: Run, erased: Numbers) -> Run:
 
 
 def erase_from_disk(disk: Disk, digests: Digests) -> None:
-    """Rewrite the runs of the manifest that have one of the digests; nothing may be changing the manifest meanwhile."""
+    """Rewrite the runs of the manifest that have one of the digests. Nothing else may change the manifest meanwhile."""
     before = disk.runs
     after = without(disk, before, digests)
     new = [run for run in after if run not in before]

@@ -1,4 +1,4 @@
-"""From a digest to the slot of its row, vectorised over a batch: open addressing, linear probing, at most half full.
+"""The index from digests to slots, vectorized over a batch: open addressing, linear probing, at most half full.
 
 The order of stores matters: readers in other processes walk the same words at the same time (see `table`).
 """
@@ -20,7 +20,7 @@ SlotNumbers = npt.NDArray[np.int32]
 
 _WORD = np.uint64
 _ABSENT = -1
-_REMOVED_AT_A_TIME = 256  # a reader that misses while entries move looks again: keep that short, about 50 us
+_REMOVED_AT_A_TIME = 256  # a reader that misses while entries move must retry, so this takes only about 50 us
 
 
 @inlined
@@ -30,7 +30,7 @@ def _slot_of(entry: np.uint64) -> int:
 
 @compiled
 def find(index: Words, slots: Slots, high: np.uint64, low: np.uint64) -> int:
-    """The slot of a digest, or -1. The whole digest decides: an entry's 32 bits only save looking at most of the others."""
+    """The slot of a digest, or -1. The whole digest decides; the 32 bits in an entry only save comparing most other slots."""
     mask = _WORD(len(index) - 1)
     bucket = high & mask
     while index[bucket] != _WORD(0):
@@ -45,14 +45,14 @@ def find(index: Words, slots: Slots, high: np.uint64, low: np.uint64) -> int:
 
 @compiled
 def find_all(index: Words, slots: Slots, digests: Digests, result: SlotNumbers) -> None:
-    """`find` for each digest."""
+    """Call `find` for each digest."""
     for number in range(len(digests)):
         result[number] = find(index, slots, digests[number, 0], digests[number, 1])
 
 
 @compiled
 def add(index: Words, high: np.uint64, low: np.uint64, slot: int) -> None:
-    """Enter a digest that is not there and whose slot is filled."""
+    """Add a digest that is not in the index and whose slot is already filled."""
     mask = _WORD(len(index) - 1)
     bucket = high & mask
     while index[bucket] != _WORD(0):
@@ -62,14 +62,14 @@ def add(index: Words, high: np.uint64, low: np.uint64, slot: int) -> None:
 
 @compiled
 def add_all(index: Words, slots: Slots, count: int) -> None:
-    """`add` the first `count` slots."""
+    """Add the digests of the first `count` slots."""
     for slot in range(count):
         add(index, slots[slot, 1], slots[slot, 2], slot)
 
 
 @compiled
 def remove_all(index: Words, slots: Slots, version: Words, victims: SlotNumbers) -> None:
-    """Take the entries of these slots out. `version`, u64[1], is odd while entries move."""
+    """Remove the entries of these slots. `version`, u64[1], is odd while entries move."""
     for start in range(0, len(victims), _REMOVED_AT_A_TIME):
         store_release(version, 0, version[0] + _WORD(1))
         release_fence()
@@ -84,7 +84,7 @@ def _remove(index: Words, slots: Slots, slot: int) -> None:
     hole = slots[slot, 1] & mask
     while _slot_of(index[hole]) != slot:
         hole = (hole + _WORD(1)) & mask
-    # Instead of leaving a mark that would lengthen every later probe, move up each entry that may stand in the hole.
+    # Move up each entry that may stand in the hole. A mark in the hole instead would lengthen every later probe.
     bucket = (hole + _WORD(1)) & mask
     while index[bucket] != _WORD(0):
         home = slots[_slot_of(index[bucket]), 1] & mask

@@ -1,4 +1,4 @@
-"""What a store has on disk: one manifest, replaced whole, names everything that counts. Other files are leftovers of a crash."""
+"""The files of a store: one manifest, replaced as a whole, names every valid file. Other files are leftovers of a crash."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Ids, the newest first."""
     offsets: dict[str, int] = {}
     blobs_id: int = 0
-    """Of the file with the blobs; 0 when there are none."""
+    """The id of the file with the blobs; 0 if there are none."""
     blobs_checksum: int = 0
     clock_us: int = 0
     """The latest time of a put."""
     expired_before_us: int = 0
-    """Rows in runs that were last seen before this are gone."""
+    """Rows in runs that were last seen before this time are expired."""
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -69,7 +69,7 @@ class Disk:
 
     @classmethod
     def open(cls, folder: Path, width: int) -> Self:
-        """What is in `folder`, or the beginning of it.
+        """Open the files in `folder`, or create an empty store there.
 
         Raises:
             OnlineStoreError: the rows there have another width, or a file that the manifest names is missing or damaged.
@@ -96,7 +96,7 @@ class Disk:
             raise OnlineStoreError(f"{error.filename} is missing, though the manifest names it; restore it from a backup") from error
 
     def new_run(self, columns: Columns, blocks: Iterable[Rows]) -> Run:
-        """Write a run, as `run.write_run`: not synced and not in the manifest."""
+        """Write a run with `run.write_run`: not synced and not in the manifest."""
         run_id = next(self._ids)
         path = run_path(self.folder, run_id)
         try:
@@ -108,15 +108,17 @@ class Disk:
 
     @property
     def runs(self) -> list[Run]:
-        """The runs of the manifest, open, the newest first."""
+        """The open runs of the manifest, the newest first."""
         with self._lock:
             return [self._open[run_id] for run_id in self.manifest.runs]
 
     def commit(self, change: Callable[[Manifest], Manifest], new_runs: list[Run], blobs: Mapping[str, bytes] | None = None) -> None:
-        """Replace the manifest by `change` of it. The files of `new_runs` are synced first.
+        """Replace the manifest by `change(manifest)`. The files of `new_runs` are synced first.
 
-        With `blobs`, they replace the stored ones. Files that are no longer named wait for `take_changes`, and so do those that were not
-        when the folder was opened: until now, an older copy of the manifest could have been exchanged for the one that names them.
+        `blobs`, if given, replace the stored ones. Files that are no longer named are deleted later by the caller of `take_changes`. So are
+        files
+        that no manifest named when the folder was opened: until now, an older copy of the manifest could have been swapped for the right
+        one.
         """
         for run in new_runs:
             _sync(run.path)
@@ -155,7 +157,10 @@ class Disk:
         return self.folder / f"{blobs_id:012d}.blobs"
 
     def take_changes(self) -> tuple[list[Run], list[Path]]:
-        """`runs`, and the files that fell out of the manifest since the last call: to be unlinked once readers know these runs."""
+        """`runs`, and the files that left the manifest since the last call.
+
+        The caller unlinks these files once readers know the new runs.
+        """
         with self._lock:
             retired, self._retired = self._retired, []
             return [self._open[run_id] for run_id in self.manifest.runs], retired

@@ -1,4 +1,4 @@
-"""The newest row of each key over several runs."""
+"""Find the newest row of each key over several runs."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ class Newest(NamedTuple):
 
     columns: Columns
     run: npt.NDArray[np.int32]
-    """Which of the runs has it."""
+    """Which of the runs has the row."""
     number: Numbers
-    """Its position there."""
+    """The row's position in this run."""
 
     def only(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.intp] | slice) -> Newest:
-        """Some of them, in the order of `chosen`."""
+        """The chosen rows, in the order of `chosen`."""
         high, low, seen_us = self.columns
         return Newest(Columns(high[chosen], low[chosen], seen_us[chosen]), self.run[chosen], self.number[chosen])
 
 
 def newest(runs: Sequence[Run], expired_before_us: int) -> Newest:
-    """Over `runs`, the newest first; without what was last seen before a time."""
+    """The newest row of each key over `runs` (ordered from new to old), without rows last seen before `expired_before_us`."""
     high = np.concatenate([np.empty(0, np.uint64), *(run.high for run in runs)])
     low = np.concatenate([np.empty(0, np.uint64), *(run.low for run in runs)])
     seen_us = np.concatenate([np.empty(0, np.int64), *(run.seen_us for run in runs)])
     owner = np.repeat(np.arange(len(runs), dtype=np.int32), [run.count for run in runs])
     number = np.concatenate([np.empty(0, np.int64), *(np.arange(run.count) for run in runs)])
-    # Stable, so the newest of equal keys stays first; fast, as the sort finds the runs that are ordered already.
+    # Stable, so the newest of equal keys stays first. Fast, as the sort detects the runs that are already ordered.
     order = np.argsort(high, kind="stable")
     if np.any((high[order][1:] == high[order][:-1]) & (low[order][1:] != low[order][:-1])):
         order = np.lexsort((low, high))  # keys that share a high digest may be interleaved
@@ -48,7 +48,7 @@ def newest(runs: Sequence[Run], expired_before_us: int) -> Newest:
 
 
 def rows_of(runs: Sequence[Run], kept: Newest) -> Iterator[Rows]:
-    """The rows of `kept` in the pieces that a run is written of; those of one run ascend."""
+    """The rows of `kept`, in the blocks that `run.write_run` takes. Rows of one run must be in ascending order."""
     if not len(kept.run):
         return
     width = runs[0].width

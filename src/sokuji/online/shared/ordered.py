@@ -1,7 +1,7 @@
-"""Loads and stores in an order that other processes can rely on, for compiled functions (`sokuji.compiled`).
+"""Atomic loads and stores with memory ordering, for compiled functions (`sokuji.compiled`).
 
-Plain ones are not enough where another process or thread reads without a lock: the compiler may merge or reorder them, and so may some
-processors.
+Plain loads and stores are not enough if another process or thread reads without a lock: the compiler may merge or reorder them, and so
+may some processors.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def _type_fence(ordering: str) -> Any:
 
 
 store_release: Callable[[Any, Any, Any], None] = cast("Any", intrinsic(_type_store))
-"""`array[index] = value` for u64[n], in one piece, seen after everything that was stored before it."""
+"""Store `array[index] = value` for u64[n], atomically; visible only after all earlier stores."""
 load_acquire: Callable[[Any, Any], Any] = cast("Any", intrinsic(_type_load))
-"""`array[index]` of u64[n], in one piece, loaded before everything that is loaded after it."""
+"""Load `array[index]` of u64[n], atomically, before all later loads."""
 release_fence: Callable[[], None] = cast("Any", intrinsic(_type_fence("release")))
-"""What is stored after this is seen after what was stored before it."""
+"""Order stores: all earlier stores are visible before all later ones."""
 acquire_fence: Callable[[], None] = cast("Any", intrinsic(_type_fence("acquire")))
-"""What is loaded after this is loaded after what was loaded before it."""
+"""Order loads: all earlier loads happen before all later ones."""

@@ -1,4 +1,4 @@
-"""Reading rows from another process than the writer's, without a lock and without a call to anyone."""
+"""Read rows from another process than the writer's, without a lock and without calling another process."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from sokuji.online.shared.run import Run
 from sokuji.online.shared.table import Layout, current_table
 
 _PATIENCE_SECONDS = 1.0
-"""How long to wait for the writer to leave a row: it needs less than a microsecond, unless it is not given the processor, or died."""
+"""How long to wait for the writer to finish a row. It needs less than a microsecond, unless it does not get the processor, or died."""
 
 
 class _Mapped:
-    """One table, as mapped here."""
+    """One table, mapped into this process."""
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
@@ -35,7 +35,7 @@ class _Mapped:
 
 
 class _PublishedRuns(NamedTuple):
-    """What the writer says of rows that are on disk only."""
+    """What the writer publishes about rows that are on disk only."""
 
     cold: bool  # whether there are any
     expired_before_us: int
@@ -59,12 +59,12 @@ class SharedReader(OnlineReader):
         self._use(table_now)
 
     def _attach(self) -> _Mapped | None:
-        """The table that is published now, None when there is none."""
+        """The currently published table; None if there is none."""
         while (path := current_table(self._folder)) is not None:
             try:
                 return _Mapped(path)
             except OSError:
-                if current_table(self._folder) == path:  # gone with the machine's memory, not just replaced, or never was one
+                if current_table(self._folder) == path:  # not just replaced: lost at a restart of the machine, or never a table
                     return None
         return None
 
@@ -75,14 +75,14 @@ class SharedReader(OnlineReader):
         self._slots_word, self._slot_words, self._width = layout.slots_word, layout.slot_words, layout.width
 
     def _follow(self) -> None:
-        """Move on to the next writer's table, if there is one yet."""
+        """Switch to the next writer's table, if there is one yet."""
         successor = self._attach()
         if successor is not None and successor.path != self._table.path:
-            self._runs.clear()  # the next writer may give the ids of files that were never in a checkpoint anew
+            self._runs.clear()  # the next writer may reuse the ids of files that were never in a checkpoint
             self._use(successor)
 
     def get(self, key: str) -> bytes | None:
-        """As `OnlineReader.get`. Waits up to a second for a writer that changes the row."""
+        """See `OnlineReader.get`. Waits up to a second while a writer changes the row."""
         deadline = None
         while True:
             if self._words[table.SUPERSEDED]:
@@ -97,7 +97,7 @@ class SharedReader(OnlineReader):
             elif not version & 1 and self._words[table.INDEX_VERSION] == version and (runs := self._published_runs()) is not None:
                 try:
                     return self._read_runs(high, low, runs)
-                except FileNotFoundError:  # replaced since its name was read
+                except FileNotFoundError:  # replaced since the run's id was read
                     self._runs.clear()
             now = time.monotonic()
             deadline = deadline or now + _PATIENCE_SECONDS
@@ -108,7 +108,7 @@ class SharedReader(OnlineReader):
             time.sleep(0)  # the writer may wait for this very processor
 
     def _find(self, high: int, low: int) -> int | None:
-        """The first word of the slot of a digest, None where the index has none."""
+        """The first word of the slot of a digest; None if the index does not have the digest."""
         words, mask, index_word, tag = self._words, self._mask, self._index_word, low >> 32
         bucket = high & mask
         while entry := words[index_word + bucket]:
@@ -120,7 +120,7 @@ class SharedReader(OnlineReader):
         return None
 
     def _copy(self, slot: int, high: int, low: int) -> bytes | None:
-        """The row in a slot; None when it was being changed, or given to another key."""
+        """The row in a slot; None if the row was being changed or the slot was given to another key."""
         words = self._words
         version = words[slot]
         start = 8 * (slot + table.SLOT_HEADER_WORDS)
@@ -129,7 +129,7 @@ class SharedReader(OnlineReader):
         return row if whole and words[slot] == version else None
 
     def _read_runs(self, high: int, low: int, runs: _PublishedRuns) -> bytes | None:
-        """The row as it is on disk."""
+        """The row on disk; None if there is none."""
         if not runs.cold:
             return None
         for run_id in runs.ids:
@@ -145,7 +145,7 @@ class SharedReader(OnlineReader):
         return None
 
     def _published_runs(self) -> _PublishedRuns | None:
-        """None while the writer changes them."""
+        """The published runs; None while the writer changes them."""
         words = self._words
         version = words[table.RUNS_VERSION]
         cold, expired_before_us, count = words[table.COLD], words[table.EXPIRED_BEFORE], words[table.RUN_COUNT]
@@ -153,11 +153,11 @@ class SharedReader(OnlineReader):
         return runs if not version & 1 and words[table.RUNS_VERSION] == version else None
 
     def offsets(self) -> dict[str, int]:
-        """As `OnlineReader.offsets`."""
+        """See `OnlineReader.offsets`."""
         return read_manifest(self._folder).offsets
 
     def close(self) -> None:
-        """As `OnlineReader.close`."""
+        """See `OnlineReader.close`."""
         self._runs.clear()
         self._words.release()
         self._bytes.release()

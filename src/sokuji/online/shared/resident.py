@@ -19,7 +19,7 @@ from sokuji.online.shared.run import Columns
 from sokuji.online.shared.snapshot import RowSnapshot, copy_rows
 
 FREE, CLEAN, CHANGED, SAVING = 0, 1, 2, 3
-"""States of a slot. CLEAN: its row is in a run that the manifest names. SAVING: it is in the snapshot, unchanged since."""
+"""States of a slot. CLEAN: its row is in a run that the manifest names. SAVING: it is in the snapshot and has not changed since."""
 
 _WORD = np.uint64
 _HEADER_WORDS = table.SLOT_HEADER_WORDS
@@ -28,7 +28,7 @@ _MOVED_AT_ONCE = 16_384
 
 
 class SlotRows(NamedTuple):
-    """Rows with what a run keeps of each."""
+    """Rows, with the columns that a run keeps for each row."""
 
     digests: Digests
     seen_us: npt.NDArray[np.int64]
@@ -47,7 +47,7 @@ class ResidentRows:
         self._slots: Slots = words[layout.slots_word :].reshape(layout.slots, layout.slot_words)
         self._seen = _zeros(layout.slots, np.int64)
         self._state = _zeros(layout.slots, np.uint8)
-        # The last is taken first. Those before `_free_from`, which nobody has had, are yet to be written.
+        # A stack of free slots; the last one is taken first. Entries before `_free_from` are slots never used, and are written when needed.
         self._free: SlotNumbers = _zeros(layout.slots, np.int32)
         self._free_count = self._free_from = layout.slots
         self._reserved = 0
@@ -55,21 +55,21 @@ class ResidentRows:
 
     @property
     def room(self) -> int:
-        """How many slots are free."""
+        """The number of free slots."""
         return self._free_count
 
     def find(self, digests: Digests) -> SlotNumbers:
-        """The slot of each digest, -1 where it has none."""
+        """The slot of each digest, -1 if it has none."""
         result = np.empty(len(digests), np.int32)
         find_all(self._index, self._slots, digests, result)
         return result
 
     def copy(self, slots: SlotNumbers, rows: Rows) -> None:
-        """Copy the row of each slot to its place in `rows`; the place of a slot -1 is left alone."""
+        """Copy the row of each slot to its place in `rows`. For slot -1, the place keeps its content."""
         copy_rows(self._slots, slots, rows.view(np.uint64))
 
     def put(self, digests: Digests, rows: Rows, now_us: int) -> None:
-        """Change or add rows; there must be room for each that is new."""
+        """Change or add rows. There must be a free slot for each new one."""
         taken = len(self._state) - self._free_count
         self.reserve(min(taken + len(digests), len(self._state)))
         if self._snapshot is not None:
@@ -81,27 +81,27 @@ class ResidentRows:
         self._free_count = _put(self._index, self._slots, digests, words, now_us, self._seen, self._state, self._free, self._free_count)
 
     def load(self, first: int, columns: Columns, pieces: Iterable[tuple[int, Rows]]) -> None:
-        """Fill free slots from `first` on, of a table that is not published yet; `start` comes after the last."""
+        """Fill free slots from `first` on, before the table is published. Call `start` after the last `load`."""
         end = first + len(columns.high)
         self._slots[first:end, 1], self._slots[first:end, 2], self._seen[first:end] = columns
         for start, rows in pieces:
             _fill(self._slots, first + start, rows.view(np.uint64))
 
     def reserve(self, count: int) -> None:
-        """Get the memory of the first `count` slots: a freed slot is taken again before one that was never taken."""
+        """Reserve memory for the first `count` slots. A freed slot is reused before a slot that was never used."""
         if count > self._reserved:
             self._file.reserve(count)
             self._reserved = count
 
     def start(self) -> None:
-        """Make what was loaded, all of the reserved slots, findable."""
+        """Make the loaded rows, which fill all reserved slots, visible to lookups."""
         self._state[: self._reserved] = CLEAN
         self._free_count -= self._reserved
         self._free_from = self._free_count
         add_all(self._index, self._slots, self._reserved)
 
     def moved_to(self, file: table.TableFile) -> ResidentRows:
-        """The same rows, in the same states, in a larger table without any. There is no snapshot."""
+        """The same rows in the same states, moved to a larger, empty table. There must be no snapshot."""
         moved, slots = ResidentRows(file), np.flatnonzero(self._state != FREE)
         moved.reserve(len(slots))
         for start in range(0, len(slots), _MOVED_AT_ONCE):
@@ -113,7 +113,7 @@ class ResidentRows:
         return moved
 
     def _write_free(self, count: int) -> None:
-        """See that the next `count` free slots can be taken."""
+        """Write the next `count` entries of the free-slot stack, if not yet written."""
         start, end = max(self._free_count - count, 0), self._free_from
         if start < end:
             start = max(min(start, end - _FREE_STEP), 0)
@@ -125,14 +125,14 @@ class ResidentRows:
         return np.flatnonzero(self._state == state).astype(np.int32)
 
     def snapshot(self) -> RowSnapshot:
-        """The changed rows as they are now; there is one snapshot at a time, until `settle`."""
+        """Take a snapshot of the changed rows. Only one may exist at a time; it ends with `settle`."""
         slots = self.in_state(CHANGED)
         self._state[slots] = SAVING
         self._snapshot = RowSnapshot(self._slots, slots, self._seen[slots])
         return self._snapshot
 
     def settle(self, state: int) -> None:
-        """Let go of the snapshot; rows unchanged since get this state."""
+        """End the snapshot. Its rows that have not changed since get `state`."""
         self._state[self.in_state(SAVING)] = state
         self._snapshot = None
 
@@ -140,7 +140,7 @@ class ResidentRows:
         snapshot.put_aside(np.unique(slots[self._state[slots] == SAVING]))
 
     def oldest(self, state: int, count: int) -> SlotNumbers:
-        """Up to `count` of the slots in a state: those seen longest ago."""
+        """At most `count` of the slots in a state, those seen longest ago."""
         slots = self.in_state(state)
         if len(slots) <= count:
             return slots
@@ -151,7 +151,7 @@ class ResidentRows:
         return np.flatnonzero((self._state != FREE) & (self._seen < time_us)).astype(np.int32)
 
     def batch(self, slots: SlotNumbers) -> SlotRows:
-        """A copy of what is in these slots."""
+        """A copy of the rows in these slots."""
         words = np.empty((len(slots), self._slots.shape[1] - _HEADER_WORDS), np.uint64)
         copy_rows(self._slots, slots, words)
         digests = np.ascontiguousarray(self._slots[slots, 1:_HEADER_WORDS])
@@ -169,15 +169,15 @@ class ResidentRows:
         self._free_count += len(slots)
 
     def publish(self, run_ids: list[int], *, cold: bool, expired_before_us: int) -> None:
-        """Tell readers where rows are that are on disk only; `cold` says whether there are any."""
+        """Publish to readers where to find rows that are on disk only; `cold` says whether there are any."""
         ids = np.array(run_ids, np.uint64)
         _publish(self._header, _WORD(cold), _WORD(expired_before_us), ids)
 
 
 def _zeros(count: int, type_: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Zeros that take memory only where they are written to: of 500 datasets with room for two million rows, most have few.
+    """Zeros that use memory only where they are written. With 500 datasets and room for two million rows each, most have few rows.
 
-    What malloc has from before it would clear, and so take.
+    Fresh pages are zero. Memory that malloc reuses would have to be cleared, and so be used.
     """
     memory = mmap.mmap(-1, max(count, 1) * np.dtype(type_).itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return np.frombuffer(memory, type_)[:count]

@@ -1,4 +1,4 @@
-"""Rows from disk into memory when a store is opened: 1 million rows of 1.5 KiB in a few seconds."""
+"""Load rows from disk into memory when a store is opened: 1 million rows of 1.5 KiB in a few seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _THREADS = min(4, os.cpu_count() or 1)
 
 
 def restore(resident: ResidentRows, runs: Sequence[Run], expired_before_us: int) -> bool:
-    """Fill `resident` with the rows seen last; whether some had to stay on disk.
+    """Fill `resident` with the rows seen last. Returns whether some rows had to stay on disk.
 
     Raises:
         OnlineStoreError: a run is damaged, or there is no room.
@@ -38,7 +38,7 @@ def restore(resident: ResidentRows, runs: Sequence[Run], expired_before_us: int)
         for run, first_row, end_row in zip(runs, first_of_run[:-1], first_of_run[1:], strict=True):
             for first in range(first_row, end_row, _ROWS_AT_A_TIME):
                 end = min(first + _ROWS_AT_A_TIME, end_row)
-                resident.reserve(end)  # takes a second for a million rows: done here while the threads decode
+                resident.reserve(end)  # takes a second for a million rows; done here while the threads decode
                 loads.append(threads.submit(load, run, first, end))
         for each in loads:
             each.result()

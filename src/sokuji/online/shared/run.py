@@ -1,11 +1,12 @@
-"""A run: some rows in a file that never changes, in the order of their digests. Checkpoints and rows out of memory are runs.
+"""A run: rows in a file that never changes, ordered by digest. Checkpoints and rows that left memory are stored as runs.
 
-header    one `_Header`
-columns   high digests u64[n], low digests u64[n], last-seen times i64[n]
-blocks    the rows, so many together, compressed with LZ4
-ends      u64[blocks]: where each block ends; u32[blocks]: its CRC-32
+    header    one `_Header`
+    columns   high digests u64[n], low digests u64[n], last-seen times i64[n]
+    blocks    the rows, a fixed number per block, compressed with LZ4
+    ends      u64[blocks]: where each block ends; u32[blocks]: its CRC-32
 
-The newest run that has a key has its row. Files are written whole before they are named anywhere, so damage is never a crash's doing.
+If several runs have a key, the newest run has its row. Files are written completely before anything names them, so a damaged file was
+not caused by a crash.
 """
 
 from __future__ import annotations
@@ -31,15 +32,15 @@ Numbers = npt.NDArray[np.int64]
 """Positions of rows in a run."""
 
 _MAGIC: Final = b"sokruns1"
-_HEADER = struct.Struct("<8sIIQQ")  # magic, width, rows a block, rows, where the ends begin; then CRC-32 of header, columns and ends
+_HEADER = struct.Struct("<8sIIQQ")  # magic, width, rows per block, rows, position of the ends; then CRC-32 of header, columns and ends
 _HEADER_BYTES = 64
-_BLOCK_BYTES = 64 * 1024  # a single row costs decoding one block, about 30 us
+_BLOCK_BYTES = 64 * 1024  # reading a single row means decoding one block, about 30 us
 _WRITE_BYTES = 4 * 1024 * 1024
 _CODEC = pa.Codec("lz4_raw")
 
 
 class Columns(NamedTuple):
-    """What a run keeps of each row beside the row."""
+    """The columns that a run keeps for each row."""
 
     high: npt.NDArray[np.uint64]
     low: npt.NDArray[np.uint64]
@@ -52,19 +53,19 @@ def run_path(folder: Path, run_id: int) -> Path:
 
 
 def block_rows(width: int) -> int:
-    """How many rows of a width make a block."""
+    """The number of rows of this width in a block."""
     return max(1, _BLOCK_BYTES // width)
 
 
 def in_blocks(rows: Rows, order: Numbers) -> Iterator[Rows]:
-    """`rows[order]` in pieces of one block."""
+    """`rows[order]`, one block at a time."""
     step = block_rows(rows.shape[1])
     for start in range(0, len(order), step):
         yield rows[order[start : start + step]]
 
 
 def write_run(path: Path, width: int, columns: Columns, blocks: Iterable[Rows]) -> None:
-    """Write a run of rows ordered by their digests, (high, low); all blocks are full but the last. Not synced."""
+    """Write a run of rows ordered by digest, (high, low). All blocks but the last are full. Not synced."""
     content = b"".join(column.tobytes() for column in columns)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
@@ -92,10 +93,10 @@ def write_run(path: Path, width: int, columns: Columns, blocks: Iterable[Rows]) 
 
 
 class Run:
-    """A run that is open for reading. It stays readable when its file is unlinked."""
+    """A run open for reading. It stays readable after its file is unlinked."""
 
     def __init__(self, folder: Path, run_id: int, *, verify: bool = False) -> None:
-        """Map the file; with `verify`, read all columns and compare their checksum.
+        """Map the file. With `verify`, read all columns and compare their checksum.
 
         Raises:
             FileNotFoundError: there is no such run.
@@ -130,7 +131,7 @@ class Run:
         return checksum.to_bytes(4, "little")
 
     def find(self, high: int, low: int) -> int:
-        """The position of a digest, -1 where it is not."""
+        """The position of a digest; -1 if the run does not have it."""
         at = bisect.bisect_left(self._ordered, high)
         while at < self.count and self._ordered[at] == high:
             if int(self.low[at]) == low:
@@ -139,11 +140,11 @@ class Run:
         return -1
 
     def find_all(self, digests: npt.NDArray[np.uint64]) -> Numbers:
-        """`find` for each of u64[n, 2]."""
+        """Call `find` for each digest of u64[n, 2]."""
         result = np.full(len(digests), -1, np.int64)
         wanted = np.arange(len(digests))
         at = np.searchsorted(self.high, digests[:, 0])
-        while len(wanted):  # one turn, but for keys that share a high digest
+        while len(wanted):  # one turn, except for keys that share a high digest
             same = at < self.count
             wanted, at = wanted[same], at[same]
             same = self.high[at] == digests[wanted, 0]
@@ -154,7 +155,7 @@ class Run:
         return result
 
     def rows(self, numbers: Numbers) -> Rows:
-        """The rows at these positions, each greater than the one before.
+        """The rows at these positions, which must be strictly increasing.
 
         Raises:
             OnlineStoreError: a block fails its checksum.
@@ -165,7 +166,7 @@ class Run:
         return result
 
     def pieces(self, numbers: Numbers) -> Iterator[tuple[int, Rows]]:
-        """As `rows`, one block after the other: where its rows begin among those wanted, and they."""
+        """The rows like `rows`, but block by block: the index in `numbers` of a block's first row, and the rows."""
         blocks, starts = np.unique(numbers // self._block_rows, return_index=True)
         ends = np.append(starts, len(numbers))[1:]
         for block, start, end in zip(blocks.tolist(), starts.tolist(), ends.tolist(), strict=True):

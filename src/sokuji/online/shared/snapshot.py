@@ -1,7 +1,7 @@
-"""Rows as they were at one moment, read while the writer goes on: copy on write.
+"""Rows as they were at one moment, read while the writer continues: copy on write.
 
-Whoever saves the snapshot copies a row and then looks whether its version is still that of the moment. Before the writer changes a row
-that is not saved yet, it puts the old one aside; so a row whose version differs is found there.
+The saving thread copies a row and then checks that the row's version has not changed since that moment. Before the writer changes a row
+that is not saved yet, it puts a copy of the old row aside. So if a version differs, the old row is found there.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from sokuji.online.shared.run import Numbers, block_rows
 
 _HEADER_WORDS = table.SLOT_HEADER_WORDS
 _BLOCKS_AT_A_TIME = 16
-"""A piece small enough for the caches. Each step in the interpreter may wait for the writer's: few of them."""
+"""Small enough for the caches. Each step in the interpreter may wait for the writer's thread, so few steps are better."""
 
 
 class RowSnapshot:
-    """The rows in some slots at the moment it is made. `put_aside` is for the writer, `blocks` for one other thread."""
+    """The rows in some slots at the moment of creation. The writer calls `put_aside`, one other thread calls `blocks`."""
 
     def __init__(self, slots: Slots, numbers: SlotNumbers, seen_us: npt.NDArray[np.int64]) -> None:
         headers = slots[:, :_HEADER_WORDS][numbers]
@@ -39,10 +39,10 @@ class RowSnapshot:
         self._aside: list[npt.NDArray[np.uint64]] = []
         self._aside_starts: list[int] = []
         self._aside_count = 0
-        self._place = np.empty(end, np.int64)  # among those put aside
+        self._place = np.empty(end, np.int64)  # position among the rows put aside
 
     def put_aside(self, numbers: SlotNumbers) -> None:
-        """Keep the rows of these slots, each unchanged since the moment, before they are changed."""
+        """Copy the rows of these slots before they are changed. The rows must be unchanged since the snapshot."""
         numbers = numbers[~self._saved[numbers]]
         if len(numbers):
             rows = np.empty((len(numbers), self._slots.shape[1] - _HEADER_WORDS), np.uint64)
@@ -53,7 +53,7 @@ class RowSnapshot:
             self._aside_count += len(numbers)
 
     def blocks(self, order: Numbers) -> Iterator[Rows]:
-        """The rows in an order, in the pieces that a run is written of."""
+        """The rows in this order, in the blocks that `run.write_run` takes."""
         words = self._slots.shape[1] - _HEADER_WORDS
         block = block_rows(8 * words)
         for start in range(0, len(order), block * _BLOCKS_AT_A_TIME):
@@ -75,7 +75,7 @@ class RowSnapshot:
 
 @compiled
 def copy_rows(slots: Slots, numbers: SlotNumbers, rows: npt.NDArray[np.uint64]) -> None:
-    """Copy the row of each slot to its place in `rows`; the place of a slot -1 is left alone."""
+    """Copy the row of each slot to its place in `rows`. For slot -1, the place keeps its content."""
     for number in range(len(numbers)):
         slot = numbers[number]
         if slot >= 0:

@@ -31,26 +31,26 @@ from sokuji.online.shared.run import Run, in_blocks
 from sokuji.online.shared.table import Layout, TableFile
 
 _LEAVE_SHARE = 16
-"""This part of all rows leaves memory at once when it is full: choosing them looks at every row."""
+"""When memory is full, this part of all rows leaves it at once: choosing the rows scans all of them."""
 _SPILLED_MAX = 32
-_SLOTS_MIN = 4096  # most of hundreds of datasets are small, and a table's index takes its memory at the start
+_SLOTS_MIN = 4096  # most of some hundred datasets are small, and a table's index takes all of its memory at the start
 
 
 class SharedStore(OnlineStore):
-    """Rows in memory shared with the readers of this machine (`SharedReader`). Not thread-safe: one thread writes.
+    """Rows in memory, shared with the readers of this machine (`SharedReader`). Not thread-safe: one thread writes.
 
-    At most `rows_max` rows are in memory; those seen longest ago stay on disk only, and are read from there. That costs a lookup a
-    run (at most about 8) and the decoding of a block.
+    At most `rows_max` rows are in memory. Rows seen longest ago stay on disk only and are read from there. Such a read costs one lookup per
+    run (at most about 8) and decoding one block.
     """
 
     def __init__(self, folder: Path | str, *, width: int, rows_max: int, slots_min: int = _SLOTS_MIN) -> None:
-        """Open the store in `folder` as it was at its last complete checkpoint; make it if it is not there.
+        """Open the store in `folder` as it was at its last complete checkpoint; create it if it does not exist.
 
         Args:
-            folder: on a local disk; only for this store.
-            width: bytes of a row, a multiple of 8; fixed when the store is made.
+            folder: on a local disk, only for this store.
+            width: bytes of a row, a multiple of 8; fixed when the store is created.
             rows_max: rows in memory. Each takes `width` + 24 bytes there, and 16 to 32 bytes in the index.
-            slots_min: rows there is room for at first. A table that is full is left for one twice as large, up to `rows_max`.
+            slots_min: rows that the first table has room for. A full table is replaced by one twice as large, up to `rows_max`.
 
         Raises:
             OnlineStoreError: another process has it open, its rows have another width, a file is damaged, or there is no room.
@@ -83,7 +83,7 @@ class SharedStore(OnlineStore):
         self._closed = False
 
     def get_many(self, keys: Keys, room: Rows | None = None) -> Found:
-        """As `OnlineStore.get_many`."""
+        """See `OnlineStore.get_many`."""
         digests = self._hasher.digests(keys)
         slots = self._resident.find(digests)
         found = slots >= 0
@@ -96,7 +96,7 @@ class SharedStore(OnlineStore):
         return Found(rows, found)
 
     def _read_runs(self, digests: Digests, rows: Rows, found: npt.NDArray[np.bool_]) -> None:
-        """Complete `rows` and `found` with what is on disk only."""
+        """Add the rows that are on disk only to `rows` and `found`."""
         wanted = np.flatnonzero(~found)
         for run in self._runs:
             numbers = run.find_all(digests[wanted])
@@ -107,10 +107,10 @@ class SharedStore(OnlineStore):
             numbers, repeats = np.unique(numbers, return_inverse=True)
             rows[places] = run.rows(numbers)[repeats]
             found[places] = True
-            wanted = wanted[~here]  # an older run has at most an older row
+            wanted = wanted[~here]  # older runs can only have older rows
 
     def put_many(self, keys: Keys, rows: Rows, now_us: int) -> None:
-        """As `OnlineStore.put_many`."""
+        """See `OnlineStore.put_many`."""
         digests = self._hasher.digests(keys)
         check_rows(rows, len(digests), self.width)
         self._clock_us = max(self._clock_us, now_us)
@@ -121,7 +121,7 @@ class SharedStore(OnlineStore):
             self._resident.put(digests[part], rows[part], self._clock_us)
 
     def _make_room(self, digests: Digests) -> None:
-        """See that there is a free slot for each digest that has none."""
+        """Make sure that there is a free slot for each digest that has none."""
         if self._resident.room >= len(digests):
             return
         while (missing := int(np.sum(self._resident.find(digests) < 0)) - self._resident.room) > 0:
@@ -142,7 +142,7 @@ class SharedStore(OnlineStore):
             self._resident.remove(leaving)
 
     def _grow(self, missing: int) -> None:
-        """Go on with a table at least twice as large, which readers find at their next read."""
+        """Switch to a table at least twice as large. Readers switch at their next read."""
         self._collect(wait=True)
         slots = min(self._rows_max, max(2 * self._slots, self._slots + missing))
         larger = TableFile(self._disk.folder, Layout(self.width, slots), self._disk.manifest.salt)
@@ -157,7 +157,7 @@ class SharedStore(OnlineStore):
         smaller.close()
 
     def _spill(self, slots: npt.NDArray[np.int32]) -> None:
-        """Write rows that no checkpoint has yet, as they must leave memory; the next checkpoint takes their run along."""
+        """Write rows that must leave memory but are in no checkpoint yet. The next checkpoint includes their run."""
         try:
             spilled = self._spilled
             if len(spilled) == _SPILLED_MAX:
@@ -176,7 +176,7 @@ class SharedStore(OnlineStore):
                 run.path.unlink()
 
     def checkpoint(self, offsets: Mapping[str, int], blobs: Mapping[str, bytes] | None = None, *, wait: bool = False) -> None:
-        """As `OnlineStore.checkpoint`. Rows are copied when they are written, or before they are changed until then."""
+        """See `OnlineStore.checkpoint`. A row is copied when it is written to disk, or before it changes, whichever comes first."""
         self._collect(wait=True)
         changed = self._resident.snapshot()
         self._checkpoints.begin(
@@ -186,11 +186,11 @@ class SharedStore(OnlineStore):
             self._collect(wait=True)
 
     def _collect(self, *, wait: bool = False) -> None:
-        """Take in what the background has finished."""
+        """Take over the results of finished background work."""
         try:
             finished = self._checkpoints.finished(wait=wait)
         except BaseException:
-            self._resident.settle(CHANGED)  # whatever it was: what is not saved must be in the next
+            self._resident.settle(CHANGED)  # whatever the error is: rows that are not saved must be in the next checkpoint
             raise
         if finished:
             self._resident.settle(CLEAN)
@@ -206,23 +206,23 @@ class SharedStore(OnlineStore):
             self._runs = runs
             self._publish_runs()
         for path in retired:
-            path.unlink()  # now that readers were told of what replaced it
+            path.unlink()  # only now: readers have been told of the replacement
 
     def _publish_runs(self) -> None:
         self._resident.publish([run.id for run in self._runs], cold=self._cold, expired_before_us=self._expired_before_us)
 
     def offsets(self) -> dict[str, int]:
-        """As `OnlineStore.offsets`."""
+        """See `OnlineStore.offsets`."""
         self._collect()
         return dict(self._disk.manifest.offsets)
 
     def blobs(self) -> dict[str, bytes]:
-        """As `OnlineStore.blobs`."""
+        """See `OnlineStore.blobs`."""
         self._collect()
         return dict(self._disk.blobs)
 
     def expire(self, older_than_us: int) -> None:
-        """As `OnlineStore.expire`. Looks at all rows in memory; files lose the rows when they are compacted."""
+        """See `OnlineStore.expire`. Scans all rows in memory. Files lose the rows when they are compacted."""
         if older_than_us <= self._expired_before_us:
             return
         self._expired_before_us = older_than_us
@@ -230,7 +230,7 @@ class SharedStore(OnlineStore):
         self._resident.remove(self._resident.seen_before(older_than_us))
 
     def erase(self, keys: Keys) -> None:
-        """As `OnlineStore.erase`. Rewrites each file that has one of the keys, about 1 s for 500 MB of rows."""
+        """See `OnlineStore.erase`. Rewrites each file that has one of the keys, about 1 s for 500 MB of rows."""
         digests = self._hasher.digests(keys)
         self._collect(wait=True)
         self._checkpoints.finish_compaction()
@@ -244,7 +244,7 @@ class SharedStore(OnlineStore):
         self._replace_spilled(spilled)
 
     def close(self) -> None:
-        """As `OnlineStore.close`. Readers keep what they have mapped until the store is opened again."""
+        """See `OnlineStore.close`. Readers keep their mapped table until the store is opened again."""
         if self._closed:
             return
         self._closed = True
@@ -256,7 +256,7 @@ class SharedStore(OnlineStore):
             self._checkpoints.close()
             self._table.close()
             os.close(self._lock)
-            del self._resident, self._table  # which hold the mapped memory
+            del self._resident, self._table  # these hold the mapped memory
 
 
 def _lock(folder: Path) -> int:

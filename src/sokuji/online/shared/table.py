@@ -1,12 +1,12 @@
-"""The file of a store's rows in memory, as its processes map it: one writes, any number read without a lock.
+"""The file with a store's rows in memory, mapped by its processes: one writes, any number read without a lock.
 
-header    u64[512]: see the constants
-index     u64[buckets]: open addressing with linear probing; 0 where empty, else the low digest's upper half << 32 | slot + 1
-slots     u64[slots, 3 + width / 8]: version, high and low digest, row
+    header  u64[512]: see the constants
+    index   u64[buckets]: open addressing with linear probing; 0 if empty, else the low digest's upper half << 32 | slot + 1
+    slots   u64[slots, 3 + width / 8]: version, high and low digest, row
 
-The version of a slot is odd while the writer changes it (a seqlock), so a reader that finds the same even version before and after it
-copied a row has one whole row. `INDEX_VERSION` does the same for entries of the index that move: an entry that is only
-added needs none, as its slot was whole before. The file has its full length from the start, but takes memory only as rows come.
+The version of a slot is odd while the writer changes it (a seqlock). So a reader that sees the same even version before and after it
+copied a row has a consistent row. `INDEX_VERSION` does the same for index entries that move. A new entry needs no version, as its slot
+is complete before. The file has its full length from the start, but uses memory only as rows are added.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ SLOT_HEADER_WORDS = 3
 # Words of the header.
 FORMAT, WIDTH, SLOTS, SALT, SALT_END = 0, 1, 2, 3, 5
 SUPERSEDED = 5
-"""1: the writer left this table, and `current` names its successor or soon will."""
+"""1: the writer has left this table; `current` names the next one, or will soon."""
 INDEX_VERSION = 6
 RUNS_VERSION = 7
-"""A seqlock over the three below: what a reader needs to find rows that are on disk only."""
+"""A seqlock over the next three words, which a reader needs to find rows that are on disk only."""
 COLD, EXPIRED_BEFORE, RUN_COUNT, RUN_IDS = 8, 9, 10, 11
 RUNS_MAX = HEADER_BYTES // 8 - RUN_IDS
 
@@ -42,19 +42,19 @@ _CURRENT = "current"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are in a table."""
+    """The positions in a table file."""
 
     width: int
     slots: int
 
     @property
     def buckets(self) -> int:
-        """A power of two, so that a mask finds the bucket; at most half are taken, which keeps probing short."""
+        """The number of buckets: a power of two, so that a mask finds the bucket. At most half are used, which keeps probing short."""
         return 1 << max(2 * self.slots - 1, 7).bit_length()
 
     @property
     def slot_words(self) -> int:
-        """Words a slot takes."""
+        """Words of a slot."""
         return SLOT_HEADER_WORDS + self.width // 8
 
     @property
@@ -74,7 +74,7 @@ class Layout:
 
 
 def current_table(folder: Path) -> Path | None:
-    """The table that the writer of the store in `folder` published; None when there is none, or what says so is no path."""
+    """The table that the writer of the store in `folder` published; None if there is none, or its file has no valid path."""
     try:
         path = (folder / _CURRENT).read_bytes()
     except FileNotFoundError:
@@ -83,10 +83,10 @@ def current_table(folder: Path) -> Path | None:
 
 
 class TableFile:
-    """A table as its writer holds it: made empty, published once filled, removed when done."""
+    """A table, as its writer holds it: created empty, published once filled, removed at the end."""
 
     def __init__(self, folder: Path, layout: Layout, salt: bytes) -> None:
-        """Make a table for the store in `folder`: in shared memory when it has room, else in the folder itself.
+        """Create a table for the store in `folder`: in shared memory if it has room, else in the folder itself.
 
         Raises:
             OnlineStoreError: there is no room for its index.
@@ -123,7 +123,7 @@ class TableFile:
             raise OnlineStoreError(f"a table of {self.layout.size_bytes:,} bytes cannot be made: {error}; lower rows_max") from error
 
     def reserve(self, slots: int) -> None:
-        """See that the first `slots` slots have memory: touching a page that cannot be had would end the process.
+        """Make sure that the first `slots` slots have memory. Touching a page without memory would kill the process.
 
         Raises:
             OnlineStoreError: there is no room.
@@ -140,7 +140,7 @@ class TableFile:
         self._reserved = size
 
     def publish(self) -> None:
-        """Send readers here, and remove the tables of earlier writers: readers that still map one leave it at their next read."""
+        """Point readers to this table, and remove the tables of earlier writers. Readers leave an old table at their next read."""
         replace_file(self._folder / _CURRENT, os.fsencode(self.path))
         for place in {self._folder, _SHARED_MEMORY}:
             for path in place.glob(f"{self._prefix}*.table"):
@@ -149,12 +149,12 @@ class TableFile:
                     path.unlink()
 
     def close(self) -> None:
-        """Remove the table. Readers that map it go on reading it until there is another."""
+        """Remove the table. Readers that have mapped it keep reading it until there is another."""
         memoryview(self.memory).cast("Q")[SUPERSEDED] = 1
         os.close(self._descriptor)
         if current_table(self._folder) == self.path:
             (self._folder / _CURRENT).unlink()
-        self.path.unlink(missing_ok=True)  # a larger one may have taken its place
+        self.path.unlink(missing_ok=True)  # a larger table's `publish` may have removed it already
 
 
 def _supersede(path: Path) -> None:
