@@ -1,1 +1,1 @@
-"""Which messages are repeats."""
+"""Deduplicate messages: one rule, two indexes."""

@@ -1,7 +1,7 @@
 """128-bit hashes of strings in Arrow columns, 60 ns each.
 
-MurmurHash3's finaliser over 8-byte words, two lanes with different constants. For telling apart what a site sends, not against someone
-who looks for collisions: those would only make their own events count once.
+MurmurHash3's finalizer over 8-byte words, two lanes with different constants. It tells apart the messages of a site, but does not
+withstand an attacker who searches for collisions. Collisions would only make the attacker's own events count once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Words = npt.NDArray[np.uint64]
 
 
 def hash_messages(messages: pa.RecordBatch) -> Words:
-    """What tells messages apart: a hash of `source` and `message_id` each, shape [n, 2]."""
+    """A hash of `source` and `message_id` for each message, shape [n, 2]."""
     return hash_pairs(messages.column("source"), messages.column("message_id"))
 
 
@@ -59,6 +59,6 @@ def _mix(offsets: npt.NDArray[np.int32], data: npt.NDArray[np.uint8], result: Wo
             a = _scramble(a ^ word, np.uint64(0xFF51AFD7ED558CCD))
             b = _scramble(b + word, np.uint64(0xC4CEB9FE1A85EC53))
             at += 8
-        length = np.uint64(end - start)  # so that "a" + "bc" is not "ab" + "c"
+        length = np.uint64(end - start)  # the length tells "a" + "bc" from "ab" + "c"
         result[row, 0] = _scramble(a ^ length, np.uint64(0xC4CEB9FE1A85EC53))
         result[row, 1] = _scramble(b + length, np.uint64(0xFF51AFD7ED558CCD))

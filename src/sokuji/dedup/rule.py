@@ -1,11 +1,11 @@
-"""Which messages are repeats: the one rule, which the lake and the worker keep, each with an index of its own (`runs`, `table`).
+"""The deduplication rule. The lake and the worker both apply it, each with an index of its own (`runs`, `table`).
 
-Each partition of the log is divided into stretches of as many offsets: as many rows, or fewer where offsets have gaps. A message is a
-repeat if one with its source and id was taken in the same partition, in the same stretch or in the one before; else it is taken itself.
-All messages of a visitor are in one partition.
+Each partition of the log is divided into stretches with the same number of offsets: as many rows, or fewer if offsets have gaps. A
+message is a repeat if the same partition has an accepted message with the same source and id in the same stretch or in the one before.
+Otherwise it is accepted. All messages of a visitor are in one partition.
 
-The log's offsets are the only clock of the rule. They are the same for everybody who reads the log, after a crash as before, and in a
-table as in the log; and no machine's clock sets them forward or back.
+The log's offsets are the only clock of the rule. Every reader of the log sees the same offsets, also after a crash, and the tables store
+the same offsets. No machine's clock can move them.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Places(NamedTuple):
-    """Where messages stand in the log. Those of one partition are in the order of their offsets."""
+    """The positions of messages in the log. Those of one partition are in the order of their offsets."""
 
     partitions: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int64]
 
     def take(self, which: Mask | Indices) -> Places:
-        """A selection."""
+        """The selected positions."""
         return Places(self.partitions[which], self.offsets[which])
 
 
 class Part(NamedTuple):
-    """Messages of one stretch of a partition, and which of those asked about they are."""
+    """The given messages that belong to one stretch of a partition."""
 
     partition: int
     stretch: int
@@ -40,18 +40,18 @@ class Part(NamedTuple):
 
 
 class RepeatRule:
-    """The rule for a log."""
+    """The deduplication rule for one log."""
 
     def __init__(self, rows: int, partitions: int) -> None:
-        """A message is compared with those of at most `rows` offsets before it, and of half as many at least, shared by the partitions."""
+        """Compare a message with those of at most `rows`, and at least half as many, offsets before it. The partitions share `rows`."""
         self.stretch_rows = max(1, rows // 2 // partitions)
 
     def remembered_from(self, offset: int) -> int:
-        """The first offset of those that a message at `offset` is compared with."""
+        """The first offset that a message at `offset` is compared with."""
         return max(0, offset // self.stretch_rows - 1) * self.stretch_rows
 
     def parts(self, places: Places) -> Iterator[Part]:
-        """The messages by partition and stretch, the stretches of each partition in their order."""
+        """The messages by partition and stretch; the stretches of each partition are in order."""
         partitions, stretches = places.partitions, places.offsets // self.stretch_rows
         if not len(partitions):
             return

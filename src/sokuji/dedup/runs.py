@@ -1,8 +1,7 @@
-"""The sink's index: sorted runs of 128-bit ids in files that are mapped, kept beside the offsets in the log that they reflect.
+"""The sink's index: sorted runs of 128-bit ids in mapped files, stored with the offsets in the log that they reflect.
 
-The files are derived: what they lack, and all if they are lost or damaged, is learned again from the log and the table. 16 bytes
-an id, on disk and, of what is looked at, in memory. Merging a run takes another hundred bytes an id for a moment, of `_RUN_IDS_MAX` at
-most.
+The files are derived data: missing, lost or damaged ids are read again from the log and the table. An id takes 16 bytes on disk, and in
+memory if it is looked at. Merging a run takes another hundred bytes per id for a moment, for at most `_RUN_IDS_MAX` ids.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ Words = npt.NDArray[np.uint64]
 
 _FORMAT = 2  # 1 was by time
 _REMEDY = "it is made again from the log and the table"
-_RUN_IDS_MAX = 4_000_000  # larger runs are not merged any more, which bounds the memory of a merge
+_RUN_IDS_MAX = 4_000_000  # larger runs are not merged any more, which limits the memory of a merge
 _MERGE_RATIO = 4
 _CHECKED_BYTES = 1 << 24
 _OWN = re.compile(r"[0-9a-f]{32}\.(ids|npy)")  # npy: of format 1
@@ -37,18 +36,18 @@ _LOG = logging.getLogger(__name__)
 
 
 class Ids(NamedTuple):
-    """Ids of messages: both halves of a hash of source and message id."""
+    """Message ids: both halves of a hash of source and message id."""
 
     high: Words
     low: Words
 
     def take(self, which: Mask | Indices | slice) -> Ids:
-        """A selection."""
+        """The selected ids."""
         return Ids(self.high[which], self.low[which])
 
 
 class _Section(msgspec.Struct):
-    """Where in a file a run is, and whose it is."""
+    """The position of a run in a file, and the partition and stretch it belongs to."""
 
     file: str
     start: int
@@ -61,7 +60,7 @@ class _Manifest(msgspec.Struct):
     stretch_rows: int
     offsets: dict[str, int]
     sections: list[_Section]
-    files: dict[str, tuple[int, int]]  # by name, the ids in it and the checksum
+    files: dict[str, tuple[int, int]]  # by name: number of ids and checksum
 
 
 class _Run(NamedTuple):
@@ -72,12 +71,12 @@ class _Run(NamedTuple):
 
 
 class Seen:
-    """The messages in one table."""
+    """The ids of the messages in one table."""
 
     def __init__(self, folder: Path, rule: RepeatRule, *, check: bool = False) -> None:
-        """Load what `save` left in `folder`; nothing, if it is not complete, or by another rule.
+        """Load the state that `save` stored in `folder`. Loads nothing if the state is incomplete or was made with another rule.
 
-        `check` reads all of it, to see whether it is as it was written: for the one who writes it.
+        `check` reads all files and verifies their checksums. The process that writes them sets it.
 
         Raises:
             FormatError: a newer release wrote it.
@@ -86,7 +85,7 @@ class Seen:
         self._runs: list[_Run] = []  # in the order they were added
         self._files: dict[str, tuple[int, int]] = {}
         self.offsets: dict[str, int] | None = None
-        """Application -> next offset: all rows before it are known here. None: nothing was saved."""
+        """Application -> next offset: all rows before this offset are known here. None: nothing was saved."""
         try:
             self._load()
         except DamagedFileError as error:
@@ -122,7 +121,7 @@ class Seen:
         return sum(len(run.ids.high) for run in self._runs)
 
     def reflects(self, transactions: Mapping[str, int]) -> bool:
-        """Whether this can be of the table with these transactions: of one that was dropped or restored since it is not."""
+        """Whether this index can belong to a table with these transactions. It cannot if the table was dropped or restored since."""
         return all(transactions.get(name, 0) >= offset for name, offset in (self.offsets or {}).items())
 
     def clear(self) -> None:
@@ -130,9 +129,9 @@ class Seen:
         self._runs, self._files, self.offsets = [], {}, None
 
     def is_new(self, ids: Ids, places: Places) -> Mask:
-        """For each message whether it is no repeat of one in here, or of one earlier among these."""
+        """For each message, whether it is not a repeat of a known message or of an earlier one in `ids`."""
         new = np.empty(len(ids.high), np.bool_)
-        before: dict[int, tuple[int, Ids]] = {}  # by partition, the stretch before and what is new in it
+        before: dict[int, tuple[int, Ids]] = {}  # by partition: the previous stretch and its new ids
         for partition, stretch, rows in self._rule.parts(places):
             own = ids.take(rows)
             order = _order(own)
@@ -150,17 +149,17 @@ class Seen:
         return new
 
     def add(self, ids: Ids, places: Places) -> None:
-        """Remember messages that are no repeats. Files are written, but count only with `save`."""
+        """Remember messages that are not repeats. Files are written now, but become valid only with `save`."""
         added: list[tuple[int, int, Ids]] = []
         for partition, stretch, rows in self._rule.parts(places):
-            # What is compared with nothing any more.
+            # Drop the runs that no message is compared with any more.
             self._runs = [run for run in self._runs if run.section.partition != partition or run.section.stretch >= stretch - 1]
             added.append((partition, stretch, self._merged(partition, stretch, ids.take(rows))))
         if added:
             self._write(added)
 
     def _merged(self, partition: int, stretch: int, ids: Ids) -> Ids:
-        """The ids, with those of runs that are not much larger, which go."""
+        """The ids, merged with those of runs that are not much larger. The merged runs are removed."""
         parts, count = [ids], len(ids.high)
         for run in reversed([run for run in self._runs if (run.section.partition, run.section.stretch) == (partition, stretch)]):
             size = len(run.ids.high)
@@ -191,7 +190,7 @@ class Seen:
             start = end
 
     def save(self, offsets: Mapping[str, int]) -> None:
-        """Make what was added durable, with the offsets it reflects: those before count no more, and none goes back."""
+        """Make all added ids durable, with the offsets that they reflect. An offset never moves back."""
         known = self.offsets or {}
         self.offsets = known | {name: max(offset, known.get(name, 0)) for name, offset in offsets.items()}
         make_folder(self._folder)
@@ -209,7 +208,7 @@ _NOTHING = {"stretch_rows": 0, "offsets": {}, "sections": [], "files": {}}
 
 
 def _checksum(words: Words) -> int:
-    """Of the bytes in the file, a piece at a time: they need not stay in memory."""
+    """The checksum of the file's bytes, read piece by piece, so that they need not stay in memory."""
     content, checksum = words.data.cast("B"), 0
     for start in range(0, len(content), _CHECKED_BYTES):
         checksum = zlib.crc32(content[start : start + _CHECKED_BYTES], checksum)
@@ -217,7 +216,7 @@ def _checksum(words: Words) -> int:
 
 
 def _order(ids: Ids) -> Indices:
-    """An order in which equal ids follow each other, as they came."""
+    """A stable order in which equal ids are adjacent."""
     order = np.argsort(ids.high, kind="stable")
     if (ids.high[order[1:]] == ids.high[order[:-1]]).any():
         order = np.lexsort((ids.low, ids.high))
@@ -230,11 +229,11 @@ def _differs_from_last(ordered: Ids) -> Mask:
 
 
 def _found(run: Ids, ordered: Ids) -> Mask:
-    """Which of the ordered ids a run has."""
+    """Which of the ordered ids are in a run."""
     found = np.zeros(len(ordered.high), np.bool_)
     places = np.searchsorted(run.high, ordered.high)
     candidates = np.flatnonzero(places < len(run.high))
-    while len(candidates):  # again only for ids whose first halves are equal
+    while len(candidates):  # more than once only for ids whose first halves are equal
         at = places[candidates]
         candidates, at = candidates[equal := run.high[at] == ordered.high[candidates]], at[equal]
         found[candidates] |= run.low[at] == ordered.low[candidates]

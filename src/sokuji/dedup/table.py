@@ -1,6 +1,7 @@
 """The worker's index: hash tables in memory, consistent with the checkpoint.
 
-27 bytes an id at most, of two stretches of each partition; and 16 on disk, in files of the ids in the order they came.
+An id takes at most 27 bytes in memory, for two stretches of each partition, and 16 bytes on disk, in files that list the ids in order of
+arrival.
 """
 
 from __future__ import annotations
@@ -22,30 +23,30 @@ from sokuji.disk.marked import AnyMark, Mark, MarkedFile
 from sokuji.errors import DamagedFileError
 
 _SLOTS_MIN = 1 << 16
-_FILL_MAX = 0.6  # of a table's slots; beyond it probing gets slow
-_MOVED = 4  # slots of the smaller table that move with each new id: all have moved long before the larger one is full
+_FILL_MAX = 0.6  # of a table's slots; above it, probing gets slow
+_MOVED = 4  # slots of the smaller table that move with each new id: all have moved long before the larger table is full
 _OWN = re.compile(r"[0-9]+-[0-9]+\.ids")
 _LOG = logging.getLogger(__name__)
 
 
 class TableMark(msgspec.Struct):
-    """What a checkpoint keeps, to bring the index back."""
+    """The part of a checkpoint that is needed to restore the index."""
 
     stretch_rows: int
     files: dict[str, Mark]
 
 
 class Deduplicator:
-    """The messages of a dataset that were worked on."""
+    """The messages of a dataset that were already processed."""
 
     def __init__(self, folder: Path, mark: TableMark | None, rule: RepeatRule) -> None:
-        """Load what the files in `folder` hold up to `mark`, as `mark` gave it."""
+        """Load the ids that the files in `folder` hold up to `mark`, an earlier result of `mark()`."""
         self._folder, self._rule = folder, rule
-        self._stretches: dict[int, list[_Stretch]] = {}  # by partition, the two last
+        self._stretches: dict[int, list[_Stretch]] = {}  # by partition: the last two
         self._kept: list[set[str]] = [set(), set() if mark is None else set(mark.files)]  # the files of the last checkpoints
         make_folder(folder)
         self.is_complete = mark is not None and self._load(mark)
-        """Whether everything is known up to the checkpoint; else there is nothing, and it is to be learned again."""
+        """Whether all ids up to the checkpoint are known. If not, the index is empty and must be rebuilt."""
         self._clean()
 
     def _load(self, mark: TableMark) -> bool:
@@ -63,7 +64,7 @@ class Deduplicator:
         return True
 
     def first(self, ids: Words, places: Places) -> Mask:
-        """Which of the messages, with the ids of shape [n, 2], are no repeats, of one before or earlier among these; those are kept."""
+        """Which of the messages, with ids of shape [n, 2], are not repeats of a known or an earlier message. Their ids are remembered."""
         new = np.empty(len(ids), np.bool_)
         for partition, number, rows in self._rule.parts(places):
             before, stretch = self._at(partition, number)
@@ -71,7 +72,7 @@ class Deduplicator:
         return new
 
     def _at(self, partition: int, number: int) -> tuple[_Stretch | None, _Stretch]:
-        """A stretch, made if it is not there, and the one before it."""
+        """The stretch before this one, and this stretch, created if it does not exist."""
         stretches = self._stretches.setdefault(partition, [])
         if not stretches or stretches[-1].number != number:
             for stretch in stretches:
@@ -83,14 +84,14 @@ class Deduplicator:
         return (stretches[0] if len(stretches) > 1 else None), stretches[-1]
 
     def mark(self) -> TableMark:
-        """Make what was seen durable; to be given to the next start, if everything before it is to be known."""
+        """Make all ids durable. The result lets the next start restore the index up to here."""
         made = TableMark(self._rule.stretch_rows, {each.name: each.mark() for stretches in self._stretches.values() for each in stretches})
         self._clean()
         self._kept = [self._kept[-1], set(made.files)]
         return made
 
     def _clean(self) -> None:
-        """Delete the files that neither this nor the last two checkpoints name, of which the very last may not be durable yet."""
+        """Delete files that neither this checkpoint nor the last two name. The very last one may not be durable yet."""
         names = {each.name for stretches in self._stretches.values() for each in stretches}.union(*self._kept)
         for path in self._folder.iterdir():
             if _OWN.fullmatch(path.name) and path.stem not in names:
@@ -104,13 +105,13 @@ class Deduplicator:
 
 
 class _Stretch:
-    """A hash table that grows a little at a time: ids move to the larger one as others come. Moving millions at once takes a second."""
+    """A hash table that grows gradually: ids move to the larger table as others come. Moving millions at once would take a second."""
 
     def __init__(self, folder: Path, name: str, mark: AnyMark = 0) -> None:
-        """Load what the file of this name, `<partition>-<number>`, holds up to `mark`.
+        """Load the ids that the file `<partition>-<number>` holds up to `mark`.
 
         Raises:
-            DamagedFileError: that is not what was written.
+            DamagedFileError: the file does not hold what was written.
         """
         self.name, self.count = name, 0
         self.partition, self.number = map(int, name.split("-"))
@@ -119,7 +120,7 @@ class _Stretch:
         self._put(np.frombuffer(self._file.read(), np.uint64).reshape(-1, 2), _NONE)
 
     def add(self, ids: Words, older: Words) -> Mask:
-        """Remember those ids that are not here and not in the table `older`; gives which those are."""
+        """Remember the ids that are neither here nor in the table `older`, and return which ones these are."""
         new = self._put(ids, older)
         self._file.append(ids[new].tobytes())
         return new
@@ -133,7 +134,7 @@ class _Stretch:
         return new
 
     def _grow(self, more: int) -> None:
-        """See that there is room for `more` ids."""
+        """Make room for `more` ids."""
         size = len(self.slots)
         while self.count + more > size * _FILL_MAX:
             size *= 2
@@ -143,7 +144,7 @@ class _Stretch:
             self.slots = _table(size)
 
     def _move(self, slots: int) -> None:
-        """Move what is in the next so many slots of the table before."""
+        """Move the ids in the next `slots` slots of the smaller table."""
         part = self._before[self._moved : self._moved + slots]
         ids = part[part.any(axis=1)]
         _insert(self.slots, _NONE, _NONE, fixed(ids), np.empty(len(ids), np.bool_))
@@ -152,7 +153,7 @@ class _Stretch:
             self._before = _NONE
 
     def settle(self) -> None:
-        """Move all that has not moved."""
+        """Move all remaining ids."""
         self._move(len(self._before))
 
     def mark(self) -> Mark:
@@ -160,7 +161,7 @@ class _Stretch:
         return self._file.mark()
 
     def close(self) -> None:
-        """Close the file; what was added after the last mark may be lost."""
+        """Close the file. Ids added after the last mark may be lost."""
         self._file.close()
 
 
@@ -174,7 +175,7 @@ _NONE: Words = np.zeros((0, 2), np.uint64)
 
 @compiled
 def _find(slots: Words, a: np.uint64, b: np.uint64) -> Any:
-    """Where the id would go; -1 if it is there."""
+    """The slot where the id belongs; -1 if the id is already there."""
     at = np.int64(a & np.uint64(len(slots) - 1))
     while slots[at, 0] or slots[at, 1]:
         if slots[at, 0] == a and slots[at, 1] == b:
@@ -185,7 +186,7 @@ def _find(slots: Words, a: np.uint64, b: np.uint64) -> Any:
 
 @compiled
 def _insert(slots: Words, before: Words, older: Words, ids: Words, new: Mask) -> None:
-    """Put the ids that are in none of the tables into `slots`, by linear probing; an empty slot is two zeros."""
+    """Put the ids that are in none of the tables into `slots`, by linear probing. An empty slot is two zeros."""
     for row in range(len(ids)):
         a, b = ids[row]
         at = _find(slots, a, b)
