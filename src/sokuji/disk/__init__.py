@@ -1,1 +1,1 @@
-"""Files that are there after a power cut, locks between processes, and how a stored file says its version and checksum."""
+"""Durable files, locks between processes, and the version and checksum in stored files."""

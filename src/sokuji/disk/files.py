@@ -1,4 +1,4 @@
-"""What the local log needs of a file system: locks between processes, and files and folders that are there after a power cut."""
+"""Locks between processes, and files and folders that survive a power cut."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 
 
 def exclusive(path: Path) -> AbstractContextManager[None]:
-    """Hold the lock file `path`. Each call opens the file anew, so it keeps threads apart as well as processes."""
+    """Hold the lock file `path`. Each call opens the file again, so the lock also works between threads."""
     return _locked(path, fcntl.LOCK_EX)
 
 
 def shared(path: Path) -> AbstractContextManager[None]:
-    """Hold the lock file `path` beside others that share it, while nobody holds it exclusively."""
+    """Hold the lock file `path` together with others that share it, while nobody holds it exclusively."""
     return _locked(path, fcntl.LOCK_SH)
 
 
 def hold(path: Path) -> int:
-    """Hold the lock file `path` until the descriptor that is returned is closed, or the process dies.
+    """Hold the lock file `path` until the returned descriptor is closed or the process dies.
 
     Raises:
-        BlockingIOError: somebody holds it.
+        BlockingIOError: another process or thread holds it.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -41,11 +41,11 @@ def _locked(path: Path, mode: int) -> Iterator[None]:
         fcntl.flock(descriptor, mode)
         yield
     finally:
-        os.close(descriptor)  # which releases the lock, as the death of the process does
+        os.close(descriptor)  # this releases the lock, as does the death of the process
 
 
 def write_all(descriptor: int, data: bytes, position: int) -> None:
-    """`os.pwrite` until all of `data` is written: one call may write less, at most 2 GiB."""
+    """Call `os.pwrite` until all of `data` is written: one call may write less, at most 2 GiB."""
     view = memoryview(data)
     while view:
         written = os.pwrite(descriptor, view, position)
@@ -53,9 +53,9 @@ def write_all(descriptor: int, data: bytes, position: int) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Give `path` this content so that after a crash it has either the old or the new content, and after the return the new one.
+    """Replace the content of `path` atomically and durably: after a crash it has the old or the new content, after the return the new one.
 
-    The caller holds a lock: two calls for one path at a time would share the temporary file.
+    The caller holds a lock: two calls for one path at the same time would share the temporary file.
     """
     temporary = path.with_suffix(".tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)

@@ -1,4 +1,4 @@
-"""A file that is only appended to, and counts as far as somebody else's checkpoint says."""
+"""An append-only file that is valid up to the length that a checkpoint, stored elsewhere, records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _READ_BYTES = 1 << 20
 
 
 class Mark(NamedTuple):
-    """How far a file counts, and the CRC-32 of what it holds up to there."""
+    """The valid length of a file, and the CRC-32 of the content up to there."""
 
     length: int
     checksum: int
@@ -26,13 +26,13 @@ AnyMark: TypeAlias = Mark | int
 
 
 class MarkedFile:
-    """Bytes appended since it was opened are lost in a crash unless a `mark` taken after them was kept."""
+    """An append-only file. In a crash, bytes appended after opening are lost unless a later `mark` was stored."""
 
     def __init__(self, path: Path, mark: AnyMark) -> None:
-        """Open `path`, made if it is not there, and cut off what lies behind `mark`.
+        """Open `path`, created if it does not exist, and cut off everything after `mark`.
 
         Raises:
-            DamagedFileError: the file does not hold what it held at `mark`.
+            DamagedFileError: the content up to `mark` has changed.
         """
         make_folder(path.parent)
         self.path = path
@@ -41,31 +41,31 @@ class MarkedFile:
         self._file.truncate(mark if isinstance(mark, int) else mark.length)
 
     def read(self) -> bytes:
-        """All that counts."""
+        """The valid content."""
         self._file.seek(0)
         return self._file.read()
 
     def append(self, content: bytes) -> None:
-        """Add to the end."""
+        """Append to the end."""
         self._file.write(content)
         self._checksum = zlib.crc32(content, self._checksum)
 
     def mark(self) -> Mark:
-        """Make everything durable and return where it ends."""
+        """Make everything durable and return the mark of the end."""
         self._file.flush()
         os.fdatasync(self._file.fileno())
         return Mark(self._file.tell(), self._checksum)
 
     def close(self) -> None:
-        """Close the file; what was appended after the last mark may be lost."""
+        """Close the file. Content appended after the last mark may be lost."""
         self._file.close()
 
 
 def check(path: Path, mark: AnyMark) -> int:
-    """The CRC-32 of what `path` holds up to `mark`. A file that is not there holds nothing.
+    """The CRC-32 of the content of `path` up to `mark`. A missing file counts as empty.
 
     Raises:
-        DamagedFileError: the file is shorter than it was, or holds something else.
+        DamagedFileError: the file is shorter than the mark, or has other content.
     """
     length, expected = mark if isinstance(mark, Mark) else (mark, None)
     size = path.stat().st_size if path.exists() else 0

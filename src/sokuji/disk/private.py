@@ -1,8 +1,8 @@
-"""Folders that only their owner can look into: what the platform stores is of persons.
+"""Folders that only their owner can read: the platform stores personal data.
 
-The folder's own mode keeps others out of everything below. Where the file system has access control lists, the folder also has one that
-what is made in it inherits, by whichever library or thread, so that files are the owner's alone after they were copied elsewhere, too.
-The process's umask is not touched: it belongs to whoever embeds the platform.
+The folder's own mode keeps others out of everything below it. If the file system has access control lists, the folder also gets a default
+one. All files made in it inherit that list, whichever library or thread makes them, so they stay private when they are copied elsewhere.
+The process's umask is not changed: it belongs to the program that embeds the platform.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OWNER_ONLY = struct.pack("<I" + "HHI" * 3, 2, 0x01, 7, 0xFFFFFFFF, 0x04, 0, 0xF
 
 
 def make_private_folder(path: Path) -> None:
-    """Create `path`, durably, for its owner alone. One that has content is left as it is: `is_private` says how it is."""
+    """Create `path`, durably, for its owner alone. A folder with content is not changed; `is_private` tells its state."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(mode=_PRIVATE, exist_ok=True)
@@ -40,5 +40,5 @@ def make_private_folder(path: Path) -> None:
 
 
 def is_private(path: Path) -> bool:
-    """Whether nobody but the owner of the folder `path` can look into it."""
+    """Whether only the owner of the folder `path` can read it."""
     return not path.stat().st_mode & _OTHERS

@@ -1,4 +1,4 @@
-"""What the small files of a store say of themselves: the version of their format, and a checksum.
+"""Small files with the version of their format and a checksum.
 
     file = JSON object with "format", newline, CRC-32 of the JSON in 8 hexadecimal digits
 
@@ -19,16 +19,16 @@ from sokuji.errors import DamagedFileError, FormatError
 
 Content = TypeVar("Content")
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
-"""Makes the content of the next format from that of one."""
+"""Converts the content of one format to that of the next."""
 
 _DIGITS = 8
 
 
 def check_format(found: int, newest: int, store: Path | str) -> None:
-    """Refuse what a newer release wrote.
+    """Refuse files of a newer release.
 
     Raises:
-        FormatError: `found` is above `newest`, the newest format that this release knows of `store`.
+        FormatError: `found` is above `newest`, the newest format of `store` that this release knows.
     """
     if found > newest:
         raise FormatError(
@@ -38,15 +38,15 @@ def check_format(found: int, newest: int, store: Path | str) -> None:
 
 
 def sealed(content: bytes) -> bytes:
-    """`content`, which has no line break, with its checksum."""
+    """`content`, which must have no line break, with its checksum."""
     return b"%b\n%08x" % (content, zlib.crc32(content))
 
 
 def unsealed(stored: bytes) -> tuple[bytes, bool]:
-    """What `sealed` was given, and whether there was a checksum.
+    """The content that was given to `sealed`, and whether it has a checksum.
 
     Raises:
-        ValueError: it does not fit.
+        ValueError: the checksum is wrong.
     """
     content, line_break, digits = stored.partition(b"\n")
     if not line_break:
@@ -57,18 +57,18 @@ def unsealed(stored: bytes) -> tuple[bytes, bool]:
 
 
 def write_record(path: Path, content: Any, *, format: int) -> None:  # noqa: A002 the file's own word
-    """Replace a file durably by `content`, a mapping with string keys or a struct. Under a lock, as `replace_file`."""
+    """Replace a file durably by `content`, a mapping with string keys or a struct. The caller holds a lock, as for `replace_file`."""
     replace_file(path, encode_record(content, format=format))
 
 
 def encode_record(content: Any, *, format: int) -> bytes:  # noqa: A002
-    """What `write_record` writes."""
+    """The bytes that `write_record` writes."""
     fields = msgspec.to_builtins(content, str_keys=True)
     return sealed(msgspec.json.encode({"format": format, **fields}))
 
 
 def claim(path: Path, *, format: int) -> None:  # noqa: A002
-    """State in a file of its own which format the folder that it is in has, or find that it does.
+    """Record the format of a folder in the file `path`, or check the recorded one.
 
     Raises:
         FormatError: a newer release wrote the folder.
@@ -91,20 +91,20 @@ def read_record(
     upgrades: Mapping[int, Upgrade] | None = None,
     dec_hook: Callable[[Any, Any], Any] | None = None,
 ) -> Content:
-    """The content of a file that `write_record` wrote; one without a format has format 1.
+    """The content of a file that `write_record` wrote. A file without a format has format 1.
 
     Args:
         path: the file.
-        type: what it holds; fields it does not name are left out.
-        format: the newest that is known here.
-        remedy: what to do about a damaged file, for the error.
-        upgrades: by the format that is upgraded; a format that is not named has the content of the next.
-        dec_hook: makes what JSON cannot say, as in msgspec.
+        type: the type of its content; fields that it does not have are ignored.
+        format: the newest format known here.
+        remedy: what to do about a damaged file, for the error message.
+        upgrades: converters by the format that they convert from; without one, the content is that of the next format.
+        dec_hook: decodes types that JSON does not have, as in msgspec.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no such file.
         FormatError: a newer release wrote it.
-        DamagedFileError: it is not as it was written.
+        DamagedFileError: its content is not as it was written.
     """
     return decode_record(path.read_bytes(), path, type, format=format, remedy=remedy, upgrades=upgrades, dec_hook=dec_hook)
 
@@ -119,7 +119,7 @@ def decode_record(
     upgrades: Mapping[int, Upgrade] | None = None,
     dec_hook: Callable[[Any, Any], Any] | None = None,
 ) -> Content:
-    """As `read_record`, of what stands in the file `path`."""
+    """Decode bytes as `read_record` does; `path` is their file."""
     try:
         content, has_checksum = unsealed(stored)
         fields = msgspec.json.decode(content, type=dict[str, Any])
