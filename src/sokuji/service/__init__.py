@@ -1,1 +1,1 @@
-"""What every role needs to run as a process: a supervisor, an end that drains, health and metrics, structured logs."""
+"""What every role needs to run as a process: a supervisor, a draining shutdown, health and metrics, structured logs."""

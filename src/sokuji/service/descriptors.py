@@ -1,4 +1,4 @@
-"""File descriptors, of which each connection takes one, and each dataset some."""
+"""Limits of file descriptors: each connection takes one, and each dataset some."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import resource
 
 logger = logging.getLogger(__name__)
 
-_OTHERS = 128  # what a role has open beside its connections: logs, tables, the event loop
-_ENOUGH = 65_536  # where there is no limit to go up to
+_OTHERS = 128  # open files of a role other than its connections: logs, tables, the event loop
+_ENOUGH = 65_536  # used if there is no hard limit
 
 
 def allow_all() -> None:
-    """Raise this process's limit as far as it goes: some roles keep files open for each dataset."""
+    """Raise this process's limit as far as possible: some roles keep files open for each dataset."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     allowed = _ENOUGH if hard == resource.RLIM_INFINITY else hard
     if soft != resource.RLIM_INFINITY and soft < allowed:
@@ -20,7 +20,7 @@ def allow_all() -> None:
 
 
 def connections(wanted: int) -> int:
-    """How many connections this process can have, at most `wanted`. Raises its limit of descriptors as far as needed and allowed."""
+    """The number of connections this process can have, at most `wanted`. Raises its descriptor limit as far as needed and allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + _OTHERS
     if soft == resource.RLIM_INFINITY or soft >= needed:

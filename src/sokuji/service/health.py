@@ -13,17 +13,17 @@ from typing import Self
 from sokuji.service.metrics import CONTENT_TYPE
 
 _JSON = "application/json"
-_CLIENT_SECONDS_MAX = 10.0  # each holds a thread
+_CLIENT_SECONDS_MAX = 10.0  # each client holds a thread
 
 
 class HealthServer:
-    """Answers from a thread of its own: `/health` while the process lives, `/ready` as `ready` says, `/metrics` what `metrics` gives.
+    """Answers from its own thread: `/health` while the process lives, `/ready` from `ready`, `/metrics` from `metrics`.
 
-    Serves from when it is made until `close`.
+    Serves from its construction until `close`.
     """
 
     def __init__(self, host: str, port: int, *, ready: Callable[[], bool], metrics: Callable[[], str]) -> None:
-        """Listen on `host`; on a free port, see `port`, if `port` is 0.
+        """Listen on `host`. With `port` 0, a free port is taken and stored in `port`.
 
         Raises:
             OSError: the port is taken.
@@ -60,7 +60,7 @@ class HealthServer:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """A probe every few seconds is no news."""
+                """Log nothing: there is a probe every few seconds."""
 
         self._server = ThreadingHTTPServer((host, port), Handler)
         self.port: int = self._server.server_address[1]

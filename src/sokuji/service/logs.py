@@ -1,6 +1,6 @@
-"""Structured logs: one JSON object a line, or readable lines on a terminal.
+"""Structured logs: one JSON object per line, or readable lines on a terminal.
 
-What a message is about goes into fields, not into its text: `logger.info("committed", extra={"rows": 500})`.
+Put variable data into fields, not into the text: `logger.info("committed", extra={"rows": 500})`.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _RESET = "\x1b[0m"
 
 
 def configure(role: str, *, stream: TextIO | None = None, level: int = logging.INFO) -> None:
-    """Send what this process logs to `stream`, standard error if None: readable if it is a terminal, else as JSON.
+    """Send this process's log messages to `stream` (standard error if None): readable on a terminal, else as JSON.
 
     Args:
-        role: the name of this process's part, which every line carries.
-        stream: where to.
-        level: messages below it are left out.
+        role: the name of this process's role, which every line has.
+        stream: the target.
+        level: messages below this level are dropped.
     """
     stream = sys.stderr if stream is None else stream
     handler = logging.StreamHandler(stream)
@@ -38,7 +38,7 @@ class JsonFormatter(logging.Formatter):
         self._role = role
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end."""
+        """The line, without its line end."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
@@ -53,14 +53,14 @@ class JsonFormatter(logging.Formatter):
 
 
 class ReadableFormatter(logging.Formatter):
-    """A record for a person: local time, role, level if it is a warning or worse, message, fields, traceback."""
+    """A record for people: local time, role, level (from warning up), message, fields, traceback."""
 
     def __init__(self, role: str) -> None:
         super().__init__()
         self._role = role
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, without its end; more than one if there is a traceback."""
+        """The line, without its line end; several lines if there is a traceback."""
         time = datetime.fromtimestamp(record.created, UTC).astimezone().strftime("%H:%M:%S")
         level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         fields = "".join(f"  {name}={value}" for name, value in _fields(record).items())

@@ -1,8 +1,8 @@
 """Counters, gauges and histograms of one process, rendered in the Prometheus text format.
 
-A metric is made once, with its label names; `labels(...)` gives the child that is counted on, so that a hot path can keep it.
-Updates are single bytecode-level additions from one thread, or of values where a lost update does not matter; a metric that
-several threads add to must be fed from one of them.
+A metric is created once, with its label names. `labels(...)` returns the child that is updated, so that a hot path can keep it. Updates
+are plain additions without a lock: use one thread per metric, or values where a lost update does not matter. A metric that several
+threads would add to must be updated by one of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# Seconds, from a quick fsync to a client's time-out.
+# Seconds, from a quick fsync to a client's timeout.
 LATENCY_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -31,12 +31,12 @@ class CounterValue:
         self.value += amount
 
     def samples(self) -> Iterator[tuple[str, str, float]]:
-        """(name suffix, extra label, value) of every line this value is rendered as."""
+        """(name suffix, extra label, value) of every line that this value renders to."""
         yield "", "", self.value
 
 
 class GaugeValue:
-    """A level that goes up and down, set or read from a function when it is rendered."""
+    """A level that goes up and down: set, or read from a function when it is rendered."""
 
     __slots__ = ("_read", "value")
     kind = "gauge"
@@ -50,7 +50,7 @@ class GaugeValue:
         self.value = value
 
     def set_function(self, read: Callable[[], float]) -> None:
-        """Ask `read` for the level whenever it is rendered."""
+        """Call `read` for the level at every rendering."""
         self._read = read
 
     def samples(self) -> Iterator[tuple[str, str, float]]:
@@ -59,7 +59,7 @@ class GaugeValue:
 
 
 class HistogramValue:
-    """Counts of observations below each bound, with their sum."""
+    """Counts of observations up to each bound, and their sum."""
 
     __slots__ = ("bounds", "counts", "sum")
     kind = "histogram"
@@ -102,10 +102,10 @@ class Metric(Generic[Value]):
             self.labels()
 
     def labels(self, *values: str) -> Value:
-        """The value for these label values, in the order of the label names; made at the first call.
+        """The value for these label values, in the order of the label names; created at the first call.
 
         Raises:
-            ValueError: not as many values as the metric has labels.
+            ValueError: the number of values differs from the number of labels.
         """
         if len(values) != len(self.label_names):
             raise ValueError(f"{self.name} has the labels {self.label_names}, got the values {values}")
@@ -142,7 +142,7 @@ def histogram(name: str, help_text: str, labels: Sequence[str] = (), buckets: Se
 
 
 def render(metrics: Iterable[Metric[CounterValue] | Metric[GaugeValue] | Metric[HistogramValue]]) -> str:
-    """The metrics as one page to be served with `CONTENT_TYPE`."""
+    """The metrics as one page, to be served with `CONTENT_TYPE`."""
     return "".join(f"{line}\n" for metric in metrics for line in metric.lines())
 
 

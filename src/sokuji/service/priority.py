@@ -1,4 +1,4 @@
-"""Who goes first where processors are short."""
+"""Priorities of threads, for when processors are busy."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _NICE = 10
 
 
 def give_way() -> None:
-    """Let all others go before the calling thread, and before the threads that it starts from now on.
+    """Lower the priority of the calling thread, and of threads that it starts from now on.
 
-    For work that nobody waits for. Only Linux knows priorities of threads; elsewhere nothing happens.
+    For work that nobody waits for. Only Linux has priorities of threads; elsewhere this does nothing.
     """
     if sys.platform == "linux":
         thread = threading.get_native_id()

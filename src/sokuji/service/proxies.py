@@ -1,4 +1,4 @@
-"""Who sent a request that came through proxies: only those that are trusted are believed."""
+"""Find who sent a request that came through proxies. Only trusted proxies are believed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from functools import lru_cache
 from sokuji.config import Config
 
 Headers = Mapping[str, str]
-"""By name in lower case; of a repeated one all values, joined by commas."""
+"""By name in lower case; values of a repeated header are joined by commas."""
 
-_IPV6_PREFIX = 64  # one customer's, who may take any address in it
-_FORWARDED_LENGTH = 1_000  # of the header's end, which the proxies wrote: what a client put before that is neither kept nor looked at
+_IPV6_PREFIX = 64  # the network of one customer, who may use any address in it
+_FORWARDED_LENGTH = 1_000  # of the header's end, which the proxies wrote; anything before that came from the client and is ignored
 
 
 class Proxies:
@@ -22,14 +22,14 @@ class Proxies:
         """Trust the addresses in `networks` (CIDR).
 
         Raises:
-            ValueError: one of them is no network.
+            ValueError: one of them is not a network.
         """
         self._networks = [ipaddress.ip_network(network) for network in networks]
         self.trusts = lru_cache(4096)(self._trusts)
         self._client = lru_cache(65536)(self._last_untrusted)
 
     def client(self, peer: str, headers: Headers) -> str:
-        """The address of the client whose request `peer` sent: its own, or the last one in the header that is not a trusted proxy's."""
+        """The address of the client behind `peer`: the last address in the header that is not a trusted proxy, else `peer` itself."""
         forwarded = headers.get("x-forwarded-for")
         return self._client(peer, forwarded[-_FORWARDED_LENGTH:])[0] if forwarded is not None and self.trusts(peer) else peer
 
@@ -43,12 +43,12 @@ class Proxies:
         return "https" if said == "https" else "http"
 
     def _trusts(self, address: str) -> bool:
-        """Whether what this address says of others is believed."""
+        """Whether this address is a trusted proxy."""
         found = _parsed(address)
         return found is not None and any(found in network for network in self._networks)
 
     def _last_untrusted(self, peer: str, forwarded: str) -> tuple[str, int]:
-        """The client, and how many trusted proxies the request came through."""
+        """The client's address, and how many trusted proxies the request came through."""
         client, proxies = peer, 1
         for entry in reversed(forwarded.split(",")):
             found = _parsed(_without_port(entry.strip()))
@@ -63,7 +63,7 @@ class Proxies:
 
 @lru_cache(4096)
 def unit(address: str) -> str:
-    """What shares limits with an address: itself, of IPv6 the network that one customer has."""
+    """The unit that shares limits with an address: the address itself, or for IPv6 the network that one customer has."""
     found = _parsed(address)
     return str(ipaddress.IPv6Network((found, _IPV6_PREFIX), strict=False)) if isinstance(found, ipaddress.IPv6Address) else address
 
@@ -77,7 +77,7 @@ def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | Non
 
 
 def _without_port(entry: str) -> str:
-    """Some proxies write `192.0.2.1:4711`, `[2001:db8::1]:4711`."""
+    """The address without its port: some proxies write `192.0.2.1:4711` or `[2001:db8::1]:4711`."""
     if entry.startswith("["):
         return entry[1:].partition("]")[0]
     return entry.partition(":")[0] if entry.count(":") == 1 else entry

@@ -1,4 +1,4 @@
-"""How a role is asked to end: SIGTERM, Ctrl-C, or the death of the supervisor that started it."""
+"""How a role is told to stop: SIGTERM, Ctrl-C, or the death of the supervisor that started it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SUPERVISED = "SOKUJI_SUPERVISED"
-"""Set in the environment of a role that a supervisor started; its value is how many seconds the role may take to drain."""
+"""Set in the environment of a role that a supervisor started. The value is how many seconds the role may take to drain."""
 
 _STANDARD_INPUT = 0
 
 
 def end_with_supervisor() -> None:
-    """Let this process end when its supervisor dies, however that dies; without a supervisor do nothing.
+    """Make this process stop when its supervisor dies, however that happens. Does nothing without a supervisor.
 
-    Standard input is then a pipe that only the supervisor holds open, so its end says that the supervisor is gone. The process is
-    asked to drain, by SIGTERM; what is left of its process group after the time it has for that is killed.
+    Standard input is then a pipe that only the supervisor holds open, so its end means that the supervisor is gone. The process gets
+    SIGTERM
+    to drain. Once its time is up, its whole process group is killed.
     """
     seconds = os.environ.pop(SUPERVISED, None)
     if seconds is not None:
@@ -36,9 +37,9 @@ def _outlive(seconds: float) -> None:
 
 @contextmanager
 def until_stopped() -> Iterator[threading.Event]:
-    """Within the block, an event that is set when this process shall end; for a role that has no event loop of its own.
+    """Give the block an event that is set when this process must stop. For a role without an event loop of its own.
 
-    The main thread only. A second signal ends the process at once.
+    Main thread only. A second signal ends the process at once.
     """
     stop = threading.Event()
     reader, writer = os.pipe()
@@ -52,8 +53,8 @@ def until_stopped() -> Iterator[threading.Event]:
         if os.read(reader, 1) != b"\0":
             stop.set()
 
-    # A handler must not set the event: it may interrupt the main thread inside of the event's own lock. So a thread does, woken
-    # through the pipe into which the interpreter writes the number of each signal; 0 ends the thread.
+    # A handler must not set the event: it may interrupt the main thread while that holds the event's own lock. So a thread sets the event.
+    # The interpreter writes the number of each signal into the pipe, which wakes the thread; 0 ends the thread.
     thread = threading.Thread(target=watch, name="signal-watch", daemon=True)
     before = {each: signal.signal(each, first) for each in (signal.SIGTERM, signal.SIGINT)}
     wakeup = signal.set_wakeup_fd(writer)

@@ -1,4 +1,4 @@
-"""Every role as a process of its own, under one supervisor."""
+"""Every role as its own process, under one supervisor."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class Role:
 
     name: str
     command: Sequence[str]
-    ready_url: str | None = None  # answers 200 once the role can work; None: as soon as it runs
-    version: str = ""  # another one means that what the process read when it started has changed
+    ready_url: str | None = None  # answers 200 once the role is ready; None: ready as soon as it runs
+    version: str = ""  # changes if the data that the process read at its start has changed
     stop_seconds: float = 30.0  # how long it may take to drain before it is killed
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long a role that died waits: `first_seconds`, doubled with each death up to `last_seconds`.
+    """The wait before a role that died is restarted: `first_seconds`, doubled with each death up to `last_seconds`.
 
-    After a life of at least `calm_seconds` it begins again at `first_seconds`.
+    After a life of at least `calm_seconds`, the wait starts at `first_seconds` again.
     """
 
     first_seconds: float = 0.5
@@ -46,10 +46,10 @@ class Backoff:
 
 
 class Supervisor:
-    """Starts roles, starts those again that die, and ends them in order.
+    """Starts roles, restarts those that die, and stops them in order.
 
-    The order of the roles is that in which data passes through them. They are drained in it too, each after the one before has
-    ended, so that what one still writes is read by the next.
+    The roles are ordered by the flow of data. They are drained in this order, each one after the role before it has stopped, so that each
+    role still reads everything that the one before it wrote.
     """
 
     def __init__(self, roles: Sequence[Role], *, backoff: Backoff = Backoff()) -> None:
@@ -60,14 +60,14 @@ class Supervisor:
 
     @property
     def roles(self) -> list[Role]:
-        """What it runs."""
+        """The roles it runs."""
         return [process.role for process in self._processes]
 
     def run(self, on_ready: Callable[[], None] | None = None, *, reload: Callable[[], Sequence[Role]] | None = None) -> None:
-        """Run the roles until SIGTERM or Ctrl-C, then drain them; a second signal kills what still drains. The main thread only.
+        """Run the roles until SIGTERM or Ctrl-C, then drain them. A second signal kills roles that still drain. Main thread only.
 
-        `on_ready` is called when all roles are ready. On SIGUSR1 `reload` says what the roles are now: those that are other ones
-        are drained and started anew, the rest goes on, and `on_ready` is called again. If it raises, all stays as it is.
+        `on_ready` is called when all roles are ready. On SIGUSR1, `reload` returns the new roles. Roles that differ are drained and started
+        again, the others continue, and `on_ready` is called again. If `reload` raises, nothing changes.
 
         Raises:
             OSError: a role's command cannot be started; the others are drained.
@@ -100,7 +100,7 @@ class Supervisor:
         self._reload_asked = True
 
     def _change(self, reload: Callable[[], Sequence[Role]] | None) -> bool:
-        """Go over to the roles that `reload` names, if it does; whether it did."""
+        """Switch to the roles that `reload` returns. Returns whether the switch happened."""
         if reload is None:
             return False
         try:
@@ -117,7 +117,7 @@ class Supervisor:
 
 
 class _RoleProcess:
-    """The process of one role, through all its lives."""
+    """The process of one role, through all restarts."""
 
     def __init__(self, role: Role, backoff: Backoff) -> None:
         self.role, self._backoff = role, backoff
@@ -127,7 +127,7 @@ class _RoleProcess:
         self._was_ready = False
 
     def keep_running(self) -> None:
-        """Start the process if it is due; if it has died, say why and when it starts again."""
+        """Start the process if it is due. If it has died, log the reason and when it starts again."""
         if self._process is None:
             if time.monotonic() >= self._start_at:
                 self._start()
@@ -141,13 +141,13 @@ class _RoleProcess:
         pause = min(self._backoff.first_seconds * 2**self._deaths, self._backoff.last_seconds)
         self._deaths += 1
         self._start_at = now + pause
-        with suppress(ProcessLookupError):  # a worker that it left behind would keep its port
+        with suppress(ProcessLookupError):  # a child process left behind would keep its port
             os.killpg(self._process.pid, signal.SIGKILL)
         self._forget()
         _LOG.error("%s %s; starting it again in %.3g s", self.role.name, reason(status), pause, extra={"status": status})
 
     def _start(self) -> None:
-        # A session of its own: Ctrl-C on the terminal reaches the supervisor alone, which then drains the roles in order.
+        # A session of its own: Ctrl-C on the terminal reaches only the supervisor, which then drains the roles in order.
         self._process = subprocess.Popen(  # noqa: S603 - the command is this program's own
             self.role.command,
             stdin=subprocess.PIPE,
@@ -158,7 +158,7 @@ class _RoleProcess:
         _LOG.info("%s started", self.role.name, extra={"pid": self._process.pid})
 
     def is_ready(self) -> bool:
-        """Whether the role said, once in its life, that it is ready."""
+        """Whether the role was ready at least once since its start."""
         if self._process is None:
             return False
         if not self._was_ready:
@@ -166,7 +166,7 @@ class _RoleProcess:
         return self._was_ready
 
     def drain(self, is_urgent: Callable[[], bool]) -> None:
-        """Ask the process to end and wait for it; kill its process group when its time is up or `is_urgent` turns true."""
+        """Ask the process to stop and wait for it. Kill its process group when its time is up or `is_urgent` turns true."""
         if self._process is None:
             return
         self._process.terminate()
