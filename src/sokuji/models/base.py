@@ -1,4 +1,4 @@
-"""The model store contract: immutable versions, and aliases that point at them."""
+"""The model store contract: immutable versions, and aliases that point to them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any, Self
 from sokuji.errors import ModelError
 from sokuji.meta.objects import ModelSignature, Ref
 
-CHAMPION = "champion"  # what SQL and serving use when no version is named
+CHAMPION = "champion"  # the version that SQL and serving use when none is named
 CHALLENGER = "challenger"
-PREVIOUS = "previous"  # the champion before this one
+PREVIOUS = "previous"  # the champion before the current one
 
 _NAME = re.compile(r"\w[\w\- ]*")
 
@@ -28,70 +28,70 @@ class ModelVersion:
     version: int  # 1, 2, ... per model
     folder: Path
     created_at_us: int
-    sql: str  # the statement that made it
+    sql: str  # the statement that created it
     options: Mapping[str, Any]  # every option with its effective value
     serving: str  # "onnx", or "native" with the reason in `serving_reason`
     serving_reason: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)  # ML.EVALUATE's row at training time
+    metrics: Mapping[str, float] = field(default_factory=dict)  # the row of ML.EVALUATE at training time
 
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A whole version in the store's folders that the database does not know, as when the database was lost."""
+    """A complete version folder that the database does not know, for example because the database was lost."""
 
     folder: Path
-    version: ModelVersion | None  # as it was registered; None if the folder does not say
+    version: ModelVersion | None  # as it was registered; None if the folder does not tell
 
 
 def check_model_name(ref: Ref) -> None:
-    """Refuse what no model's folder can be called.
+    """Refuse names that cannot be a folder.
 
     Raises:
-        ModelError: it is.
+        ModelError: the name is not allowed.
     """
     if any(_NAME.fullmatch(part) is None for part in ref):
         raise ModelError(f"model name {str(ref)!r} is not allowed; use letters, digits, underscores, dashes and spaces")
 
 
 class ModelStore(ABC):
-    """Versions by model. Registration is atomic: a crash leaves the version whole or absent.
+    """Versions by model. Registration is atomic: after a crash, the version exists completely or not at all.
 
-    SQL sees the champion: the catalog has its signature, and every change of that is one transaction for both.
+    SQL sees the champion: the catalog has its signature. Every change of the champion changes both in one transaction.
     """
 
     @abstractmethod
     def stage(self, ref: Ref) -> Path:
-        """A fresh folder to write artefacts into; what is never registered is removed later. Raises ModelError for a name of no folder."""
+        """A new folder to write artifacts into; removed later if never registered. Raises ModelError for a name that cannot be a folder."""
 
     @abstractmethod
     def register(self, version: ModelVersion, *, is_new: bool = False) -> ModelVersion:
-        """Store `version` and point `champion` at it, `previous` at the champion before.
+        """Store `version`. Point `champion` to it, and `previous` to the champion before.
 
-        The number is assigned and the folder moved into place here: the version that is returned has both.
+        This assigns the number and moves the folder into place; the returned version has both.
 
         Raises:
             ModelError: `version.folder` is not from `stage`, or is registered already.
-            AlreadyExistsError: a table has the name; with `is_new`, or the model is there.
+            AlreadyExistsError: a table has the name; or, with `is_new`, the model exists.
             NotFoundError: there is no such dataset.
         """
 
     @abstractmethod
     def get(self, ref: Ref, version: int | str = CHAMPION) -> ModelVersion:
-        """By number or alias. Raises NotFoundError."""
+        """The version with this number or alias. Raises NotFoundError."""
 
     @abstractmethod
     def versions(self, ref: Ref) -> list[ModelVersion]:
-        """Oldest first; empty for an unknown model."""
+        """All versions, oldest first; empty for an unknown model."""
 
     def has(self, version: ModelVersion) -> bool:
-        """Whether a version is still there: not if its model was dropped, even if there is a new one of its name and number."""
+        """Whether a version still exists. It does not if its model was dropped, even if a new model has its name and number."""
         return any(known.folder == version.folder for known in self.versions(version.signature.ref))
 
     @abstractmethod
     def set_alias(self, ref: Ref, alias: str, version: int) -> None:
-        """Point `alias` at a version. When `champion` moves, `previous` follows to where it was.
+        """Point `alias` to a version. When `champion` moves, `previous` is set to the old champion.
 
-        Raises NotFoundError when there is no such version.
+        Raises NotFoundError if there is no such version.
         """
 
     @abstractmethod
@@ -104,16 +104,21 @@ class ModelStore(ABC):
 
     @abstractmethod
     def orphans(self) -> list[Orphan]:
-        """What the database does not know, by folder. It is never deleted here: perhaps the database was lost, or is an old copy."""
+        """The versions that the database does not know, by folder.
+
+        They are not deleted: perhaps the database was lost, or is an old copy.
+        """
 
     @abstractmethod
     def adopt(self) -> list[ModelVersion]:
-        """Register the orphans that say what they are, each by its number, or the next free one; the newest becomes `champion` where
-        there is none. Their datasets are made."""
+        """Register the orphans that tell their version, under their own number or, if taken, the next free one. Returns them.
+
+        The newest one becomes `champion` if its model has none. Missing datasets are created.
+        """
 
     @abstractmethod
     def close(self) -> None:
-        """Give up what was staged and not registered. Closing twice is a no-op."""
+        """Drop staged folders that were not registered. Closing twice is a no-op."""
 
     def __enter__(self) -> Self:
         return self

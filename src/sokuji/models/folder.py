@@ -1,6 +1,6 @@
-"""What a version's folder says of itself: version.json, which is written when it is registered.
+"""The file version.json in a version's folder, which is written at registration.
 
-It has the version's row in the database, by which that is made again, and of each other file its length and CRC-32.
+The file has the version's database row, from which the row can be restored, and the length and CRC-32 of each other file.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class _Sum(NamedTuple):
 
 class _Said(msgspec.Struct):
     row: ModelVersion
-    files: dict[str, _Sum]  # by their paths within the folder
+    files: dict[str, _Sum]  # by path within the folder
 
 
 def write(folder: Path, version: ModelVersion) -> None:
-    """Say of a folder, in which all files are, which version it is."""
+    """Write version.json into a folder that has all its other files."""
     files = {str(path.relative_to(folder)): _sum(path) for path in sorted(folder.rglob("*")) if path.is_file() and path.name != FILE}
     write_record(folder / FILE, msgspec.to_builtins(_Said(replace(version, folder=Path()), files), enc_hook=_text), format=_FORMAT)
 
 
 def read(folder: Path) -> ModelVersion | None:
-    """The version that a folder says it is; None if it does not say, or not in words that this release understands."""
+    """The version that a folder tells; None if there is no version.json, or this release cannot read it."""
     try:
         said = _read(folder)
     except (ModelError, FormatError):
@@ -50,12 +50,12 @@ def read(folder: Path) -> ModelVersion | None:
 
 
 def check(folder: Path, *names: str) -> None:
-    """See that these files of a folder, or all that it had, are as they were registered.
+    """Check that these files of a folder, or all registered files, are unchanged since registration.
 
-    A folder that is not registered yet, or was by a release before there were checksums, does not say how they were.
+    Nothing is checked if the folder is not registered yet, or was registered by a release without checksums.
 
     Raises:
-        ModelError: a file is missing or damaged, or version.json is.
+        ModelError: a file is missing or damaged, or version.json is damaged.
         FormatError: a newer release registered it.
     """
     said = _read(folder)

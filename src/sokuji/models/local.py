@@ -1,10 +1,10 @@
-"""The model store on a local disk: a folder a version, and a database that says which folders count.
+"""The model store on a local disk: one folder per version, and a database that tells which folders are valid.
 
-    <root>/<dataset>/<model>/<version>-<id>/    never changes; version.json in it says what its row and its files are (folder.py)
-    <root>/.staging/<id>/                       being written; <id>.lock is locked by the process that writes
+    <root>/<dataset>/<model>/<version>-<id>/   never changes; its version.json has its row and checksums (folder.py)
+    <root>/.staging/<id>/                      being written; the writing process locks <id>.lock
 
-A folder becomes a version in one database transaction, inside of which it is moved into place. Only what is known to be nobody's is
-removed when a store is opened: what was staged by a process that is gone, and what was deleted. A folder without a row is an orphan.
+A folder becomes a version in one database transaction, which also moves the folder into place. Opening a store removes only folders that
+nobody needs: folders staged by a process that has ended, and deleted ones. A folder without a row is an orphan.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _VERSIONS = sa.Table(
     Column("sql", String, nullable=False),
     Column("serving", String, nullable=False),
     Column("serving_reason", String, nullable=False),
-    Column("signature", LargeBinary, nullable=False),  # this and what follows as JSON
+    Column("signature", LargeBinary, nullable=False),  # this and the next ones as JSON
     Column("options", LargeBinary, nullable=False),
     Column("metrics", LargeBinary, nullable=False),
 )
@@ -57,7 +57,7 @@ _ALIASES = sa.Table(
     Column("version", BigInteger, nullable=False),
 )
 in_two_places(_ALIASES)
-# Folders of deleted versions, until they are gone.
+# Folders of deleted versions, until they are removed.
 _DELETED = sa.Table("deleted_models", _METADATA, Column("folder", String, primary_key=True))
 
 
@@ -65,7 +65,7 @@ class LocalModelStore(ModelStore):
     """Any number of processes may open the same store. Thread-safe."""
 
     def __init__(self, root: Path, catalog: DatabaseCatalog) -> None:
-        """Folders go below `root`; the database is the catalog's, which must stay open."""
+        """Open the store: folders are below `root`; the database is the catalog's, which must stay open."""
         self._root, self.catalog = root, catalog
         self._staging = root / _STAGING
         self._staging.mkdir(parents=True, exist_ok=True)
@@ -78,18 +78,18 @@ class LocalModelStore(ModelStore):
         for lock_file in self._staging.glob("*.lock"):
             _remove_if_abandoned(lock_file)
         self._remove_deleted(deleted)
-        for version in known:  # those of earlier releases do not have theirs
+        for version in known:  # versions of earlier releases have no version.json
             if version.folder.is_dir() and not (version.folder / describing.FILE).exists():
                 describing.write(version.folder, version)
 
     def close(self) -> None:
-        """As `ModelStore.close`."""
+        """See `ModelStore.close`."""
         for folder in list(self._locks):
             shutil.rmtree(folder, ignore_errors=True)
             self._unlock(folder)
 
     def stage(self, ref: Ref) -> Path:
-        """As `ModelStore.stage`."""
+        """See `ModelStore.stage`."""
         check_model_name(ref)
         folder = self._staging / uuid.uuid4().hex
         self._locks[folder] = _lock(_lock_file(folder))
@@ -97,7 +97,7 @@ class LocalModelStore(ModelStore):
         return folder
 
     def register(self, version: ModelVersion, *, is_new: bool = False) -> ModelVersion:
-        """As `ModelStore.register`."""
+        """See `ModelStore.register`."""
         staged, ref = version.folder, version.signature.ref
         if staged not in self._locks:
             raise ModelError(f"{staged} was not staged by this store, or is registered already; write the model into stage()'s folder")
@@ -121,7 +121,7 @@ class LocalModelStore(ModelStore):
         return registered
 
     def _crown(self, connection: Connection, version: ModelVersion) -> None:
-        """Make a version the champion, for SQL too."""
+        """Make a version the champion, also for SQL."""
         ref = version.signature.ref
         champion = _aliases(connection, ref).get(CHAMPION)
         if champion is not None and champion != version.version:
@@ -130,7 +130,7 @@ class LocalModelStore(ModelStore):
         self.catalog.put_signature(connection, version.signature)
 
     def get(self, ref: Ref, version: int | str = CHAMPION) -> ModelVersion:
-        """As `ModelStore.get`."""
+        """See `ModelStore.get`."""
         with self.catalog.database.connect() as connection:
             number = version if isinstance(version, int) else _aliases(connection, ref).get(version)
             row = connection.execute(sa.select(_VERSIONS).where(_of(_VERSIONS, ref), _VERSIONS.c.version == number)).mappings().first()
@@ -139,13 +139,13 @@ class LocalModelStore(ModelStore):
         return self._version(row)
 
     def versions(self, ref: Ref) -> list[ModelVersion]:
-        """As `ModelStore.versions`."""
+        """See `ModelStore.versions`."""
         with self.catalog.database.connect() as connection:
             rows = connection.execute(sa.select(_VERSIONS).where(_of(_VERSIONS, ref)).order_by(_VERSIONS.c.version)).mappings()
             return [self._version(row) for row in rows]
 
     def set_alias(self, ref: Ref, alias: str, version: int) -> None:
-        """As `ModelStore.set_alias`."""
+        """See `ModelStore.set_alias`."""
         with self.catalog.change() as connection:
             row = connection.execute(sa.select(_VERSIONS).where(_of(_VERSIONS, ref), _VERSIONS.c.version == version)).mappings().first()
             if row is None:
@@ -156,12 +156,12 @@ class LocalModelStore(ModelStore):
                 _point(connection, ref, alias, version)
 
     def aliases(self, ref: Ref) -> dict[str, int]:
-        """As `ModelStore.aliases`."""
+        """See `ModelStore.aliases`."""
         with self.catalog.database.connect() as connection:
             return _aliases(connection, ref)
 
     def delete(self, ref: Ref) -> None:
-        """As `ModelStore.delete`."""
+        """See `ModelStore.delete`."""
         with self.catalog.change() as connection:
             deleted = list(connection.scalars(sa.select(_VERSIONS.c.folder).where(_of(_VERSIONS, ref))))
             was_known = self.catalog.drop_signature(connection, ref)
@@ -174,7 +174,7 @@ class LocalModelStore(ModelStore):
         self._remove_deleted(deleted)
 
     def _remove_deleted(self, folders: list[str]) -> None:
-        """Remove folders that the database says were deleted; those that cannot be removed now are tried when a store is opened."""
+        """Remove folders of deleted versions. If a folder cannot be removed now, the next opening of the store tries again."""
         for folder in folders:
             shutil.rmtree(self._root / folder, ignore_errors=True)
         gone = [folder for folder in folders if not (self._root / folder).exists()]
@@ -183,7 +183,7 @@ class LocalModelStore(ModelStore):
                 connection.execute(_DELETED.delete().where(_DELETED.c.folder.in_(gone)))
 
     def orphans(self) -> list[Orphan]:
-        """As `ModelStore.orphans`."""
+        """See `ModelStore.orphans`."""
         with self.catalog.database.connect() as connection:
             return self._orphans(connection)
 
@@ -193,11 +193,11 @@ class LocalModelStore(ModelStore):
         return [Orphan(folder, describing.read(folder)) for folder in folders if str(folder.relative_to(self._root)) not in known]
 
     def adopt(self) -> list[ModelVersion]:
-        """As `ModelStore.adopt`."""
+        """See `ModelStore.adopt`."""
         for dataset in {orphan.version.signature.ref.dataset for orphan in self.orphans() if orphan.version is not None}:
             self.catalog.create_dataset(dataset, if_not_exists=True)
         adopted: list[ModelVersion] = []
-        # One transaction with the look at the folders: another process may be between moving one and its row.
+        # List the folders inside the transaction: another process may have moved a folder whose row is not committed yet.
         with self.catalog.change() as connection:
             found = [orphan.version for orphan in self._orphans(connection) if orphan.version is not None]
             led = {ref for ref in {version.signature.ref for version in found} if CHAMPION in _aliases(connection, ref)}
@@ -249,7 +249,7 @@ def _lock_file(folder: Path) -> Path:
 
 
 def _lock(path: Path) -> int:
-    """A descriptor of a new lock file, locked. Whoever removes leftovers may come between the two: then it is made again."""
+    """A locked descriptor of a new lock file. If a cleanup removes the file before it is locked, the file is created again."""
     while True:
         lock = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -266,7 +266,7 @@ def _remove_if_abandoned(lock_file: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return  # its process lives
+        return  # its process is alive
     else:
         shutil.rmtree(lock_file.with_suffix(""), ignore_errors=True)
         lock_file.unlink()

@@ -1,4 +1,4 @@
-"""The model store in the memory of one process, but for the files of its models, as who loads a model is given a folder."""
+"""The model store in the memory of one process. Only the files of the models are on disk, as loading a model needs a folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class MemoryModelStore(ModelStore):
     """Versions and aliases in dicts. Thread-safe."""
 
     def __init__(self, root: Path, catalog: Catalog) -> None:
-        """Folders go below `root`, which is for this store alone; `catalog` must stay open."""
+        """Create the store: folders are below `root`, which is for this store alone; `catalog` must stay open."""
         self._root, self.catalog = root, catalog
         self._lock = threading.Lock()
         self._staged: set[Path] = set()
@@ -26,7 +26,7 @@ class MemoryModelStore(ModelStore):
         self._aliases: dict[Ref, dict[str, int]] = {}
 
     def stage(self, ref: Ref) -> Path:
-        """As `ModelStore.stage`."""
+        """See `ModelStore.stage`."""
         check_model_name(ref)
         folder = self._root / uuid.uuid4().hex
         folder.mkdir(parents=True)
@@ -34,7 +34,7 @@ class MemoryModelStore(ModelStore):
         return folder
 
     def register(self, version: ModelVersion, *, is_new: bool = False) -> ModelVersion:
-        """As `ModelStore.register`. The folder stays where it was staged."""
+        """See `ModelStore.register`. The folder stays where it was staged."""
         ref = version.signature.ref
         with self._lock:
             if version.folder not in self._staged:
@@ -60,7 +60,7 @@ class MemoryModelStore(ModelStore):
         aliases[CHAMPION] = version.version
 
     def get(self, ref: Ref, version: int | str = CHAMPION) -> ModelVersion:
-        """As `ModelStore.get`."""
+        """See `ModelStore.get`."""
         with self._lock:
             return self._get(ref, version)
 
@@ -72,12 +72,12 @@ class MemoryModelStore(ModelStore):
         raise NotFoundError(f"Not found: Model {ref} {'version' if isinstance(version, int) else 'alias'} {version!r}")
 
     def versions(self, ref: Ref) -> list[ModelVersion]:
-        """As `ModelStore.versions`."""
+        """See `ModelStore.versions`."""
         with self._lock:
             return list(self._versions.get(ref, []))
 
     def set_alias(self, ref: Ref, alias: str, version: int) -> None:
-        """As `ModelStore.set_alias`."""
+        """See `ModelStore.set_alias`."""
         with self._lock:
             found = self._get(ref, version)
             if alias == CHAMPION:
@@ -86,12 +86,12 @@ class MemoryModelStore(ModelStore):
                 self._aliases[ref][alias] = version
 
     def aliases(self, ref: Ref) -> dict[str, int]:
-        """As `ModelStore.aliases`."""
+        """See `ModelStore.aliases`."""
         with self._lock:
             return dict(self._aliases.get(ref, {}))
 
     def delete(self, ref: Ref) -> None:
-        """As `ModelStore.delete`."""
+        """See `ModelStore.delete`."""
         with self._lock:
             self.catalog.drop_model(ref)
             self._aliases.pop(ref, None)
@@ -99,15 +99,15 @@ class MemoryModelStore(ModelStore):
                 shutil.rmtree(version.folder)
 
     def orphans(self) -> list[Orphan]:
-        """As `ModelStore.orphans`: none, as nothing here is found again by another store."""
+        """See `ModelStore.orphans`. There are none, as no other store can find these versions."""
         return []
 
     def adopt(self) -> list[ModelVersion]:
-        """As `ModelStore.adopt`: none."""
+        """See `ModelStore.adopt`. There is nothing to adopt."""
         return []
 
     def close(self) -> None:
-        """As `ModelStore.close`."""
+        """See `ModelStore.close`."""
         with self._lock:
             while self._staged:
                 shutil.rmtree(self._staged.pop(), ignore_errors=True)
