@@ -1,1 +1,1 @@
-"""The catalog: which datasets, tables, views, functions and models there are."""
+"""The catalog: all datasets, tables, views, functions and models."""

@@ -21,18 +21,18 @@ class AppliedFiles:
     """Digests by path, in a SQL database."""
 
     def __init__(self, url: str | sa.URL) -> None:
-        """Open the database at a SQLAlchemy URL, making the table if it is not there."""
+        """Open the database at a SQLAlchemy URL, and create the table if it does not exist."""
         self._engine = open_database(url)
         with self._engine.begin() as connection:
             create_tables(connection, _METADATA)
 
     def read(self) -> dict[str, str]:
-        """The files as they were applied last."""
+        """The digests of the files as they were last applied."""
         with self._engine.connect() as connection:
             return {row.path: row.digest for row in connection.execute(sa.select(_FILES))}
 
     def write(self, digests: Mapping[str, str | None]) -> None:
-        """Remember these files, and forget those whose digest is None."""
+        """Store these digests, and delete those of files whose digest is None."""
         with self._engine.begin() as connection:
             connection.execute(_FILES.delete().where(_FILES.c.path.in_(digests)))
             rows = [{"path": path, "digest": digest} for path, digest in digests.items() if digest is not None]

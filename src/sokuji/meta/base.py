@@ -1,4 +1,4 @@
-"""The contract of the catalog: which datasets, tables, views, functions and models there are, and how they are defined."""
+"""The contract of the catalog: all datasets, tables, views, functions and models, and their definitions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sokuji.meta.objects import Function, ModelSignature, Ref, Table
 
 
 class Catalog(ABC):
-    """Names and definitions. Every change is one transaction and raises `version`, by which readers know their copy is stale."""
+    """Names and definitions. Every change is one transaction and raises `version`, which tells readers that their copy is stale."""
 
     @abstractmethod
     def version(self) -> int:
-        """Grows with every change, from whichever process."""
+        """The number of the catalog's state. It grows with every change, by any process."""
 
     @abstractmethod
     def datasets(self) -> list[str]:
@@ -22,11 +22,11 @@ class Catalog(ABC):
 
     @abstractmethod
     def create_dataset(self, name: str, *, if_not_exists: bool = False) -> None:
-        """Raises AlreadyExistsError."""
+        """Create a dataset. Raises AlreadyExistsError."""
 
     @abstractmethod
     def drop_dataset(self, name: str) -> None:
-        """Drop an empty dataset. Raises NotFoundError; SokujiError when something is in it (it is named)."""
+        """Drop an empty dataset. Raises NotFoundError; SokujiError if the dataset is not empty (the error names its content)."""
 
     @abstractmethod
     def tables(self, dataset: str | None = None) -> list[Table]:
@@ -34,21 +34,21 @@ class Catalog(ABC):
 
     @abstractmethod
     def table(self, ref: Ref) -> Table:
-        """Raises NotFoundError."""
+        """The table or view with this name. Raises NotFoundError."""
 
     @abstractmethod
     def put_table(self, table: Table, *, replace: bool = False, expected: Table | None = None) -> None:
-        """Add a table, or with `replace` put it in the place of one, which must be `expected` if that is given.
+        """Add a table. With `replace`, an existing table is replaced; it must equal `expected` if that is given.
 
         Raises:
-            AlreadyExistsError: without `replace`, or for a model's name, as tables and models share one namespace.
-            NotFoundError: of the dataset.
-            ConflictError: the stored one is not `expected`.
+            AlreadyExistsError: a table exists (without `replace`), or a model does: tables and models share one namespace.
+            NotFoundError: there is no such dataset.
+            ConflictError: the stored table is not `expected`.
         """
 
     @abstractmethod
     def drop_table(self, ref: Ref) -> None:
-        """Raises NotFoundError."""
+        """Drop a table or view. Raises NotFoundError."""
 
     @abstractmethod
     def models(self, dataset: str | None = None) -> list[ModelSignature]:
@@ -56,11 +56,11 @@ class Catalog(ABC):
 
     @abstractmethod
     def put_model(self, signature: ModelSignature) -> None:
-        """Add or replace. Raises AlreadyExistsError when a table has that name; NotFoundError for the dataset."""
+        """Add or replace a signature. Raises AlreadyExistsError if a table has the name; NotFoundError for the dataset."""
 
     @abstractmethod
     def drop_model(self, ref: Ref) -> None:
-        """Raises NotFoundError."""
+        """Drop a model's signature. Raises NotFoundError."""
 
     @abstractmethod
     def functions(self, dataset: str | None = None) -> list[Function]:
@@ -68,19 +68,19 @@ class Catalog(ABC):
 
     @abstractmethod
     def function(self, ref: Ref) -> Function:
-        """Raises NotFoundError."""
+        """The function with this name. Raises NotFoundError."""
 
     @abstractmethod
     def put_function(self, function: Function, *, replace: bool = False) -> None:
-        """Raises AlreadyExistsError unless `replace`; NotFoundError for the dataset. Functions have a namespace of their own."""
+        """Add a function. Raises AlreadyExistsError unless `replace`; NotFoundError for the dataset. Functions have their own namespace."""
 
     @abstractmethod
     def drop_function(self, ref: Ref) -> None:
-        """Raises NotFoundError."""
+        """Drop a function. Raises NotFoundError."""
 
     @abstractmethod
     def close(self) -> None:
-        """Release what is held. Closing twice is a no-op."""
+        """Release all resources. Closing twice is a no-op."""
 
     def __enter__(self) -> Self:
         return self

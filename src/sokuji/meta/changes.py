@@ -1,6 +1,6 @@
-"""How many changes a catalog has seen, told outside of its database: by it one sees that the database was lost, or is an older copy.
+"""The number of changes a catalog has seen, stored outside of its database. It shows if the database was lost or is an older copy.
 
-Such a database would answer: with the view as it was, with the champion of then.
+Without this check, such a database would answer from an old state: with an old view, or an old champion.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Changes:
         self._path = path
 
     def read(self) -> int:
-        """The highest that anybody saw; 0 if that is lost.
+        """The highest number that any process has seen; 0 if the file is lost.
 
         Raises:
             FormatError: a newer release wrote it.
@@ -44,22 +44,22 @@ class Changes:
             return 0
 
     def saw(self, number: int) -> None:
-        """Remember that there were so many."""
+        """Record that there were `number` changes."""
         make_folder(self._path.parent)
         with exclusive(self._path.with_suffix(".lock")):
             if number > self.read():
                 write_record(self._path, _Said(number), format=_FORMAT)
 
     def forget(self) -> None:
-        """Take the database for what it is."""
+        """Accept the database as it is."""
         self._path.unlink(missing_ok=True)
 
 
 def check(database: str, seen: int, known: int) -> None:
-    """See that a database has `seen` as many changes as were `known`, by `Changes.read`, before that was asked.
+    """Check that a database has `seen` at least as many changes as were `known`. Read `known` with `Changes.read` before `seen`.
 
     Raises:
-        DamagedFileError: it lacks some.
+        DamagedFileError: changes are missing.
     """
     if seen < known:
         raise DamagedFileError(

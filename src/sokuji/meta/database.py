@@ -1,4 +1,4 @@
-"""The SQL database under the metadata: any number of processes may open one, also a new one, at the same moment."""
+"""The SQL database for metadata. Any number of processes may open one at the same moment, even a new one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sokuji.meta.objects import ModelSignature, Ref
 Definition = TypeVar("Definition")
 
 _BUSY_TIMEOUT_MS = 30_000
-_CREATING = 0x736F6B75  # what PostgreSQL knows the lock of this module by: any number that others do not use
+_CREATING = 0x736F6B75  # the id of this module's lock in PostgreSQL: any number that nobody else uses
 _FORMAT = 2  # 1 had no checksums, and no format
 _FORMATS = sa.Table("format", MetaData(), Column("id", BigInteger, primary_key=True), Column("format", BigInteger, nullable=False))
 _REMEDY = "restore it from a copy"
@@ -28,7 +28,7 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class DatabaseCatalog(Catalog):
-    """A catalog in a database that others keep tables in too: theirs and a model's signature may change in one transaction."""
+    """A catalog in a database that also holds tables of others, so that these and a model's signature can change in one transaction."""
 
     database: Engine
 
@@ -55,11 +55,11 @@ def open_database(url: str | sa.URL) -> Engine:
 
 
 def create_tables(connection: Connection, tables: MetaData) -> None:
-    """Make what is not there yet. Until the transaction of `connection`, which must be new, ends, others that come to this wait.
+    """Create missing tables. Others that call this wait until the transaction of `connection`, which must be new, ends.
 
     Raises:
         FormatError: a newer release wrote the database.
-        DamagedFileError: it is a file, and not as it was written.
+        DamagedFileError: the database is a file, and damaged.
     """
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -67,13 +67,13 @@ def create_tables(connection: Connection, tables: MetaData) -> None:
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATING)))
     _check(connection)
     tables.create_all(connection)
-    for table in tables.sorted_tables:  # which an earlier release may have made without
+    for table in tables.sorted_tables:  # an earlier release may have created the tables without indexes
         for index in table.indexes:
             index.create(connection, checkfirst=True)
 
 
 def in_two_places(table: sa.Table) -> None:
-    """Keep a table's rows in an index as well, where SQLite compares the two when a file is opened: it has no checksums."""
+    """Store a table's rows in an index as well. SQLite has no checksums, but compares table and index when a file is opened."""
     sa.Index(f"{table.name}_again", *table.columns).ddl_if(dialect="sqlite")
 
 
@@ -83,10 +83,10 @@ def encoded(definition: Any) -> bytes:
 
 
 def loaded(connection: Connection, content: bytes, kind: type[Definition]) -> Definition:
-    """The definition that was stored; one of format 1 has no checksum.
+    """Decode a stored definition. A definition of format 1 has no checksum.
 
     Raises:
-        DamagedFileError: it is not as it was written.
+        DamagedFileError: the definition is damaged.
     """
     try:
         return msgspec.json.decode(unsealed(content)[0], type=kind)
@@ -115,7 +115,7 @@ def _name_damage(path: str | None, context: ExceptionContext) -> None:
 
 
 def _is_damage(error: BaseException) -> bool:
-    """Whether SQLite found a file that is not as it wrote it; its message may quote what is no text."""
+    """Whether SQLite reports a damaged file. Its message may quote bytes that are not text."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
     damaged = isinstance(error, sqlite3.DatabaseError) and (code in _DAMAGED or "unsupported file format" in str(error))
     return damaged or isinstance(error, UnicodeDecodeError)

@@ -1,4 +1,4 @@
-"""A catalog in the memory of one process: for what lives no longer than it, and for tests."""
+"""A catalog in the memory of one process: for temporary data and tests."""
 
 from __future__ import annotations
 
@@ -26,23 +26,26 @@ class MemoryCatalog(Catalog):
 
     @contextmanager
     def _change(self) -> Iterator[None]:
-        """Let nobody else look or change meanwhile, and raise the version unless it fails. What is changed in it is not taken back."""
+        """Lock out all other calls during the block, and raise the version if it succeeds.
+
+        A failing block must not have changed anything.
+        """
         with self._lock:
             yield
             self._version += 1
 
     def version(self) -> int:
-        """As `Catalog.version`."""
+        """See `Catalog.version`."""
         with self._lock:
             return self._version
 
     def datasets(self) -> list[str]:
-        """As `Catalog.datasets`."""
+        """See `Catalog.datasets`."""
         with self._lock:
             return sorted(self._datasets)
 
     def create_dataset(self, name: str, *, if_not_exists: bool = False) -> None:
-        """As `Catalog.create_dataset`."""
+        """See `Catalog.create_dataset`."""
         check_dataset_name(name)
         with self._lock:
             if if_not_exists and name in self._datasets:
@@ -53,7 +56,7 @@ class MemoryCatalog(Catalog):
                 self._datasets.add(name)
 
     def drop_dataset(self, name: str) -> None:
-        """As `Catalog.drop_dataset`."""
+        """See `Catalog.drop_dataset`."""
         with self._change():
             self._check_dataset(name)
             inside = sorted(ref.name for refs in (self._tables, self._models, self._functions) for ref in refs if ref.dataset == name)
@@ -62,17 +65,17 @@ class MemoryCatalog(Catalog):
             self._datasets.remove(name)
 
     def tables(self, dataset: str | None = None) -> list[Table]:
-        """As `Catalog.tables`."""
+        """See `Catalog.tables`."""
         with self._lock:
             return _sorted(self._tables.values(), dataset)
 
     def table(self, ref: Ref) -> Table:
-        """As `Catalog.table`."""
+        """See `Catalog.table`."""
         with self._lock:
             return _known(self._tables, ref, "table")
 
     def put_table(self, table: Table, *, replace: bool = False, expected: Table | None = None) -> None:
-        """As `Catalog.put_table`."""
+        """See `Catalog.put_table`."""
         check_name(table.ref)
         with self._change():
             stored = self._tables.get(table.ref)
@@ -85,17 +88,17 @@ class MemoryCatalog(Catalog):
             self._tables[table.ref] = table
 
     def drop_table(self, ref: Ref) -> None:
-        """As `Catalog.drop_table`."""
+        """See `Catalog.drop_table`."""
         with self._change():
             del self._tables[_known(self._tables, ref, "table").ref]
 
     def models(self, dataset: str | None = None) -> list[ModelSignature]:
-        """As `Catalog.models`."""
+        """See `Catalog.models`."""
         with self._lock:
             return _sorted(self._models.values(), dataset)
 
     def put_model(self, signature: ModelSignature) -> None:
-        """As `Catalog.put_model`."""
+        """See `Catalog.put_model`."""
         check_name(signature.ref)
         with self._change():
             self._check_dataset(signature.ref.dataset)
@@ -104,22 +107,22 @@ class MemoryCatalog(Catalog):
             self._models[signature.ref] = signature
 
     def drop_model(self, ref: Ref) -> None:
-        """As `Catalog.drop_model`."""
+        """See `Catalog.drop_model`."""
         with self._change():
             del self._models[_known(self._models, ref, "model").ref]
 
     def functions(self, dataset: str | None = None) -> list[Function]:
-        """As `Catalog.functions`."""
+        """See `Catalog.functions`."""
         with self._lock:
             return _sorted(self._functions.values(), dataset)
 
     def function(self, ref: Ref) -> Function:
-        """As `Catalog.function`."""
+        """See `Catalog.function`."""
         with self._lock:
             return _known(self._functions, ref, "function")
 
     def put_function(self, function: Function, *, replace: bool = False) -> None:
-        """As `Catalog.put_function`."""
+        """See `Catalog.put_function`."""
         check_name(function.ref)
         with self._change():
             self._check_dataset(function.ref.dataset)
@@ -128,12 +131,12 @@ class MemoryCatalog(Catalog):
             self._functions[function.ref] = function
 
     def drop_function(self, ref: Ref) -> None:
-        """As `Catalog.drop_function`."""
+        """See `Catalog.drop_function`."""
         with self._change():
             del self._functions[_known(self._functions, ref, "function").ref]
 
     def close(self) -> None:
-        """As `Catalog.close`: nothing is held but memory."""
+        """See `Catalog.close`. There is nothing to release."""
 
     def _check_dataset(self, name: str) -> None:
         if name not in self._datasets:

@@ -1,4 +1,4 @@
-"""What has a name in the catalog: tables, views, functions and models, and what they may be called."""
+"""The named objects of the catalog (tables, views, functions and models), and the rules for their names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sokuji.errors import SokujiError
 from sokuji.types import Field, Type
 
-# BigQuery's rule (letters, marks, numbers, connectors, dashes, spaces), within what a file system takes as one name.
+# BigQuery's rule (letters, marks, numbers, connectors, dashes, spaces), within the limits of a file name.
 _NAME = re.compile(r"\w[\w\- ]*")
 _NAME_BYTES_MAX = 200
 _DATASET_NAME = re.compile(r"[A-Za-z0-9_]{1,200}")
@@ -28,10 +28,10 @@ class Ref(NamedTuple):
 
 
 def check_name(ref: Ref) -> None:
-    """Refuse what no object can be called.
+    """Refuse names that no object may have.
 
     Raises:
-        SokujiError: it is.
+        SokujiError: the name is not allowed.
     """
     if _NAME.fullmatch(ref.name) is None or len(ref.name.encode()) > _NAME_BYTES_MAX:
         raise SokujiError(
@@ -40,17 +40,17 @@ def check_name(ref: Ref) -> None:
 
 
 def check_dataset_name(name: str) -> None:
-    """Refuse what no dataset can be called.
+    """Refuse names that no dataset may have.
 
     Raises:
-        SokujiError: it is.
+        SokujiError: the name is not allowed.
     """
     if _DATASET_NAME.fullmatch(name) is None:
         raise SokujiError(f"dataset name {name!r} is not allowed; use 1 to 200 letters, digits and underscores")
 
 
 class TableKind(enum.StrEnum):
-    """What stands behind a table's name."""
+    """The kind of data behind a table's name."""
 
     EVENTS = "events"  # fed from the log: committed files plus the log's tail
     TABLE = "table"
@@ -59,7 +59,7 @@ class TableKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table, in its order."""
+    """A column of a table."""
 
     name: str
     type: Type
@@ -69,9 +69,9 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table or view. `query` is the view's GoogleSQL; partitioning and clustering are the column expressions as written.
+    """A table or view. `query` is the view's GoogleSQL. Partitioning and clustering are the column expressions as written.
 
-    `query_names` are what that query called the columns, where the view was made with names of its own.
+    `query_names` are the query's own column names, if the view was created with other names.
     """
 
     ref: Ref
@@ -88,13 +88,13 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class ModelSignature:
-    """What SQL must know of a model before it can analyse a statement that names it."""
+    """The description of a model that SQL needs to analyze a statement that names the model."""
 
     ref: Ref
     model_type: str  # as BigQuery writes it: "KMEANS", "LOGISTIC_REG", ...
-    inputs: tuple[Field, ...]  # the columns ML.PREDICT needs
+    inputs: tuple[Field, ...]  # the columns that ML.PREDICT needs
     labels: tuple[Field, ...]  # the label columns, empty for unsupervised models
-    outputs: tuple[Field, ...]  # the columns ML.PREDICT adds in front of its input's
+    outputs: tuple[Field, ...]  # the columns that ML.PREDICT adds before its input's columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,18 +102,18 @@ class Argument:
     """An argument of a function."""
 
     name: str
-    type: Type | None  # None: ANY TYPE, that of the value in each call
-    not_aggregate: bool = False  # of an aggregate function: one value for all rows
+    type: Type | None  # None: ANY TYPE, the type of the value in each call
+    not_aggregate: bool = False  # for an aggregate function: one value for all rows
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function whose body is a GoogleSQL expression over its arguments; `tables` and `functions` are the paths that the body writes."""
+    """A function whose body is a GoogleSQL expression over its arguments. `tables` and `functions` are the paths as written in the body."""
 
     ref: Ref
     arguments: tuple[Argument, ...]
     body: str
-    returns: Type | None = None  # as declared; None: whatever the body gives
+    returns: Type | None = None  # as declared; None: the type of the body
     aggregate: bool = False
     tables: tuple[tuple[str, ...], ...] = ()
     functions: tuple[tuple[str, ...], ...] = ()

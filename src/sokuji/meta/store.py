@@ -1,4 +1,4 @@
-"""The catalog in a SQL database: SQLite by default, another by its SQLAlchemy URL."""
+"""The catalog in a SQL database: SQLite by default, or another one given by its SQLAlchemy URL."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sokuji.meta.objects import Function, ModelSignature, Ref, Table, check_data
 _MODEL = "model"
 
 _METADATA = MetaData()
-# One row. Every writer raises it first, so its lock also makes writers wait for each other.
+# One row. Every writer updates it first, so its lock also makes writers wait for each other.
 _VERSION = sa.Table("catalog_version", _METADATA, Column("id", BigInteger, primary_key=True), Column("version", BigInteger, nullable=False))
 _DATASETS = sa.Table("datasets", _METADATA, Column("name", String, primary_key=True))
-# Tables, views and models in one place, as they share one namespace.
+# Tables, views and models in one table, as they share one namespace.
 _OBJECTS = sa.Table(
     "objects",
     _METADATA,
@@ -44,10 +44,10 @@ class SqlCatalog(DatabaseCatalog):
     """A catalog that any number of processes may open at the same time. Thread-safe."""
 
     def __init__(self, url: str | sa.URL, changes: Changes | None = None) -> None:
-        """Open the catalog at a SQLAlchemy URL (`sqlite:////path/catalog.db`), making its tables if they are not there.
+        """Open the catalog at a SQLAlchemy URL (`sqlite:////path/catalog.db`), and create its tables if they do not exist.
 
         Raises:
-            DamagedFileError: the database is damaged, or has not seen all `changes` that were made.
+            DamagedFileError: the database is damaged, or has not seen all recorded `changes`.
             FormatError: a newer release wrote it.
         """
         self.database, self._changes = open_database(url), changes
@@ -72,12 +72,12 @@ class SqlCatalog(DatabaseCatalog):
         return seen or 0
 
     def close(self) -> None:
-        """As `Catalog.close`."""
+        """See `Catalog.close`."""
         self.database.dispose()
 
     @contextmanager
     def change(self) -> Iterator[Connection]:
-        """As `DatabaseCatalog.change`."""
+        """See `DatabaseCatalog.change`."""
         with self.database.begin() as connection:
             connection.execute(_VERSION.update().values(version=_VERSION.c.version + 1))
             number = connection.scalar(sa.select(_VERSION.c.version))
@@ -86,17 +86,17 @@ class SqlCatalog(DatabaseCatalog):
             self._changes.saw(number or 0)
 
     def version(self) -> int:
-        """As `Catalog.version`."""
+        """See `Catalog.version`."""
         with self.database.connect() as connection:
             return int(connection.scalar(sa.select(_VERSION.c.version)) or 0)
 
     def datasets(self) -> list[str]:
-        """As `Catalog.datasets`."""
+        """See `Catalog.datasets`."""
         with self.database.connect() as connection:
             return sorted(connection.scalars(sa.select(_DATASETS.c.name)))
 
     def create_dataset(self, name: str, *, if_not_exists: bool = False) -> None:
-        """As `Catalog.create_dataset`."""
+        """See `Catalog.create_dataset`."""
         check_dataset_name(name)
         if if_not_exists and name in self.datasets():
             return
@@ -107,7 +107,7 @@ class SqlCatalog(DatabaseCatalog):
                 raise AlreadyExistsError(f"dataset {name} already exists")
 
     def drop_dataset(self, name: str) -> None:
-        """As `Catalog.drop_dataset`."""
+        """See `Catalog.drop_dataset`."""
         with self.change() as connection:
             _check_dataset(connection, name)
             inside = sorted(
@@ -120,65 +120,65 @@ class SqlCatalog(DatabaseCatalog):
             connection.execute(_DATASETS.delete().where(_DATASETS.c.name == name))
 
     def tables(self, dataset: str | None = None) -> list[Table]:
-        """As `Catalog.tables`."""
+        """See `Catalog.tables`."""
         return self._definitions(Table, _OBJECTS, dataset, _OBJECTS.c.kind != _MODEL)
 
     def table(self, ref: Ref) -> Table:
-        """As `Catalog.table`."""
+        """See `Catalog.table`."""
         definition = self._definition(Table, _OBJECTS, ref, _OBJECTS.c.kind != _MODEL)
         if definition is None:
             raise NotFoundError(f"table {ref} was not found")
         return definition
 
     def put_table(self, table: Table, *, replace: bool = False, expected: Table | None = None) -> None:
-        """As `Catalog.put_table`."""
+        """See `Catalog.put_table`."""
         with self.change() as connection:
             if expected is not None and _stored(connection, table.ref) != expected:
                 raise ConflictError(f"the definition of {table.ref} was changed by someone else meanwhile; run the statement again")
             _put(connection, table.ref, table.kind, table, replace=replace)
 
     def drop_table(self, ref: Ref) -> None:
-        """As `Catalog.drop_table`."""
+        """See `Catalog.drop_table`."""
         with self.change() as connection:
             if not connection.execute(_OBJECTS.delete().where(_is(_OBJECTS, ref), _OBJECTS.c.kind != _MODEL)).rowcount:
                 raise NotFoundError(f"table {ref} was not found")
 
     def models(self, dataset: str | None = None) -> list[ModelSignature]:
-        """As `Catalog.models`."""
+        """See `Catalog.models`."""
         return self._definitions(ModelSignature, _OBJECTS, dataset, _OBJECTS.c.kind == _MODEL)
 
     def put_model(self, signature: ModelSignature) -> None:
-        """As `Catalog.put_model`."""
+        """See `Catalog.put_model`."""
         with self.change() as connection:
             self.put_signature(connection, signature)
 
     def drop_model(self, ref: Ref) -> None:
-        """As `Catalog.drop_model`."""
+        """See `Catalog.drop_model`."""
         with self.change() as connection:
             if not self.drop_signature(connection, ref):
                 raise NotFoundError(f"model {ref} was not found")
 
     def put_signature(self, connection: Connection, signature: ModelSignature) -> None:
-        """As `DatabaseCatalog.put_signature`."""
+        """See `DatabaseCatalog.put_signature`."""
         _put(connection, signature.ref, _MODEL, signature, replace=True)
 
     def drop_signature(self, connection: Connection, ref: Ref) -> bool:
-        """As `DatabaseCatalog.drop_signature`."""
+        """See `DatabaseCatalog.drop_signature`."""
         return bool(connection.execute(_OBJECTS.delete().where(_is(_OBJECTS, ref), _OBJECTS.c.kind == _MODEL)).rowcount)
 
     def functions(self, dataset: str | None = None) -> list[Function]:
-        """As `Catalog.functions`."""
+        """See `Catalog.functions`."""
         return self._definitions(Function, _FUNCTIONS, dataset)
 
     def function(self, ref: Ref) -> Function:
-        """As `Catalog.function`."""
+        """See `Catalog.function`."""
         definition = self._definition(Function, _FUNCTIONS, ref)
         if definition is None:
             raise NotFoundError(f"function {ref} was not found")
         return definition
 
     def put_function(self, function: Function, *, replace: bool = False) -> None:
-        """As `Catalog.put_function`."""
+        """See `Catalog.put_function`."""
         check_name(function.ref)
         values = {"dataset": function.ref.dataset, "name": function.ref.name, "definition": encoded(function)}
         with self.change() as connection:
@@ -189,7 +189,7 @@ class SqlCatalog(DatabaseCatalog):
             connection.execute(_FUNCTIONS.insert().values(**values))
 
     def drop_function(self, ref: Ref) -> None:
-        """As `Catalog.drop_function`."""
+        """See `Catalog.drop_function`."""
         with self.change() as connection:
             if not connection.execute(_FUNCTIONS.delete().where(_is(_FUNCTIONS, ref))).rowcount:
                 raise NotFoundError(f"function {ref} was not found")
@@ -211,7 +211,7 @@ class SqlCatalog(DatabaseCatalog):
 
 
 def sqlite_url(path: Path) -> sa.URL:
-    """The URL of a SQLite file. Not as text, in which a path with `?` would end there."""
+    """The URL of a SQLite file. A URL object, not text: in text, a path with `?` would end there."""
     return sa.URL.create("sqlite", database=str(path))
 
 
