@@ -1,4 +1,4 @@
-"""Features of visitors and users: declared once, computed by one kernel on the stream, in training sets and when read."""
+"""Features of visitors and users: declared once, computed by one kernel on the stream, in training sets and at reads."""
 
 from sokuji.features.language import events, property_types, sessions, view
 

@@ -1,4 +1,4 @@
-"""What a view costs and how exact it is: for each feature its hop, its bytes in a row, and its error."""
+"""Describe the cost and accuracy of a view: the hop of each feature, its bytes in a row, and its error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sokuji.features.windows import WindowKind, duration
 
 
 class Described(NamedTuple):
-    """One feature. `hop` is "" where a window is exact at both ends; parts shared with an earlier feature cost no `bytes` again."""
+    """One feature. `hop` is "" if the window is exact at both ends. Parts shared with an earlier feature add no `bytes`."""
 
     name: str
     function: str
@@ -22,7 +22,7 @@ class Described(NamedTuple):
 
 
 def describe(view: ViewSpec) -> tuple[Described, ...]:
-    """The features of a view in their order."""
+    """The features of a view, in their order."""
     made = layout(view)
     paid: set[PartKey] = set()
     return tuple(_describe(feature, made, paid) for feature in view.features)

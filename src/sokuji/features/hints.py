@@ -1,4 +1,4 @@
-"""What to write instead, for mistakes in a `features.py` that Python or the analyzer of GoogleSQL finds."""
+"""Suggest fixes for mistakes in a `features.py` that Python or the GoogleSQL analyzer reports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CALLS = {
     "variance": 'variance("revenue")',
     "where": 'where("revenue > 10")',
 }
-"""How each method of `Events` is called."""
+"""A sample call of each method of `Events`."""
 
 _OTHER_NAMES = {
     "approx_count_distinct": "distinct",
@@ -50,7 +50,7 @@ _VOCABULARY = ("events", "sessions", "view")
 
 
 def hint(error: BaseException | None) -> str | None:
-    """What to write instead; None if nothing comes to mind."""
+    """A suggestion what to write instead; None if there is none."""
     found = None
     match error:
         case AttributeError(name=str(name), obj=Events()):
@@ -95,4 +95,4 @@ _TYPE_ERRORS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"'Aggregation' object is not iterable", lambda _: 'compute with + - * /: a["1h"] + b["1h"]'),
     (r"not supported between", lambda _: 'features are not compared here; rules compare them: rule(..., when="buys_7d > 3")'),
 )
-"""By what Python says."""
+"""Suggestions by Python's error message."""

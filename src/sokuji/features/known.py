@@ -1,8 +1,8 @@
-"""Which types the properties of a dataset's events have: what the worker, training, checks and SQL agree on.
+"""The types of the properties of a dataset's events, on which the worker, training, checks and SQL agree.
 
-What `features.py` says of a property comes first, then the column in the events table, then what the table was told when there was no
-column yet (`Lake.keep`), then what makes an expression valid. A property that an expression cannot take as it is in the table, such as a
-sum over texts, is taken for what the expression needs, and values that are none are NULL to it.
+A type declared in `features.py` comes first, then the column in the events table, then the type recorded while there was no column yet
+(`Lake.keep`), then a type that makes an expression valid. If an expression cannot use a property as the table has it, for example in a
+sum over texts, the property is read with the type that the expression needs. Values of other types are NULL.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sokuji.sink.writers import make_table
 from sokuji.types import Type, from_arrow, to_arrow
 
 Types = dict[str, Type]
-"""By name; STRING, FLOAT64 or BOOL."""
+"""Types by name: STRING, FLOAT64 or BOOL."""
 
 
 def columns(lake: Lake, dataset: str) -> Types:
@@ -26,7 +26,7 @@ def columns(lake: Lake, dataset: str) -> Types:
 
 
 def known(lake: Lake, dataset: str) -> Types:
-    """The properties whose types are known: those with a column, and those that the table was told of."""
+    """The properties with a known type: those with a column, and those with a recorded type."""
     snapshot = _snapshot(lake, dataset)
     found = _columns(snapshot)
     names = {name.lower() for name in found}
@@ -34,9 +34,9 @@ def known(lake: Lake, dataset: str) -> Types:
 
 
 def agree(lake: Lake, dataset: str, wanted: Mapping[str, Type]) -> bool:
-    """Tell the events table which types properties are taken for, so that it takes them for the same once they come.
+    """Record in the events table which types properties are read with, so that later columns get the same types.
 
-    False if a column of another type has come meanwhile: what was `known` is to be asked again.
+    Returns False if a column of another type was added meanwhile: then call `known` again.
     """
     ref = Ref(dataset, EVENTS)
     make_table(lake, ref, FIXED_SCHEMA, day_of=TIME_COLUMN)

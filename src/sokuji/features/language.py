@@ -1,4 +1,4 @@
-"""The vocabulary of `features.py`: sentences about events, which become features.
+"""The vocabulary of `features.py`: expressions over events, which become features.
 
     from sokuji.features import events, sessions, view
 
@@ -16,7 +16,7 @@
         visit=sessions.number(),                                 # visit
     )
 
-Filters and values are GoogleSQL scalar expressions over the columns of an event; they are checked when the view is applied.
+Filters and values are GoogleSQL scalar expressions over the columns of an event. They are checked when the view is applied.
 """
 
 from __future__ import annotations
@@ -42,25 +42,25 @@ _OF_ONE_SESSION = frozenset({AggregateFunction.SESSION_EVENTS, AggregateFunction
 
 
 class Declarations(NamedTuple):
-    """What a project's file declares."""
+    """The declarations of a project's file."""
 
     views: list[ViewSpec]
-    properties: dict[str, Type]  # the types that it says properties have
+    properties: dict[str, Type]  # the declared types of properties
 
 
 declared: ContextVar[Declarations | None] = ContextVar("declared", default=None)
-"""Where what is declared is entered while a project's file is loaded."""
+"""Collects the declarations while a project's file is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregation(Expression):
-    """A function of events over one or more windows; over all of time unless `over` says otherwise."""
+    """A function of events over one or more windows. Without `over`, the window is all time."""
 
     aggregate: Aggregate
     windows: tuple[Window, ...] = (ALL,)
 
     def over(self, *windows: str) -> Aggregation:
-        """Over each of these windows: "90s", "30m", "1h", "7d", "session", "previous session", "today in Asia/Tokyo", "all"."""
+        """Compute over each of these windows: "90s", "30m", "1h", "7d", "session", "previous session", "today in Asia/Tokyo", "all"."""
         if not windows:
             raise FeatureError(f'over() needs a window: {self.aggregate.function}(...).over("1h")')
         found = tuple(window(text) for text in windows)
@@ -73,14 +73,14 @@ class Aggregation(Expression):
         return replace(self, windows=found)
 
     def by(self, category: str, *, top: int = 5) -> Aggregation:
-        """For each category apart: a map of the `top` categories with the most events."""
+        """Compute separately for each category: a map of the `top` categories with the most events."""
         aggregate = self.aggregate
         if aggregate.function not in BY_CATEGORY:
             raise FeatureError(f"{aggregate.function} cannot be kept by category; these can: {', '.join(sorted(BY_CATEGORY))}")
         return replace(self, aggregate=replace(aggregate, by=_sql(category, "by"), n=_number(top, "top")))
 
     def default(self, value: float | str) -> Aggregation:
-        """What the feature is instead of NULL, when no event counts."""
+        """Use this value instead of NULL when no event counts."""
         if self.aggregate.by is not None or self.aggregate.function in LISTS:
             raise FeatureError(f"{self.aggregate.function} of no events is an empty list, never NULL; leave default() out")
         if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -88,7 +88,7 @@ class Aggregation(Expression):
         return replace(self, aggregate=replace(self.aggregate, default=value))
 
     def __getitem__(self, text: str) -> Aggregate:
-        """Over one of its windows, to compute with: `spend["1h"] / spend["7d"]`."""
+        """The aggregate over one of the windows, for arithmetic: `spend["1h"] / spend["7d"]`."""
         wanted = window(text)
         if wanted not in self.windows:
             listed = ", ".join(f'"{each.text}"' for each in self.windows)
@@ -98,13 +98,13 @@ class Aggregation(Expression):
     __iter__ = None  # without it, Python would try aggregation[0]
 
     def one(self) -> Expression:
-        """Its aggregate, when there is one window only."""
+        """The aggregate, if there is only one window."""
         if len(self.windows) > 1:
             raise FeatureError(f'name the window to compute with: {self.aggregate.function}(...)["{self.windows[0].text}"]')
         return self[self.windows[0].text]
 
     def features(self, name: str) -> list[Feature]:
-        """Its columns: one a window, called after it."""
+        """The columns: one per window, named after the window."""
         return [Feature(name + each.suffix, replace(self.aggregate, window=each)) for each in self.windows]
 
 
@@ -113,42 +113,42 @@ _SESSIONS = {WindowKind.SESSION, WindowKind.PREVIOUS_SESSION}
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """The events that count: those with one of these names, or all if there are none, for which `condition` is true."""
+    """The counted events: those with one of these names (or all events, without names) for which `condition` is true."""
 
     names: tuple[str, ...] = ()
     condition: str | None = None
 
     def where(self, condition: str) -> Events:
-        """Only those for which a GoogleSQL condition over the event's columns is true."""
+        """Only the events for which a GoogleSQL condition over the event's columns is true."""
         condition = _sql(condition, "where")
         return replace(self, condition=condition if self.condition is None else f"({self.condition}) AND ({condition})")
 
     def count(self) -> Aggregation:
-        """How many; INT64."""
+        """The number of events; INT64."""
         return self._make(AggregateFunction.COUNT)
 
     def sum(self, value: str) -> Aggregation:
-        """The sum; 0 of nothing."""
+        """The sum; 0 without events."""
         return self._make(AggregateFunction.SUM, value)
 
     def mean(self, value: str) -> Aggregation:
-        """The average; NULL of nothing."""
+        """The average; NULL without events."""
         return self._make(AggregateFunction.MEAN, value)
 
     def min(self, value: str) -> Aggregation:
-        """The smallest; NULL of nothing."""
+        """The smallest value; NULL without events."""
         return self._make(AggregateFunction.MIN, value)
 
     def max(self, value: str) -> Aggregation:
-        """The largest; NULL of nothing."""
+        """The largest value; NULL without events."""
         return self._make(AggregateFunction.MAX, value)
 
     def variance(self, value: str) -> Aggregation:
-        """The variance of the sample; NULL of fewer than two."""
+        """The sample variance; NULL for fewer than two values."""
         return self._make(AggregateFunction.VARIANCE, value)
 
     def stddev(self, value: str) -> Aggregation:
-        """The standard deviation of the sample; NULL of fewer than two."""
+        """The sample standard deviation; NULL for fewer than two values."""
         return self._make(AggregateFunction.STDDEV, value)
 
     def first(self, value: str) -> Aggregation:
@@ -160,7 +160,7 @@ class Events:
     @overload
     def last(self, n: int, value: str, /) -> Aggregation: ...
     def last(self, *arguments: int | str) -> Aggregation:
-        """`last("url")`: the value with the latest event time. `last(20, "url")`: an ARRAY of the last 20, the newest first."""
+        """`last("url")`: the value with the latest event time. `last(20, "url")`: an ARRAY of the last 20 values, the newest first."""
         match arguments:
             case [str(value)]:
                 return self._make(AggregateFunction.LAST, value, 1)
@@ -170,7 +170,7 @@ class Events:
                 raise FeatureError(f'write last("url") or last(20, "url"); got last{arguments!r}')
 
     def distinct(self, value: str) -> Aggregation:
-        """How many different values: exact up to a bound, then estimated by HyperLogLog; `sokuji features describe` prints both."""
+        """The number of different values: exact up to a limit, then estimated by HyperLogLog; `sokuji features describe` prints both."""
         return self._make(AggregateFunction.DISTINCT, value)
 
     def top(self, n: int, value: str) -> Aggregation:
@@ -178,11 +178,11 @@ class Events:
         return self._make(AggregateFunction.TOP_K, value, _number(n, "top"))
 
     def since_first(self) -> Aggregation:
-        """Seconds since the first of them; FLOAT64, NULL without one."""
+        """Seconds since the first event; FLOAT64, NULL without events."""
         return self._make(AggregateFunction.SINCE_FIRST)
 
     def since_last(self) -> Aggregation:
-        """Seconds since the last of them; FLOAT64, NULL without one."""
+        """Seconds since the last event; FLOAT64, NULL without events."""
         return self._make(AggregateFunction.SINCE_LAST)
 
     def _make(self, function: AggregateFunction, value: str | None = None, n: int = 0) -> Aggregation:
@@ -198,20 +198,20 @@ class Events:
 
 
 class Sessions:
-    """Visits: a session ends when the profile has no event for the view's `session_gap`. Late events never join two into one."""
+    """Visits. A session ends when the profile has no event for the view's `session_gap`. Late events never join two sessions into one."""
 
     __slots__ = ()
 
     def count(self) -> Aggregation:
-        """How many sessions began; INT64."""
+        """The number of sessions that began; INT64."""
         return Aggregation(Aggregate(AggregateFunction.SESSION_COUNT, ALL))
 
     def number(self) -> Aggregation:
-        """Which session this is, from 1; the latest one's number between sessions."""
+        """The number of this session, from 1; between sessions, the number of the latest one."""
         return Aggregation(Aggregate(AggregateFunction.SESSION_NUMBER, ALL))
 
     def events(self) -> Aggregation:
-        """The events of the session so far; 0 between sessions."""
+        """The number of events in the session so far; 0 between sessions."""
         return Aggregation(Aggregate(AggregateFunction.SESSION_EVENTS, SESSION), (SESSION,))
 
     def duration(self) -> Aggregation:
@@ -223,7 +223,7 @@ sessions = Sessions()
 
 
 def events(*names: str) -> Events:
-    """All events of these names: `events("buy")`; without a name, every event."""
+    """All events with these names: `events("buy")`; without a name, every event."""
     for name in names:
         if not isinstance(name, str) or not name:
             raise FeatureError(f'events() takes names of events, as events("buy", "refund"); got {name!r}')
@@ -238,12 +238,12 @@ def view(
     session_gap: str = _SESSION_GAP,
     **named: Expression,
 ) -> ViewSpec:
-    """Features of one entity ("visitor" or "user") under one name.
+    """Declare features of one entity ("visitor" or "user") under one name.
 
-    An aggregation gives a column a window, called `<name>_<window>` (`<name>` alone for all of time); an expression gives one column.
+    An aggregation gives one column per window, named `<name>_<window>` (`<name>` alone for all time). An expression gives one column.
 
     Raises:
-        FeatureError: something in it cannot be meant; the message shows what could.
+        FeatureError: the declaration is invalid; the message shows a valid one.
     """
     _check_name("view", name)
     if entity not in set(Entity):
@@ -270,12 +270,12 @@ def view(
 
 
 def property_types(types: Mapping[str, str] | None = None, **named: str) -> dict[str, Type]:
-    """Say which types properties have, whatever an event has in them first: `property_types(revenue="FLOAT64", sku="STRING")`.
+    """Declare the types of properties, whatever type the first event has: `property_types(revenue="FLOAT64", sku="STRING")`.
 
-    A value of another type counts as NULL. The column of a property that comes later has this type, too.
+    Values of another type count as NULL. When the property gets a column later, the column has this type too.
 
     Raises:
-        FeatureError: a type is none that a property can have, or a name is none.
+        FeatureError: a type is not one that a property can have, or a name is not a valid property name.
     """
     made: dict[str, Type] = {}
     for name, type_ in {**(types or {}), **named}.items():

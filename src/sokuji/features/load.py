@@ -1,4 +1,4 @@
-"""Reads a project's `features.py`."""
+"""Load a project's `features.py`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from sokuji.features.spec import ViewSpec
 
 
 def load(path: Path) -> tuple[ViewSpec, ...]:
-    """The views that the file declares, in its order; as `read`."""
+    """The views that the file declares, in its order. Raises like `read`."""
     return tuple(read(path).views)
 
 
 def read(path: Path) -> Declarations:
-    """What the file declares. It is Python and is run as such: trusted like all of the project.
+    """The declarations of the file. The file is Python and is executed: it is trusted like the whole project.
 
     Raises:
-        FeatureError: the file is not there, is not Python, raises, or declares what is not allowed; the message begins with file and line.
+        FeatureError: the file is missing, is not Python, raises, or has an invalid declaration; the message begins with file and line.
     """
     found = Declarations([], {})
     token = declared.set(found)

@@ -1,6 +1,6 @@
-"""What a declaration says, frozen: a view is named features, each an aggregate of events over one window, or computed from such.
+"""A declaration as immutable objects: a view has named features, each an aggregate of events over one window, or computed from such.
 
-`declare.py` makes these from sentences; `layout.py` makes bytes and a program for the kernel from them.
+`language.py` makes these objects from a `features.py`; `layout.py` makes the kernel's program and row layout from them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from sokuji.features.windows import Window
 
 
 class AggregateFunction(enum.StrEnum):
-    """What is made of the events."""
+    """A function over events."""
 
     COUNT = "count"
     SUM = "sum"
     MEAN = "mean"
     MIN = "min"
     MAX = "max"
-    VARIANCE = "variance"  # of the sample, as SQL's VARIANCE
+    VARIANCE = "variance"  # the sample variance, as SQL's VARIANCE
     STDDEV = "stddev"
     FIRST = "first"
     LAST = "last"
@@ -46,21 +46,21 @@ NUMERIC = frozenset(
         AggregateFunction.STDDEV,
     }
 )
-"""The functions that only numbers have."""
+"""The functions that take only numbers."""
 
 BY_CATEGORY = frozenset(
     {AggregateFunction.COUNT, AggregateFunction.SUM, AggregateFunction.MEAN, AggregateFunction.MIN, AggregateFunction.MAX}
 )
-"""The functions that can be kept for each category apart."""
+"""The functions that can be computed per category."""
 
 LISTS = frozenset({AggregateFunction.LAST_N, AggregateFunction.TOP_K})
 """The functions whose value is an ARRAY."""
 
 
 class Expression:
-    """A number for each profile at each moment; arithmetic with others and with constants gives another one.
+    """A number for each profile at each moment. Arithmetic with other expressions and with constants gives a new expression.
 
-    NULL with anything is NULL, and so is a division by zero.
+    An operation with NULL gives NULL, and so does a division by zero.
     """
 
     __slots__ = ()
@@ -93,17 +93,17 @@ class Expression:
         return Derived("-", FixedNumber(0.0), operand(self))
 
     def one(self) -> Expression:
-        """Itself; raises FeatureError when it is several numbers and the meant one must be named."""
+        """This expression. Raises FeatureError if it stands for several numbers and one of them must be named."""
         return self
 
     def aggregates(self) -> Iterator[Aggregate]:
-        """What is aggregated below."""
+        """The aggregates that the expression uses."""
         return iter(())
 
 
 @dataclass(frozen=True, slots=True)
 class FixedNumber(Expression):
-    """The same number for all."""
+    """The same number for all profiles."""
 
     value: float
 
@@ -112,8 +112,8 @@ class FixedNumber(Expression):
 class Aggregate(Expression):
     """One function over one window.
 
-    `filter`, `value` and `by` are GoogleSQL scalar expressions over an event's columns; an event counts when `filter` is true (or
-    None) and neither `value` nor `by` is NULL. `n` is the length of a list or map. `default` stands in for NULL.
+    `filter`, `value` and `by` are GoogleSQL scalar expressions over an event's columns. An event counts if `filter` is true (or None) and
+    neither `value` nor `by` is NULL. `n` is the length of a list or map. `default` replaces NULL.
     """
 
     function: AggregateFunction
@@ -125,7 +125,7 @@ class Aggregate(Expression):
     default: float | str | None = None
 
     def aggregates(self) -> Iterator[Aggregate]:
-        """Itself."""
+        """This aggregate itself."""
         yield self
 
 
@@ -138,13 +138,13 @@ class Derived(Expression):
     right: Expression
 
     def aggregates(self) -> Iterator[Aggregate]:
-        """Of both sides."""
+        """The aggregates of both sides."""
         yield from self.left.aggregates()
         yield from self.right.aggregates()
 
 
 def operand(value: Expression | float) -> Expression:
-    """One side of an operator.
+    """Convert one side of an operator to an expression.
 
     Raises:
         FeatureError: it is not a number.
@@ -168,7 +168,7 @@ class Feature:
 
 
 class Entity(enum.StrEnum):
-    """Whose features they are."""
+    """The kind of profile that has the features."""
 
     VISITOR = "visitor"
     USER = "user"
@@ -176,7 +176,7 @@ class Entity(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ViewSpec:
-    """All that is known of one entity by one name. Two specs that are equal keep the same bytes."""
+    """The features of one entity under one name. Equal specs have the same row layout."""
 
     name: str
     entity: Entity
@@ -185,13 +185,13 @@ class ViewSpec:
 
     @property
     def expressions(self) -> tuple[str, ...]:
-        """The distinct GoogleSQL expressions over an event's columns that it needs."""
+        """The distinct GoogleSQL expressions over an event's columns that the view needs."""
         aggregates = (aggregate for feature in self.features for aggregate in feature.expression.aggregates())
         texts = (text for aggregate in aggregates for text in (aggregate.filter, aggregate.value, aggregate.by))
         return tuple(dict.fromkeys(text for text in texts if text is not None))
 
     @property
     def numbers(self) -> frozenset[str]:
-        """Those of them that must be numbers, by the functions they are values of."""
+        """The expressions among `expressions` that must be numbers, because numeric functions use them as values."""
         aggregates = (aggregate for feature in self.features for aggregate in feature.expression.aggregates())
         return frozenset(each.value for each in aggregates if each.value is not None and each.function in NUMERIC)

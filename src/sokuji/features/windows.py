@@ -1,6 +1,6 @@
 """Windows of time, as features name them: "90s", "1h", "7d", "session", "previous session", "today in Asia/Tokyo", "all".
 
-A window over time is kept as a ring of tiles, each `hop` long. A value at time t covers the events with
+A sliding window is stored as a ring of tiles, each `hop` long. A value at time t covers the events with
 `floor(t - length, hop) <= event_time`: exact at the head, and up to one hop too long at the tail.
 """
 
@@ -20,13 +20,13 @@ _HOPS_US = tuple(
     for unit, counts in {"s": (1, 2, 5, 10, 15, 30), "m": (1, 2, 5, 10, 15, 30), "h": (1, 2, 3, 4, 6, 12), "d": (1, 2, 7)}.items()
     for count in counts
 )
-_TILES_MAX = 254  # a tile's place in its ring is kept in one byte where values are told apart
+_TILES_MAX = 254  # a tile's place in its ring is stored in one byte for distinct values
 _LENGTH = re.compile(r"([1-9][0-9]*) ?([smhd])")
 _TODAY = re.compile(r"today(?: in ([A-Za-z0-9_+\-/]+))?")
 
 
 class WindowKind(enum.IntEnum):
-    """How a window moves; the numbers are the kernel's."""
+    """How a window moves. The kernel uses these numbers."""
 
     ALL = 0
     SLIDING = 1
@@ -37,7 +37,7 @@ class WindowKind(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One window. `length_us` and `hop_us` are of sliding windows, `zone` (a name of the tz database) of today's."""
+    """One window. `length_us` and `hop_us` are for sliding windows, `zone` (a name of the tz database) is for "today"."""
 
     kind: WindowKind
     text: str
@@ -47,14 +47,14 @@ class Window:
 
     @property
     def tiles(self) -> int:
-        """How many tiles the ring needs so that the window fits wherever it begins inside one."""
+        """The number of tiles that the ring needs, so that the window fits wherever in a tile it begins."""
         if self.kind is WindowKind.SLIDING:
             return -(-self.length_us // self.hop_us) + 1
         return 2 if self.kind in {WindowKind.SESSION, WindowKind.PREVIOUS_SESSION} else 1
 
     @property
     def suffix(self) -> str:
-        """What a feature over this window has after its name: `_1h`, `_previous_session`, nothing for all of time."""
+        """The suffix of a feature's name for this window: `_1h`, `_previous_session`, empty for all time."""
         if self.kind is WindowKind.ALL:
             return ""
         return "_today" if self.kind is WindowKind.TODAY else f"_{self.text.replace(' ', '_')}"
@@ -67,10 +67,10 @@ _NAMED = {window.text: window for window in (ALL, SESSION, PREVIOUS_SESSION)}
 
 
 def length(text: str, what: str) -> int:
-    """A length of time such as "30m", in microseconds.
+    """A duration such as "30m", in microseconds.
 
     Raises:
-        FeatureError: it is not one; `what` says what it was given for.
+        FeatureError: it is not a duration; `what` names the argument.
     """
     match = _LENGTH.fullmatch(text) if isinstance(text, str) else None
     if match is None:
@@ -79,10 +79,10 @@ def length(text: str, what: str) -> int:
 
 
 def window(text: str | Window) -> Window:
-    """The window a text names.
+    """The window that a text names.
 
     Raises:
-        FeatureError: none is called so, its time zone is unknown, or it is too long to be kept in tiles.
+        FeatureError: there is no such window, its time zone is unknown, or it is too long for tiles.
     """
     if isinstance(text, Window):
         return text
@@ -106,7 +106,7 @@ def window(text: str | Window) -> Window:
 
 
 def _meant(text: str) -> str | None:
-    """A length of time that is written another way, as a window writes it."""
+    """A duration in another spelling, converted to a window's spelling."""
     match = re.fullmatch(r"([1-9][0-9]*) ?([a-z]+)", text.strip().lower())
     if match is None:
         return None
@@ -130,7 +130,7 @@ def _zone(name: str) -> str:
 
 
 def duration(us: int) -> str:
-    """A length of time as a window writes it: "90s", "5m", "12h"."""
+    """A duration in a window's spelling: "90s", "5m", "12h"."""
     for unit in ("d", "h", "m"):
         if us % _UNITS_US[unit] == 0:
             return f"{us // _UNITS_US[unit]}{unit}"

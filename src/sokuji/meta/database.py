@@ -38,7 +38,7 @@ class DatabaseCatalog(Catalog):
 
     @abstractmethod
     def put_signature(self, connection: Connection, signature: ModelSignature) -> None:
-        """As `Catalog.put_model`, within a transaction of `change`."""
+        """Store a signature like `Catalog.put_model`, within a transaction of `change`."""
 
     @abstractmethod
     def drop_signature(self, connection: Connection, ref: Ref) -> bool:

@@ -28,7 +28,7 @@ class MemoryCatalog(Catalog):
     def _change(self) -> Iterator[None]:
         """Lock out all other calls during the block, and raise the version if it succeeds.
 
-        A failing block must not have changed anything.
+        A failed block is not rolled back.
         """
         with self._lock:
             yield

@@ -22,7 +22,7 @@ _NAME = re.compile(r"\w[\w\- ]*")
 
 @dataclass(frozen=True, slots=True)
 class ModelVersion:
-    """One trained model. Its folder never changes once registered."""
+    """One trained model. Its folder never changes after registration."""
 
     signature: ModelSignature
     version: int  # 1, 2, ... per model

@@ -1,1 +1,1 @@
-"""Features of events computed in compiled code: programs, rows, loops over a micro-batch, and how a row is read."""
+"""Features computed in compiled code: programs, rows, loops over a micro-batch, and reading a row."""

@@ -1,4 +1,4 @@
-"""What events say, as the numbers the kernel reads."""
+"""Convert the columns of events to the numbers that the kernel reads."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from sokuji.types import Kind, Type
 
 
 class EventColumns(NamedTuple):
-    """One number an event for each filter (1: the event counts) and for each value (NaN: NULL)."""
+    """For each filter, one number per event (1: the event counts). For each value, one number per event (NaN: NULL)."""
 
     filters: npt.NDArray[np.uint8]  # [filters, events]
     values: Floats  # [columns, events]
 
     def take(self, events: Ints) -> EventColumns:
-        """Those of some of the events, by their places."""
+        """The columns of the selected events."""
         return EventColumns(self.filters[:, events], self.values[:, events])
 
 
 def event_columns(
     batch: Any, filters: Sequence[str], columns: Sequence[KernelColumn], types: Mapping[str, Type], vocabulary: Vocabulary
 ) -> EventColumns:
-    """The columns of a batch or table that has a column for each expression, called by the expression's text."""
+    """The columns of a batch or table that has one column per expression, named by the expression's text."""
     events = batch.num_rows
     chosen = np.empty((len(filters), events), np.uint8)
     for place, sql in enumerate(filters):
@@ -58,7 +58,7 @@ def _hashes(array: Any) -> Floats:
         places = pc.fill_null(array.indices, len(array.dictionary)).to_numpy(zero_copy_only=False)
         taken: Floats = np.append(_hashes(array.dictionary), np.nan)[places]
         return taken
-    strings = array.cast(pa.large_string())  # of a slice, one from the start
+    strings = array.cast(pa.large_string())  # also copies a slice, so that it begins at the start
     _, offsets, data = strings.buffers()
     places = fixed(np.frombuffer(offsets, np.int64, len(array) + 1, strings.offset * 8))
     text = fixed(np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8))
@@ -70,7 +70,7 @@ def _hashes(array: Any) -> Floats:
 
 @compiled
 def _hash_all(offsets: Ints, text: npt.NDArray[np.uint8], found: Floats) -> None:
-    """FNV-1a, folded to the 53 bits a float64 holds."""
+    """FNV-1a, folded to the 53 bits that a float64 holds."""
     for i in range(found.size):
         hashed = np.uint64(0xCBF29CE484222325)
         for place in range(offsets[i], offsets[i + 1]):

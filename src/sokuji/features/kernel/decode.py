@@ -1,4 +1,4 @@
-"""The kernel's numbers as typed columns, a row an event or a profile."""
+"""Convert the kernel's numbers to typed columns, one row per event or profile."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _NUMBERS = frozenset({Kind.INT64, Kind.FLOAT64, Kind.NUMERIC})
 
 
 def check(view: ViewSpec, types: Mapping[str, Type]) -> None:
-    """That the view's expressions have types its functions can use; `types` are by the expressions' text.
+    """Check that the view's expressions have types that its functions can use. `types` are by the expressions' text.
 
     Raises:
-        FeatureError: one has not; the message shows a cast that helps.
+        FeatureError: a type does not fit; the message shows a cast that helps.
     """
     for feature in view.features:
         for aggregate in feature.expression.aggregates():
@@ -77,7 +77,7 @@ def _carried(type_: Type) -> Type:
 def decode(
     features: Sequence[Feature], outputs: Mapping[Aggregate, Output], types: Mapping[str, Type], numbers: Floats, strings: Strings
 ) -> pa.RecordBatch:
-    """A column a feature from the kernel's numbers."""
+    """One column per feature, made from the kernel's numbers."""
     fields = [pa.field(feature.name, to_arrow(result_type(feature.expression, types))) for feature in features]
     columns = []
     for feature, field in zip(features, fields, strict=True):
@@ -112,7 +112,7 @@ def _plain(numbers: Floats, type_: Any, strings: Strings) -> pa.Array:
 
 
 def _compute(expression: Expression, outputs: Mapping[Aggregate, Output], numbers: Floats) -> Floats:
-    """A derived number; NaN is NULL, as is what has no finite value."""
+    """A derived number. NaN is NULL; a result that is not finite is NULL too."""
     if isinstance(expression, FixedNumber):
         return np.full(len(numbers), expression.value)
     if isinstance(expression, Aggregate):

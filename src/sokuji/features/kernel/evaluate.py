@@ -1,4 +1,4 @@
-"""From a profile's row to the numbers its features are. NaN stands for NULL, in lists for nothing more to come."""
+"""Compute the features of a profile from its row. NaN means NULL; in a list it marks the end."""
 
 # ruff: noqa: PLR0917 compiled functions are handed numbers and arrays, as they make no objects
 
@@ -24,7 +24,7 @@ _PREVIOUS = int(WindowKind.PREVIOUS_SESSION)
 
 
 class Ranking(NamedTuple):
-    """Room for the categories of one part while they are ranked; as much as the largest part has slots."""
+    """Buffers for ranking the categories of one part, as large as the largest part's number of slots."""
 
     counts: Ints
     values: Floats
@@ -34,7 +34,7 @@ class Ranking(NamedTuple):
 
 @compiled
 def evaluate(program: Program, state: RowMemory, b: int, at: int, spans: Spans, ranking: Ranking, out: Floats) -> None:
-    """The values of all features for a reader at `at`, for whom `look` found `spans`, into the columns of `out`."""
+    """Compute all features for a reader at time `at` and write them into the columns of `out`. `look` must have filled `spans`."""
     for o in range(program.outputs.size):
         output = program.outputs[o]
         part, function, to = program.parts[output.part], output.function, output.to
@@ -77,7 +77,7 @@ def _sum(floats: Floats, first: int, ring: int, place: int, tiles: int) -> float
 
 @compiled
 def _number(function: int, part: Record, state: RowMemory, b: int, place: int, tiles: int) -> float:
-    """Mean, minimum, maximum, variance and standard deviation: tile by tile, those without events left out."""
+    """Mean, minimum, maximum, variance and standard deviation, tile by tile; tiles without events are skipped."""
     first, counts, sums = b + part.at, 2 * (b + part.count), b + part.sum
     if function == _MEAN:
         events = _count(state.counts, counts, part.tiles, place, tiles)
@@ -91,7 +91,7 @@ def _number(function: int, part: Record, state: RowMemory, b: int, place: int, t
                 found = value if events == 0 else min(found, value)
             elif function == _MAX:
                 found = value if events == 0 else max(found, value)
-            else:  # Chan, Golub and LeVeque: no difference of large sums
+            else:  # Chan, Golub and LeVeque: avoids the difference of large sums
                 difference = state.floats[sums + place] / here - mean
                 found = value if events == 0 else found + value + difference * difference * (events * here / (events + here))
                 mean += difference * here / (events + here)
@@ -108,7 +108,7 @@ def _number(function: int, part: Record, state: RowMemory, b: int, place: int, t
 def _first(function: int, part: Record, state: RowMemory, b: int, at: int, place: int, tiles: int) -> float:
     first, counts = b + part.at, 2 * (b + part.count)
     for _ in range(tiles):
-        if state.counts[counts + place] > 0:  # tiles are in the order of time, so the first one with events has it
+        if state.counts[counts + place] > 0:  # tiles are in time order, so the first one with events has the value
             pair = first + 2 * place
             return float((at - state.words[pair]) / 1e6 if function == _SINCE_FIRST else state.floats[pair + 1])
         place = place + 1 if place + 1 < part.tiles else 0
@@ -117,7 +117,7 @@ def _first(function: int, part: Record, state: RowMemory, b: int, at: int, place
 
 @compiled
 def _lasts(output: Record, part: Record, state: RowMemory, first: int, at: int, place: int, tiles: int, since: int, out: Floats) -> None:
-    """The newest of a list: as many as the output has room for and the window reaches back to."""
+    """The newest values of a list, at most as many as the output has columns, and only those inside the window."""
     to, n = output.to, max(output.n, 1)
     length = 0
     if part.tiles == 1:

@@ -1,14 +1,14 @@
-"""The kernel of a view: events into rows of state, and rows into features.
+"""The kernel of a view: turns events into rows of state, and rows into features.
 
-    expressions = Expressions(view.expressions, schema)        # once
+    expressions = Expressions(view.expressions, schema)  # once
     kernel = Kernel(view, expressions.types, vocabulary)
     ...
-    evaluated, failed = expressions.evaluate(batch)             # for each batch of events
+    evaluated, failed = expressions.evaluate(batch)  # for each batch of events
     columns = kernel.columns(evaluated)
     values = kernel.update(segment, profile_of_event, times_us, columns).batch()
 
-`segment` is `uint8[profiles, kernel.width]`: the rows of the profiles, or a slice of wider rows; its memory begins at a multiple of 8
-bytes, and so does each row. A row of zeros is a profile never seen. What comes out depends on the rows and the events in their order only.
+`segment` is `uint8[profiles, kernel.width]`: the rows of the profiles, or a slice of wider rows. Its memory begins at a multiple of 8
+bytes, and so does each row. A row of zeros is a profile never seen. The results depend only on the rows and on the events in their order.
 Needs the extra `realtime`.
 """
 
@@ -40,21 +40,21 @@ _WORD = 8
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """Features as the kernel computed them, a row an event: `numbers` until somebody asks for columns."""
+    """Features as the kernel computed them, one row per event. They stay `numbers` until columns are requested."""
 
     kernel: Kernel
     numbers: Floats
 
     def batch(self) -> pa.RecordBatch:
-        """A column a feature, in the types of `kernel.fields`."""
+        """One column per feature, with the types of `kernel.fields`."""
         return self.kernel.decode(self.numbers)
 
 
 class Kernel:
-    """Computes one view. `width` is in bytes; another `fingerprint` means that rows written under it mean something else."""
+    """Computes one view. `width` is in bytes. If the `fingerprint` changes, rows written before have another meaning."""
 
     def __init__(self, view: ViewSpec, types: Mapping[str, Type], vocabulary: Vocabulary) -> None:
-        """`types` has the type of each of `view.expressions`.
+        """Create the kernel; `types` has the type of each of `view.expressions`.
 
         Raises:
             FeatureError: an expression's type does not fit its function.
@@ -63,25 +63,26 @@ class Kernel:
         self.view, self._types, self._vocabulary = view, types, vocabulary
         self.layout = layout(view)
         self.width, self.fingerprint = self.layout.width, self.layout.fingerprint
-        self.columns_count = int(self._settings["columns"])  # of the numbers, before they are features
+        self.columns_count = int(self._settings["columns"])  # the kernel's result columns, before they are converted to features
         self.fields = tuple(Field(feature.name, decode.result_type(feature.expression, types)) for feature in view.features)
 
     def columns(self, evaluated: pa.RecordBatch) -> EventColumns:
-        """What the kernel reads of events; `evaluated` has a column for each of `view.expressions`, called by its text."""
+        """The columns that the kernel reads. `evaluated` has one column for each of `view.expressions`, named by its text."""
         return event_columns(evaluated, self.layout.filters, self.layout.columns, self._types, self._vocabulary)
 
     def update(
         self, segment: Segment, profile_of_event: npt.NDArray[np.int32], times_us: Ints, columns: EventColumns, *, want_values: bool = True
     ) -> Values:
-        """Take events in, in their order, and give the features at each one: of its profile, after it.
+        """Apply events in their order. Returns the features of each event's profile, right after that event.
 
-        `profile_of_event` says which row of `segment` an event belongs to. Without `want_values` the result has no rows, and it takes
-        half the time.
+        `profile_of_event` gives the row of `segment` that each event belongs to. Without `want_values`, the result has no rows, and the
+        call
+        takes half the time.
         """
         out = np.empty((len(times_us) if want_values else 0, self.columns_count))
         if len(times_us):
             state, stride = self.state(segment)
-            # Arrow's arrays are read-only: as such they would be a second signature to compile.
+            # Arrow's arrays are read-only. As arguments they would need a second compiled signature.
             rows, times = np.require(profile_of_event, np.int32, ["C", "W"]), np.require(times_us, np.int64, ["C", "W"])
             self._check_events(segment, rows, times, columns)
             update_all(self.layout.program, state, stride, rows, times, columns.filters, columns.values, out)
@@ -90,7 +91,7 @@ class Kernel:
     def finalize(self, segment: Segment, at_us: int | Ints, strings: Strings | None = None) -> pa.RecordBatch:
         """The features of each row for a reader at `at_us`, or at the row's own clock if that is later.
 
-        `strings` are those of the rows where another process writes them; the vocabulary's own if not given.
+        `strings` are the strings of the process that writes the rows; default: the kernel's own vocabulary.
         """
         out = np.empty((len(segment), self.columns_count))
         if len(segment):
@@ -99,10 +100,11 @@ class Kernel:
         return self.decode(out, strings)
 
     def merge(self, into: Segment, other: Segment) -> None:
-        """Each row of `into` becomes that of a profile that has had its events and those of the row of `other` at the same place.
+        """Merge each row of `other` into the row of `into` at the same place, as if one profile had the events of both.
 
-        Sums, counts and the like are as if one profile had had all events. Sessions no more than the gap apart become one. Where the
-        order of arrival decides, those of `into` came first.
+        Sums, counts and the like are as if one profile had all events. Sessions at most the gap apart become one. Where the order of
+        arrival
+        matters, the events of `into` came first.
         """
         if len(into) != len(other):
             raise FeatureError(f"view {self.view.name}: merging takes as many rows of each; got {len(into)} and {len(other)}")
@@ -112,7 +114,7 @@ class Kernel:
             merge_all(self.layout.program, state, stride, others, other_stride, made, len(into))
 
     def decode(self, numbers: Floats, strings: Strings | None = None, names: Collection[str] | None = None) -> pa.RecordBatch:
-        """Columns in the types of `fields` from the kernel's numbers: of all features, or of `names`."""
+        """Convert the kernel's numbers to columns with the types of `fields`: all features, or those in `names`."""
         texts = self._vocabulary if strings is None else strings
         features = [feature for feature in self.view.features if names is None or feature.name in names]
         return decode.decode(features, self.layout.outputs, self._types, numbers, texts)
@@ -133,7 +135,7 @@ class Kernel:
         return RowMemory(flat.view(np.int64), flat.view(np.float64), flat.view(np.int32), flat), stride // _WORD
 
     def _check_events(self, segment: Segment, rows: npt.NDArray[np.int32], times: Ints, columns: EventColumns) -> None:
-        # Compiled code does not look whether a place exists.
+        # Compiled code does not check array bounds.
         if not len(rows) == len(times) == columns.filters.shape[1] == columns.values.shape[1]:
             raise FeatureError(
                 f"view {self.view.name}: {len(rows)} profiles, {len(times)} times and columns of {columns.values.shape[1]} events"

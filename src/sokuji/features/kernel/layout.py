@@ -1,4 +1,4 @@
-"""From a view to the kernel's program: which parts its features need, and where in a row each part lies."""
+"""Compile a view to the kernel's program: the parts its features need, and the position of each part in a row."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sokuji.features.kernel import program as p
 from sokuji.features.spec import LISTS, Aggregate, AggregateFunction, ViewSpec
 from sokuji.features.windows import ALL, SESSION, Window, WindowKind
 
-_DAYS = 150 * 366  # from 1970: as far as anyone's clock goes
+_DAYS = 150 * 366  # from 1970, to the end of supported clocks
 _SLOTS_MIN = 6
 
 
 @dataclass(frozen=True, slots=True)
 class KernelColumn:
-    """One column of numbers the kernel reads: an expression, as numbers, as ids of strings, or as hashes that only tell apart."""
+    """One column of numbers that the kernel reads: an expression as numbers, as string ids, or as hashes (which only tell values apart)."""
 
     sql: str
     hashed: bool = False
@@ -28,7 +28,7 @@ class KernelColumn:
 
 @dataclass(frozen=True, slots=True)
 class PartKey:
-    """What makes two parts the same. `order` is when it is updated: 0 before sums, 1 sums, 2 counts."""
+    """The identity of a part: parts with equal keys are shared. `order` is when it is updated: 0 before sums, 1 sums, 2 counts."""
 
     code: int
     filter: str | int
@@ -44,7 +44,7 @@ class PartKey:
 
     @property
     def words(self) -> int:
-        """Its size in a row."""
+        """Words of the part in a row."""
         tiles = self.window.tiles
         match self.code:
             case p.PART_COUNT:
@@ -63,7 +63,7 @@ class PartKey:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where the value of an aggregate is in the kernel's result: `width` columns from `to` on."""
+    """The columns with the value of an aggregate in the kernel's result: `width` columns from `to` on."""
 
     aggregate: Aggregate
     to: int
@@ -72,7 +72,7 @@ class Output:
 
 @dataclass
 class ProgramLayout:
-    """A view's program, and what its columns mean. `fingerprint` is another one when rows of the two cannot be read as the same."""
+    """A view's program, and the meaning of its columns. Rows of two layouts are compatible if and only if the `fingerprint` is equal."""
 
     program: p.Program
     filters: tuple[str, ...]
@@ -84,7 +84,7 @@ class ProgramLayout:
 
 
 def layout(view: ViewSpec) -> ProgramLayout:
-    """The layout of a view's rows; the same for equal views, in every process."""
+    """The layout of a view's rows. Equal views have equal layouts, in every process."""
     return _Builder(view).build()
 
 
@@ -101,7 +101,7 @@ class _Builder:
         self.keys = sorted(dict.fromkeys(key for keys in needs.values() for key in keys), key=lambda key: key.order)
         self.windows = list(dict.fromkeys(key.window for key in self.keys))
         self.ranges = list(dict.fromkeys(aggregate.window for aggregate in aggregates))
-        # What features look at needs its ring's head, even where no part lies in it.
+        # A range that features read needs the head of its ring, even if the ring has no part.
         self.windows += [ring for ring in dict.fromkeys(map(_ring, self.ranges)) if ring not in self.windows]
         filters = tuple(dict.fromkeys(key.filter for key in self.keys if isinstance(key.filter, str)))
         columns = tuple(dict.fromkeys(column for key in self.keys for column in (key.value, key.by) if column is not None))
@@ -127,7 +127,7 @@ class _Builder:
         return ProgramLayout(found, filters, columns, outputs, needs, words * 8, self._fingerprint())
 
     def _place(self, filters: tuple[str, ...], columns: tuple[KernelColumn, ...]) -> tuple[list[tuple[int, ...]], int]:
-        """The records of the parts, and the words of a row."""
+        """The records of the parts, and the number of words of a row."""
         ends = np.cumsum([p.HEADS + len(self.windows), *(key.words for key in self.keys)]).tolist()
         starts = dict(zip(self.keys, ends, strict=False))
         records = []
@@ -161,7 +161,7 @@ class _Builder:
         for aggregate in aggregates:
             width = 2 * aggregate.n if aggregate.by else aggregate.n if aggregate.function in LISTS else 1
             outputs[aggregate] = Output(aggregate, to, width)
-            # An output without a part is computed from the session alone; its part is not looked at.
+            # An output without a part is computed from the session alone; its part number is ignored.
             part = self.keys.index(needs[aggregate][0]) if needs[aggregate] else 0
             records.append((p.FUNCTIONS.index(_output(aggregate)), part, self.ranges.index(aggregate.window), to, aggregate.n))
             to += width
@@ -204,7 +204,7 @@ _OTHERS = {
 
 
 def _parts(aggregate: Aggregate) -> tuple[PartKey, ...]:
-    """What the aggregate is computed from; the part that is its own first."""
+    """The parts that the aggregate is computed from, its main part first."""
     filter_: str | int = aggregate.filter if aggregate.filter is not None else p.ALWAYS
     value = None if aggregate.value is None else KernelColumn(aggregate.value)
     window, function = _ring(aggregate.window), aggregate.function
@@ -215,7 +215,9 @@ def _parts(aggregate: Aggregate) -> tuple[PartKey, ...]:
     if function is AggregateFunction.TOP_K:
         return (PartKey(p.PART_SLOTS, filter_, None, value, window, slots(aggregate.n)),)
     if function in _LASTS:
-        # The last of all time, if it lies in the window, is the last of the window. The session before has an end as well.
+        # The last of all events, if it lies in the window, is also the last in the window. Only sessions need their own lists, as the
+        # previous
+        # session has an end too.
         ring = window if window.kind is WindowKind.SESSION else ALL
         return (PartKey(p.PART_LIST, filter_, value, None, ring, max(aggregate.n, 1)),)
     if function is AggregateFunction.DISTINCT:
@@ -226,7 +228,7 @@ def _parts(aggregate: Aggregate) -> tuple[PartKey, ...]:
 
 
 def _shared(needs: dict[Aggregate, tuple[PartKey, ...]]) -> dict[Aggregate, tuple[PartKey, ...]]:
-    """The same, with one list of the last `n` for all that look at the last few of the same values."""
+    """The same needs, where all aggregates of the last few of the same values share one list, as long as the longest."""
     longest: dict[PartKey, int] = {}
     for key in (key for keys in needs.values() for key in keys if key.code == p.PART_LIST):
         alike = replace(key, n=0)
@@ -238,12 +240,12 @@ def _shared(needs: dict[Aggregate, tuple[PartKey, ...]]) -> dict[Aggregate, tupl
 
 
 def registers(tiles: int) -> int:
-    """HyperLogLog registers for each tile: a power of two. Together they take 256 bytes, or 32 a tile where that is more."""
+    """HyperLogLog registers per tile, a power of two. All tiles together take 256 bytes, or 32 per tile if that is more."""
     return max(64, 1 << (512 // tiles).bit_length() - 1)
 
 
 def slots(n: int) -> int:
-    """Categories that are kept so that the `n` with the most events are known."""
+    """Categories to keep so that the `n` with the most events are known."""
     return max(_SLOTS_MIN, 2 * n)
 
 

@@ -1,4 +1,4 @@
-"""Profiles that became known as one: whose events a visitor's were when, and the sweep in which their rows merge."""
+"""Merge visitors into users: find whose each visitor's events are at a time, and sweep over events while rows merge."""
 
 # ruff: noqa: PLR0917 compiled functions are handed numbers and arrays, as they make no objects
 
@@ -18,10 +18,10 @@ from sokuji.features.kernel.update import update
 
 @compiled
 def last_links(visitors: npt.NDArray[np.int32], received: Ints, places: Ints, starts: Ints, known: Ints, told: Ints, found: Ints) -> None:
-    """The newest link that each event's visitor had when it came in, its own included; -1 for none.
+    """The newest link that each event's visitor had when the event came in, including the link that the event itself made; -1 for none.
 
-    The links of visitor v are those from `starts[v]` to `starts[v + 1]`, the oldest first: `known` when, and `told` by the event at which
-    place. The same for events: `received`, `places`.
+    The links of visitor v are those from `starts[v]` to `starts[v + 1]`, the oldest first. `known` is the time of a link, and `told` the
+    place of the event that made it. `received` and `places` are the same for events.
     """
     for event in range(visitors.size):
         visitor = visitors[event]
@@ -62,10 +62,10 @@ def sweep_linked(
     label_rows: npt.NDArray[np.int32],
     out: Floats,
 ) -> None:
-    """As `sweep`, of groups of profiles that become one: the user's in the group's row 0, and those that merge into it in rows 1, 2, ...
+    """Run `sweep` over groups of profiles that merge: the user's profile in the group's row 0, the merging ones in rows 1, 2, ...
 
-    `merges`, from `merge_starts[g]` on, says at which point of `visible` the group's next row merges, and `merge_places` before which
-    events of that point, by their `arrived`. A group has no more rows than `state`.
+    `merges`, from `merge_starts[g]` on, gives the point of `visible` at which each row of the group merges. `merge_places` gives the order
+    within that point: events with `arrived` at this place or later come after the merge. `state` has enough rows for every group.
     """
     places = np.zeros(program.windows.size, np.int64)
     spans, ranking = spans_of(program), ranking_of(program)

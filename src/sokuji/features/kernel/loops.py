@@ -1,4 +1,4 @@
-"""The loops over events, rows and labels: what Python calls."""
+"""The compiled loops over events, rows and labels, which Python calls."""
 
 # ruff: noqa: PLR0917 compiled functions are handed numbers and arrays, as they make no objects
 
@@ -39,9 +39,9 @@ def update_all(
     columns: Floats,
     out: Floats,
 ) -> None:
-    """Take the events in, one after another, and put the features at each, itself included, into its row of `out`.
+    """Apply the events one after another, and write the features after each event into its row of `out`.
 
-    Rows of `stride` words; without rows in `out`, nothing is computed.
+    `stride` is the words from row to row. If `out` has no rows, no features are computed.
     """
     places = np.zeros(program.windows.size, np.int64)
     spans, ranking = spans_of(program), ranking_of(program)
@@ -55,7 +55,7 @@ def update_all(
 
 @compiled
 def evaluate_all(program: Program, state: RowMemory, stride: int, at: Ints, out: Floats) -> None:
-    """The features of each row for a reader at its `at`, or at the row's clock if that is later."""
+    """Compute the features of each row for a reader at its time in `at`, or at the row's clock if that is later."""
     spans, ranking = spans_of(program), ranking_of(program)
     for row in range(at.size):
         b = row * stride
@@ -65,7 +65,7 @@ def evaluate_all(program: Program, state: RowMemory, stride: int, at: Ints, out:
 
 @compiled
 def group(codes: npt.NDArray[np.int32], visible: Ints, times: Ints, groups: int) -> tuple[Ints, Ints]:
-    """The order that puts events of each code together, by `visible` and then by time, and where each code's begin in it."""
+    """An order of the events by code, then by `visible`, then by time; and the start of each code's events in this order."""
     starts = np.zeros(groups + 1, np.int64)
     for code in codes:
         starts[code + 1] += 1
@@ -106,10 +106,11 @@ def sweep(
     label_times: Ints,
     out: Floats,
 ) -> None:
-    """The features at each label, group by group, in one row of `state` used again and again.
+    """Compute the features at each label, group by group, reusing one row of `state`.
 
-    Events are in order: those of group g from `event_starts[g]` to `event_starts[g + 1]`, as they become `visible`. `labels` are places in
-    `out`, in such an order too. A label sees the events that are visible by its `label_visible`, as a reader at its `label_times`.
+    Events are sorted by group and then by `visible`; those of group g are from `event_starts[g]` to `event_starts[g + 1]`. `labels` are row
+    numbers of `out`, sorted in the same way. A label sees the events that are visible by its `label_visible`, for a reader at its
+    `label_times`.
     """
     places = np.zeros(program.windows.size, np.int64)
     spans, ranking = spans_of(program), ranking_of(program)

@@ -1,8 +1,8 @@
-"""Two rows become one: the profile that has had the events of both.
+"""Merge two rows into one: the row of a profile that had the events of both.
 
-Tiles of the same time merge part by part, and what rings have left behind is left out. Sessions of the two that are no more than the
-gap apart become one; their number is that of both together, less those that were joined. Where order of arrival decides, the events
-of the row merged into came first. The result is made in a third row, `made`, and takes the first one's place.
+Tiles of the same time merge part by part; tiles that a ring has dropped are skipped. Sessions of the two that are at most the gap apart
+become one. The session number is the sum of both numbers, minus the joined sessions. Where the order of arrival matters, the events of
+the row merged into came first. The result is built in a third row, `made`, and then replaces the first row.
 """
 
 # ruff: noqa: PLR0917 compiled functions are handed numbers and arrays, as they make no objects
@@ -26,7 +26,7 @@ _HASH = -0x100
 
 @compiled
 def merge_all(program: Program, into: RowMemory, into_stride: int, other: RowMemory, other_stride: int, made: RowMemory, rows: int) -> None:
-    """Each row of `other` is merged into the row of `into` at the same place."""
+    """Merge each row of `other` into the row of `into` at the same place."""
     width = program.settings[0].width
     slots = 1
     for part in program.parts:
@@ -55,7 +55,10 @@ def merge_all(program: Program, into: RowMemory, into_stride: int, other: RowMem
 
 @compiled
 def _join_sessions(gap: int, a_words: Ints, a: int, b_words: Ints, b: int, made: Ints) -> Ints:
-    """The sessions of `made`. Which of them the last and the last but one of the first row and of the second became: 0 for none."""
+    """Join the sessions into `made`.
+
+    Returns, for each of the two rows, the new numbers of its last and its previous session; 0 for none.
+    """
     spans = np.zeros((4, 3), np.int64)
     number = np.zeros(2, np.int64)
     for side in range(2):
@@ -64,7 +67,7 @@ def _join_sessions(gap: int, a_words: Ints, a: int, b_words: Ints, b: int, made:
         for i in range(3):
             spans[2 * side, i] = words[at + p.SESSION_START + i]
             spans[2 * side + 1, i] = words[at + p.PREVIOUS_START + i]
-    # The one before exists from the second session on.
+    # The previous session exists from the second session on.
     order = np.argsort(spans[:, 0], kind="mergesort")
     group, groups, last, joined = np.zeros(4, np.int64), 0, _NEVER, 0
     for i in order:
@@ -82,7 +85,7 @@ def _join_sessions(gap: int, a_words: Ints, a: int, b_words: Ints, b: int, made:
         made[p.SESSION_LAST] = last
         made[p.SESSION_EVENTS] += spans[i, 2]
     made[p.SESSION_NUMBER] = number[0] + number[1] - joined
-    # Numbers of sessions, counted from the last group back.
+    # Session numbers, counted back from the last group.
     for i in range(4):
         group[i] = made[p.SESSION_NUMBER] - groups + group[i] if group[i] > 0 else 0
     return group.reshape(2, 2)
@@ -100,7 +103,7 @@ def _heads(program: Program, a_words: Ints, a: int, b_words: Ints, b: int, made:
 
 @compiled
 def _target(window: Record, tile: int, head: int, made_head: int, sessions: Ints) -> int:
-    """Where a tile's place is after the merge; -1 when the ring has left it behind."""
+    """The place of a tile after the merge; -1 if the ring has dropped it."""
     if window.kind == _SESSION:
         tile = sessions[head - tile]
         if tile == 0:
@@ -110,7 +113,7 @@ def _target(window: Record, tile: int, head: int, made_head: int, sessions: Ints
 
 @compiled
 def _absorb(program: Program, source: RowMemory, b: int, sessions: Ints, made: RowMemory) -> None:
-    # Tile by tile, all parts of one before the next: what is merged needs the counts and sums of what is there already.
+    # Tile by tile, with all parts of one tile before the next: merging a part needs the counts and sums merged so far.
     for w in range(program.windows.size):
         window = program.windows[w]
         head, made_head = source.words[b + window.head], made.words[window.head]
@@ -186,7 +189,7 @@ def _merge_slots(
     counts: Ints,
     ranked: Ints,
 ) -> None:
-    """The categories of both rows; those with the most events, if there are more than slots."""
+    """Merge the categories of both rows. If there are more than slots, those with the most events are kept."""
     n, window = part.n, program.windows[part.window]
     found = 0
     for side in range(2):

@@ -1,12 +1,12 @@
-"""What the kernel runs: tables of numbers that say where state lies in a row and what is done with it.
+"""The kernel's program: tables of numbers that say where state lies in a row and how to update and read it.
 
-One compiled function interprets them, so that no declaration needs a compilation of its own. A row is counted in words of 8 bytes:
+One compiled function interprets the tables, so a declaration needs no compilation of its own. A row consists of words of 8 bytes:
 
     clock | events seen | session: number, start, last, events | previous session: start, last, events | one head a window | parts
 
-All of a row is zero for a profile never seen. A **part** is the state of one function for one filter, value and window; features share
-parts: a mean over a window is the sum and the count that other features may also use. A part over a window has a tile for each hop, in
-a ring: the tile number t lies at `t % tiles`; the head of the window says which tile is the newest.
+For a profile never seen, all of the row is zero. A **part** is the state of one function for one filter, value and window. Features share
+parts: a mean over a window uses the sum and the count that other features may use too. A part over a window has a tile for each hop, in a
+ring: tile number t lies at `t % tiles`, and the head of the window has the number of the newest tile.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Ints = npt.NDArray[np.int64]
 CLOCK, SEEN, SESSION_NUMBER, SESSION_START, SESSION_LAST, SESSION_EVENTS, PREVIOUS_START, PREVIOUS_LAST, PREVIOUS_EVENTS, HEADS = range(10)
 
 # Codes of parts.
-PART_COUNT = 0  # int32 a tile
-PART_SUM = 1  # float64 a tile
-PART_MIN = 2  # float64 a tile; the count tells an empty tile
+PART_COUNT = 0  # int32 per tile
+PART_SUM = 1  # float64 per tile
+PART_MIN = 2  # float64 per tile; the count tells whether a tile is empty
 PART_MAX = 3
-PART_M2 = 4  # float64 a tile: the sum of squared differences from the tile's mean
-PART_FIRST = 5  # time and value a tile
-PART_LIST = 6  # a tile: length, then `n` pairs of time and value, the oldest first
-PART_DISTINCT = 7  # number of values or -1, then words of values (hash << 8 | ring place) or, after -1, registers of 4 bits
-PART_SLOTS = 8  # `n` categories: keys, totals, counts a tile, and, if there is an `other`, float64 a tile
+PART_M2 = 4  # float64 per tile: the sum of squared differences from the tile's mean
+PART_FIRST = 5  # time and value per tile
+PART_LIST = 6  # per tile: length, then `n` pairs of time and value, the oldest first
+PART_DISTINCT = 7  # number of values or -1; then words of values (hash << 8 | ring place) or, after -1, registers of 4 bits
+PART_SLOTS = 8  # `n` categories: keys, totals, counts per tile and, if `other` is set, float64 per tile
 
-# Filters that are no column.
+# Filters that are not a column.
 ALWAYS, SESSION_OPENED = -1, -2
 
 
@@ -45,8 +45,8 @@ WINDOW = _record(
     "length",  # us
     "hop",  # us
     "tiles",
-    "days",  # of TODAY: where its zone begins in `Program.days`
-    "head",  # the word of a row that has the newest tile
+    "days",  # for TODAY: the start of its zone in `Program.days`
+    "head",  # the word of a row with the number of the newest tile
 )
 RANGE = _record("window", "kind")
 PART = _record(
@@ -59,18 +59,18 @@ PART = _record(
     "at",  # the first word
     "words",
     "tiles",
-    "n",  # of LIST: its length; of SLOTS: its categories; of DISTINCT: its registers a tile
+    "n",  # for LIST: its length; for SLOTS: its categories; for DISTINCT: its registers per tile
     "count",  # the first word of the part that counts the same events; -1 for none
     "sum",  # the first word of the part that sums the same values; -1 for none
-    "other",  # of SLOTS: the code of what is kept beside the counts, -1 for none; of DISTINCT: 1 if values are kept for each tile
+    "other",  # for SLOTS: code of the value beside the counts, -1 for none; for DISTINCT: 1 if values are kept per tile
 )
-"""Parts come in the order they are updated: whatever needs the count or sum before an event comes before these."""
+"""Parts are in the order of their updates: parts that need a count or sum before the event come before that count or sum."""
 OUTPUT = _record(
-    "function",  # a place in FUNCTIONS
+    "function",  # an index in FUNCTIONS
     "part",
     "range",
     "to",  # its first column in the result
-    "n",  # of lists and maps: how many
+    "n",  # for lists and maps: their length
 )
 SETTINGS = _record(
     "width",  # words of a row
@@ -79,25 +79,25 @@ SETTINGS = _record(
     "columns",  # of the result
 )
 
-# The compiled functions see these as records: `part.code`. Passing one costs a pointer, where a tuple of tables would cost its whole length
+# Compiled functions see these as records: `part.code`. Passing a record costs one pointer. A tuple of tables would cost its whole length
 # in every call.
 Records = npt.NDArray[np.void]
 Record = Any
 
 
 class Program(NamedTuple):
-    """Everything the compiled functions are told of a view."""
+    """The whole program of a view."""
 
     windows: Records  # the rings
-    ranges: Records  # what features look at: a ring, and as which WindowKind
+    ranges: Records  # the spans that features read: a ring, and as which WindowKind
     parts: Records
     outputs: Records
-    days: Ints  # when local days begin, us, one zone after another
-    settings: Records  # one
+    days: Ints  # the starts of local days in us, one zone after another
+    settings: Records  # one record
 
 
 FUNCTIONS = (
     "count", "sum", "mean", "min", "max", "variance", "stddev", "first", "last", "last_n", "distinct", "top_k", "since_first", "since_last",
     "session_number", "session_events", "session_duration", "by_count", "by_sum", "by_mean", "by_min", "by_max",
 )  # fmt: skip
-"""What an output computes. Those called `by_` give `n` categories, then `n` values."""
+"""The functions of outputs. Those named `by_` give `n` categories, then `n` values."""

@@ -1,4 +1,4 @@
-"""The features of one profile as Python values, for reads by key: making Arrow columns of a single row takes many times as long."""
+"""Read the features of one profile as Python values, by key. Arrow columns of a single row would take many times as long."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from sokuji.types import Kind, Type
 _TEXTS_KEPT = 100_000
 
 Numbers = list[float]
-"""Of the kernel; NaN is NULL."""
+"""The kernel's numbers; NaN is NULL."""
 Decode = Callable[[float], Any]
-"""A number of the kernel that is not NaN, as what it stands for."""
+"""Converts a kernel number that is not NaN to its value."""
 Part = Callable[[Numbers], Any]
-"""One feature."""
+"""Computes one feature."""
 
 
 class FeatureReader:
     """Reads rows of a kernel's view. Not thread-safe."""
 
     def __init__(self, kernel: Kernel, strings: Strings) -> None:
-        """`strings` are those of the process that writes the rows."""
+        """Create the reader; `strings` are those of the process that writes the rows."""
 
-        @functools.lru_cache(_TEXTS_KEPT)  # an id is of one string for good
+        @functools.lru_cache(_TEXTS_KEPT)  # an id always means the same string
         def text(number: float) -> Any:
             return strings.decode(np.array([number]))[0].as_py()
 
@@ -55,7 +55,7 @@ class FeatureReader:
         """The features by name, for a reader at `at_us`, or at the row's own clock if that is later.
 
         Raises:
-            FeatureError: the row is not as wide as the kernel's, or has a string that is not in `strings`.
+            FeatureError: the row's width is not the kernel's, or the row has a string that is not in `strings`.
         """
         if len(row) != len(self._row):
             raise FeatureError(f"view {self._view}: a row has {len(self._row)} bytes; got {len(row)}: it is of other declarations")
@@ -94,7 +94,7 @@ def _derived(expression: Expression, outputs: Mapping[Aggregate, Output]) -> Par
 
 
 def _number(expression: Expression, outputs: Mapping[Aggregate, Output]) -> Callable[[Numbers], float]:
-    """A derived number; NaN is NULL, as is what has no finite value."""
+    """A derived number. NaN is NULL; a result that is not finite is NULL too."""
     match expression:
         case FixedNumber(value):
             return lambda _: value

@@ -1,6 +1,6 @@
-"""Rows: what is in one, how its clock, sessions and rings move on with an event, and what lies in a window.
+"""The content of a row: how its clock, sessions and rings advance with an event, and which tiles lie in a window.
 
-`b` is the first word of a row everywhere.
+In all functions, `b` is the first word of a row.
 """
 
 # ruff: noqa: PLR0917 compiled functions are handed numbers and arrays, as they make no objects
@@ -25,7 +25,7 @@ _EARLIEST = np.iinfo(np.int64).min
 
 
 class RowMemory(NamedTuple):
-    """The memory of all rows, seen as numbers of four kinds."""
+    """The memory of all rows, viewed as four kinds of numbers."""
 
     words: Ints
     floats: Floats
@@ -34,7 +34,7 @@ class RowMemory(NamedTuple):
 
 
 class Spans(NamedTuple):
-    """For each range: the first ring place in it, how many tiles follow, and the earliest time that counts."""
+    """For each range: the first ring place in it, the number of tiles from there, and the earliest time that counts."""
 
     place: Ints
     tiles: Ints
@@ -43,7 +43,7 @@ class Spans(NamedTuple):
 
 @compiled
 def day_of(days: Ints, first: int, count: int, time: int) -> int:
-    """The place in `days` of the local day a time is in; the first or last known one of the zone beyond them."""
+    """The index in `days` of the local day of a time; outside of the known days, the zone's first or last one."""
     low, high = first, first + count
     while high - low > 1:
         middle = (low + high) // 2
@@ -56,7 +56,7 @@ def day_of(days: Ints, first: int, count: int, time: int) -> int:
 
 @compiled
 def _join_session(words: Ints, b: int, gap: int, time: int) -> int:
-    """Count the event into its session: the session's number, or -1 for one older than the two that are kept."""
+    """Count the event into its session. Returns the session's number, or -1 for a session older than the two that are kept."""
     number = words[b + p.SESSION_NUMBER]
     if number == 0 or time - words[b + p.SESSION_LAST] > gap:
         words[b + p.PREVIOUS_START] = words[b + p.SESSION_START]
@@ -81,9 +81,9 @@ def _join_session(words: Ints, b: int, gap: int, time: int) -> int:
 
 @compiled
 def enter(program: Program, state: RowMemory, b: int, time: int, places: Ints) -> bool:
-    """Move a row on to an event; True if it opened a session.
+    """Advance a row to an event. Returns whether the event opened a session.
 
-    `places` gets the event's place in the ring of each window, -1 where the ring has left its tile behind.
+    `places` gets the event's place in the ring of each window, or -1 if the ring has dropped its tile.
     """
     words = state.words
     fresh = words[b + p.SEEN] == 0
@@ -115,12 +115,12 @@ def enter(program: Program, state: RowMemory, b: int, time: int, places: Ints) -
 
 @compiled
 def forget(program: Program, state: RowMemory, b: int, window: int, head: int, newest: int) -> None:
-    """Empty the places of a ring that its tiles from after `head` to `newest` take over."""
+    """Clear the places of a ring that the tiles after `head`, up to `newest`, will use."""
     for k in range(program.parts.size):
         part = program.parts[k]
         if part.window != window:
             continue
-        if newest - head >= part.tiles:  # most often: a profile that comes back
+        if newest - head >= part.tiles:  # the usual case: a profile that returns
             state.words[b + part.at : b + part.at + part.words] = 0
         else:
             for tile in range(head + 1, newest + 1):
@@ -169,7 +169,7 @@ def _clear_slots(part: Record, state: RowMemory, at: int, place: int) -> None:
 
 @compiled
 def look(program: Program, state: RowMemory, b: int, at: int, spans: Spans) -> int:
-    """Find what lies in each range for a reader at `at`; the time it stands for: the row's clock when that is later."""
+    """Fill `spans` for a reader at `at`. Returns the time used: `at`, or the row's clock if that is later."""
     words = state.words
     if words[b + p.SEEN] > 0:
         at = max(at, words[b + p.CLOCK])
@@ -194,7 +194,10 @@ def look(program: Program, state: RowMemory, b: int, at: int, spans: Spans) -> i
 
 @compiled
 def session_at(words: Ints, b: int, gap: int, at: int, kind: int) -> int:
-    """The number of the session, or of the one before: at `at` the newest one may have ended. 0 or a number to come for none."""
+    """The number of the current or the previous session at `at`. The newest one may have ended.
+
+    Numbers of no session: 0, or a future one.
+    """
     number = words[b + p.SESSION_NUMBER]
     if at - words[b + p.SESSION_LAST] > gap:
         number += 1

@@ -1,4 +1,4 @@
-"""Parts that tell values apart: distinct values, exact and then by HyperLogLog, and categories in space-saving counters."""
+"""Parts that tell values apart: distinct values (exact, then HyperLogLog), and categories in space-saving counters."""
 
 # ruff: noqa: PLR0917 compiled functions are handed numbers and arrays, as they make no objects
 
@@ -11,13 +11,13 @@ from sokuji.features.kernel import program as p
 from sokuji.features.kernel.program import Ints, Record
 from sokuji.features.kernel.rows import Floats, RowMemory
 
-_RANK_MAX = 15  # what 4 bits hold: enough for 64 * 2^14 different values
-_HASH = -0x100  # all bits but those of the place
+_RANK_MAX = 15  # the maximum of 4 bits: enough for 64 * 2^14 different values
+_HASH = -0x100  # all bits except those of the place
 
 
 @compiled
 def hash_of(value: float) -> int:
-    """64 mixed bits of a number (the finaliser of splitmix64), the low 8 of them 0."""
+    """64 mixed bits of a number (the finalizer of splitmix64); the low 8 bits are 0."""
     bits = np.float64(value + 0.0).view(np.uint64)  # + 0.0: the two zeros are one value
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -26,7 +26,7 @@ def hash_of(value: float) -> int:
 
 @compiled
 def insert_hash(part: Record, state: RowMemory, at: int, hashed: int, place: int, head: int) -> None:
-    """A value of this hash was seen in the tile at `place`; `head` is the newest tile's number."""
+    """Record that a value with this hash was seen in the tile at `place`. `head` is the newest tile's number."""
     words, tiles, n, apart = state.words, part.tiles, part.n, part.other
     length = words[at]
     if length < 0:
@@ -35,7 +35,7 @@ def insert_hash(part: Record, state: RowMemory, at: int, hashed: int, place: int
     for i in range(length):
         word = words[at + 1 + i]
         if word & _HASH == hashed and (apart == 0 or word & 0xFF == place):
-            # Windows reach from some time until now, so that the last time a value was seen is enough.
+            # Windows reach from some time until now, so the last time a value was seen is enough.
             if (head - place) % tiles < (head - (word & 0xFF)) % tiles:
                 words[at + 1 + i] = hashed | place
             return
@@ -65,7 +65,7 @@ def _register(state: RowMemory, at: int, n: int, place: int, hashed: int) -> Non
 
 @compiled
 def raise_register(state: RowMemory, at: int, n: int, place: int, index: int, rank: int) -> None:
-    """A register becomes at least `rank`."""
+    """Raise a register to at least `rank`."""
     byte = 8 * (at + 1) + (place * n + index) // 2
     shift = 4 * (index & 1)
     both = np.int64(state.bytes[byte])
@@ -75,13 +75,13 @@ def raise_register(state: RowMemory, at: int, n: int, place: int, index: int, ra
 
 @compiled
 def register_of(state: RowMemory, at: int, n: int, place: int, index: int) -> int:
-    """A register's rank."""
+    """The rank of a register."""
     return (int(state.bytes[8 * (at + 1) + (place * n + index) // 2]) >> (4 * (index & 1))) & 15
 
 
 @compiled
 def count_distinct(part: Record, state: RowMemory, at: int, place: int, tiles: int) -> float:
-    """How many different values `tiles` tiles from `place` on have."""
+    """The number of different values in `tiles` tiles from `place` on."""
     ring, n, length = part.tiles, part.n, state.words[at]
     if length >= 0:
         found = 0
@@ -97,13 +97,13 @@ def count_distinct(part: Record, state: RowMemory, at: int, place: int, tiles: i
         empty += rank == 0
     estimate = 0.7213 / (1 + 1.079 / n) * n * n / total if n > 64 else 0.709 * n * n / total
     if estimate <= 2.5 * n and empty > 0:
-        estimate = n * np.log(n / empty)  # linear counting, which is closer while many registers are empty
+        estimate = n * np.log(n / empty)  # linear counting, which is more accurate while many registers are empty
     return float(np.round(estimate))
 
 
 @compiled
 def slot_for(part: Record, state: RowMemory, at: int, category: float) -> int:
-    """The slot of a category: its own, a free one, or the one with the fewest events, which gives way."""
+    """The slot of a category: its own, a free one, or the one with the fewest events, which is replaced."""
     n, tiles = part.n, part.tiles
     totals = 2 * (at + n)
     fewest = 0
@@ -113,7 +113,7 @@ def slot_for(part: Record, state: RowMemory, at: int, category: float) -> int:
         if state.counts[totals + slot] < state.counts[totals + fewest]:
             fewest = slot
     state.floats[at + fewest] = category
-    # Space-saving: the newcomer takes over the counts, which so are never too small. Sums taken over would be another category's.
+    # Space-saving: the new category takes over the counts, so counts are never too small. Sums are reset: they belong to the old category.
     if part.other >= 0:
         counts = 2 * (at + n + (n + 1) // 2) + fewest * tiles
         state.counts[counts : counts + tiles] = 0
@@ -123,7 +123,7 @@ def slot_for(part: Record, state: RowMemory, at: int, category: float) -> int:
 
 @compiled
 def add_to_slot(part: Record, state: RowMemory, at: int, slot: int, place: int, events: int, value: float) -> None:
-    """`events` events whose sum, minimum or maximum is `value` go into a tile of a slot."""
+    """Add `events` events, whose sum, minimum or maximum is `value`, to a tile of a slot."""
     n, tiles, code = part.n, part.tiles, part.other
     count = 2 * (at + n + (n + 1) // 2) + slot * tiles + place
     before = state.counts[count]
@@ -145,7 +145,7 @@ def add_to_slot(part: Record, state: RowMemory, at: int, slot: int, place: int, 
 
 @compiled
 def slot_value(part: Record, state: RowMemory, at: int, slot: int, place: int, tiles: int) -> tuple[int, float]:
-    """The events of a slot in `tiles` tiles from `place` on, and their sum, minimum or maximum."""
+    """The number of events of a slot in `tiles` tiles from `place` on, and their sum, minimum or maximum."""
     n, ring = part.n, part.tiles
     counts = 2 * (at + n + (n + 1) // 2) + slot * ring
     others = at + n + (n + 1) // 2 + (n * ring + 1) // 2 + slot * ring
@@ -169,7 +169,7 @@ def slot_value(part: Record, state: RowMemory, at: int, slot: int, place: int, t
 
 @compiled
 def largest(counts: Ints, keys: Floats, ranked: Ints, n: int) -> int:
-    """The places of the `n` largest counts above 0 into `ranked`, ties by the smaller key; how many there are."""
+    """Write the places of the `n` largest counts above 0 into `ranked`, ties by the smaller key. Returns how many there are."""
     found = 0
     for place in range(counts.size):
         if counts[place] <= 0:

@@ -1,7 +1,7 @@
-"""Strings as small numbers: rows of features hold a string's id, and its text is here once.
+"""Strings as small numbers: rows of features hold a string's id, and its text is stored here once.
 
-The file is append-only, a JSON string a line; a string's id is the number of its line from 1. One process writes (`Vocabulary`), any
-number read (`Strings`). Ids are given in the order strings come, so that events replayed in the same order get the same ids.
+The file is append-only, with one JSON string per line; a string's id is its line number, counted from 1. One process writes (`Vocabulary`),
+any number read (`Strings`). Ids are assigned in the order of arrival, so a replay in the same order gives the same ids.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from sokuji.disk.marked import REMEDY, AnyMark, Mark, check
 from sokuji.errors import DamagedFileError, FeatureError
 
 STRINGS_FILE = "strings.jsonl"
-"""What the file is called in the folder of a dataset's state."""
+"""The file's name in the folder of a dataset's state."""
 
 LENGTH_MAX = 1024
-"""Characters that are kept of a string; two that differ only later are one."""
+"""Characters kept of a string. Strings that differ only after this length are treated as equal."""
 
 LIMIT = 1_000_000
-"""Strings that get an id of their own; those that come later are all `OTHER`, as are those for which `BYTES_MAX` has no room."""
+"""Strings that get an id of their own. Later strings all become `OTHER`, and so do strings that exceed `BYTES_MAX`."""
 
 BYTES_MAX = 128 * 1024 * 1024
-"""Of those strings, in UTF-8. They are in memory several times, and anyone may send a million of `LENGTH_MAX`."""
+"""Bytes of these strings in UTF-8. They are in memory several times, and anyone may send a million strings of `LENGTH_MAX`."""
 
 OTHER = "(other)"
 _OTHER_ID = 1
@@ -40,7 +40,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Strings:
-    """The strings in a file, by id. Sees what the writer adds when it meets an id it does not know yet."""
+    """The strings in a file, by id. New strings of the writer are read when an unknown id comes."""
 
     def __init__(self, path: Path | None) -> None:
         self._path, self._read = path, 0
@@ -48,10 +48,10 @@ class Strings:
         self.refresh()
 
     def refresh(self) -> list[str]:
-        """Read what the file got since it was read last, and return it.
+        """Read the strings added to the file since the last read, and return them.
 
         Raises:
-            DamagedFileError: that is no list of strings.
+            DamagedFileError: the file is not a list of strings.
         """
         if self._path is None or not self._path.exists():
             return []
@@ -70,7 +70,7 @@ class Strings:
     def _add(self, texts: list[str]) -> None:
         if texts:
             self._texts = pa.chunked_array([*self._texts.chunks, pa.array(texts, pa.string())])
-            if self._texts.num_chunks > 32:  # looking up is slow in many pieces
+            if self._texts.num_chunks > 32:  # lookups are slow in many chunks
                 self._texts = pa.chunked_array([pa.concat_arrays(self._texts.chunks)])
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ class Strings:
         """The strings of ids; NULL for NaN.
 
         Raises:
-            FeatureError: there is no such string: the row is of another project, or newer than the file.
+            FeatureError: there is no such string: the row is from another project, or newer than the file.
         """
         null = np.isnan(ids)
         places = np.where(null, 0, ids).astype(np.int64) - 1
@@ -94,13 +94,13 @@ class Strings:
 
 
 class Vocabulary(Strings):
-    """The one writer of a file, or strings in memory alone when `path` is None. `flush` before rows with its ids go to disk."""
+    """The only writer of a file, or strings in memory alone if `path` is None. Call `flush` before rows with its ids go to disk."""
 
     def __init__(self, path: Path | None = None, *, limit: int = LIMIT, bytes_max: int = BYTES_MAX) -> None:
         self._limit, self._bytes_max, self._bytes = limit, bytes_max, 0
         self._ids: dict[str, int] = {}
         self.others = 0
-        """How many strings of batches became `OTHER`, because there were too many before them."""
+        """How many strings of batches became `OTHER` because the limits were reached."""
         self._file: Any = None
         self._checksum = 0
         if path is not None:
@@ -111,7 +111,7 @@ class Vocabulary(Strings):
 
     @classmethod
     def beside(cls, path: Path, *, limit: int = LIMIT) -> Vocabulary:
-        """The strings of a file that another process writes; what is added here stays here."""
+        """A copy in memory of the strings of a file that another process writes. Strings added here are not written to the file."""
         made = cls(limit=limit)
         known = Strings(path)
         made._append(known.decode(np.arange(2.0, len(known) + 1.0)).to_pylist())
@@ -133,7 +133,7 @@ class Vocabulary(Strings):
         self.refresh()
 
     def encode(self, texts: Any) -> npt.NDArray[np.float64]:
-        """The ids of an Arrow array of strings, NaN for NULL; strings not seen before get theirs."""
+        """The ids of an Arrow array of strings, NaN for NULL. New strings get new ids."""
         encoded = texts.dictionary_encode()
         if isinstance(encoded, pa.ChunkedArray):
             encoded = encoded.combine_chunks()
@@ -149,7 +149,7 @@ class Vocabulary(Strings):
         return ids[places]
 
     def _that_fit(self, texts: list[str]) -> list[str]:
-        """Those for which there is room, each by those before it: the same ones wherever a batch ends."""
+        """The texts for which there is room. Each text depends only on those before it, so batch boundaries do not matter."""
         sizes = _sizes(texts)
         if len(self) + len(texts) <= self._limit and self._bytes + sum(sizes) <= self._bytes_max:
             return texts
@@ -171,22 +171,22 @@ class Vocabulary(Strings):
         self.others += count
 
     def flush(self) -> Mark:
-        """Make sure that all strings with an id are on disk, and return how far the file counts."""
+        """Make all strings with an id durable, and return the mark of the file's end."""
         if self._file is not None:
             os.fsync(self._file.fileno())
         return Mark(self._read, self._checksum)
 
     def verify(self, mark: AnyMark) -> None:
-        """See that the file begins with what it held at `mark`; what came after that is given the same ids by a replay.
+        """Check that the file up to `mark` is unchanged. A replay assigns the same ids to later strings.
 
         Raises:
-            DamagedFileError: it does not.
+            DamagedFileError: the file has changed.
         """
         if self._path is not None:
             check(self._path, mark)
 
     def close(self) -> None:
-        """Flush, and close the file."""
+        """Flush and close the file."""
         if self._file is not None:
             self.flush()
             self._file.close()
@@ -203,13 +203,13 @@ def _sizes(texts: list[str]) -> list[int]:
 
 
 def _open(path: Path) -> tuple[Any, int]:
-    """The file and its CRC-32, after what a crash left unfinished at its end was cut off."""
+    """The file and its CRC-32, after an incomplete end left by a crash was cut off."""
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+b")
     file.seek(0)
     whole = checksum = 0
     for line in file:
-        # A file system may have made the file longer without the data: zeros are no JSON.
+        # A file system may have extended the file without its data: zeros are not JSON.
         if not line.endswith(b"\n") or not line.startswith(b'"'):
             break
         whole, checksum = whole + len(line), zlib.crc32(line, checksum)

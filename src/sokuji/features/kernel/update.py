@@ -1,4 +1,4 @@
-"""An event goes into the parts of its profile's row."""
+"""Apply one event to the parts of its profile's row."""
 
 # ruff: noqa: PLR0917 compiled functions are handed numbers and arrays, as they make no objects
 
@@ -18,7 +18,7 @@ from sokuji.features.kernel.sets import add_to_slot, hash_of, insert_hash, slot_
 def update(
     program: Program, state: RowMemory, b: int, time: int, event: int, filters: npt.NDArray[np.uint8], columns: Floats, places: Ints
 ) -> None:
-    """Take event number `event` of the batch into the row at `b`."""
+    """Apply event number `event` of the batch to the row at `b`."""
     opened = enter(program, state, b, time, places)
     for k in range(program.parts.size):
         part = program.parts[k]
@@ -26,7 +26,7 @@ def update(
             continue
         place = places[part.window]
         value = 0.0 if part.value < 0 else columns[part.value, event]
-        # NULL comes as NaN; infinities would stay in sums for as long as their tile.
+        # NaN means NULL. Infinities would stay in sums as long as their tile.
         if place < 0 or not np.isfinite(value):
             continue
         if part.code < p.PART_LIST:
@@ -44,7 +44,7 @@ def update(
 
 @compiled
 def _tile(part: Record, state: RowMemory, b: int, place: int, value: float, time: int) -> None:
-    """Parts are in such an order that counts and sums are still those before the event here."""
+    """Update one tile. Parts are ordered so that counts and sums are still those before the event here."""
     floats, code, at = state.floats, part.code, b + part.at + place
     if code == p.PART_COUNT:
         state.counts[2 * (b + part.at) + place] += 1
@@ -72,7 +72,7 @@ def _tile(part: Record, state: RowMemory, b: int, place: int, value: float, time
 
 @compiled
 def append(state: RowMemory, at: int, n: int, time: int, value: float) -> None:
-    """Into a list of the last `n`, at its place by time; after those of the same time, which came before."""
+    """Insert into a list of the last `n`, sorted by time; after entries with the same time, which came earlier."""
     words, floats = state.words, state.floats
     length = words[at]
     place = length

@@ -1,4 +1,4 @@
-"""A dataset's events as the kernel takes them, read from the lake and evaluated on all cores."""
+"""Read a dataset's events from the lake, evaluated on all cores, in the form that the kernel takes."""
 
 from __future__ import annotations
 
@@ -30,34 +30,34 @@ from sokuji.types import BOOL, FLOAT64, STRING, Type
 Sql = Callable[[str], Result]
 """Runs a query, as `Platform.sql` does."""
 
-_CHUNK_ROWS = 1 << 19  # large enough for what is done once a piece, such as hashing the profiles
-_AHEAD = 2  # pieces a thread that wait or are worked on
+_CHUNK_ROWS = 1 << 19  # large enough for work done once per piece, such as hashing the profiles
+_AHEAD = 2  # pieces per thread that wait or are processed
 _PLACE = "place"
-"""Where in the log an event stands: its partition, then its offset, as the worker orders what came in the same microsecond."""
+"""An event's place in the log: its partition, then its offset. The worker sorts events of the same microsecond in this way."""
 _PLACE_SQL = "{0}log_partition * (1 << 48) + {0}log_offset"
 _OWN = ("visitor_id", "user_id", "event_time", "received_at", _PLACE)
 _ITEMS = {"visitor_id": "keys.visitor_id", "user_id": "keys.user_id", "event_time": TIME_COLUMN, _PLACE: _PLACE_SQL.format("")}
 _MADE_OF = {TIME_COLUMN: ("event_time",), "keys": ("visitor_id", "user_id"), "is_bot": ("context",)}
-"""What `Expressions` makes a column of, where the batch does not have it."""
+"""The columns that `Expressions` computes a column from, if the batch does not have it."""
 _PROPERTY = "property {}"
 
 _USUAL = "NOT is_bot AND type <> 'alias'"
 _OTHERS = "IFNULL(NOT is_bot, TRUE) AND (is_bot IS NULL OR type = 'alias')"
-# An alias says that the one with the previous id is this user.
+# An alias event says that the visitor with the previous id is this user.
 _ALIASED = """COALESCE(
   IF(type = 'alias' AND JSON_TYPE(properties.previous_id) = 'string', NULLIF(JSON_VALUE(properties, '$.previous_id'), ''), NULL),
   keys.visitor_id
 )"""
 _RECEIVED = "received_at"
 _HAPPENED = f"IF(IFNULL({{0}}historical, FALSE), TIMESTAMP_ADD({{0}}{TIME_COLUMN}, INTERVAL 1 MICROSECOND), {{0}}received_at)"
-"""From when on an event is known: when it was received, or as if history had been received when it happened."""
+"""The time from which an event is known, if history counts as received when it happened."""
 _MERGE_LOG = f"""
 SELECT i.kind, i.visitor_id, i.user_id, UNIX_MICROS({{known_at}}) AS known_at, {_PLACE_SQL.format("e.")} AS {_PLACE}
 FROM `{{dataset}}`.identities AS i
 JOIN `{{dataset}}`.events AS e ON e.message_id = i.message_id AND e.source = i.source AND e.received_at = i.known_at
 ORDER BY known_at, {_PLACE}
 """
-"""What was deleted of the events table is not known any more, as in a state that is made anew."""
+"""Events deleted from the events table are not known any more, as in a rebuilt state."""
 _EXCLUDED = f"SELECT {', '.join(EXCLUDED_KEY)} FROM `{{dataset}}`.bad_events WHERE code = '{STOPPED_WORKER}'"
 NO_MERGES = pa.schema(
     [("kind", pa.string()), ("visitor_id", pa.string()), ("user_id", pa.string()), ("known_at", pa.int64()), (_PLACE, pa.int64())]
@@ -65,7 +65,7 @@ NO_MERGES = pa.schema(
 
 
 class Taken(NamedTuple):
-    """The events, and the row of its profile that each belongs to; how many an expression failed on, and why the first of them."""
+    """The events, the row of each event's profile, how many events an expression failed on, and the reason of the first failure."""
 
     events: TimedEvents
     rows: Places
@@ -74,19 +74,19 @@ class Taken(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """What a piece has of the profiles that matter."""
+    """The events of a piece that belong to wanted profiles."""
 
     profiles: Places
     rows: Places
     times: Ints
     points: Ints
     arrived: Ints
-    said: pa.RecordBatch  # a column an expression; texts that get ids as dictionaries
-    reasons: list[str]  # why each event failed that an expression failed on
+    said: pa.RecordBatch  # one column per expression; texts that get ids are dictionaries
+    reasons: list[str]  # one reason for each event that an expression failed on
 
 
 class History:
-    """The events of one dataset, as the expressions of some views see them."""
+    """The events of one dataset, as evaluated by the expressions of some views."""
 
     def __init__(
         self,
@@ -98,12 +98,12 @@ class History:
         *,
         as_it_happened: bool = False,
     ) -> None:
-        """Compile the expressions. `known` and `said` are types of properties: what the events table was told, and `features.py` says.
+        """Compile the expressions. `known` and `said` are types of properties: recorded in the events table, and declared in `features.py`.
 
-        With `as_it_happened`, events that are `historical` are taken for received when they happened.
+        With `as_it_happened`, `historical` events count as received when they happened.
 
         Raises:
-            SqlError: there is no such dataset, or an expression is not valid; the message shows it with the place.
+            SqlError: there is no such dataset, or an expression is not valid; the message shows the expression and the position.
         """
         self._sql, self._dataset, self._views, self._said, self._as_it_happened = sql, dataset, views, said, as_it_happened
         columns = {field.name: field.type for field in sql(f"SELECT * FROM `{dataset}`.events LIMIT 0").schema}
@@ -115,24 +115,24 @@ class History:
         first = self._compile()
         self._free.put(first)
         self.types: dict[str, Type] = first.types
-        """Of the expressions, by text."""
+        """Types of the expressions, by text."""
         self._properties = first.properties
         self._there = [name for name, type_ in first.properties.items() if self._columns.get(name) == type_]
         names = sorted(first.names - first.properties.keys())
         if len(self._there) < len(first.properties):
-            names.append("properties")  # where the others are read from, as on the stream
+            names.append("properties")  # the others are read from this column, as on the stream
         self._read_by_expressions = tuple(dict.fromkeys(part for name in names for part in _MADE_OF.get(name, (name,))))
         self._fixed = tuple(dict.fromkeys([*_OWN, *self._read_by_expressions]))
 
     def merge_log(self) -> pa.Table:
-        """What `MergeLog` takes."""
+        """The table that `MergeLog` takes."""
         if not self._has(IDENTITIES):
-            return NO_MERGES  # nobody became known yet, or no worker has run
+            return NO_MERGES  # nobody was identified yet, or no worker has run
         known_at = _HAPPENED.format("e.") if self._as_it_happened else "i.known_at"
         return self._sql(_MERGE_LOG.format(dataset=self._dataset, known_at=known_at)).arrow()
 
     def _excluded(self) -> str:
-        """A condition that leaves out what the worker left out, as it had killed it."""
+        """A condition that excludes the events that the worker excluded because they had killed it."""
         if not self._has(BAD_EVENTS) or not self._sql(_EXCLUDED.format(dataset=self._dataset)).rows():
             return ""
         same = " AND ".join(f"b.{name} = e.{name}" for name in EXCLUDED_KEY)
@@ -142,13 +142,13 @@ class History:
         return bool(self._sql(f"SELECT 1 FROM `{self._dataset}`.INFORMATION_SCHEMA.TABLES WHERE table_name = '{table}'").rows())
 
     def imported_later(self, first: int, last: int) -> int:
-        """How many events of history are older than a label at `last` (us), but were received after one at `first`."""
+        """How many historical events are older than a label at `last` (us) but were received after a label at `first` (us)."""
         told = f"historical AND {TIME_COLUMN} < TIMESTAMP_MICROS({last}) AND received_at > TIMESTAMP_MICROS({first})"
         [(count,)] = self._sql(f"SELECT COUNT(*) FROM `{self._dataset}`.events WHERE {told}").rows()
         return int(count)
 
     def events(self, kernel: Kernel, vocabulary: Vocabulary, merges: MergeLog, until: int, *, threads: int | None = None) -> Taken:
-        """The events before `until` (us) that had been received by then, of the profiles that matter. `vocabulary` is the kernel's."""
+        """The events before `until` (us), received by then, of the wanted profiles. `vocabulary` is the kernel's."""
         named = [column.sql for column in kernel.layout.columns if not column.hashed and self.types[column.sql] == STRING]
         texts = list(dict.fromkeys(named))
         parts: list[tuple[_Part, Future[EventColumns]]] = []
@@ -191,7 +191,7 @@ class History:
         times, received = us(rows.column("event_time")), us(rows.column("received_at"))
         known = rows.column(_PLACE)
         places = pc.fill_null(known, np.iinfo(np.int64).max).to_numpy()
-        # What came before places were kept is in the order of its time; it is older than what has one.
+        # Events from before places were stored are sorted by time; they are older than those with a place.
         arrived = np.where(known.is_null().to_numpy(), times, places) if known.null_count else places
         visible = np.maximum(times + 1, received)
         whose = merges.whose_events(rows.column("visitor_id"), rows.column("user_id"), received, places, visible)
@@ -244,7 +244,7 @@ def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch
 
 
 def _ahead(pool: ThreadPoolExecutor, work: Callable[[pa.Table], _Part], pieces: Iterable[pa.Table], waiting_max: int) -> Iterator[_Part]:
-    """What `work` gives of each piece, in their order."""
+    """The results of `work` for all pieces, in their order."""
     waiting: deque[Future[_Part]] = deque()
     for piece in pieces:
         waiting.append(pool.submit(work, piece))
@@ -255,7 +255,7 @@ def _ahead(pool: ThreadPoolExecutor, work: Callable[[pa.Table], _Part], pieces: 
 
 
 def _joined(kernel: Kernel, parts: list[tuple[_Part, Future[EventColumns]]]) -> tuple[TimedEvents, Places]:
-    """All parts as one. A part is let go once it is in: all of it twice might not fit into memory."""
+    """Join all parts. Each part is released once it is copied: all of them twice might not fit into memory."""
     filters, values = len(kernel.layout.filters), len(kernel.layout.columns)
     size = sum(len(part.profiles) for part, _ in parts)
     columns = EventColumns(np.empty((filters, size), np.uint8), np.empty((values, size)))

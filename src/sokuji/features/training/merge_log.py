@@ -1,9 +1,9 @@
-"""Whose profile an event or a label belongs to, by the merge log: a dataset's `identities` table.
+"""Find whose profile an event or a label belongs to, from the merge log: a dataset's `identities` table.
 
-An event that names a user is the user's. What is known of a visitor holds from the moment it was known. Until then the visitor has a
-profile alone, which then merges into the user's; later events are the user's at once.
+An event that names a user belongs to the user. A visitor's link to a user holds from the moment it was known. Until then the visitor has
+a profile of its own, which then merges into the user's. Later events of the visitor belong to the user at once.
 
-A place is where in the log something stands, for order among what came in the same microsecond.
+A place is a position in the log. It orders events that came in the same microsecond.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from sokuji.features.spec import Entity
 from sokuji.features.training.point_in_time import Links, Places
 
 REFUSED = "refused"
-"""What the log says of a visitor who was not made known by an event that names a user. Of the others the first merged."""
+"""The kind of a log entry for a visitor who was not linked although an event names a user. Of the other entries, the first merged."""
 
 _NEVER = np.iinfo(np.int64).max
 _STEPS = 2
-"""Points a microsecond: events and merges in the order of their places, then labels."""
+"""Points per microsecond: first events and merges in the order of their places, then labels."""
 
 
 class Whose(NamedTuple):
-    """Where events or labels belong: a profile, -1 for none that is asked for, its row, and the point at which they are seen or see."""
+    """Where events or labels belong: a profile (-1: not wanted), its row, and the point at which an event is seen or a label sees."""
 
     profiles: Places
     rows: Places
@@ -36,12 +36,12 @@ class Whose(NamedTuple):
 
 
 class MergeLog:
-    """The part of the merge log that matters for some entities. A visitor or a user who is asked for has a profile."""
+    """The part of the merge log that matters for some entities. Each visitor or user that was asked for has a profile."""
 
     def __init__(self, log: pa.Table, asked: pa.StringArray, entity: Entity) -> None:
-        """`log` has `kind`, `visitor_id`, `user_id`, `known_at` (us) and `place` (of the event that told it), the oldest first."""
+        """Index `log`: `kind`, `visitor_id`, `user_id`, `known_at` (us) and `place` (of the event that made the link), the oldest first."""
         self._is_kept = log.num_rows > 0
-        """Whether there is a worker that says who is known: else a visitor's events stay the visitor's, whomever they name."""
+        """Whether a worker links visitors to users. If not, a visitor's events stay the visitor's, whichever user they name."""
         log = log.filter(pc.not_equal(log.column("kind"), REFUSED))
         self._entity = entity
         if entity is Entity.USER:
@@ -56,7 +56,7 @@ class MergeLog:
         self._place(len(asked))
 
     def _index(self, log: pa.Table) -> None:
-        """Links, visitor by visitor."""
+        """Index the links by visitor."""
         visitors = _codes(log.column("visitor_id"), self._visitors)
         order = np.argsort(visitors, kind="stable")
         self._starts = np.searchsorted(visitors[order], np.arange(len(self._visitors) + 1)).astype(np.int64)
@@ -69,7 +69,7 @@ class MergeLog:
         self._merged_at[merged], self._merged_place[merged] = self._known[first], self._places[first]
 
     def _place(self, asked: int) -> None:
-        """The profile and the row of each visitor alone."""
+        """Assign the profile and row that each visitor has before a merge."""
         if self._entity is Entity.USER:
             self._profiles = self._rows = np.full(len(self._visitors), -1, np.int32)
             self.profiles, self._merges = len(self._users), (np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -88,12 +88,15 @@ class MergeLog:
         self._merges = (into, self._merged_at[merging] * _STEPS, self._merged_place[merging])
 
     def whose_events(self, visitor_ids: pa.Array, user_ids: pa.Array, received: Ints, places: Ints, visible: Ints) -> Whose:
-        """Of events that came in when and at which places, and that count from `visible` on."""
+        """Find the profiles of events.
+
+        `received`, `places` and `visible` are each event's arrival, its place, and when it begins to count.
+        """
         visitors, points = _codes(visitor_ids, self._visitors), visible * _STEPS
         named = pc.is_valid(user_ids).to_numpy(zero_copy_only=False)
         if not self._is_kept and self._entity is Entity.VISITOR:
             named = named & (visitors < 0)
-        if not len(self._known) and self._entity is Entity.VISITOR:  # none of them became known
+        if not len(self._known) and self._entity is Entity.VISITOR:  # no visitor was linked to a user
             profiles = np.append(self._profiles, np.int32(-1))[visitors]
             profiles[named] = -1
             return Whose(profiles, np.zeros(len(visitors), np.int32), points)
@@ -105,7 +108,7 @@ class MergeLog:
         if self._entity is Entity.VISITOR:
             before = np.flatnonzero(~is_linked & ~named & (visitors >= 0))
             profiles[before] = self._profiles[visitors[before]]
-            # One that counts only after the merge, being dated later than it came, is the user's.
+            # An event dated later than it came counts only after the merge, so it belongs to the user's row.
             merged_at = self._merged_at[visitors[before]]
             earlier = (visible[before] < merged_at) | (
                 (visible[before] == merged_at) & (places[before] < self._merged_place[visitors[before]])
@@ -114,7 +117,7 @@ class MergeLog:
         return Whose(profiles, rows, points)
 
     def whose_labels(self, ids: pa.Array, times: Ints) -> Whose:
-        """Of labels at `times`: all that is known by then counts."""
+        """Find the profiles of labels at `times`. All links known by then count."""
         points = times * _STEPS + 1
         if self._entity is Entity.USER:
             return Whose(_codes(ids, self._users), np.zeros(len(ids), np.int32), points)
@@ -126,7 +129,7 @@ class MergeLog:
         return Whose(profiles, rows, points)
 
     def links(self, events: Places, labels: Places) -> Links | None:
-        """For the sweep, with the rows of events and labels; None if nothing merges."""
+        """The links for the sweep, given the rows of events and labels; None if nothing merges."""
         profiles, merged, places = self._merges
         return Links(events, labels, profiles, merged, places) if len(profiles) else None
 
@@ -137,11 +140,11 @@ class MergeLog:
 
 
 def _linked(log: pa.Table, name: str, ids: pa.Array, other: str) -> pa.StringArray:
-    """What is in the column `other` beside some ids."""
+    """The values in the column `other` of the rows with one of these ids."""
     return pc.unique(log.filter(pc.is_in(log.column(name), ids)).column(other).combine_chunks())
 
 
 def _codes(ids: pa.Array | pa.ChunkedArray, among: pa.Array) -> Places:
-    """The place of each id, -1 for one that is not there."""
+    """The index of each id; -1 if it is not there."""
     found: Places = pc.fill_null(pc.index_in(ids, value_set=among), -1).to_numpy(zero_copy_only=False).astype(np.int32)
     return found

@@ -1,4 +1,4 @@
-"""A project's features over the lake: `platform.features`."""
+"""A project's features computed from the lake: `platform.features`."""
 
 from __future__ import annotations
 
@@ -19,34 +19,36 @@ from sokuji.sql.result import Result
 
 
 class OfflineFeatures:
-    """The views that `features.py` declares, computed from the events in the lake by the kernel of the stream."""
+    """The views of `features.py`, computed from the events in the lake by the same kernel as on the stream."""
 
     def __init__(self, folder: Path, sql: Callable[[str], Result], tables: Lake, state: Path) -> None:
-        """Of the project in `folder`.
+        """Compute the features of the project in `folder`.
 
-        `sql` runs a query, `tables` is the lake that the sink commits to, and `state` is where the worker keeps its own, if there is one.
+        `sql` runs a query, `tables` is the lake that the sink commits to, and `state` is the folder of the worker's state, if there is one.
         """
         self._folder, self._sql, self._tables, self._state = folder, sql, tables, state
 
     @property
     def views(self) -> tuple[ViewSpec, ...]:
-        """What is declared now. Raises FeatureError."""
+        """The views declared now. Raises FeatureError."""
         return load(self._folder / FEATURES_FILE)
 
     def training(
         self, labels: pa.Table, *, view: str | None = None, dataset: str = "main", history_as_it_happened: bool = False
     ) -> pa.Table:
-        """A training set: the labels with the features of each entity as they were at the label's time.
+        """Make a training set: the labels with the features of each entity as they were at the label's time.
 
-        Events that an expression fails on are left out, as on the stream; their number is in the metadata of the table's schema, as
-        `left_out`, and is logged with the first reason.
+        Events on which an expression fails are left out, as on the stream. Their number is in the metadata of the table's schema, as
+        `left_out`,
+        and is logged with the first reason.
 
         Args:
-            labels: `entity_id` (STRING), `time` (TIMESTAMP), and whatever else is to be kept.
+            labels: `entity_id` (STRING), `time` (TIMESTAMP), and any other columns, which are kept.
             view: its name; optional when only one view is declared.
-            dataset: whose events.
-            history_as_it_happened: a label sees history (`historical` events) from when it happened, and not only from when it was
-                imported. For labels of the time before the import; features then are what the stream would have had, not what it had.
+            dataset: the dataset of the events.
+            history_as_it_happened: a label sees history (`historical` events) from the time it happened, instead of the time it was
+                imported.
+                For labels from before the import. The features are then those that the stream would have had, not those that it had.
 
         Raises:
             FeatureError: there is no such view, or the labels lack a column.

@@ -1,7 +1,6 @@
-"""Features of many profiles at many moments, from their history: one sweep over events and labels, profile by profile.
+"""Features of many profiles at many moments: one sweep over events and labels, profile by profile.
 
-It is the kernel of the stream that runs here, over events in the order in which they became visible, so that what it finds is what the
-stream served.
+The sweep runs the stream's kernel over events in the order in which they became visible. So its results are those that the stream served.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from sokuji.features.kernel.loops import group, sweep
 from sokuji.features.kernel.program import Ints
 from sokuji.features.kernel.rows import Floats
 
-_PARTS_A_THREAD = 8  # so that a part with busy profiles does not leave the other threads without work
+_PARTS_A_THREAD = 8  # so many that one part with busy profiles does not leave the other threads without work
 
 Places = npt.NDArray[np.int32]
 
 
 class TimedEvents(NamedTuple):
-    """What happened: whose it was (a number below `profiles`), when, from when on it was visible, and what it says.
+    """Events: the profile of each (a number below `profiles`), its time, when it became visible, and its columns.
 
-    Events that become visible at the same moment are taken in by `arrived`, by their time if that is None, then as they are given.
+    Events that become visible at the same moment are applied by `arrived` (by time if that is None), then in the given order.
     """
 
     profiles: Places
@@ -40,7 +39,7 @@ class TimedEvents(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """What is asked: whose features, seeing what was visible by then, as a reader at `times` (us; 0: at the profile's own clock)."""
+    """Requested features: the profile, the moment up to which events are visible, and the reader's time (0: the profile's own clock)."""
 
     profiles: Places
     visible: Ints
@@ -48,10 +47,10 @@ class Labels(NamedTuple):
 
 
 class Links(NamedTuple):
-    """That some profiles have several rows: row 0, and rows 1, 2, ... which merge into it.
+    """Profiles with several rows: row 0, and rows 1, 2, ... which merge into it.
 
-    The n-th merge of a profile, in the order of `merged` and then of `places`, is that of its row n. `merged` is in the terms of
-    `visible`. Of the profile's events that become visible at the same point, those come after the merge that arrived at `places` or later.
+    The n-th merge of a profile, sorted by `merged` and then by `places`, is that of its row n. `merged` is a point like `visible`. Of the
+    profile's events that become visible at this point, those that arrived at `places` or later come after the merge.
     """
 
     event_rows: Places
@@ -64,7 +63,7 @@ class Links(NamedTuple):
 def numbers_at(
     kernel: Kernel, events: TimedEvents, labels: Labels, *, profiles: int, links: Links | None = None, threads: int | None = None
 ) -> Floats:
-    """The kernel's numbers for each label; `kernel.decode` makes columns of them. `links` if profiles have several rows."""
+    """The kernel's numbers for each label; `kernel.decode` makes columns of them. Give `links` if profiles have several rows."""
     workers = threads or os.cpu_count() or 1
     out = np.empty((len(labels.profiles), kernel.columns_count))
     arrived = events.times if events.arrived is None else events.arrived
@@ -72,13 +71,13 @@ def numbers_at(
     label_order, label_starts = group(labels.profiles, labels.visible, labels.times, profiles)
     program = kernel.layout.program
     merges, places, merge_starts, rows = _merges(links, profiles)
-    # Parts of about as many events each, not of as many profiles.
+    # Parts have about equally many events, not equally many profiles.
     wanted = np.linspace(0, len(events.profiles), workers * _PARTS_A_THREAD + 1)
     bounds = np.unique([0, *np.searchsorted(event_starts[:-1], wanted[1:-1]), profiles]).tolist()
 
     def run(first: int, last: int) -> None:
         state, _ = kernel.state(np.zeros((rows, kernel.width), np.uint8))
-        # Brought together before, part by part: the sweep would wait for memory at every number of an event.
+        # Copied per part before the sweep, which otherwise would wait for memory at every number of an event.
         own = event_order[event_starts[first] : event_starts[last]]
         said, starts = events.columns.take(own), event_starts[first : last + 1] - event_starts[first]
         asked = label_starts[first : last + 1]
@@ -102,7 +101,7 @@ def numbers_at(
 
 
 def _merges(links: Links | None, profiles: int) -> tuple[Ints, Ints, Ints, int]:
-    """When and at which places rows merge, profile by profile; where each profile's begin; how many rows a profile has at most."""
+    """The merges' points and places, by profile; the start of each profile's merges; and the largest number of rows of a profile."""
     if links is None:
         return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(profiles + 1, np.int64), 1
     counts = np.bincount(links.profiles, minlength=profiles)

@@ -1,10 +1,11 @@
-"""Training sets: what the features of an entity were at the moment of each label, from the events in the lake.
+"""Training sets: the features of an entity at the moment of each label, from the events in the lake.
 
-A label at time T sees the events with `event_time < T` that were received by T: not its own event, no later one, and none that came in
-only afterwards. It sees what was known by T of who is who. As on the stream, bots are left out, and so is what an expression fails on.
+A label at time T sees the events with `event_time < T` that were received by T: not its own event, no later one, and none that arrived
+after T. It sees the links between visitors and users that were known by T. As on the stream, bots are left out, and so are events on
+which an expression fails.
 
-History that was imported after T is not seen, as the stream did not have it then. For labels of the time before the import it can be taken
-as if it had been received when it happened.
+A label does not see history imported after T, as the stream did not have it then. For labels from before the import, history can count as
+received when it happened.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ from sokuji.features.training.point_in_time import Labels, numbers_at
 from sokuji.types import Type
 
 ENTITY, TIME = "entity_id", "time"
-"""The columns that labels have."""
+"""The columns that labels must have."""
 
 LEFT_OUT = b"left_out"
-"""In the metadata of a training set: how many events were left out because an expression failed on them."""
+"""The metadata key of a training set with the number of events left out because an expression failed on them."""
 
 _NEVER = 2**62
 _LOG = logging.getLogger(__name__)
@@ -46,20 +47,20 @@ def training(
     said: Mapping[str, Type] | None = None,
     history_as_it_happened: bool = False,
 ) -> pa.Table:
-    """The labels with a column for each of the view's features.
+    """The labels, with a column for each of the view's features.
 
     Args:
         view: what to compute.
-        labels: `entity_id` (STRING, ids of the view's entity), `time` (TIMESTAMP), and whatever else is to be kept.
+        labels: `entity_id` (STRING, ids of the view's entity), `time` (TIMESTAMP), and any other columns, which are kept.
         sql: runs a query, as `Platform.sql` does.
-        vocabulary: gets the strings; the stream's (`Vocabulary.beside`) for ties between categories to be the stream's.
-        views: all that the stream computes, this one included: an event that an expression of one fails on counts in none.
-        dataset: whose events.
-        known, said: the types that properties without a column are known to have, and those that they are said to have.
-        history_as_it_happened: take events that are `historical` for received when they happened, and not when they were imported.
+        vocabulary: stores the strings; use the stream's (`Vocabulary.beside`) so that ties between categories resolve as on the stream.
+        views: all views that the stream computes, this one included: an event on which an expression of one view fails counts in none.
+        dataset: the dataset of the events.
+        known, said: the recorded types of properties without a column, and the declared types.
+        history_as_it_happened: `historical` events count as received when they happened, not when they were imported.
 
     Raises:
-        FeatureError: the labels lack a column, or have one that a feature is called.
+        FeatureError: the labels lack a column, or have one with the name of a feature.
         SqlError: an expression of the view is not valid over the dataset's events.
     """
     _check(view, labels)
