@@ -1,4 +1,4 @@
-"""What the shop does about it."""
+"""The shop's rules: which message to show to which visitor."""
 
 from sokuji.rules import goal, popup, project, rule
 

@@ -1,4 +1,4 @@
-"""What the shop knows of each visitor, from one event to the next."""
+"""The shop's features of each visitor, updated at every event."""
 
 from sokuji.features import events, sessions, view
 

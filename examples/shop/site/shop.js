@@ -1,8 +1,8 @@
-// A small shop: a list, a page for each tea, a cart. What visitors do is tracked by sokuji.js, loaded from the `api` role.
+// A small shop: a list, a page for each tea, a cart. sokuji.js, loaded from the `api` role, tracks the visitors' actions.
 "use strict";
 
 window.sokuji = (...call) => { (window.sokuji.q = window.sokuji.q || []).push(call); };
-// Where people sign in, the page hands on what the shop's server signed: sokuji("identify", userId, traits, { signature }).
+// After sign-in the page passes on the signature from the shop's server: sokuji("identify", userId, traits, { signature }).
 sokuji("init", window.shop);
 
 const tag = document.createElement("script");
