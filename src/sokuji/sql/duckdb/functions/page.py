@@ -18,16 +18,17 @@ from sokuji.sql.front.wasm import zetasql
 
 _HEAD = """# SQL functions
 
-How each function of GoogleSQL runs here, signature by signature, named as ZetaSQL names them. This page is generated from the signature
-table (`src/sokuji/sql/functions/`) by `python -m sokuji.sql.duckdb.functions.page`, and a test holds it to the table.
+This page lists every function of GoogleSQL, signature by signature, with ZetaSQL's names, and says how the function runs here.
+`python -m sokuji.sql.duckdb.functions.page` generates the page from the signature table (`src/sokuji/sql/duckdb/functions/`), and a test
+compares the page with the table.
 
 | status | meaning |
 |---|---|
 | native | one DuckDB function or operator, with the same semantics |
 | macro | an expression of several DuckDB functions |
-| reference | GoogleSQL's reference implementation, or Python, called for whole columns: exact, at about 25 us a row |
-| rewritten | ZetaSQL rewrites the call to others of this table |
-| unsupported | it raises, naming the function |
+| reference | GoogleSQL's reference implementation, or Python, called for whole columns: exact, at about 25 us per row |
+| rewritten | ZetaSQL rewrites the call to other functions of this table |
+| unsupported | the call raises an error that names the function |
 
 | function | signature | status | note |
 |---|---|---|---|
