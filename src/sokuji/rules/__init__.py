@@ -1,4 +1,4 @@
-"""Rules: when to do what for whom. The words of a project's `actions.py` are imported from here."""
+"""Rules: when to do what for whom. A project's `actions.py` imports its vocabulary from here."""
 
 from sokuji.rules.language import arm, banner, call, goal, popup, project, quiet_hours, rule, schedule, webhook
 

@@ -1,6 +1,6 @@
-"""The texts and numbers of `actions.py` as values: what is not one gets an error that says what to write.
+"""Parse the arguments of `actions.py`. An invalid one raises an error that says what to write.
 
-`where` begins an error's message: it names the rule and the argument.
+`where` is the beginning of an error message: it names the rule and the argument.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sokuji.errors import RuleError
 from sokuji.rules.calendar import Hours, to_us, zone_named
 from sokuji.rules.spec import Cap, SessionCap, TimeCap, TotalCap, ViewCap
 
-CAP_COUNT_MAX = 32  # every occasion within a cap's window has its place in the profile's row
+CAP_COUNT_MAX = 32  # each decision within a cap's window has a place in the profile's row
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _CAP = re.compile(r"(\d{1,9}) (?:per (?:(\d{1,9}) views?|(\w+))|(ever))")
 _HOST = re.compile(r"[\w-]+(\.[\w-]+)*(:\d{1,5})?")
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def event_names(names: str | Sequence[str], where: str) -> tuple[str, ...]:
-    """One name or several, each once."""
+    """One event name or several, each once."""
     each = (names,) if isinstance(names, str) else tuple(names)
     for name in each:
         if not isinstance(name, str) or not name:
@@ -36,7 +36,7 @@ def event_names(names: str | Sequence[str], where: str) -> tuple[str, ...]:
 
 
 def condition(text: str | None, where: str) -> str | None:
-    """A GoogleSQL condition; its columns and functions are checked by whoever compiles it."""
+    """A GoogleSQL condition. Its columns and functions are checked when it is compiled."""
     if text is not None and (not isinstance(text, str) or not text.strip()):
         raise RuleError(f"{where}={text!r}: expected a GoogleSQL condition, such as 'spend_7d > 100'")
     return None if text is None else text.strip()
@@ -64,7 +64,7 @@ def cap(text: object, where: str) -> Cap:
 
 
 def duration_us(text: str, where: str) -> int:
-    """Microseconds of a duration such as "45s", "30m", "24h", "7d", "2w"."""
+    """A duration such as "45s", "30m", "24h", "7d", "2w", in microseconds."""
     found = _parse_us(text)
     if found is None:
         raise RuleError(f"{where}={text!r}: expected a duration such as '45s', '30m', '24h', '7d' or '2w'")
@@ -79,7 +79,7 @@ def share(value: float, where: str) -> float:
 
 
 def zone(name: str, where: str) -> str:
-    """The IANA name of a time zone that exists."""
+    """The IANA name of an existing time zone."""
     if not isinstance(name, str) or zone_named(name) is None:
         raise RuleError(f"{where} zone={name!r}: expected a time zone's IANA name such as 'Asia/Tokyo' or 'UTC'")
     return name
@@ -95,7 +95,7 @@ def hours(text: str, where: str) -> Hours:
 
 
 def hosts(names: Sequence[str], where: str) -> tuple[str, ...]:
-    """Names of hosts, with a port or without, in lower case."""
+    """Host names, with or without a port, in lower case."""
     each = (names,) if isinstance(names, str) else tuple(names)
     for name in each:
         if not isinstance(name, str) or not _HOST.fullmatch(name):
@@ -104,7 +104,7 @@ def hosts(names: Sequence[str], where: str) -> tuple[str, ...]:
 
 
 def days(text: str) -> frozenset[int]:
-    """Days of the week such as "mon-fri" or "sat,sun", Monday being 0."""
+    """Days of the week such as "mon-fri" or "sat,sun"; Monday is 0."""
     days: set[int] = set()
     for part in text.lower().split(",") if isinstance(text, str) else [""]:
         first, _, last = part.strip().partition("-")
@@ -116,9 +116,9 @@ def days(text: str) -> frozenset[int]:
 
 
 def instant_us(text: str, name: str, zone: str, *, after_day: bool) -> int:
-    """A day or a time in `zone`; with `after_day` a day is its end."""
+    """A day or a time in `zone`, as microseconds. With `after_day`, a day means its end."""
     try:
-        at = datetime.fromisoformat(text.upper() if isinstance(text, str) else text)  # RFC 3339 writes `t` and `z` also in lower case
+        at = datetime.fromisoformat(text.upper() if isinstance(text, str) else text)  # RFC 3339 also allows `t` and `z` in lower case
     except (TypeError, ValueError) as error:
         raise RuleError(f"schedule {name}={text!r}: expected a day or a time such as '2026-12-01' or '2026-12-01 18:00'") from error
     if len(text.strip()) <= len("2026-12-01") and after_day:
@@ -129,13 +129,13 @@ def instant_us(text: str, name: str, zone: str, *, after_day: bool) -> int:
 
 
 def check_name(name: object, what: str) -> None:
-    """Whether it can name a rule or an arm."""
+    """Check that `name` can name a rule or an arm."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise RuleError(f"{what} {name!r}: expected a name of letters, digits and _ that begins with a letter, such as 'left_cart'")
 
 
 def typed(value: T | None, kind: type[T], where: str, example: str) -> T | None:
-    """`value` as it is, if it is a `kind`."""
+    """`value` unchanged, after a check that it is None or a `kind`."""
     if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
         raise RuleError(f"{where}={value!r}: expected {example}")
     return value

@@ -1,4 +1,4 @@
-"""Schedules and hours of the day, in time zones and across their clock changes."""
+"""Schedules and hours of the day, in time zones and across clock changes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ALL_DAYS = frozenset(range(7))
-_ZONE_LENGTH_MAX = 64  # the longest name there is has 32
+_ZONE_LENGTH_MAX = 64  # the longest existing name has 32
 
 
 @lru_cache(4096)  # events may name any number of zones
 def zone_named(name: str) -> ZoneInfo | None:
-    """The IANA time zone, or None where there is none of that name."""
+    """The IANA time zone with this name, or None."""
     if len(name) > _ZONE_LENGTH_MAX:
         return None
     try:
@@ -27,7 +27,7 @@ def zone_named(name: str) -> ZoneInfo | None:
 
 
 def local(at_us: int, zone: str) -> datetime:
-    """The wall clock in `zone`, a zone that exists."""
+    """The wall-clock time in `zone`, which must exist."""
     return (_EPOCH + timedelta(microseconds=at_us)).astimezone(zone_named(zone))
 
 
@@ -37,7 +37,7 @@ def to_us(at: datetime) -> int:
 
 
 class Hours(Struct, frozen=True):
-    """Hours of the local day as minutes since midnight, `end` excluded. `end` <= `start` passes midnight."""
+    """Hours of the local day as minutes since midnight; `end` is excluded. With `end` <= `start`, the hours pass midnight."""
 
     start: int
     end: int
@@ -50,11 +50,11 @@ class Hours(Struct, frozen=True):
 
 
 class Schedule(Struct, frozen=True):
-    """When a rule is on: from `since_us` until before `until_us`, on `days` (0: Monday), in `hours` of the local day in `zone`.
+    """The times when a rule is on: from `since_us` until before `until_us`, on `days` (0: Monday), in `hours` of the local day in `zone`.
 
-    Hours that pass midnight belong to the day on which they begin: Friday 22:00-02:00 ends on Saturday at 02:00.
-    Clock changes need no special case: an instant is in the hours when the wall clock there shows a time in them. So the hour
-    that a change repeats counts twice, and the hour it skips never comes.
+    Hours that pass midnight belong to the day on which they begin: Friday 22:00-02:00 ends on Saturday at 02:00. Clock changes need no
+    special case: an instant is in the hours if the local wall clock shows a time in them. So an hour that a clock change repeats counts
+    twice, and an hour that it skips never comes.
     """
 
     zone: str
@@ -72,7 +72,7 @@ class Schedule(Struct, frozen=True):
         return self._is_day_and_hour(local(at_us, self.zone))
 
     def contains_each(self, at_us: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """`contains` of every element. Only whole minutes make a difference, so each minute is looked at once."""
+        """Call `contains` for every element. The result is constant within a minute, so each minute is computed once."""
         on = np.ones(len(at_us), dtype=np.bool_)
         if self.since_us is not None:
             on &= at_us >= self.since_us

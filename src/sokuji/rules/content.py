@@ -1,4 +1,4 @@
-"""What a decision delivers: an action with the fields of its templates filled in."""
+"""The content of a decision: an action with the fields of its templates filled in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sokuji.rules.template import Template, Values, render, render_image, render
 
 
 def content(action: Action, values: Values, image_hosts: Collection[str]) -> dict[str, Any]:
-    """The action as JSON has it; "kind" is popup, banner, webhook or call. `image_hosts`: whose images a field may name."""
+    """The action as JSON; "kind" is popup, banner, webhook or call. A field may name images of `image_hosts`."""
     if isinstance(action, Message):
         fill: Mapping[str, Callable[[Template, Values], str]] = {"link": render_link, "image": partial(render_image, hosts=image_hosts)}
         return {"kind": action.kind, **{name: fill.get(name, render)(part, values) for name, part in action.fields.items()}}

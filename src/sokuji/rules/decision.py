@@ -23,37 +23,38 @@ Reason = Literal["event", "timer", "cap", "priority", "gap", "quiet_hours", "mis
 class Decision(Struct, frozen=True, kw_only=True):
     """One decision of one rule for one profile.
 
-    `action` is what is to be delivered, rendered: None for the control arm, the holdout and a suppressed decision, so that none of
-    these can be shown by accident. Its "kind" is popup, banner, webhook or call.
+    `action` is the rendered action to deliver. It is None for the control arm, the holdout and a suppressed decision, so none of these can
+    be
+    shown by accident. Its "kind" is popup, banner, webhook or call.
     """
 
-    id: str  # the same for the same rule and trigger, whenever and however often it is computed
+    id: str  # depends only on the rule and the trigger, so recomputing gives the same id
     rule: str
     reason: Reason
     suppressed: bool
-    arm: str | None  # the arm the profile is assigned to, also in the holdout; None when suppressed
+    arm: str | None  # the arm that the profile is assigned to, also in the holdout; None if suppressed
     control: bool
     holdout: bool
     action: Mapping[str, Any] | None
-    at_us: int  # when: the trigger's received_at, or the time the timer was due
+    at_us: int  # the trigger's received_at, or the time when the timer was due
     expires_us: int
     trigger_id: str  # message id of the event that triggered the rule or armed its timer
     profile: str
     dataset: str
     visitor_id: str | None
     user_id: str | None
-    zone: str | None = None  # the visitor's time zone, where the trigger's context names one
-    occasions: int = 1  # suppressed: how many since the last such event of this rule and profile
+    zone: str | None = None  # the visitor's time zone, if the trigger's context names one
+    occasions: int = 1  # if suppressed: how many since the last recorded one of this rule and profile
 
 
 def decision_id(rule: str, trigger: Trigger, *, suppressed: bool) -> str:
-    """The message id of the event that records what `rule` decided on `trigger`."""
+    """The message id of the event that records the decision of `rule` on `trigger`."""
     parts = (rule, suppressed, trigger.dataset, trigger.source, trigger.message_id)
     return blake2b(msgspec.json.encode(parts), digest_size=16).hexdigest()
 
 
 def to_events(decisions: Sequence[Decision], now_us: int) -> pa.RecordBatch:
-    """The decisions as rows of EVENT_SCHEMA, received at `now_us`: what the `decisions` log holds."""
+    """The decisions as rows of EVENT_SCHEMA, received at `now_us`, for the `decisions` log."""
     return own_events(
         {
             "dataset": [decision.dataset for decision in decisions],
@@ -69,7 +70,7 @@ def to_events(decisions: Sequence[Decision], now_us: int) -> pa.RecordBatch:
 
 
 def own_events(columns: Mapping[str, Sequence[Any]], now_us: int) -> pa.RecordBatch:
-    """Events of the platform's own as rows of EVENT_SCHEMA, received at `now_us`. Columns that are not given are NULL."""
+    """Events of the platform itself as rows of EVENT_SCHEMA, received at `now_us`. Missing columns are NULL."""
     count = len(columns["message_id"])
     same = {
         "source": OWN_SOURCE,

@@ -1,4 +1,4 @@
-"""Asked again when a decision is about to be shown: does it still hold? Minutes may have passed, and the visitor may have bought."""
+"""Check again whether a decision still holds when it is about to be shown. Since the decision, the visitor may have bought."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ Ineligible = Literal["nothing_to_show", "expired", "off", "quiet_hours", "stoppe
 
 
 class Question(NamedTuple):
-    """Whether a decision still holds, and who asks."""
+    """The question whether a decision still holds, and who asks it."""
 
     decision: Decision
     users: Collection[str] | None
-    """The user ids that who asks has shown to be; None: the answer may tell of any user.
+    """The user ids that the asking client has proven; None: the answer may reveal facts about any user.
 
-    The profile of a visitor who became a user since is that user's. Whoever says to be the user makes it so, and must not learn from the
-    answer what is true of them.
+    If a visitor became a user, the visitor's profile is now the user's. Anyone can claim to be a user and so cause this, but must not learn
+    from the answer what is true of the user.
     """
 
 
 def ineligible(decision: Decision, rule: Rule | None, *, stopped_us: int, holds: bool, now_us: int) -> Ineligible | None:
-    """Why the decision must not be shown at `now_us`; None: it may be. A pure function.
+    """Why the decision must not be shown at `now_us`; None if it may be shown. A pure function.
 
     Args:
-        decision: what is to be shown.
-        rule: the rule that decided it, as it is declared now; None where there is no rule of that name any more.
+        decision: the decision to show.
+        rule: the rule of the decision as declared now; None if there is no rule with this name any more.
         stopped_us: when the profile's last event of the rule's `unless` was received, 0 for never (`Rules.stopped_us`).
-        holds: whether the rule's `still` is true of the latest features; True where it has none.
+        holds: whether the rule's `still` is true of the latest features; True if the rule has none.
         now_us: the time of display.
     """
     if decision.action is None:

@@ -1,4 +1,4 @@
-"""Decides, for micro-batches of events, what is done for whom."""
+"""Apply the rules to micro-batches of events."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ TIMER_SLACK_US = 1_000_000
 
 
 class Rules:
-    """The rules of a project, compiled. It keeps no state: all of that is in the rows of the profiles it is given.
+    """The compiled rules of a project. They keep no state: all state is in the rows of the profiles passed in.
 
-    Everything is a function of its arguments: the same events give the same decisions and the same bytes of state, wherever a batch
-    begins and ends, in any process.
+    All results depend only on the arguments. The same events give the same decisions and the same bytes of state, with any batch boundaries
+    and in any process.
     """
 
     def __init__(self, actions: Actions) -> None:
         self.actions = actions
         self.conditions: tuple[str, ...] = tuple(dict.fromkeys(rule.condition for rule in actions.rules if rule.condition is not None))
-        """The distinct GoogleSQL conditions, to be evaluated once a batch for all rows: the columns of `truth`."""
+        """The distinct GoogleSQL conditions, evaluated once a batch for all rows: the columns of `truth`."""
         self.rechecks: tuple[str, ...] = tuple(dict.fromkeys(rule.still for rule in actions.rules if rule.still is not None))
-        """The distinct GoogleSQL conditions over features alone that `eligibility.ineligible` asks about when something is shown."""
+        """The distinct GoogleSQL conditions over features alone that `eligibility.ineligible` needs when a decision is shown."""
         self.by_name = {rule.name: rule for rule in actions.rules}
         self.names: frozenset[str] = frozenset(name for rule in actions.rules for field in rule.fields for name in heads(field.name))
-        """The columns that templates may ask for, as far as there are such columns."""
+        """The columns that templates may use, as far as they exist."""
         self._dtype = dtype_of(actions)
         self._plans = plan(actions, self.conditions)
         self.width: int = self._dtype.itemsize
-        """Bytes of state a profile."""
+        """Bytes of state per profile."""
         self.layout: str = layout_of(self._dtype)
-        """What the bytes mean, as text. Rows stored under another layout are brought along by `carry`."""
+        """The layout of these bytes, as text. `carry` converts rows stored under another layout."""
 
     def decide(
         self,
@@ -53,18 +53,18 @@ class Rules:
         truth: NDArray[np.bool_],
         silent: NDArray[np.bool_],
     ) -> list[Decision]:
-        """Take the events in their order: change `segment` in place and return the decisions in the order in which they are taken.
+        """Apply the events in their order. Changes `segment` in place and returns the decisions in the order they are made.
 
-        A timer that is due at or before an event's `received_at` fires before that event.
+        A timer due at or before an event's `received_at` fires before that event.
 
         Args:
-            segment: uint8[profiles, width], one row a profile.
-            profiles: the profiles' keys, by which arms are dealt; one a row of `segment`.
+            segment: uint8[profiles, width], one row per profile.
+            profiles: the profiles' keys, which decide their arms; one per row of `segment`.
             profile_of_event: the row of each event's profile.
-            events: the columns of EVENT_SCHEMA, and in columns of their own whatever else templates name: features, scores, properties.
-                A template field that is no column is looked for in `properties`.
-            truth: bool[events, conditions], row n with the features as event n left them; NULL is False. Columns in Fortran order
-                are read faster.
+            events: the columns of EVENT_SCHEMA, plus columns for everything else that templates name: features, scores, properties. A
+                template field without a column is looked up in `properties`.
+            truth: bool[events, conditions]; row n is evaluated with the features right after event n; NULL is False. Reading is faster in
+                Fortran order.
             silent: bool[events]: history imports and bots, which trigger, stop and count nothing.
         """
         state = State(segment, self._dtype)
@@ -75,7 +75,7 @@ class Rules:
     def due(self, segment: Segment, profiles: Sequence[str], now_us: int) -> list[Decision]:
         """Fire the timers that were due `TIMER_SLACK_US` before `now_us`, profile by profile.
 
-        The decisions are as of when the timers were due, and the same as if an event had come first.
+        The decisions carry the times when the timers were due, and are the same as if an event had fired the timers.
         """
         due, until_us = self.next_due(segment), now_us - TIMER_SLACK_US
         rows = np.flatnonzero((due != 0) & (due <= until_us)).tolist()
@@ -87,7 +87,7 @@ class Rules:
         return deciding.decisions
 
     def next_due(self, segment: Segment) -> NDArray[np.int64]:
-        """When each profile's next timer is due, in microseconds; 0 where none is armed."""
+        """When each profile's next timer is due, in microseconds; 0 if none is armed."""
         due = np.zeros(len(segment), dtype=np.int64)
         rows = segment.view(self._dtype)[:, 0]
         for each in self._plans:
@@ -97,7 +97,7 @@ class Rules:
         return due
 
     def stopped_us(self, segment: Segment, rule: str) -> NDArray[np.int64]:
-        """When the last event of the rule's `unless` was received, a profile; 0 where none was, or where the rule has no `unless`."""
+        """When the last event of the rule's `unless` was received, per profile; 0 for never, or if the rule has no `unless`."""
         own = segment.view(self._dtype)[:, 0][field_of(rule)]
         return own["stopped_us"] if "stopped_us" in (own.dtype.names or ()) else np.zeros(len(segment), dtype=np.int64)
 
@@ -106,10 +106,10 @@ class Rules:
         merge(self._plans, State(into, self._dtype), State(from_, self._dtype))
 
     def carry(self, segment: Segment, layout: str, *, with_timers: bool = True) -> Segment:
-        """The state of rows stored under `layout` in today's: of rules that are still there, what still means the same."""
+        """Convert the state of rows stored under `layout` to the current layout: fields of remaining rules that mean the same."""
         return carry(np.ascontiguousarray(segment), dtype_from(layout), self._dtype, with_timers=with_timers)
 
 
 def heads(field: str) -> tuple[str, str]:
-    """The column of that name, and the one it may be a member of."""
+    """The column with this name, and the column that the name may be a member of."""
     return field, field.partition(".")[0]

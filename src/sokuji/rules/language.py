@@ -1,4 +1,4 @@
-"""The words of `actions.py`.
+"""The vocabulary of `actions.py`.
 
     from sokuji.rules import goal, popup, project, rule
 
@@ -15,8 +15,8 @@
         at_most="1 per 7d",
     )
 
-Every word checks what it is given and says what to write instead. `rule` and `project` also enter what they make into
-the file that is being loaded (`sokuji.rules.load`), so nothing needs to be assigned or listed.
+Every function checks its arguments, and its errors say what to write. `rule` and `project` also register their result in
+the file being loaded (`sokuji.rules.load`), so nothing needs to be assigned or listed.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _MESSAGE_TEXTS = ("title", "body", "button")
 
 
 class DeclaredRules(Struct):
-    """What the file being loaded has declared so far."""
+    """The declarations of the file that is being loaded, so far."""
 
     rules: list[Rule]
     project: Project | None = None
@@ -62,17 +62,17 @@ declared: ContextVar[DeclaredRules | None] = ContextVar("declared", default=None
 
 
 def popup(*, title: str, body: str = "", button: str = "", link: str = "", image: str = "") -> Message:
-    """A window over the page. All fields are templates; texts are shown as text, never as markup."""
+    """A window over the page. All fields are templates; texts are shown as plain text, never as markup."""
     return _message("popup", title=title, body=body, button=button, link=link, image=image)
 
 
 def banner(*, title: str, body: str = "", button: str = "", link: str = "", image: str = "") -> Message:
-    """A strip at the edge of the page. Fields as in `popup`."""
+    """A strip at the edge of the page, with the same fields as `popup`."""
     return _message("banner", title=title, body=body, button=button, link=link, image=image)
 
 
 def webhook(url: str, **body: Any) -> Webhook:
-    """A POST to `url` of the JSON object `body`. Strings in it are templates; one that is only a field keeps the field's type."""
+    """A POST of the JSON object `body` to `url`. Strings in it are templates; a string of a single field keeps the field's type."""
     if not isinstance(url, str) or not re.match(r"https?://[^/{}\s]+", url) or "{" in url:
         raise RuleError(
             f"webhook url {url!r}: expected a fixed URL such as 'https://host/path'; fields go into the body: webhook(url, name='{{name}}')"
@@ -81,14 +81,14 @@ def webhook(url: str, **body: Any) -> Webhook:
 
 
 def call(function: Callable[..., object], **fields: str) -> PythonCall:
-    """A call of `function(decision, **fields)` by the delivery role. Fields are templates; only a field keeps its type."""
+    """A call of `function(decision, **fields)` by the delivery role. Fields are templates; a single field keeps its type."""
     if not callable(function):
         raise RuleError(f"call({function!r}): expected a function; write call(send_mail, to='{{email}}'), without calling it yourself")
     return PythonCall(function, {key: _template(value, f"call {key}") for key, value in fields.items()})
 
 
 def arm(name: str, do: Action, *, weight: float = 1) -> Arm:
-    """One variant of an action. Any weights: each arm gets its part of their sum."""
+    """One variant of an action. Weights are relative: each arm gets its part of their sum."""
     arguments.check_name(name, "arm")
     if name == CONTROL:
         raise RuleError("arm 'control': the control arm is made by rule(..., control=0.1), the share of profiles that get nothing")
@@ -102,13 +102,13 @@ def arm(name: str, do: Action, *, weight: float = 1) -> Arm:
 def schedule(
     *, since: str | None = None, until: str | None = None, days: str | None = None, hours: str | None = None, zone: str | None = None
 ) -> Schedule:
-    """When a rule is on.
+    """The times when a rule is on.
 
     Args:
-        since, until: days or times, "2026-12-01" or "2026-12-01 18:00". A day in `until` is the last day, a time is the first instant off.
+        since, until: days or times, "2026-12-01" or "2026-12-01 18:00". A day in `until` is the last day; a time is when the rule goes off.
         days: "mon-fri", "sat,sun", "mon,wed-fri".
         hours: "10:00-22:00"; "22:00-02:00" passes midnight and belongs to the day on which it begins.
-        zone: IANA name of the time zone; the project's if not given.
+        zone: IANA name of the time zone; default: the project's.
     """
     named = arguments.zone(zone, "schedule") if zone is not None else _project().zone
     return Schedule(
@@ -125,16 +125,15 @@ def quiet_hours(hours: str, *, zone: str | None = None) -> Quiet:
 
     Args:
         hours: of the local day; the end is the first minute that is not quiet.
-        zone: "visitor" for the zone that the event's context names (the project's where it names none), or a zone's IANA name; the
-            project's if not given.
+        zone: an IANA name; or "visitor": the zone that the event's context names, else the project's; default: the project's.
     """
     visitor = zone == "visitor"
-    named = "" if zone is None or visitor else arguments.zone(zone, "quiet_hours")  # "": the project's, put in by project(...) or rule(...)
+    named = "" if zone is None or visitor else arguments.zone(zone, "quiet_hours")  # "": set by project(...) or rule(...)
     return Quiet(arguments.hours(hours, "quiet_hours"), named, visitor)
 
 
 def goal(event: str, *, within: str) -> Goal:
-    """What an action is to bring about: the event `event` at most `within` after the first decision. See `<dataset>.action_results`."""
+    """The goal of an action: the event `event` at most `within` after the first decision. See `<dataset>.action_results`."""
     [name] = arguments.event_names(event, "goal")
     return Goal(name, arguments.duration_us(within, "goal within"))
 
@@ -150,15 +149,15 @@ def project(
     goal: Goal | None = None,
     image_hosts: Sequence[str] = (),
 ) -> Project:
-    """What holds for all rules of the file; it stands above the first rule.
+    """Settings for all rules of the file. Must come before the first rule.
 
     Args:
-        zone: the IANA time zone of schedules and quiet hours that name none.
-        gap, gap_views: between two messages to a profile at least this time *and* this many page views pass.
+        zone: the IANA time zone for schedules and quiet hours without a zone of their own.
+        gap, gap_views: between two messages to a profile, at least this time *and* this many page views must pass.
         holdout: the share of profiles that never get an action, from 0 to below 1.
-        holdout_seed: another text holds out other profiles.
-        quiet, goal: those of rules that have none of their own.
-        image_hosts: whose images `image="{field}"` may name, beside the site's own; such as "cdn.shop.example".
+        holdout_seed: another text selects other profiles.
+        quiet, goal: defaults for rules without their own.
+        image_hosts: hosts of images that `image="{field}"` may name, besides the site's own; such as "cdn.shop.example".
     """
     current = declared.get()
     if current is not None and (current.rules or current.project):
@@ -200,26 +199,26 @@ def rule(
     goal: Goal | None = None,
     seed: str | None = None,
 ) -> Rule:
-    """When `on` happens and `when` holds, do `do`.
+    """When `on` happens and `when` is true, do `do`.
 
     Args:
-        name: of the rule, as it is in the lake. Renaming it starts its caps anew and, without `seed`, deals its arms anew.
-        on: the event or events that trigger it; every event if not given.
+        name: of the rule, as stored in the lake. Renaming the rule resets its caps and, without `seed`, assigns its arms again.
+        on: the event or events that trigger the rule; default: every event.
         do: an action, or arms: [arm("a", popup(...)), arm("b", banner(...), weight=2)].
         when: a GoogleSQL condition over the event's columns, features and model scores. The rule fires at *every* trigger at which it is
             true; NULL is not true.
-        when_becomes: the same, but the rule fires only when it is true and was not at the profile's previous trigger.
-        after: fire only this long after the trigger, and only if none of `unless` came in between. A new trigger starts the time anew.
-        unless: the events that prevent it: before it fires with `after`, and in any case before it is shown.
-        still: a GoogleSQL condition over features and scores alone that must hold when the message is shown.
+        when_becomes: the same, but the rule fires only if the condition is true and was not true at the profile's previous trigger.
+        after: fire only this long after the trigger, and only if no event of `unless` came in between. A new trigger restarts the time.
+        unless: the events that prevent the action: before the rule fires (with `after`), and always before the action is shown.
+        still: a GoogleSQL condition over features and scores alone that must be true when the message is shown.
         during: schedule(...), outside of which the rule is off.
         at_most: caps for one profile: "1 per 24h" (any 24 hours), "1 per 10 views", "1 per session", "3 ever", or several of them.
         quiet: quiet_hours(...); False for none, even if the project has some.
-        priority: of the rules that would show something at the same event the one with the highest does; equal ones in the file's order.
+        priority: of the rules that would show something at the same event, the one with the highest wins; ties go to the first in the file.
         control: the share of profiles that get nothing and are measured.
-        expires: how long after the decision it may still be shown.
-        goal: goal(...), what `action_results` counts for this rule.
-        seed: deals the arms; another text deals them anew. The name if not given.
+        expires: how long after the decision the action may still be shown.
+        goal: goal(...), which `action_results` counts for this rule.
+        seed: assigns the arms; another text assigns them again. Default: the name.
 
     Raises:
         RuleError: a value is not allowed; the message says what to write.

@@ -1,4 +1,4 @@
-"""Reads a project's `actions.py`."""
+"""Load a project's `actions.py`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from sokuji.rules.spec import Actions, Project
 
 
 def load(path: Path) -> Actions:
-    """What the file declares. It is Python and is run as such: the project's own code, trusted like all of the project.
+    """The declarations of the file. The file is Python and is executed: it is trusted like the whole project.
 
     Raises:
-        RuleError: the file is not there, is not Python, raises, or declares what is not allowed; the message begins with file and line.
+        RuleError: the file is missing, is not Python, raises, or has an invalid declaration; the message begins with file and line.
     """
     current = DeclaredRules([])
     token = declared.set(current)

@@ -1,7 +1,7 @@
-"""What happens at one moment of one profile: the rules' meaning, one step at a time.
+"""What happens at one moment for one profile: the semantics of the rules, one step at a time.
 
-The engine calls this for the few steps of a batch that can matter, in the order of events. Nothing here depends on which arm a profile
-is in, nor on whether it is held out: caps, gaps and edges move in the same way in all arms, so that the arms stay comparable.
+The engine calls this module for the few steps of a batch that can matter, in the order of events. Nothing here depends on the arm of a
+profile, nor on the holdout: caps, gaps and edges advance equally in all arms, so that the arms stay comparable.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from sokuji.rules.template import missing
 from sokuji.rules.trigger import Trigger, held, hold
 
 SUPPRESSED_EVERY_US = 3_600_000_000
-"""A rule that is suppressed for a profile again and again is recorded at most this often, with the number of occasions since."""
+"""A rule that is suppressed for a profile repeatedly is recorded at most this often, with the number of occasions since."""
 
 Read = Callable[[], Trigger]
-"""Reads the event at hand, as far as the rule at hand needs it."""
+"""Reads the current event, as far as the current rule needs it."""
 
 
 class Step(Struct, frozen=True):
-    """When and for whom something is decided. `moment` is one number for all that happens at once, among which priority decides."""
+    """When and for whom something is decided. Steps with the same `moment` happen at once, so priority decides among them."""
 
     profile: int  # row of the segment
     at_us: int
@@ -44,11 +44,11 @@ class Deciding:
     def __init__(self, project: Project, plans: Sequence[Plan], state: State, profiles: Sequence[str]) -> None:
         self._project, self._plans, self._state, self._profiles = project, plans, state, profiles
         self._timers = sorted((plan for plan in plans if plan.rule.timer is not None), key=lambda plan: plan.rank)
-        self._acted: tuple[int, int] | None = None  # profile and moment of the last message decided
+        self._acted: tuple[int, int] | None = None  # profile and moment of the last decided message
         self.decisions: list[Decision] = []
 
     def fire(self, profile: int, until_us: int) -> None:
-        """Fire the profile's timers that are due at or before `until_us`, in the order in which they are due, then of priority."""
+        """Fire the profile's timers due at or before `until_us`, in the order of their due times, then of priority."""
         due = [(int(self._state.rules[plan.index].due_us[profile]), plan.rank, plan) for plan in self._timers]
         for at_us, _, plan in sorted((each for each in due if 0 < each[0] <= until_us), key=lambda each: each[:2]):
             state = self._state.rules[plan.index]
@@ -58,12 +58,12 @@ class Deciding:
                 self._attempt(plan, Step(profile, at_us, -at_us), _known(trigger))
 
     def stop(self, plan: Plan, profile: int) -> None:
-        """An event of the rule's `unless` came."""
+        """Handle an event of the rule's `unless`."""
         if plan.rule.timer is not None:
             _disarm(self._state.rules[plan.index], profile)
 
     def observe(self, plan: Plan, step: Step, holds: bool, read: Read) -> None:
-        """The rule was triggered while it was on, and its condition was or was not true."""
+        """Handle a trigger of the rule while it is on; `holds` says whether its condition was true."""
         state = self._state.rules[plan.index]
         if plan.rule.edge and not holds:
             state.used[step.profile] = 0
@@ -88,11 +88,11 @@ class Deciding:
 
     def _attempt(self, plan: Plan, step: Step, read: Read) -> None:
         state = self._state.rules[plan.index]
-        edge = plan.rule.edge and plan.rule.timer is None  # a timer's edge was used up when it was armed
+        edge = plan.rule.edge and plan.rule.timer is None  # a timer's edge was used up when the timer was armed
         reason = self._capped(plan, step) or self._crowded(plan, step) or self._unfit(plan, step, read)
         if reason is not None:
             if edge and reason == "cap":
-                state.used[step.profile] = 1  # the rule's own wish: this occasion has passed. What others prevent is tried again.
+                state.used[step.profile] = 1  # the rule's own cap uses up the occasion; a block by others does not
             self._suppress(plan, step, reason, read)
             return
         if edge:
@@ -119,19 +119,19 @@ class Deciding:
         return None
 
     def _crowded(self, plan: Plan, step: Step) -> Reason | None:
-        """Whether another message is in the way."""
+        """The reason if another message prevents this one."""
         if not plan.competes:
             return None
         if self._acted == (step.profile, step.moment):
             return "priority"
         project, acted_us = self._project, int(self._state.acted_us[step.profile])
         views = int(self._state.views[step.profile]) - int(self._state.acted_views[step.profile])
-        # Events may arrive out of order, so that a time since then is below 0: no gap is not a gap of 0.
+        # Events may arrive out of order, so the time since then can be below 0. Without a gap setting, that must not count as near.
         is_near = (project.gap_us > 0 and step.at_us - acted_us < project.gap_us) or views < project.gap_views
         return "gap" if acted_us and is_near else None
 
     def _unfit(self, plan: Plan, step: Step, read: Read) -> Reason | None:
-        """Whether the time of the day or what the event lacks is in the way."""
+        """The reason if quiet hours or a missing field prevents it."""
         quiet = plan.rule.quiet
         if quiet is not None and quiet.contains(step.at_us, read().zone if quiet.visitor else None):
             return "quiet_hours"
@@ -142,7 +142,7 @@ class Deciding:
         if plan.total_cap is not None:
             state.total[row] += 1
         if plan.counts_decisions:
-            # Newest first by time, whatever the order of arrival, so that each place only ever becomes later.
+            # Newest first by time, regardless of the order of arrival, so each entry can only become later.
             _insert(state.decided_us[row], int(np.count_nonzero(state.decided_us[row] > step.at_us)), step.at_us)
             if plan.view_caps:
                 _insert(state.decided_views[row], 0, int(self._state.views[row]))
@@ -206,7 +206,7 @@ class Deciding:
         )
 
     def _bucket(self, row: int) -> int:
-        # Kept from the first decision on, so that an identity merge, which gives the profile another name, leaves its arms.
+        # Stored at the first decision, so that an identity merge, which renames the profile, does not change its arms.
         if not self._state.bucket[row]:
             self._state.bucket[row] = bucket_id(self._profiles[row])
         return int(self._state.bucket[row])
@@ -218,11 +218,11 @@ def _known(trigger: Trigger) -> Read:
 
 def _disarm(state: RuleState, row: int) -> None:
     state.due_us[row], state.held_bytes[row] = 0, 0
-    state.held[row] = 0  # nothing of a visitor is kept longer than it is needed
+    state.held[row] = 0  # a visitor's data is kept no longer than needed
 
 
 def _insert(ring: NDArray[Any], place: int, value: int) -> None:
-    """Put `value` at `place`; the last one drops out."""
+    """Insert `value` at `place`; the last entry drops out."""
     if place < len(ring):
         ring[place + 1 :] = ring[place:-1].copy()
         ring[place] = value

@@ -1,4 +1,4 @@
-"""State of two profiles that turn out to be one, and state of rules that were declared differently."""
+"""Merge the state of two profiles that become one, and convert state after a change of the rules."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sokuji.rules.state import RuleState, Segment, State
 
 
 def merge(plans: Sequence[Plan], into: State, from_: State) -> None:
-    """Merge row n of `from_` into row n of `into`; `from_` is left as it is.
+    """Merge row n of `from_` into row n of `into`; `from_` is unchanged.
 
-    Page views since a decision are counted on from whichever profile decided later. Caps count the decisions of both. An edge that
-    either has used up is used up. The timer that was armed later stays, unless the other profile had an event that stops it after
-    that. Arms stay those of `into`, unless only `from_` has been given any.
+    Page views since a decision continue from the profile that decided later. Caps count the decisions of both. An edge that either profile
+    has used is used. The timer armed later stays, unless the other profile had an event after that which stops it. Arms stay those of
+    `into`, unless only `from_` has any.
     """
     into.bucket[:] = np.where(into.bucket == 0, from_.bucket, into.bucket)
-    # What lay n views back in `from_` lies n views back in the merged profile.
+    # A decision n page views ago in `from_` is n page views ago in the merged profile.
     shift = into.views - from_.views
     later = from_.acted_us > into.acted_us
     into.acted_views[:] = np.where(later, from_.acted_views + shift, into.acted_views)
@@ -72,8 +72,11 @@ def _disarm(state: RuleState, which: NDArray[np.bool_]) -> None:
 
 
 def carry(segment: Segment, old: np.dtype[np.void], new: np.dtype[np.void], *, with_timers: bool) -> Segment:
-    """Rows of layout `old` as rows of `new`: fields of the same name and type, rule by rule; a ring of decisions that is longer or shorter
-    now keeps the newest. What is new is as of a profile never seen. A timer whose trigger needs more room than there is now is gone."""
+    """Convert rows of layout `old` to layout `new`: fields with the same name and type are kept, rule by rule.
+
+    If a ring of decisions has another length, the newest decisions are kept. New fields start as for a profile never seen. A timer whose
+    trigger no longer fits is dropped.
+    """
     carried = np.zeros(len(segment), dtype=new)
     _carry_fields(segment.view(old)[:, 0], carried)
     for name in new.names or ():

@@ -1,4 +1,4 @@
-"""A rule with what the engine needs of it worked out."""
+"""Rules, prepared for the engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from msgspec import Struct
 from sokuji.rules.spec import Actions, Project, Rule, SessionCap, TimeCap, TotalCap, ViewCap
 from sokuji.rules.template import TemplateField
 
-ALWAYS = -1  # the condition of rules that have none
+ALWAYS = -1  # the condition of rules without one
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -29,12 +29,12 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     @property
     def counts_decisions(self) -> bool:
-        """Whether the state has when the last decisions were."""
+        """Whether the state stores the times of the last decisions."""
         return bool(self.time_caps or self.view_caps or self.session_cap)
 
 
 def plan(actions: Actions, conditions: tuple[str, ...]) -> tuple[Plan, ...]:
-    """The rules in the file's order. `conditions` are the distinct condition texts, in the order of the truth matrix."""
+    """The plans of the rules, in the file's order. `conditions` are the distinct condition texts, in the order of the truth matrix."""
     by_priority = sorted(range(len(actions.rules)), key=lambda index: -actions.rules[index].priority)  # stable: then the file's order
     return tuple(
         Plan(
@@ -55,5 +55,5 @@ def plan(actions: Actions, conditions: tuple[str, ...]) -> tuple[Plan, ...]:
 
 
 def counts_views(project: Project, plans: Sequence[Plan]) -> bool:
-    """Whether anything depends on page views."""
+    """Whether any cap or gap depends on page views."""
     return project.gap_views > 0 or any(each.view_caps for each in plans)

@@ -1,4 +1,4 @@
-"""What a project's `actions.py` declares, checked and frozen. `vocabulary` makes these; nobody else needs to."""
+"""The declarations of a project's `actions.py`, checked and immutable. Created by `language`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ CONTROL = "control"  # the arm that gets nothing and is measured
 
 
 class Message(Struct, frozen=True):
-    """Something the visitor sees. Texts are plain text, never markup; `link` and `image` are URLs."""
+    """A message that the visitor sees. Texts are plain text, never markup; `link` and `image` are URLs."""
 
     kind: Literal["popup", "banner"]
     fields: Mapping[str, Template]
 
 
 class Webhook(Struct, frozen=True):
-    """A POST of `body` as JSON to `url`; strings in `body` are templates."""
+    """A POST of `body` as JSON to `url`. Strings in `body` are templates."""
 
     url: str
     body: Mapping[str, Any]  # str leaves are Template
@@ -38,7 +38,7 @@ Action = Message | Webhook | PythonCall
 
 
 def fields_of(action: Action) -> Iterator[TemplateField]:
-    """The template fields of an action, in the order in which it names them."""
+    """The template fields of an action, in its order."""
     match action:
         case Message(fields=parts) | Webhook(body=parts) | PythonCall(arguments=parts):
             yield from _fields(parts)
@@ -94,34 +94,34 @@ Cap = TimeCap | ViewCap | SessionCap | TotalCap
 
 
 class Timer(Struct, frozen=True):
-    """The rule fires `delay_us` after its last trigger event unless one of the events `unless` comes first."""
+    """The rule fires `delay_us` after its last trigger event, unless an event of `unless` comes first."""
 
     delay_us: int
 
 
 class Quiet(Struct, frozen=True):
-    """Hours in which nothing is decided. With `visitor`, in the zone of the event's context where it names one, else in `zone`."""
+    """Hours in which nothing is decided. With `visitor`, they are in the zone of the event's context, if it names one, else in `zone`."""
 
     hours: Hours
     zone: str
     visitor: bool
 
     def contains(self, at_us: int, visitor_zone: str | None) -> bool:
-        """Whether `at_us` is quiet; `visitor_zone` is the name the event gives, which may be none."""
+        """Whether `at_us` is quiet. `visitor_zone` is the zone name in the event, if any."""
         zone = visitor_zone if self.visitor and visitor_zone is not None and zone_named(visitor_zone) is not None else self.zone
         at = local(at_us, zone)
         return self.hours.contains(at.hour * 60 + at.minute)
 
 
 class Goal(Struct, frozen=True):
-    """What an action is for: event `event` within `within_us` of the first decision."""
+    """The goal of an action: event `event` within `within_us` of the first decision."""
 
     event: str
     within_us: int
 
 
 class Rule(Struct, frozen=True, kw_only=True):
-    """One rule. `on` empty: every event triggers. `condition` None: always true."""
+    """One rule. Empty `on`: every event triggers it. `condition` None: always true."""
 
     name: str
     on: tuple[str, ...]
@@ -141,7 +141,7 @@ class Rule(Struct, frozen=True, kw_only=True):
 
     @property
     def competes(self) -> bool:
-        """Whether the rule shows something, and so is subject to priority and the project's gap."""
+        """Whether the rule shows a message, and so is subject to priority and the project's gap."""
         return any(isinstance(arm.action, Message) for arm in self.arms)
 
     @property
@@ -151,7 +151,7 @@ class Rule(Struct, frozen=True, kw_only=True):
 
 
 class Project(Struct, frozen=True, kw_only=True):
-    """What holds for all rules of a project."""
+    """Settings for all rules of a project."""
 
     zone: str = "UTC"
     gap_us: int = 0
@@ -160,11 +160,11 @@ class Project(Struct, frozen=True, kw_only=True):
     holdout_seed: str = ""
     quiet: Quiet | None = None
     goal: Goal | None = None
-    image_hosts: tuple[str, ...] = ()  # whose images a field alone may name, beside the site's own
+    image_hosts: tuple[str, ...] = ()  # hosts of images that a lone field may name, besides the site's own
 
 
 class Actions(Struct, frozen=True):
-    """All that an `actions.py` declares, rules in their order in the file."""
+    """All declarations of an `actions.py`; rules are in file order."""
 
     project: Project
     rules: tuple[Rule, ...]

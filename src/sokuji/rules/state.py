@@ -1,9 +1,10 @@
-"""What the rules remember of a profile: a fixed-width segment of its row, in which zero bytes are a profile never seen.
+"""The rules' state of a profile: a fixed-width segment of its row. Zero bytes mean a profile never seen.
 
-Header: by what number arms are dealt, how many pages were viewed, when (and at which view) a message was last decided; if a cap counts
-by sessions, when the latest one began and the profile was last seen.
-A rule has only the fields it needs: whether its edge is used up, its latest decisions for caps, its timer and the trigger that armed it,
-when an event of its `unless` last came, and what was suppressed. Times are microseconds since 1970 and 0 is never.
+Header: the number that assigns arms, the count of page views, and when (and at which view) a message was last decided. If a cap counts
+by sessions, also when the latest session began and when the profile was last seen.
+
+Each rule has only the fields it needs: whether its edge is used up, its latest decisions for caps, its timer and the trigger that armed
+it, when an event of its `unless` last came, and its suppressed decisions. Times are microseconds since 1970; 0 is never.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sokuji.rules.trigger import HELD_BYTES, HELD_FIELD_BYTES
 _RULE_PREFIX = "rule:"
 
 Segment = NDArray[np.uint8]
-"""[profiles, width]; the last axis is contiguous, rows may be parts of longer ones."""
+"""[profiles, width]. The last axis is contiguous; rows may be parts of longer rows."""
 
 
 def dtype_of(actions: Actions) -> np.dtype[np.void]:
@@ -40,7 +41,7 @@ def counts_sessions(rules: Sequence[Rule]) -> bool:
 
 
 def field_of(rule: str) -> str:
-    """The field that holds a rule's state; no rule's name clashes with the header's."""
+    """The field with a rule's state. Its prefix avoids clashes with the header's names."""
     return _RULE_PREFIX + rule
 
 
@@ -64,14 +65,14 @@ def _rule_dtype(rule: Rule) -> np.dtype[np.void]:
 
 
 class RuleState:
-    """One rule's state of all profiles at hand: arrays that write through to the segment. Only those of its layout are set."""
+    """One rule's state for all current profiles: arrays that write through to the segment. Only the fields of its layout are set."""
 
     suppressed_us: NDArray[np.int64]  # when a suppressed decision was last recorded
     occasions: NDArray[np.uint32]  # suppressed since then
     decided_us: NDArray[np.int64]  # [profiles, ring], newest first
-    decided_views: NDArray[np.int32]  # [profiles, ring], the page views at those
+    decided_views: NDArray[np.int32]  # [profiles, ring], the page views at those times
     total: NDArray[np.uint32]
-    used: NDArray[np.uint8]  # 1: the condition was true at the last trigger, and that was decided on
+    used: NDArray[np.uint8]  # 1: the condition was true at the last trigger, and that occasion is used up
     stopped_us: NDArray[np.int64]  # the last event of `unless`
     due_us: NDArray[np.int64]  # 0: no timer is armed
     held_bytes: NDArray[np.uint16]
@@ -92,22 +93,22 @@ class State:
         self.acted_views: NDArray[np.int32] = rows["acted_views"]
         self.views: NDArray[np.int32] = rows["views"]
         self.sessions = (rows["begun_us"], rows["seen_us"]) if "begun_us" in (dtype.names or ()) else None
-        """When each profile's latest session began, and when it was last seen; None where no cap counts by sessions."""
+        """When each profile's latest session began, and when the profile was last seen; None if no cap counts by sessions."""
         self.rules = [RuleState(rows[name]) for name in dtype.names or () if name.startswith(_RULE_PREFIX)]
 
 
 def layout_of(dtype: np.dtype[np.void]) -> str:
-    """The layout as text, to be kept beside stored rows."""
+    """The layout as text, to be stored with the rows."""
     return json.dumps(dtype_to_descr(dtype))
 
 
 def dtype_from(layout: str) -> np.dtype[np.void]:
-    """The layout that `layout_of` wrote."""
+    """The layout from a text of `layout_of`."""
     return descr_to_dtype(_tuples(json.loads(layout)))
 
 
 def _tuples(descr: Any) -> Any:
-    """JSON has lists where numpy wants tuples: for fields and shapes, not for the list of fields itself."""
+    """Convert JSON lists to the tuples that numpy expects for fields and shapes; the list of fields stays a list."""
     if isinstance(descr, str):
         return descr
     return [(name, _tuples(kind), *map(tuple, shape)) for name, kind, *shape in descr]

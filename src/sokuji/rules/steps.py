@@ -1,13 +1,13 @@
-"""Finds, with array operations over a whole batch, the few steps that can change anything but a counter, and takes them in order.
+"""Find the few steps of a batch that change more than a counter, with array operations over the whole batch, and take them in order.
 
-For every rule a column of the batch says which events trigger it, and of these which find its condition true. Then:
+For every rule, a column of the batch says which events trigger it, and which of these find its condition true. Then:
 
-- Most triggers of a rule that fires each time its condition is true are blocked by its own cap or the project's gap as they stood before
-  the batch. Nothing in the batch can lift these, so they are counted without a step, unless the suppression is due to be recorded.
-- A rule that fires as its condition becomes true needs steps only for profiles in which it may become true here.
-- A timer needs steps for what arms it, for what stops it where it is armed, and for events at which it is due.
+- A rule that fires each time its condition is true: most triggers are blocked by its own cap or the project's gap as of before the
+  batch. Nothing in the batch can unblock these. So they are counted without a step, unless the suppression is due to be recorded.
+- A rule that fires when its condition becomes true needs steps only for profiles in which it may become true in this batch.
+- A timer needs steps for events that arm it, for events that stop it while it is armed, and for events at which it is due.
 
-Too many steps are slow, one too few is wrong: where in doubt, the step is taken.
+An unneeded step costs time; a missing step is an error. So in doubt, the step is taken.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Mask = NDArray[np.bool_]
 _VIEWS = (EventType.PAGE.value, EventType.SCREEN.value)
 _NEVER_US = np.iinfo(np.int64).max
 
-# What is done at one event, in this order.
+# The actions at one event, in this order.
 _FIRE, _VIEW, _STOP, _OBSERVE = range(4)
 
 
@@ -69,7 +69,7 @@ class EventArrays:
 
 
 class Steps:
-    """The steps of a batch: parallel lists of arrays, one element a rule that has some."""
+    """The steps of a batch, as parallel lists of arrays with one element per rule that has steps."""
 
     def __init__(self) -> None:
         self._events: list[Indices] = []
@@ -82,7 +82,7 @@ class Steps:
             self._keys.append((what, plan.rank if plan else 0, plan.index if plan else 0))
 
     def in_order(self) -> list[tuple[int, int, int]]:
-        """(event, what, rule) by event, then by what is done, then by priority."""
+        """(event, what, rule), sorted by event, then by action, then by priority."""
         if not self._events:
             return []
         keys = np.repeat(np.array(self._keys), [len(each) for each in self._events], axis=0)
@@ -92,7 +92,7 @@ class Steps:
 
 
 class Finder:
-    """Finds the steps of one batch, and does at once what needs none."""
+    """Finds the steps of one batch, and immediately does the work that needs no step."""
 
     def __init__(self, batch: EventArrays, project: Project, plans: Sequence[Plan], state: State) -> None:
         self._batch, self._project, self._plans, self._state = batch, project, plans, state
@@ -119,7 +119,7 @@ class Finder:
         return self._with_views(self._steps.in_order())
 
     def _find_sessions(self) -> SessionTimes | None:
-        """Those of the events, if a cap counts by them; silent events are in none."""
+        """The sessions of the events, if a cap needs them; silent events have none."""
         batch, known = self._batch, self._state.sessions
         if known is None:
             return None
@@ -149,7 +149,10 @@ class Finder:
             np.minimum.at(self._due, batch.profile[events], batch.received_us[events] + rule.timer.delay_us)
 
     def _open_edges(self, plan: Plan, events: Indices, holds: Mask) -> Indices:
-        """The triggers of profiles in which the condition may become true here. In the others the edge opens at most, which is done."""
+        """The triggers in profiles where the condition may become true here.
+
+        In other profiles, the edge may only open, which is done here.
+        """
         used, profile = self._state.rules[plan.index].used, self._batch.profile[events]
         was_used = used[profile] != 0
         opens, touched = np.zeros((2, self._profiles), dtype=np.bool_)
@@ -159,13 +162,13 @@ class Finder:
         return events[touched[profile]]
 
     def _not_blocked(self, plan: Plan, events: Indices) -> Indices:
-        """The events at which the rule is not surely suppressed without a record; the others are counted."""
+        """The events at which the rule may fire or must record a suppression. The others are surely suppressed, and are only counted."""
         state, profile, at_us = self._state.rules[plan.index], self._batch.profile[events], self._batch.received_us[events]
         recorded = state.suppressed_us[profile]
         silent = (recorded != 0) & (self._last_us - recorded < SUPPRESSED_EVERY_US)
         if not silent.any():
             return events
-        views = self._state.views[profile] + self._views_added[profile]  # at most so many at the event
+        views = self._state.views[profile] + self._views_added[profile]  # the most views possible at the event
         blocked = np.zeros(len(events), dtype=np.bool_)
         if plan.total_cap is not None:
             blocked |= state.total[profile] >= plan.total_cap
@@ -198,7 +201,7 @@ class Finder:
             self._steps.add(events[self._due[batch.profile[events]] != _NEVER_US], _STOP, plan)
 
     def _with_views(self, steps: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-        """Count page views: between the steps of profiles that have some, at once for all others."""
+        """Count page views: as steps in profiles that have other steps, at once in all others."""
         profile = self._batch.profile
         stepping = np.zeros(self._profiles, dtype=np.bool_)
         stepping[profile[[event for event, _, _ in steps]] if steps else []] = True
@@ -208,7 +211,7 @@ class Finder:
 
 
 def take_steps(batch: EventArrays, project: Project, plans: Sequence[Plan], state: State, deciding: Deciding) -> None:
-    """Take the steps of the batch."""
+    """Find and take all steps of the batch."""
     if not batch.events.num_rows:
         return
     finder = Finder(batch, project, plans, state)
@@ -232,11 +235,11 @@ def take_steps(batch: EventArrays, project: Project, plans: Sequence[Plan], stat
     if finder.sessions is not None and state.sessions is not None:
         live = np.flatnonzero(batch.live)
         for each, found in zip(state.sessions, finder.sessions[2:], strict=True):
-            each[batch.profile[live]] = found[live]  # of several events of a profile the last
+            each[batch.profile[live]] = found[live]  # of several events of a profile, the last one wins
 
 
 def _set_session(state: State, profile: int, of_event: SessionTimes, event: int, *, is_before: bool) -> None:
-    """Put the session as it is before an event, or with it, into the state."""
+    """Write the session as it is before or after an event into the state."""
     found = of_event[:2] if is_before else of_event[2:]
     for each, times in zip(state.sessions or (), found, strict=True):
         each[profile] = times[event]

@@ -1,9 +1,9 @@
-"""Texts with fields of the event and of the features: "Hello {first_name|there}".
+"""Text templates with fields of the event and of features: "Hello {first_name|there}".
 
-A field is a column of the event's row: an event column, a feature, a score, or a property of the event; a dotted name goes into a
-JSON or STRUCT column, `{context.page.title}`. After `|` stands what is written when the field is NULL or not there. `{{` and `}}` are
-braces. What a field holds is data, never markup and never a template again: `render` leaves it text for those who set text nodes or
-write JSON; `render_link` and `render_image` percent-encode it and keep a URL's scheme and host out of its reach.
+A field is a column of the event's row: an event column, a feature, a score, or a property of the event. A dotted name reads a member of a
+JSON or STRUCT column: `{context.page.title}`. The text after `|` is used if the field is NULL or missing. `{{` and `}}` are braces. The
+value of a field is data, never markup and never a template itself. `render` returns plain text, for code that sets text nodes or writes
+JSON. `render_link` and `render_image` percent-encode it, and do not let it change a URL's scheme or host.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from msgspec import Struct
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}|]*)(?:\|([^{}]*))?\}|[{}]")
 _FIELD = re.compile(r"[A-Za-z_$][\w$ -]*(\.[\w$ -]+)*")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u2028-\u202e\u2066-\u2069]")  # and marks that turn the direction of text
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u2028-\u202e\u2066-\u2069]")  # including marks that change the direction of text
 
 _BEGINNING = re.compile(r"https?://[\w.:-]+[/?#]|/(?![/\\])|[?#]", re.IGNORECASE)
 _HOST = re.compile(r"((https?:)?//+[^/?#]*)?/*", re.IGNORECASE)
@@ -26,32 +26,32 @@ _IMAGE = re.compile(r"(?:https://([\w.:-]+))?/(?![/\\])[^\s\"'<>\\]*", re.IGNORE
 
 
 class TemplateField(Struct, frozen=True):
-    """A field's name and what stands for it when it is NULL; None: the message needs it."""
+    """A field's name and the text to use if it is NULL; None: the message needs the field."""
 
     name: str
     fallback: str | None
 
 
 class Template(Struct, frozen=True):
-    """Text and fields in their order."""
+    """Texts and fields in their order."""
 
     parts: tuple[str | TemplateField, ...]
 
     @property
     def fields(self) -> tuple[TemplateField, ...]:
-        """The fields of the text."""
+        """The fields of the template."""
         return tuple(part for part in self.parts if isinstance(part, TemplateField))
 
 
 Values = Mapping[str, object]
-"""What the fields of a template hold, None for NULL."""
+"""The values of a template's fields; None is NULL."""
 
 
 def parse(text: str) -> Template:
-    """The template that `text` is.
+    """Parse a template.
 
     Raises:
-        ValueError: a brace without its other half, or a field that has no name.
+        ValueError: a brace is unbalanced, or a field has no valid name.
     """
     parts: list[str | TemplateField] = []
     end = 0
@@ -73,7 +73,7 @@ def parse(text: str) -> Template:
 
 
 def parse_url(text: str) -> Template:
-    """The template of a link or an image: a URL whose beginning is fixed, or nothing but one field.
+    """Parse the template of a link or an image: a URL with a fixed beginning, or a single field.
 
     Raises:
         ValueError: it is something else, such as `javascript:`, or a field stands where it could change the host.
@@ -90,14 +90,14 @@ def parse_url(text: str) -> Template:
 
 
 def render(template: Template, values: Values) -> str:
-    """The text with its fields filled in. It is text: escape it where it becomes part of anything else."""
+    """The text with its fields filled in. It is plain text: escape it before it becomes part of anything else."""
     return "".join(part if isinstance(part, str) else _CONTROL.sub("", _text(part, values)) for part in template.parts)
 
 
 def render_link(template: Template, values: Values) -> str:
-    """The link with its fields percent-encoded, `/` too, so that a value is one part of the path or of the query.
+    """The link with its fields percent-encoded, including `/`, so that a value is one part of the path or of the query.
 
-    A field alone holds a whole URL. An event may say anything, so only its path and query are taken: the link stays on the site.
+    A single field holds a whole URL. As an event may have any value, only its path and query are used: the link stays on the site.
     """
     if not _is_field(template):
         return _encoded(template, values)
@@ -108,9 +108,9 @@ def render_link(template: Template, values: Values) -> str:
 
 
 def render_image(template: Template, values: Values, hosts: Collection[str]) -> str:
-    """As `render_link`, but a field alone may name an image of the site, by its path, or of one of `hosts`, by https.
+    """Render like `render_link`, but a single field may name an image of the site, by path, or of one of `hosts`, by https.
 
-    What is anything else gives no image: an event may say anything, and an image of a stranger's host also tells them who sees it.
+    Any other value gives no image. An event may have any value, and an image on a stranger's host would tell the stranger who sees it.
     """
     if not _is_field(template):
         return _encoded(template, values)
@@ -120,7 +120,7 @@ def render_image(template: Template, values: Values, hosts: Collection[str]) -> 
 
 
 def render_value(template: Template, values: Values) -> object:
-    """A value for JSON: the field itself, with its type, where the template is nothing but one field; else the text."""
+    """A value for JSON: the field's value with its type if the template is a single field, else the text."""
     field = template.parts[0] if len(template.parts) == 1 else None
     if isinstance(field, TemplateField):
         value = values.get(field.name)
@@ -129,7 +129,7 @@ def render_value(template: Template, values: Values) -> object:
 
 
 def missing(fields: tuple[TemplateField, ...], values: Values) -> str | None:
-    """The name of a field that has neither a value nor a fallback."""
+    """The name of a field that has neither a value nor a fallback; None if there is none."""
     return next((field.name for field in fields if field.fallback is None and values.get(field.name) is None), None)
 
 
@@ -142,7 +142,7 @@ def _encoded(template: Template, values: Values) -> str:
 
 
 def _on_site(link: str) -> str:
-    """A path that begins with `//`, as an empty field may make it, would name a host."""
+    """Remove extra slashes at the beginning: a path that begins with `//`, for example after an empty field, would name a host."""
     return re.sub(r"^//+", "/", link)
 
 
@@ -153,5 +153,5 @@ def _text(field: TemplateField, values: Values) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))  # 30.0, as every number of an event is FLOAT64, reads 30
+        return str(int(value))  # 30.0 reads 30: every number of an event is FLOAT64
     return msgspec.json.encode(value).decode()

@@ -15,40 +15,40 @@ from numpy.typing import NDArray
 from sokuji.json_text import decode
 from sokuji.rules.calendar import zone_named
 
-HELD_BYTES = 192  # ids and zone of the event that armed a timer
-HELD_FIELD_BYTES = 96  # each template field of it; what is longer counts as not there
+HELD_BYTES = 192  # bytes for ids and zone of the event that armed a timer
+HELD_FIELD_BYTES = 96  # bytes for each template field; a longer value counts as missing
 _JSON_COLUMNS = ("properties", "context")
 _IDS = ("dataset", "source", "message_id", "visitor_id", "user_id")
 
 
 class Trigger(Struct, frozen=True, array_like=True):
-    """The event that triggered a rule, as far as a decision needs it."""
+    """The parts of a triggering event that a decision needs."""
 
     dataset: str
     source: str
     message_id: str
     visitor_id: str | None
     user_id: str | None
-    zone: str | None  # the visitor's, where the event's context names one that exists
-    values: dict[str, Any]  # what the template fields hold, as JSON has it
+    zone: str | None  # the visitor's time zone, if the event's context names an existing one
+    values: dict[str, Any]  # the values of the template fields, as JSON values
 
 
 class TriggerReader:
-    """Reads triggers out of one batch of events."""
+    """Reads triggers from one batch of events."""
 
     def __init__(self, events: pa.RecordBatch, rows: Sequence[int]) -> None:
-        """`rows` are those that may be read."""
+        """Prepare to read events in `rows`."""
         self._columns = {name: events.column(place) for place, name in enumerate(events.schema.names)}
         self._place = dict(zip(rows, range(len(rows)), strict=True))
         at = pa.array(rows, pa.int64())
-        # Together, as one by one a value takes ten times as long.
+        # All at once: one by one, a value takes ten times as long.
         self._texts = {name: self._columns[name].take(at).to_pylist() for name in (*_IDS, *_JSON_COLUMNS)}
         self._last: tuple[tuple[int, tuple[str, ...]], Trigger] | None = None
         self._objects: dict[tuple[str, int], Any] = {}
 
     def read(self, row: int, fields: tuple[str, ...]) -> Trigger:
         """The event in `row` with the values of `fields`."""
-        if self._last is None or self._last[0] != (row, fields):  # a rule may look at the same event several times in a row
+        if self._last is None or self._last[0] != (row, fields):  # several rules in a row may read the same event
             self._last = (row, fields), self._read(row, fields)
         return self._last[1]
 
@@ -87,9 +87,9 @@ class TriggerReader:
 
 
 def hold(trigger: Trigger, into: NDArray[np.uint8]) -> int:
-    """Write the trigger to `into` and return its length in bytes; 0 when its ids alone are longer than there is room for.
+    """Write the trigger to `into` and return its length in bytes; 0 if its ids alone do not fit.
 
-    A field's value that is longer than `HELD_FIELD_BYTES` is left out, as if the event did not have it.
+    A field value longer than `HELD_FIELD_BYTES` is left out, as if the event did not have it.
     """
     if not all(_fits(field, value) for field, value in trigger.values.items()):
         trigger = msgspec.structs.replace(trigger, values={field: value for field, value in trigger.values.items() if _fits(field, value)})
@@ -97,12 +97,12 @@ def hold(trigger: Trigger, into: NDArray[np.uint8]) -> int:
     if len(encoded) > len(into):
         return 0
     into[: len(encoded)] = np.frombuffer(encoded, dtype=np.uint8)
-    into[len(encoded) :] = 0  # of the trigger before
+    into[len(encoded) :] = 0  # erase the trigger before
     return len(encoded)
 
 
 def _fits(field: str, value: Any) -> bool:
-    # Six bytes are the most that a character takes as JSON: short texts, which most are, need not be encoded to know.
+    # JSON takes at most six bytes per character. So short texts, the most common, need not be encoded to know that they fit.
     if isinstance(value, str) and 6 * (len(field) + len(value) + 2) <= HELD_FIELD_BYTES:
         return True
     return len(msgspec.json.encode({field: value})) <= HELD_FIELD_BYTES
@@ -126,12 +126,12 @@ def _member(value: Any, name: str) -> Any:
 def _decoded(text: str | None) -> Any:
     try:
         return None if text is None else decode(text)
-    except (ValueError, RecursionError):  # whatever it is, it has none of the fields
+    except (ValueError, RecursionError):  # it is not readable, so it has none of the fields
         return None
 
 
 def _plain(value: Any) -> Any:
-    """The value as JSON has it: what has no place there, such as NaN, is as good as NULL."""
+    """The value as JSON. A value that JSON does not have, such as NaN, becomes NULL."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, str | bool | int):

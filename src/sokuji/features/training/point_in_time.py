@@ -39,7 +39,7 @@ class TimedEvents(NamedTuple):
 
 
 class Labels(NamedTuple):
-    """Requested features: the profile, the moment up to which events are visible, and the reader's time (0: the profile's own clock)."""
+    """Requested features: the profile, the moment up to which events are visible, and the reader's time (0: the profile's clock)."""
 
     profiles: Places
     visible: Ints
