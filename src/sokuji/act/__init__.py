@@ -1,1 +1,1 @@
-"""Decisions on their way to the visitor: streams, pulls, webhooks, functions, and the browser's tag."""
+"""Deliver decisions: streams, pulls, webhooks, functions, and the browser's tag."""

@@ -1,4 +1,4 @@
-"""What was decided for a visitor, read from the `decisions` log."""
+"""Decisions for visitors, read from the `decisions` log."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from sokuji.rules.decision import DECIDED
 logger = logging.getLogger(__name__)
 
 WEBHOOK, CALL = "webhook", "call"
-"""The kinds of action that are carried out by the platform; every other kind is for the visitor's page."""
+"""The kinds of action that the platform carries out. Every other kind is for the visitor's page."""
 
 
-# A decision's objects and its places in tables, beside its texts (by tracemalloc).
+# Memory of a decision's objects and index entries, without its texts (measured with tracemalloc).
 _OVERHEAD_BYTES = 1536
 
 
 class Audience(NamedTuple):
-    """Who is meant: one visitor, or one user on all devices."""
+    """The receiver of a decision: one visitor, or one user on all devices."""
 
     kind: Literal["visitor", "user"]
     dataset: str
@@ -34,20 +34,22 @@ class Audience(NamedTuple):
 
 
 def audiences(dataset: str, visitor_id: str | None, user_id: str | None) -> list[Audience]:
-    """The visitor and the user, as far as they are there."""
+    """The visitor and the user, without those that are None."""
     ids: tuple[tuple[Literal["visitor", "user"], str | None], ...] = (("visitor", visitor_id), ("user", user_id))
     return [Audience(kind, dataset, id_) for kind, id_ in ids if id_]
 
 
 class Decision(rules.Decision, frozen=True, kw_only=True, eq=False):
-    """One row of the log."""
+    """One row of the decisions log."""
 
     offset: int
 
     def audiences(self, *, unsigned_users: bool) -> list[Audience]:
-        """Everyone who may receive it: whose profile it was made on, as its texts and its very existence tell of that profile.
+        """Everyone who may receive the decision: the profile it was made for.
 
-        With `unsigned_users` also the visitor whose event led to it, who says to be the user.
+        Its texts, and even its existence, reveal facts about that profile.
+
+        With `unsigned_users`, also the visitor whose event led to the decision and who claims to be the user.
         """
         if self.profile.startswith(VISITOR):
             return audiences(self.dataset, self.profile.removeprefix(VISITOR), None)
@@ -55,25 +57,25 @@ class Decision(rules.Decision, frozen=True, kw_only=True, eq=False):
 
     @property
     def size(self) -> int:
-        """About the bytes of memory that it takes. Its ids are texts of strangers, and may be as long as an event."""
+        """The approximate bytes of memory that it takes. Its ids come from strangers, and may be as long as an event."""
         return _OVERHEAD_BYTES + len(msgspec.json.encode(self))
 
     @property
     def kind(self) -> str | None:
-        """What is to be done; None: nothing."""
+        """The kind of action; None: there is nothing to do."""
         return None if self.action is None else str(self.action.get("kind"))
 
     @property
     def is_for_page(self) -> bool:
-        """Whether a visitor's page is to carry it out."""
+        """Whether a visitor's page must carry out the action."""
         return self.kind not in {None, WEBHOOK, CALL}
 
     def is_expired(self, now_us: int) -> bool:
-        """Whether it is too late for it."""
+        """Whether the decision is too old to be delivered."""
         return self.expires_us <= now_us
 
     def message(self) -> dict[str, Any]:
-        """What a page is told of it."""
+        """The JSON message about the decision for a page."""
         return {
             "id": self.id,
             "rule": self.rule,
@@ -85,7 +87,7 @@ class Decision(rules.Decision, frozen=True, kw_only=True, eq=False):
 
 
 class MalformedDecisionError(SokujiError):
-    """A row of the decisions log cannot be understood: whoever wrote it has a defect."""
+    """A row of the decisions log is not readable: the code that wrote it has a bug."""
 
     def __init__(self, row: Mapping[str, Any], cause: Exception) -> None:
         super().__init__(
@@ -99,7 +101,7 @@ _COLUMNS = {"id": "message_id", "dataset": "dataset", "visitor_id": "visitor_id"
 
 
 def decisions(read: Read) -> list[Decision | MalformedDecisionError]:
-    """The decisions among rows of the log, an error in the place of each that cannot be understood."""
+    """The decisions in rows of the log, with an error in the place of each unreadable one."""
     # By columns: a row of all columns as a dict of Python objects costs 20 us.
     columns = {"offset": read.offsets.tolist()} | {name: read.batch.column(column).to_pylist() for name, column in _COLUMNS.items()}
     found: list[Decision | MalformedDecisionError] = []

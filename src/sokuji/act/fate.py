@@ -1,4 +1,4 @@
-"""What became of decisions, as events of the platform's own, beside what pages track: `action_shown`, `action_clicked`, `action_closed`."""
+"""The outcomes of decisions, as events of the platform itself. Pages track `action_shown`, `action_clicked`, `action_closed`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _READ_COLUMNS = ("event_name", "message_id", "properties")
 
 
 class Fate(NamedTuple):
-    """One event about one decision. `reason` and `details` are further properties."""
+    """One event about one decision. `reason` and `details` become further properties."""
 
     event: Literal["action_delivered", "action_failed", "action_ineligible"]
     decision_id: str
@@ -36,7 +36,7 @@ class Fate(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The event's message id. A decision is delivered once, and fails for good once, but may be ineligible for several reasons."""
+        """The event's message id. A decision is delivered once and fails for good once, but may be ineligible for several reasons."""
         return fate_id(self.event, self.decision_id, (self.reason or "") if self.event == INELIGIBLE else "")
 
 
@@ -64,7 +64,7 @@ def to_events(fates: Sequence[Fate], now_us: int) -> pa.RecordBatch:
 
 
 def recorded(log: Log, since: int) -> Iterator[tuple[str, str, str]]:
-    """(event, decision id, message id) of each event about a decision from offset `since` on, as far as retention kept them."""
+    """(event, decision id, message id) of each event about a decision from offset `since` on, as far as retention has kept them."""
     offset = max(since, log.start(0))
     while offset < log.end(0):
         batch, _, offset = log.read(0, offset, _READ_ROWS)

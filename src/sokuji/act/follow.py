@@ -1,4 +1,4 @@
-"""New decisions, as soon as they are in the log."""
+"""Follow the decisions log: read new decisions as soon as they are there."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from sokuji.log.base import Log
 logger = logging.getLogger(__name__)
 
 PARTITION = 0
-"""The decisions log has one."""
+"""The decisions log has one partition."""
 
-# Rows decoded without letting the loop do anything else.
+# Rows decoded at once, while the event loop is blocked.
 _READ_ROWS = 1_000
-# A thread that waits for the log looks this often whether it is still needed.
+# How often a thread that waits for the log checks whether it is still needed.
 _WAIT_SECONDS = 0.05
 
 
 class Cursor:
-    """A place in the log that moves on with every read."""
+    """A position in the log that advances with every read."""
 
     def __init__(self, log: Log, *, back: int = 0) -> None:
-        """About `back` rows before the log's end."""
+        """Start about `back` rows before the log's end."""
         self._log = log
         self.offset = log.before_end(PARTITION, back)
 
     def skip(self, rows: int) -> None:
-        """Leave out what is more than `rows` before the end."""
+        """Skip rows until at most `rows` remain before the end."""
         self.offset = max(self.offset, self._log.before_end(PARTITION, rows))
 
     def is_at_end(self) -> bool:
-        """Whether all was read."""
+        """Whether everything was read."""
         return self._log.end(PARTITION) <= self.offset
 
     def read(self) -> list[Decision]:
-        """The decisions among the next rows. Those that cannot be understood are logged (`decisions`) and left out."""
+        """The decisions in the next rows. Unreadable ones are logged (see `decisions`) and skipped."""
         try:
             read = self._log.read(PARTITION, self.offset, _READ_ROWS)
         except OffsetTrimmedError as error:
@@ -51,7 +51,7 @@ class Cursor:
 
 
 class DecisionFollower:
-    """Follows the log from about `back` rows before its end, and hands over what it reads, on the event loop."""
+    """Follows the log from about `back` rows before its end, and passes decisions to `receive` on the event loop."""
 
     def __init__(self, log: Log, receive: Callable[[Sequence[Decision]], None], *, back: int) -> None:
         self._log, self._receive = log, receive
@@ -59,21 +59,21 @@ class DecisionFollower:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decisions-tail")
         self._task: asyncio.Task[None] | None = None
         self.caught_up = asyncio.Event()
-        """Set when what was there at the start has been handed over."""
+        """Set when all decisions that were there at the start have been passed on."""
 
     @property
     def is_current(self) -> bool:
-        """Whether what was there when it started has been handed over, and it still runs."""
+        """Whether all decisions that were there at the start have been passed on, and the follower still runs."""
         return self.caught_up.is_set() and self._task is not None and not self._task.done()
 
     def start(self) -> None:
-        """Begin, on the running loop; nothing if it has begun."""
+        """Start on the running loop; does nothing if already started."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
             self._task.add_done_callback(_ended)
 
     def close(self) -> None:
-        """End; returns when its thread has."""
+        """Stop, and wait for the end of its thread."""
         if self._task is not None:
             self._task.cancel()
         self._thread.shutdown()

@@ -1,19 +1,19 @@
-"""What actions bring about: the view `<dataset>.action_results`, one row a rule and arm, as GoogleSQL text.
+"""The results of actions: the view `<dataset>.action_results`, one row per rule and arm, as GoogleSQL text.
 
-Intention to treat: a person counts in the arm of the first decision of the rule, shown or not, control and holdout included, once; and as
-converted if the goal's event came after that decision and within the goal's time. A person is the user, or the visitor as long as no
-event names the user; so what a visitor did before signing in and what the user does after it are one person's.
+Intention to treat: a person counts once, in the arm of the rule's first decision for the person, shown or not, control and holdout
+included. The person has converted if the goal's event came after that decision and within the goal's time. A person is the user, or the
+visitor while no event names the user. So a visitor's events before signing in and the user's events after it belong to one person.
 
 With x conversions of n people and z = 1.959964 for 95 %:
 
 - `rate` = x / n, and its Wilson score interval: (x + z²/2 ± z sqrt(x (n - x) / n + z²/4)) / (n + z²).
-- `lift` = rate / control's rate - 1, and Katz's log interval of the ratio R: R exp(± z sqrt(1/x1 - 1/n1 + 1/x0 - 1/n0)) - 1. NULL where
+- `lift` = rate / control's rate - 1, and Katz's log interval of the ratio R: R exp(± z sqrt(1/x1 - 1/n1 + 1/x0 - 1/n0)) - 1. NULL if
   either arm has no conversion.
 - `difference` = rate - control's rate, and Newcombe's hybrid score interval from both arms' Wilson intervals (l, u):
-  d - sqrt((p1 - l1)² + (u0 - p0)²), d + sqrt((u1 - p1)² + (p0 - l0)²). It is there for 0 conversions, too.
+  d - sqrt((p1 - l1)² + (u0 - p0)²), d + sqrt((u1 - p1)² + (p0 - l0)²). It also exists for 0 conversions.
 
-The baseline is the rule's control arm; for a rule without one it is the project's holdout. The intervals are of one comparison looked at
-once: with many arms, or when a result is watched until it pleases, they are too narrow.
+The baseline is the rule's control arm, or the project's holdout if the rule has none. The intervals are valid for one comparison that is
+looked at once. With many arms, or if a result is watched until it looks good, they are too narrow.
 """
 
 from __future__ import annotations
@@ -124,17 +124,17 @@ _PERSON = "COALESCE(e.keys.user_id, known.user_id, e.keys.visitor_id)"
 
 
 def keep_results_view(dataset: str, actions: Actions, catalog: Catalog, lake: Lake, sql: Callable[[str], object]) -> None:
-    """Make the dataset's view, or bring it up to the rules; `sql` runs a statement, and is asked only if something has changed.
+    """Create the dataset's view, or update it to the rules. `sql` runs a statement; it is called only if something has changed.
 
     Raises:
-        RuleError: something else has the view's name.
+        RuleError: another object has the view's name.
     """
     view, events = Ref(dataset, VIEW), Ref(dataset, EVENTS)
     tables = {table.ref: table for table in catalog.tables(dataset)} if dataset in catalog.datasets() else {}
     known = tables.get(view)
     if known is not None and known.kind is not TableKind.VIEW:
         raise RuleError(f"{view} is a {known.kind}, but the results of the rules belong there; rename or drop it")
-    if events not in tables:  # what is viewed must be there before the first event
+    if events not in tables:  # the view's source must exist before the first event
         make_table(lake, events, FIXED_SCHEMA, day_of=TIME_COLUMN)
         define(catalog, events, FIXED_SCHEMA)
     query = results_query(dataset, actions)
@@ -143,7 +143,7 @@ def keep_results_view(dataset: str, actions: Actions, catalog: Catalog, lake: La
 
 
 def results_query(dataset: str, actions: Actions) -> str:
-    """The view's query for the rules that have a goal. A rule without one has no rows in it."""
+    """The view's query, with rows for the rules that have a goal."""
     goals = ", ".join(
         f"({_literal(rule.name)}, {_literal(rule.goal.event)}, {rule.goal.within_us})" for rule in actions.rules if rule.goal is not None
     )

@@ -1,7 +1,7 @@
-"""The platform's own secret, and the keys that are made from it.
+"""The platform's own secret, and the keys derived from it.
 
-One random file, so that roles in different processes agree on keys without a word in `sokuji.toml`, which lives under git. Each
-purpose gets a key of its own: who learns one cannot make another.
+The secret is one random file, so that roles in different processes agree on keys without an entry in `sokuji.toml`, which is under git.
+Each purpose has its own key: nobody can derive one from another.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from sokuji.disk.private import make_private_folder
 from sokuji.errors import ConfigError
 
 _BYTES = 32
-_CHECKSUM = struct.Struct("<I")  # what an earlier release made has none
+_CHECKSUM = struct.Struct("<I")  # files of earlier releases have none
 
 
 class Secret:
-    """Keys by purpose."""
+    """Derives one key per purpose."""
 
     def __init__(self, master: bytes) -> None:
         self._master = master
 
     @classmethod
     def open(cls, path: Path) -> Secret:
-        """From the file `path`, which is made if it is not there; several processes may do so at once.
+        """Read the file `path`, which is created if it does not exist. Several processes may do so at once.
 
         Raises:
-            ConfigError: the file is not one of these.
+            ConfigError: the file is not a valid secret.
         """
         if not path.exists():
             make_private_folder(path.parent)
@@ -45,7 +45,7 @@ class Secret:
                 file.flush()
                 os.fsync(file.fileno())
             try:
-                os.link(draft, path)  # never replaces: the first process wins, and the file is whole from the start
+                os.link(draft, path)  # never replaces: the first process wins, and the file is complete from the start
             except FileExistsError:
                 pass
             finally:
@@ -59,15 +59,18 @@ class Secret:
         return cls(master)
 
     def key(self, purpose: str) -> bytes:
-        """32 bytes for one purpose."""
+        """The 32-byte key for one purpose."""
         return hmac.new(self._master, purpose.encode(), hashlib.sha256).digest()
 
     def server_key(self, dataset: str) -> str:
-        """What a site's own server shows to get tokens for visitors and users of a dataset, and signs users' ids with. Not for pages."""
+        """The key with which a site's server gets tokens for visitors and users of a dataset, and signs user ids.
+
+        It must not be in pages.
+        """
         return f"sk_{self.key(f'server {dataset}').hex()}"
 
     def webhook_secret(self, endpoint: str) -> str:
-        """What the receiver at `endpoint` (scheme://host:port) checks signatures with, in the form that Standard Webhooks gives it."""
+        """The secret with which the receiver at `endpoint` (scheme://host:port) checks signatures, in the form of Standard Webhooks."""
         return f"whsec_{base64.b64encode(self.key(f'webhook {endpoint}')).decode()}"
 
 

@@ -1,1 +1,1 @@
-"""The `deliver` role: decisions sent to webhooks and to a project's own functions."""
+"""The `deliver` role: sends decisions to webhooks and to a project's own functions."""

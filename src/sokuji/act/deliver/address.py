@@ -1,7 +1,7 @@
-"""Where a webhook may go: not into the platform's own network.
+"""Allowed addresses of webhooks: none in the platform's own network.
 
-Rules are the project's own code, but a receiver's name is resolved by its owner's DNS server, which may say 127.0.0.1 or the address of
-a cloud's metadata service. So the address is checked after the name is resolved, and it is that address which is connected to.
+Rules are the project's own code. But a receiver's name is resolved by its owner's DNS server, which may return 127.0.0.1 or the address
+of a cloud's metadata service. So the address is checked after the name is resolved, and the connection goes to exactly that address.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _IPV6_GLOBAL = ipaddress.IPv6Network("2000::/3")
 
 
 class RefusedAddressError(SokujiError):
-    """A webhook's URL is not one that may be called."""
+    """A webhook's URL is not allowed."""
 
 
 class WebhookAddress(NamedTuple):
-    """A URL in its parts. `host` is as certificates and headers have it (IDNA)."""
+    """The parts of a URL. `host` is in the form of certificates and headers (IDNA)."""
 
     scheme: str
     host: str
@@ -33,20 +33,20 @@ class WebhookAddress(NamedTuple):
 
     @property
     def endpoint(self) -> str:
-        """scheme://host:port: what shares a secret, a circuit breaker and a place in the queue."""
+        """scheme://host:port, the unit that shares a secret, a circuit breaker and a limit in the queue."""
         return f"{self.scheme}://{self.authority}"
 
     @property
     def authority(self) -> str:
-        """host:port, an IPv6 address in brackets."""
+        """host:port, with an IPv6 address in brackets."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse(url: object) -> WebhookAddress:
-    """The target that `url` names.
+    """The address that `url` names.
 
     Raises:
-        RefusedAddressError: it is not an absolute http or https URL, or carries a password.
+        RefusedAddressError: it is not an absolute http or https URL, or has a password.
     """
     try:
         parts = urlsplit(str(url))
@@ -64,7 +64,7 @@ async def resolve(target: WebhookAddress, private_hosts: Collection[str]) -> lis
     """The IP addresses that may be connected to, in the resolver's order; at least one.
 
     Raises:
-        RefusedAddressError: it is in a private network, or not https, and `private_hosts` does not have this host:port.
+        RefusedAddressError: the address is in a private network, or not https, and `private_hosts` does not have this host:port.
         OSError: the name cannot be resolved.
     """
     found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
@@ -86,11 +86,11 @@ def _fix(target: WebhookAddress) -> str:
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open internet, and does not carry another address that is not."""
+    """Whether an IP address is on the public internet and does not embed another address that is not."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             ip = ip.ipv4_mapped
         elif ip not in _IPV6_GLOBAL or ip.sixtofour is not None or ip.teredo is not None:
-            return False  # among others NAT64, which leads to any IPv4 address
+            return False  # includes NAT64, which leads to any IPv4 address
     return ip.is_global and not ip.is_multicast

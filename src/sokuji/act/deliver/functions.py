@@ -1,4 +1,4 @@
-"""The project's own Python functions as actions, in a process of their own, which can be killed when one does not return."""
+"""Call the project's own Python functions as actions, in a separate process, which is killed if a function does not return."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ T = TypeVar("T")
 Perform = Callable[[Mapping[str, Any]], object]
 """Carries out a decision, given as a JSON object. Raises what the project's function raises."""
 
-# The process imports the project's code first, which may load a model.
+# The process first imports the project's code, which may load a model.
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 _REASON_LENGTH_MAX = 2_000
 
 
 class Functions:
-    """Calls one function at a time, each within a bound. The process starts with the first call, and again after one was killed.
+    """Calls one function at a time, each with a time limit. The process starts with the first call, and again after it was killed.
 
     Not thread-safe.
     """
 
     def __init__(self, load: Callable[[], Perform], timeout_seconds: float) -> None:
-        """`load` is called in the process, and so must be picklable."""
+        """Create the caller. `load` is called in the process, and so must be picklable."""
         self._load, self._timeout_seconds = load, timeout_seconds
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
 
     def call(self, decision: Mapping[str, Any]) -> DeliveryOutcome:
-        """Carry out one decision; blocks. Never raises for what the function does."""
+        """Carry out one decision; blocks. Never raises because of the function."""
         try:
             pipe = self._started()
             pipe.send(decision)
@@ -49,7 +49,7 @@ class Functions:
         return DeliveryOutcome.done() if failure is None else DeliveryOutcome.retry("raised", failure)
 
     def close(self) -> None:
-        """End the process, in the middle of a call too."""
+        """Kill the process, even during a call."""
         if self._process is not None:
             self._process.kill()
             self._reap()
@@ -60,7 +60,7 @@ class Functions:
             self._pipe, theirs = context.Pipe()
             self._process = context.Process(target=_serve, args=(theirs, self._load), name="functions", daemon=True)
             self._process.start()
-            theirs.close()  # so that the end of the process is the end of the pipe
+            theirs.close()  # so that the end of the process closes the pipe
             if not self._pipe.poll(_START_SECONDS):
                 self.close()
                 raise OSError(f"the project's functions were not loaded within {_START_SECONDS:g} s")
@@ -83,7 +83,7 @@ class Functions:
 
 
 def _serve(pipe: Connection, load: Callable[[], Perform]) -> None:
-    """The process: loads, then answers each decision with None or with what was raised, until the other end is closed."""
+    """The process: load, then answer each decision with None or the error raised, until the other end closes the pipe."""
     perform, failure = _attempt(load)
     pipe.send(failure)
     while perform is not None:
@@ -95,8 +95,8 @@ def _serve(pipe: Connection, load: Callable[[], Perform]) -> None:
 
 
 def _attempt(step: Callable[[], T]) -> tuple[T | None, str | None]:
-    """What `step` returned, or what it raised, as text."""
+    """The result of `step`, or the error it raised, as text."""
     try:
         return step(), None
-    except Exception:  # noqa: BLE001 - the project's code; whatever it raises is the delivery's reason, and is tried again
+    except Exception:  # noqa: BLE001 - the project's code; any error is the delivery's reason, and the delivery is retried
         return None, traceback.format_exc(limit=-5)[-_REASON_LENGTH_MAX:]

@@ -1,4 +1,4 @@
-"""What an attempt to deliver came to, and when the next one is due."""
+"""The outcome of an attempt to deliver, and when to retry."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ _RETRY_AFTER_SECONDS_MAX = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class DeliveryOutcome:
-    """`code` and `reason` say what failed; both are empty for a success."""
+    """The outcome of an attempt. `code` and `reason` say what failed; both are empty for a success."""
 
     code: str = ""
     reason: str = ""
-    is_final: bool = True  # another attempt would not help
-    after_seconds: float = 0.0  # the earliest time for another, as the receiver asks
+    is_final: bool = True  # a retry would not help
+    after_seconds: float = 0.0  # the earliest time for a retry, as the receiver asks
 
     @classmethod
     def done(cls) -> Self:
-        """It was delivered."""
+        """The decision was delivered."""
         return cls()
 
     @classmethod
     def final(cls, code: str, reason: str) -> Self:
-        """It cannot be delivered."""
+        """The decision cannot be delivered."""
         return cls(code, reason)
 
     @classmethod
     def retry(cls, code: str, reason: str, after_seconds: float = 0.0) -> Self:
-        """It may be delivered later."""
+        """The decision may be delivered later."""
         return cls(code, reason, is_final=False, after_seconds=after_seconds)
 
 
 def pause_seconds(attempts: int, after_seconds: float, settings: WebhookSettings) -> float:
-    """How long to wait after attempt number `attempts` failed: doubled each time, of which a random half is jitter.
+    """The wait after attempt number `attempts` failed: doubled each time; a random half of it is jitter.
 
-    Without jitter all that failed in one outage would come back at the same moment. A receiver's Retry-After is the least.
+    Without jitter, all deliveries that failed in one outage would be retried at the same moment. A receiver's Retry-After is the minimum.
     """
     pause = min(math.ldexp(settings.first_retry_seconds, min(attempts - 1, 64)), settings.last_retry_seconds)
     pause *= 0.5 + random.random() / 2  # noqa: S311 - not for secrets
@@ -48,12 +48,12 @@ def pause_seconds(attempts: int, after_seconds: float, settings: WebhookSettings
 
 
 def pause_seconds_max(settings: WebhookSettings) -> float:
-    """No pause is longer."""
+    """The longest possible pause."""
     return max(settings.last_retry_seconds, _RETRY_AFTER_SECONDS_MAX)
 
 
 class Breaker:
-    """How much may be tried at one endpoint. After some failures in a row it rests; then a single attempt shows whether it is back.
+    """A circuit breaker for one endpoint. After some failures in a row it rests; then a single attempt shows whether the endpoint is back.
 
     Times are seconds of any one monotonic clock.
     """
@@ -64,13 +64,13 @@ class Breaker:
         self.rests_until = 0.0
 
     def limit(self, concurrency: int, now: float) -> int:
-        """How many attempts may be under way at `now`: 0, 1 or `concurrency`."""
+        """How many attempts may run at `now`: 0, 1 or `concurrency`."""
         if self._failures < self._failures_max:
             return concurrency
         return 1 if now >= self.rests_until else 0
 
     def record(self, *, is_up: bool, now: float) -> None:
-        """An attempt ended."""
+        """Record the end of an attempt."""
         self._failures = 0 if is_up else self._failures + 1
         if self._failures >= self._failures_max:
             self.rests_until = now + self._rest_seconds

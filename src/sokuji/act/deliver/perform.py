@@ -1,4 +1,4 @@
-"""Runs a project's own functions as actions: what the delivery role calls."""
+"""Run a project's own functions as actions; called by the delivery role."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from sokuji.rules.spec import PythonCall
 
 
 def performer(path: Path) -> Callable[[Mapping[str, Any]], object]:
-    """Load `actions.py` and return what carries out a decision of kind "call", given as a JSON object with "rule", "arm" and "action"."""
+    """Load `actions.py` and return a function that carries out a decision of kind "call".
+
+    The decision is a JSON object with "rule", "arm" and "action".
+    """
     functions = {
         (rule.name, arm.name): arm.action.function for rule in load(path).rules for arm in rule.arms if isinstance(arm.action, PythonCall)
     }

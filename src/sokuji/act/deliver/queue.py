@@ -1,7 +1,7 @@
-"""Deliveries that are to be made, on disk: a SQLite file of the `deliver` role's own.
+"""The queue of deliveries on disk: a SQLite file owned by the `deliver` role.
 
-The log says what was decided; this says what of it is still to be delivered, and when. So a receiver that is down for hours holds
-neither the log nor other receivers back, and attempts are counted across restarts.
+The log has the decisions; the queue has those still to be delivered, and when. So a receiver that is down for hours blocks neither the log
+nor other receivers, and attempts are counted across restarts.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _DECISIONS, _OUTCOMES = "decisions", "outcomes"
 
 
 class Delivery(NamedTuple):
-    """One decision on its way. Times are microseconds UTC."""
+    """One decision to deliver. Times are microseconds UTC."""
 
     id: str  # the decision's
-    endpoint: str  # what shares a circuit breaker
+    endpoint: str  # the unit that shares a circuit breaker
     due_us: int
     attempts: int
     expires_us: int
@@ -51,7 +51,7 @@ class Delivery(NamedTuple):
     user_id: str | None
     rule: str
     arm: str | None
-    address: str | None  # a webhook's URL; None: a function is to be called
+    address: str | None  # a webhook's URL; None: call a function
     body: bytes  # JSON
 
 
@@ -59,10 +59,10 @@ class Queue:
     """Deliveries by endpoint and time. For one process, and one thread at a time."""
 
     def __init__(self, path: Path, *, is_new: bool = True) -> None:
-        """Open the file; `is_new` is whether it may not be there yet, and is made then.
+        """Open the file; `is_new` says whether it may be missing, and is then created.
 
         Raises:
-            DamagedFileError: the file is missing, or not as it was written.
+            DamagedFileError: the file is missing or damaged.
             FormatError: a newer release wrote it.
         """
         self._path = path
@@ -73,7 +73,7 @@ class Queue:
         try:
             self._prepare()
             self.counts: dict[str, int] = dict(self._database.execute("SELECT endpoint, COUNT(*) FROM deliveries GROUP BY endpoint"))
-        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # a message may quote what is no text
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # a message may quote bytes that are not text
             self._database.close()
             raise DamagedFileError(path, str(error), _REMEDY) from error
         except SokujiError:
@@ -111,15 +111,15 @@ class Queue:
         return sum(self.counts.values())
 
     def position(self) -> int:
-        """The offset in the log up to which deliveries were taken."""
+        """The offset in the decisions log up to which deliveries were taken into the queue."""
         return self._position(_DECISIONS)
 
     def outcomes_position(self) -> int:
-        """An offset in the log up to which every outcome that is there is known here."""
+        """An offset in the log before which every outcome is known to the queue."""
         return self._position(_OUTCOMES)
 
     def take_in(self, deliveries: Iterable[Delivery], next_offset: int) -> None:
-        """Add deliveries and remember `next_offset`, in one transaction, durable on return. One that is there already stays as it is."""
+        """Add deliveries and store `next_offset`, in one transaction, durable on return. A delivery already in the queue is not changed."""
         with self._transaction():
             for delivery in deliveries:
                 added = self._database.execute(_INSERT, (*delivery, _checksum(delivery))).rowcount
@@ -127,18 +127,19 @@ class Queue:
             self._set_position(_DECISIONS, next_offset)
 
     def due(self, endpoint: str, now_us: int, limit: int) -> list[Delivery]:
-        """Up to `limit` deliveries to an endpoint whose time has come, the longest due first."""
+        """Up to `limit` due deliveries to an endpoint, the longest due first."""
         query = f"SELECT {_COLUMNS} FROM deliveries WHERE endpoint = ? AND due_us <= ? ORDER BY due_us LIMIT ?"
         return [Delivery(*row) for row in self._database.execute(query, (endpoint, now_us, limit))]
 
     def due_after(self, time_us: int) -> list[Delivery]:
-        """The deliveries whose time comes after this one."""
+        """The deliveries that are due after this time."""
         return [Delivery(*row) for row in self._database.execute(f"SELECT {_COLUMNS} FROM deliveries WHERE due_us > ?", (time_us,))]
 
     def settle(self, ended: Iterable[str], again: Iterable[Delivery], outcomes_position: int) -> None:
-        """Remove those whose ids have `ended`, and put down the new times and counts of what is to be tried `again`; durable on return.
+        """Remove the deliveries whose ids have `ended`, and store the new due times and counts of those to retry (`again`); durable on
+        return.
 
-        What came of the ended ones is in the log before `outcomes_position`.
+        The outcomes of the ended ones are in the log before `outcomes_position`.
         """
         with self._transaction():
             for id_ in ended:

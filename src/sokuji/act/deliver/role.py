@@ -1,4 +1,4 @@
-"""The `deliver` role: what was decided is carried out by webhooks and functions, at least once."""
+"""The `deliver` role: carries out decisions by webhooks and functions, at least once."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ from sokuji.service import metrics
 logger = logging.getLogger(__name__)
 
 CONSUMER = "deliver"
-"""Of the decisions log."""
+"""The role's consumer name in the decisions log."""
 
 _READ_ROWS = 500
-# What is due is looked for this often at least; pauses are longer.
+# How often to look for due deliveries; pauses are longer.
 _LOOK_SECONDS = 0.1
-# A thread that waits for the log looks this often whether it is still needed.
+# How often a thread that waits for the log checks whether it is still needed.
 _WAIT_SECONDS = 0.05
 _STOP_SECONDS = 5.0
 _PAYLOAD_BYTES_MAX = 64 * 1024
 
 
 class Deliverer:
-    """Reads the decisions log, keeps what is to be delivered in a queue on disk, and delivers from there with retries.
+    """Reads the decisions log, keeps deliveries in a queue on disk, and delivers them with retries.
 
-    At least once: a process that dies delivers again what it had not yet put down as delivered; the receiver sees the same id. What
-    came of each is an event, once, in the decisions log; what cannot be delivered is also a row of the `bad_events` log, with the message.
-    For one thread at a time.
+    Delivery is at least once. After a crash, deliveries not yet recorded as delivered are sent again, with the same id. The outcome of each
+    is an event in the decisions log, exactly once. A decision that cannot be delivered is also a row of the `bad_events` log, with the
+    message. For one thread at a time.
     """
 
     def __init__(
@@ -64,9 +64,12 @@ class Deliverer:
         load: Callable[[], Perform] | None = None,
         clock: Clock = now_us,
     ) -> None:
-        """Keep the queue in `folder`. `load` gives what carries out the project's functions; it is called in another process."""
+        """Keep the queue in `folder`.
+
+        `load` returns the function that carries out the project's functions; it is called in another process.
+        """
         self._log, self._bad_events_log, self._settings, self._clock = decisions_log, bad_events_log, settings, clock
-        self._due_clock = steady(clock)  # a pause is as long as it is, whatever becomes of the machine's clock meanwhile
+        self._due_clock = steady(clock)  # a pause keeps its length even if the machine's clock is changed
         taken = self._log.committed(CONSUMER).get(PARTITION, 0)
         self._queue = Queue(folder / "queue.db", is_new=not taken)
         self._webhooks = Webhooks(secret, settings.timeout_seconds, frozenset(settings.private_hosts))
@@ -74,29 +77,29 @@ class Deliverer:
         self._function_thread = ThreadPoolExecutor(1, thread_name_prefix="deliver-function")
         self._log_thread = ThreadPoolExecutor(1, thread_name_prefix="deliver-log")
         self._offset = max(self._queue.position(), taken)
-        # Those of which the process before could still say what came of them, but not take them off the queue.
+        # Deliveries whose outcome the last process logged but did not remove from the queue.
         outcomes = recorded(self._log, self._queue.outcomes_position())
         self._not_put_down = 0  # rows that a start after a crash would read again
         self._ended = {decision_id for event, decision_id, _ in outcomes if event in {DELIVERED, FAILED}}
         now = self._due_clock()
         latest = now + int(pause_seconds_max(settings) * 1_000_000)
-        early = [delivery._replace(due_us=now) for delivery in self._queue.due_after(latest)]  # by a clock that was put back since
+        early = [delivery._replace(due_us=now) for delivery in self._queue.due_after(latest)]  # the clock was set back since
         self._queue.settle(self._ended, early, self._log.end(PARTITION))
         self._wake = asyncio.Event()
         self._breakers: dict[str, Breaker] = {}
-        self._attempts: dict[str, tuple[Delivery, asyncio.Task[DeliveryOutcome]]] = {}  # under way, by id
+        self._attempts: dict[str, tuple[Delivery, asyncio.Task[DeliveryOutcome]]] = {}  # running, by id
         self._results = metrics.counter("sokuji_deliver_attempts_total", "Attempts to deliver, by result.", ["result"])
         self._seconds = metrics.histogram("sokuji_deliver_attempt_seconds", "One attempt.")
         self._waiting = metrics.gauge("sokuji_deliver_queue", "Deliveries to be made.")
         self._waiting.labels().set_function(lambda: len(self._queue))
 
     def render_metrics(self) -> str:
-        """Its metrics in Prometheus' text format."""
+        """The role's metrics in Prometheus' text format."""
         return metrics.render([self._results, self._seconds, self._waiting])
 
     def run(self, stop: threading.Event) -> None:
-        """Deliver until `stop` is set; attempts under way then get a few seconds. Blocks."""
-        self._log.commit(CONSUMER, {PARTITION: self._offset})  # from now on retention waits for us
+        """Deliver until `stop` is set; running attempts then get a few seconds. Blocks."""
+        self._log.commit(CONSUMER, {PARTITION: self._offset})  # from now on, retention waits for this consumer
         try:
             asyncio.run(self._run(stop))
         finally:
@@ -117,7 +120,7 @@ class Deliverer:
         if self._attempts:
             await asyncio.wait([task for _, task in self._attempts.values()], timeout=_STOP_SECONDS)
             self._settle()
-        await reading  # raises what it did
+        await reading  # raises the reader's error
 
     async def _read(self, stop: threading.Event) -> None:
         loop = asyncio.get_running_loop()
@@ -158,7 +161,7 @@ class Deliverer:
                 else:
                     reason = f"{self._settings.endpoint_queue} deliveries wait for {delivery.endpoint} already"
                     fates.append(self._fate(delivery, DeliveryOutcome.final("backlog", reason)))
-        if deliveries or fates or is_worth_it:  # most rows are for pages, or of what came of deliveries: to read them again costs nothing
+        if deliveries or fates or is_worth_it:  # most rows are for pages, or are outcomes: to read them again costs nothing
             self._tell(fates)
             self._queue.take_in(deliveries, read.next_offset)
             self._log.commit(CONSUMER, {PARTITION: read.next_offset})
@@ -173,7 +176,7 @@ class Deliverer:
             try:
                 endpoint = parse(url).endpoint
             except RefusedAddressError:
-                endpoint = "invalid"  # the attempt says why
+                endpoint = "invalid"  # the attempt reports the reason
         else:
             endpoint = f"call {decision.rule}"
             content = decision.message() | {"dataset": decision.dataset, "visitor_id": decision.visitor_id, "user_id": decision.user_id}
@@ -230,7 +233,7 @@ class Deliverer:
         return outcome
 
     def _settle(self) -> None:
-        """Put down what came of the attempts that ended."""
+        """Record the outcomes of ended attempts."""
         fates: list[Fate] = []
         again: list[Delivery] = []
         for delivery, task in list(self._attempts.values()):
@@ -250,10 +253,10 @@ class Deliverer:
             self._tell(fates)
             self._queue.settle([fate.decision_id for fate in fates], again, self._log.end(PARTITION))
 
-    # -- what came of it
+    # -- outcomes
 
     def _fate(self, delivery: Delivery, outcome: DeliveryOutcome) -> Fate:
-        """The event about a delivery that has ended; what failed becomes a bad event, too."""
+        """The event about an ended delivery. A failure also becomes a bad event."""
         if outcome.code:
             self._record(delivery.dataset, delivery.id, delivery.body.decode(), outcome)
         return Fate(
@@ -269,12 +272,12 @@ class Deliverer:
         )
 
     def _tell(self, fates: Sequence[Fate]) -> None:
-        """Put the events into the decisions log; durable on return."""
+        """Append the events to the decisions log; durable on return."""
         if fates:
             self._log.append(PARTITION, to_events(fates, self._clock()))
 
     def _record(self, dataset: str, decision_id: str, payload: str, outcome: DeliveryOutcome) -> None:
-        """Make it a bad event; durable on return."""
+        """Record a failure as a bad event; durable on return."""
         logger.warning("not delivered", extra={"decision": decision_id, "code": outcome.code, "reason": outcome.reason})
         row = {
             "dataset": dataset,

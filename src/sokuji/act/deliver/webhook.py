@@ -1,7 +1,7 @@
 """One attempt to deliver one decision to a webhook.
 
-Signed as https://www.standardwebhooks.com says, for whose receivers there are libraries in every language: HMAC-SHA-256 over
-`id.timestamp.body`. The id is the decision's, the same in every attempt, so that a receiver can tell a repeat.
+Requests are signed as https://www.standardwebhooks.com describes: HMAC-SHA-256 over `id.timestamp.body`. Receivers find libraries for it
+in every language. The id is the decision's, the same in every attempt, so that a receiver can deduplicate.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from sokuji.act.deliver.outcome import DeliveryOutcome
 from sokuji.act.secret import Secret
 
 _HEAD_BYTES_MAX = 16 * 1024
-# The receiver says that this message is wrong; the same one would be wrong again. What may pass (a wrong password, a page that is being
-# deployed) is tried again.
+# The receiver says that this message is wrong, so a retry would fail too. Errors that may pass (a wrong password, a page being deployed)
+# are
+# retried.
 _FINAL = frozenset({400, 410, 413, 414, 415, 422})
 
 
@@ -32,14 +33,14 @@ class _Answer(NamedTuple):
 
 
 class Webhooks:
-    """Sends requests, each over a connection of its own."""
+    """Sends requests, each over its own connection."""
 
     def __init__(self, secret: Secret, timeout_seconds: float, private_hosts: Collection[str]) -> None:
         self._secret, self._timeout_seconds, self._private_hosts = secret, timeout_seconds, private_hosts
         self._tls = ssl.create_default_context()
 
     async def send(self, delivery_id: str, url: str, body: bytes) -> DeliveryOutcome:
-        """POST `body` to `url`. Never raises for what the network or the receiver does."""
+        """POST `body` to `url`. Never raises because of the network or the receiver."""
         try:
             target = parse(url)
             async with asyncio.timeout(self._timeout_seconds):
@@ -48,7 +49,7 @@ class Webhooks:
             return DeliveryOutcome.final("refused_address", str(error))
         except TimeoutError:
             return DeliveryOutcome.retry("timeout", f"{target.endpoint} did not answer within {self._timeout_seconds:g} s")
-        except (OSError, ValueError, EOFError) as error:  # ValueError, EOFError: what came is not HTTP, or too long
+        except (OSError, ValueError, EOFError) as error:  # ValueError, EOFError: the answer is not HTTP, or too long
             return DeliveryOutcome.retry("no_answer", f"{target.endpoint}: {type(error).__name__}: {error}")
         return _outcome(target, answer)
 
@@ -76,12 +77,12 @@ class Webhooks:
             await writer.drain()
             while True:
                 answer = _parse(await reader.readuntil(b"\r\n\r\n"))
-                if answer.status >= 200:  # 1xx: the answer is still to come
+                if answer.status >= 200:  # 1xx: the final answer is still to come
                     return answer
         except asyncio.LimitOverrunError as error:
             raise ValueError(f"the answer's head has more than {_HEAD_BYTES_MAX} bytes") from error
         finally:
-            writer.transport.abort()  # the body of the answer is of no interest
+            writer.transport.abort()  # the body of the answer is not needed
 
     async def _connect(self, target: WebhookAddress) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         tls = self._tls if target.scheme == "https" else None
@@ -124,7 +125,7 @@ def _outcome(target: WebhookAddress, answer: _Answer) -> DeliveryOutcome:
 
 
 def _seconds(retry_after: str | None) -> float:
-    """What Retry-After asks for, in either of its two forms; 0 if it says nothing that can be understood."""
+    """The seconds that Retry-After asks for, in either of its two forms; 0 if it is not readable."""
     if retry_after is None:
         return 0.0
     if retry_after.isascii() and retry_after.isdigit():

@@ -1,1 +1,1 @@
-"""The `api` role: decisions handed to pages by pull, stream and answer, while they still hold."""
+"""The `api` role: gives decisions to pages by pull, stream and answer, while they still hold."""

@@ -1,4 +1,4 @@
-"""What the answer to a request of the collector may say of the decisions on its events: what is for those whom it shows to be."""
+"""The decisions in the answer to a collector request: those for receivers whose identity the request proves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sokuji.proof import is_signature, proves
 from sokuji.track.request import Request, WireEvent
 from sokuji.web.query import parameter
 
-# In one request; more are answered without a wait. Their proofs are checked on the event loop, at some microseconds each.
+# Events per request; a larger one is answered without a wait. Checking the proofs takes some microseconds each on the event loop.
 _EVENTS_MAX = 1_000
 
 
@@ -30,25 +30,25 @@ _CONTEXT = msgspec.json.Decoder(_Context)
 
 
 class Answering:
-    """Gives requests with `decisions=wait` the decisions on their events, for the event loop of one process."""
+    """Gives requests with `decisions=wait` the decisions on their events. For the event loop of one process."""
 
     def __init__(
         self, waiter: Waiter, events_log: Log, secret: Secret, settings: ActSettings, *, seconds: float, clock: Clock = now_us
     ) -> None:
-        """Wait for up to `seconds`."""
+        """Create the answering; it waits up to `seconds`."""
         self._waiter, self._log, self._secret, self._seconds, self._clock = waiter, events_log, secret, seconds, clock
         self._tokens = Tokens(secret.key("token"), settings.token_seconds)
         self._unsigned_users = settings.unsigned_users
 
     async def decided(self, request: Request, query: str) -> list[dict[str, Any]]:
-        """The decisions on the events of a request, which are durable, that are for those whom the request shows to be."""
+        """The decisions on the durable events of a request that are for receivers whose identity the request proves."""
         senders = self._senders(request, query) if len(request.events) <= _EVENTS_MAX else set()
         if not senders:
-            return []  # and nobody waits for what nobody may see
+            return []  # and do not wait for decisions that nobody may see
         ends = {partition: self._log.end(partition) for partition in range(self._log.partitions)}
         messages = [str(event.message_id) for event in request.events]
 
-        def is_for_sender(decision: Decision) -> bool:  # by whose it is, not by whose event it was: another's message id may have been sent
+        def is_for_sender(decision: Decision) -> bool:  # by receiver, not by event: the request may repeat another visitor's message id
             if decision.is_expired(self._clock()):  # of a message that is sent again
                 return False
             return not senders.isdisjoint(decision.audiences(unsigned_users=self._unsigned_users))
@@ -57,9 +57,9 @@ class Answering:
         return [each.message() for each in found]
 
     def _senders(self, request: Request, query: str) -> set[Audience]:
-        """Everyone whom the request shows to be: by a token, by the secrets that visitors' ids were made from, by signed user ids.
+        """Everyone whose identity the request proves: by a token, by the secrets of visitors' ids, or by signed user ids.
 
-        The site's own server, which shows its key, speaks for everyone it names.
+        The site's own server, which shows its key, may speak for everyone it names.
         """
         dataset = request.source.dataset
         if request.source.is_server:
@@ -75,15 +75,15 @@ class Answering:
     def _granted(self, query: str) -> list[Audience]:
         try:
             return self._tokens.check(parameter(query, "token"), self._clock()).audiences
-        except InvalidRequestError:  # none, or over: the events are taken all the same
+        except InvalidRequestError:  # no token, or an expired one: the events are accepted nevertheless
             return []
 
 
 def _signature(event: WireEvent) -> str:
-    """That of the user's id: beside it, or in the context, where every SDK can put it."""
+    """The signature of the user's id: beside the id, or in the context, where every SDK can put it."""
     if event.user_signature or not event.context:
         return event.user_signature or ""
     try:
         return _CONTEXT.decode(event.context).user_signature or ""
-    except (msgspec.ValidationError, RecursionError):  # another kind of value; nested too deeply, and refused for that
+    except (msgspec.ValidationError, RecursionError):  # another type of value; or nested too deeply, and refused for that
         return ""

@@ -1,4 +1,4 @@
-"""The `api` role: tokens, streams, pulls and checks for pages, and the tag that does it for them."""
+"""The `api` role: tokens, streams, pulls and checks for pages, and the tag that uses them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from sokuji.web.query import parameter
 from sokuji.web.stream import Stream
 from sokuji.web.write_keys import EventSource, WriteKeys
 
-# Decisions read back at the start, so that pages that come back find theirs. About 1 s.
+# Decisions read at the start, so that returning pages find theirs. Takes about 1 s.
 _BACK_ROWS = 100_000
 _BODY_BYTES_MAX = 8 * 1024
 _TOKEN, _PULL, _STREAM, _TAG = "/v1/actions/token", "/v1/actions", "/v1/actions/stream", "/sokuji.js"
@@ -45,19 +45,19 @@ _ELIGIBLE = re.compile(r"/v1/actions/([^/]{1,512})/eligible")
 _STREAM_HEADERS = [
     ("content-type", "text/event-stream"),
     ("cache-control", "no-store"),
-    ("x-accel-buffering", "no"),  # a proxy that collects the answer would hold the actions back
+    ("x-accel-buffering", "no"),  # a proxy that buffers the answer would delay the actions
     ("access-control-allow-origin", "*"),
 ]
 
 
 class TokenRequest(Struct, rename="camel"):
-    """`POST /v1/actions/token`: for whom, and what proves it."""
+    """The body of `POST /v1/actions/token`: for whom the token is, and the proofs."""
 
     write_key: str | None = None
     anonymous_id: str | None = None
     user_id: str | None = None
-    proof: str | None = None  # what the visitor's id was made from
-    user_signature: str | None = None  # what the site's server made of the user's id
+    proof: str | None = None  # the secret that the visitor's id was made from
+    user_signature: str | None = None  # what the site's server computed from the user's id
     dataset: str | None = None  # with a server key
 
 
@@ -79,7 +79,7 @@ class Act:
         clock: Clock = now_us,
         proxies: Proxies | None = None,
     ) -> None:
-        """Deliver from `decisions_log` to the visitors of `sources` (by write key) what `events_log` does not say that they were shown."""
+        """Serve decisions of `decisions_log` to visitors of `sources` (by write key), without those that `events_log` says were shown."""
         self._keys, self._log, self._clock, self._eligibility = WriteKeys(sources), decisions_log, clock, eligibility
         self._server_keys = {secret.server_key(source.dataset): source.dataset for source in sources.values()}
         self._signing_keys = {dataset: key for key, dataset in self._server_keys.items()}
@@ -98,7 +98,7 @@ class Act:
         self.bodies, self.proxies = Bodies(_BODY_BYTES_MAX), proxies or Proxies()
 
     def start(self) -> None:
-        """Begin to follow the logs."""
+        """Start to follow the logs."""
         self._tail.start()
         self._shown.start(lambda: self._recent.oldest_us(self._clock()), self._tail.caught_up)
 
@@ -144,12 +144,12 @@ class Act:
         self._metrics.answered(problem.status)
 
     def drain(self) -> None:
-        """Refuse what comes from now on (503), and end the streams, whose clients come back elsewhere or later."""
+        """Refuse new requests (503), and end the streams, whose clients reconnect elsewhere or later."""
         self._draining = True
         self._streams.close()
 
     def close(self) -> None:
-        """Stop following the log, which stays open: it is its owner's."""
+        """Stop following the logs. The logs stay open: their owner closes them."""
         self._tasks.cancel()
         self._tail.close()
         self._shown.close()
@@ -161,7 +161,7 @@ class Act:
         return self._tail.is_current
 
     def render_metrics(self) -> str:
-        """What was counted, in Prometheus' text format."""
+        """The metrics in Prometheus' text format."""
         return self._metrics.render()
 
     def _receive(self, decisions: Sequence[Decision]) -> None:
@@ -190,12 +190,12 @@ class Act:
         dataset = self._dataset(head.headers.get("authorization"), request)
         now = self._clock()
         token, expires_at = self._tokens.issue(dataset, request.anonymous_id, request.user_id, now)
-        # The clock of a client need not be right, so it also gets the time that is left.
+        # The client's clock may be wrong, so the answer also has the remaining time.
         left = {"expires_at": iso(expires_at), "seconds": (expires_at - now) / 1_000_000}
         return _private({"token": token, **left, "unsigned_users": self._unsigned_users})
 
     def _dataset(self, authorization: str | None, request: TokenRequest) -> str:
-        """Of a client that has shown to be, or to speak for, everyone it names."""
+        """The dataset of a client that has proven to be, or to speak for, everyone it names."""
         if not request.user_id and not request.anonymous_id:
             raise InvalidRequestError(400, "missing_id", "neither anonymousId nor userId is there; a token needs one of them, or both")
         scheme, _, key = (authorization or "").partition(" ")
@@ -232,7 +232,7 @@ class Act:
         reason: str | None = obstacle
         if decision is not None and obstacle is None:
             [reason] = await self._eligibility.reasons([decision], address, grant.users(unsigned_users=self._unsigned_users))
-            reason = reason or self._recent.obstacle(decision_id, grant.audiences, self._clock())[1]  # by all that was acknowledged
+            reason = reason or self._recent.obstacle(decision_id, grant.audiences, self._clock())[1]  # with displays reported meanwhile
         elif decision is not None and decision.is_for_page and obstacle != "shown":
             await self._eligibility.record(decision, str(obstacle), address)
         self._metrics.checked(reason)
@@ -249,7 +249,7 @@ class Act:
             self._answer(exchange, answers.error(problem))
 
     def _after(self, head: Head, name: str) -> int:
-        """The offset a client has seen; -1 for nothing, or for a number that this log never gave."""
+        """The offset that a client has seen; -1 if it has none, or one that this log never gave."""
         text = head.headers.get("last-event-id") or parameter(head.query, name) or ""
         seen = int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
         return seen if seen < self._log.end(PARTITION) else -1

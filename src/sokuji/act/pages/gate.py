@@ -1,4 +1,4 @@
-"""Asked again when something is about to be shown: does the decision still hold, by everything that was acknowledged until now?"""
+"""Check before a decision is shown that it still holds, given all events acknowledged until now."""
 
 from __future__ import annotations
 
@@ -21,54 +21,57 @@ logger = logging.getLogger(__name__)
 
 
 class VisitorStates(Protocol):
-    """What is known of visitors. Asked on one thread."""
+    """The known state of visitors. Called on one thread."""
 
     def reasons(self, questions: Sequence[Question], now_us: int) -> Sequence[str | None]:
-        """Why each decision must not be shown at `now_us` to who asks, None where it may be. Raises SokujiError if it cannot be told."""
+        """Why each decision must not be shown at `now_us` to the asking client, None if it may.
+
+        Raises SokujiError if that cannot be decided.
+        """
 
     def close(self) -> None:
-        """Release what is held."""
+        """Release all resources."""
 
 
-# How far behind the worker may be; a page that asks meanwhile asks again later.
+# How far the worker may be behind; if it is further behind, the page must ask again later.
 _BEHIND_SECONDS = 2.0
 _POLL_SECONDS = 0.002
-# Of the decisions log, read at the start for what was recorded by the process before.
+# Rows of the decisions log, read at the start to find what the previous process recorded.
 _BACK_ROWS = 100_000
 _RECORDED_MAX = 200_000
-# Questions of one address at once: one may be about all rules' decisions, and all that are asked together are answered together.
+# Concurrent questions per address. One question may be about the decisions of all rules; all waiting questions are answered together.
 _AT_ONCE = 32
 
 
 class Eligibility:
-    """Answers for the event loop of one process, many questions at once. What is not to be shown is recorded, once a reason."""
+    """Answers for the event loop of one process, many questions at once. A decision not to be shown is recorded, once per reason."""
 
     def __init__(
         self, state: VisitorStates, events_log: Log, progress: Callable[[], Mapping[int, int]], decisions_log: Log, clock: Clock
     ) -> None:
-        """`progress` gives, by partition of the events log, the offset before which `state` has all events."""
+        """Create the check. `progress` gives, by partition of the events log, the offset before which `state` has all events."""
         self._state, self._events_log, self._progress = state, events_log, [progress]
         self._log, self._clock = decisions_log, clock
         since = decisions_log.before_end(0, _BACK_ROWS)
         self._recorded = dict.fromkeys(id_ for _, _, id_ in recorded(decisions_log, since))  # oldest first
         self._asked: list[Question] = []
-        self._round: asyncio.Task[list[str | None]] | None = None  # the one that answers what was asked
+        self._round: asyncio.Task[list[str | None]] | None = None  # the task that will answer the collected questions
         self._turn = asyncio.Lock()
         self._asking = WeakValueDictionary[str, asyncio.Semaphore]()  # by address
         self._is_failing = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="eligibility")
 
     def wait_for(self, progress: Callable[[], Mapping[int, int]]) -> None:
-        """Answer no question before another reader of the events log, too, has come to where that ended when it was asked."""
+        """Also wait for another reader of the events log to reach the log's end, as it is when a question is asked."""
         self._progress.append(progress)
 
     async def reasons(self, decisions: Sequence[Decision], address: str, users: Collection[str] | None) -> list[str | None]:
-        """Why each decision must not be shown now, asked for by a client at `address`; None: it may be.
+        """Why each decision must not be shown now to a client at `address`; None: it may be shown.
 
-        `users` as `Question` says.
+        `users` has the meaning of `Question.users`.
 
         Raises:
-            InvalidRequestError: 503, it cannot be told: the worker does not run, or is far behind.
+            InvalidRequestError: 503, it cannot be decided: the worker does not run, or is far behind.
         """
         if not decisions:
             return []
@@ -81,12 +84,12 @@ class Eligibility:
         return answers[first : first + len(decisions)]
 
     async def eligible(self, decisions: Sequence[Decision], address: str, users: Collection[str] | None) -> list[Decision]:
-        """Those that may be shown. Arguments and errors as `reasons`."""
+        """The decisions that may be shown. Arguments and errors are those of `reasons`."""
         reasons = await self.reasons(decisions, address, users)
         return [decision for decision, reason in zip(decisions, reasons, strict=True) if reason is None]
 
     async def record(self, decision: Decision, reason: str, address: str) -> None:
-        """Put down that a decision was not shown, as a client at `address` says; durable on return."""
+        """Record that a decision was not shown, as a client at `address` reports; durable on return."""
         async with self._of(address):
             await asyncio.get_running_loop().run_in_executor(self._thread, self._record, [(decision, reason)])
 
@@ -99,7 +102,7 @@ class Eligibility:
         self._state.close()
 
     async def _answer(self) -> list[str | None]:
-        """Answer all that is asked until its turn comes."""
+        """Answer all questions asked until its turn comes."""
         async with self._turn:
             asked, self._asked, self._round = self._asked, [], None
             try:

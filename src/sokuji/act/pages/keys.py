@@ -1,4 +1,4 @@
-"""The secrets that a project's own servers need: to speak for visitors and users, and to check the signatures of webhooks."""
+"""The secrets that a project's own servers need, to speak for visitors and users and to check webhook signatures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sokuji.rules.spec import Actions, Webhook
 
 
 class Key(NamedTuple):
-    """One secret, what it is of and what it is for."""
+    """One secret, its owner and its use."""
 
     of: str
     value: str
@@ -19,7 +19,7 @@ class Key(NamedTuple):
 
 
 def keys(secret: Secret, datasets: Iterable[str], actions: Actions) -> list[Key]:
-    """The server keys of datasets, and the secrets of the receivers that the rules name."""
+    """The server keys of datasets, and the secrets of the webhook receivers in the rules."""
     receivers = {parse(arm.action.url).endpoint for rule in actions.rules for arm in rule.arms if isinstance(arm.action, Webhook)}
     return [
         *(Key(dataset, secret.server_key(dataset), "server key: history, tokens, signatures of user ids") for dataset in datasets),

@@ -1,4 +1,4 @@
-"""What the `api` role counts."""
+"""The metrics of the `api` role."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sokuji.service import metrics
 
 
 class ActMetrics:
-    """Metrics of one process; all are counted on from the event loop."""
+    """Metrics of one process. They are only counted on the event loop."""
 
     def __init__(self) -> None:
         self._answers = metrics.counter("sokuji_act_requests_total", "Requests answered, by status.", ["status"])
@@ -20,31 +20,31 @@ class ActMetrics:
         self._delay = metrics.histogram("sokuji_act_delivery_seconds", "From a decision's time to its stream.")
 
     def watch(self, streams: Callable[[], float], recent: Callable[[], float]) -> None:
-        """Read these levels whenever the metrics are rendered."""
+        """Read these gauges whenever the metrics are rendered."""
         self._streams.labels().set_function(streams)
         self._recent.labels().set_function(recent)
 
     def answered(self, status: int) -> None:
-        """A request was answered."""
+        """Count an answered request."""
         self._answers.labels(str(status)).inc()
 
     def streamed(self, seconds: float) -> None:
-        """A decision went to a stream so long after it was made."""
+        """Count a decision that went to a stream, `seconds` after it was made."""
         self._delivered.labels("stream").inc()
         self._delay.labels().observe(seconds)
 
     def pulled(self, count: int) -> None:
-        """Decisions were given to a page that asked."""
+        """Count decisions given to a page that pulled."""
         self._delivered.labels("pull").inc(count)
 
     def checked(self, reason: str | None) -> None:
-        """A page asked whether to show a decision."""
+        """Count a page's question whether to show a decision."""
         self._checks.labels(reason or "eligible").inc()
 
     def ended(self, reason: str) -> None:
-        """A stream ended."""
+        """Count the end of a stream."""
         self._ended.labels(reason).inc()
 
     def render(self) -> str:
-        """All of it in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return metrics.render([self._answers, self._delivered, self._checks, self._ended, self._streams, self._recent, self._delay])

@@ -8,37 +8,37 @@ from typing import Literal
 
 from sokuji.act.decision import Audience, Decision
 
-# Of decisions that are not here yet: a page may have one from the collector before this process has read it.
+# Displays of decisions that are not here yet: a page may get one from the collector before this process has read it.
 _EARLY_BYTES_MAX = 8 * 1024 * 1024
 _EARLY_PEOPLE_MAX = 8
-_PERSON_BYTES = 256  # beside the id
+_PERSON_BYTES = 256  # besides the id
 
 Obstacle = Literal["unknown", "nothing_to_show", "expired", "shown", "superseded"]
-"""Why a decision is not to be shown."""
+"""Why a decision must not be shown."""
 
 
 class Recent:
-    """The newest decisions within a bound of memory, by id and by audience.
+    """The newest decisions within a memory limit, by id and by audience.
 
     Of one rule's decisions for the same audience only the last one holds: it supersedes the others.
     """
 
     def __init__(self, bytes_max: int, *, unsigned_users: bool) -> None:
-        """`unsigned_users` as `Decision.audiences` says."""
+        """Create the store. For `unsigned_users`, see `Decision.audiences`."""
         self._bytes_max, self._unsigned_users = bytes_max, unsigned_users
         self._all: deque[tuple[Decision, int]] = deque()  # with its bytes, oldest first
         self._bytes = 0
         self._by_id: dict[str, Decision] = {}
         self._last: dict[Audience, dict[str, Decision]] = {}  # by rule
         self._shown: set[str] = set()
-        self._early: OrderedDict[str, list[Audience]] = OrderedDict()  # who say that they were shown what is not here
+        self._early: OrderedDict[str, list[Audience]] = OrderedDict()  # audiences that report having seen decisions that are not here
         self._early_bytes = 0
 
     def __len__(self) -> int:
         return len(self._all)
 
     def add(self, decision: Decision) -> bool:
-        """Add the next decision of the log; False if one with its id is there already."""
+        """Add the next decision of the log; False if its id is already there."""
         if decision.id in self._by_id:
             return False
         size = decision.size
@@ -55,7 +55,10 @@ class Recent:
         return True
 
     def show(self, decision_id: str, people: Sequence[Audience]) -> None:
-        """`people`, who are one person, say that they were shown the decision; of another's that says nothing."""
+        """Record that `people`, who are one person, report having seen the decision.
+
+        A report about another person's decision is ignored.
+        """
         decision = self._by_id.get(decision_id)
         if decision is not None:
             if not set(people).isdisjoint(decision.audiences(unsigned_users=True)):
@@ -73,7 +76,7 @@ class Recent:
         return people
 
     def oldest_us(self, now_us: int) -> int:
-        """When the oldest decision was made that can still be shown; now, if there is none."""
+        """The time of the oldest decision that can still be shown; `now_us` if there is none."""
         still = (decision.at_us for decision, _ in self._all if decision.is_for_page and not decision.is_expired(now_us))
         return min(still, default=now_us)
 
@@ -82,7 +85,7 @@ class Recent:
         return decision.audiences(unsigned_users=self._unsigned_users)
 
     def deliverable(self, audiences: Sequence[Audience], after: int, now_us: int) -> list[Decision]:
-        """What is to be shown to someone who is all of `audiences` of the rows past offset `after`, oldest first."""
+        """The decisions past offset `after` to show to a person who is all of `audiences`, oldest first."""
         found = [
             decision
             for decision in self._holding(audiences).values()
@@ -91,10 +94,10 @@ class Recent:
         return sorted(found, key=lambda decision: decision.offset)
 
     def obstacle(self, decision_id: str, audiences: Sequence[Audience], now_us: int) -> tuple[Decision | None, Obstacle | None]:
-        """The decision, and what speaks against showing it to who is all of `audiences`; None if nothing does that is known here."""
+        """The decision, and the obstacle to showing it to a person who is all of `audiences`; None if no obstacle is known here."""
         decision = self._by_id.get(decision_id)
         if decision is None or set(audiences).isdisjoint(self.audiences(decision)):
-            return None, "unknown"  # the same answer for another's decision: ids tell nothing
+            return None, "unknown"  # the same answer for another person's decision: ids reveal nothing
         if not decision.is_for_page:
             return decision, "nothing_to_show"
         if decision.is_expired(now_us):
@@ -106,7 +109,7 @@ class Recent:
         return decision, None
 
     def _holding(self, audiences: Sequence[Audience]) -> dict[str, Decision]:
-        """By rule the last decision for any of `audiences`."""
+        """The last decision of each rule for any of `audiences`."""
         found: dict[str, Decision] = {}
         for audience in audiences:
             for rule, decision in self._last.get(audience, {}).items():
@@ -126,5 +129,5 @@ class Recent:
 
 
 def _early_size(decision_id: str, people: Sequence[Audience]) -> int:
-    """About the bytes of memory that those take who say early that they were shown a decision."""
+    """The approximate bytes of memory of early reports about a decision."""
     return sum(_PERSON_BYTES + 4 * len(decision_id + each.id) for each in people)

@@ -1,4 +1,7 @@
-"""What pages have shown already, as they say by `action_shown`, `action_clicked` and `action_closed`: it is not handed out again."""
+"""Follow which decisions pages have shown, so that they are not delivered again.
+
+Pages report it with `action_shown`, `action_clicked` and `action_closed`.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +23,23 @@ logger = logging.getLogger(__name__)
 
 _EVENTS = pa.array(["action_shown", "action_clicked", "action_closed"])
 _READ_ROWS = 50_000
-# Between two reads: enough for an idle log to cost nothing, and short beside the time in which somebody closes a message.
+# Between two reads: an idle log costs nothing, and it is short compared with the time a person needs to close a message.
 _WAIT_SECONDS = 0.05
-# The rows of a partition are not quite in the order of their times: requests that came together are written together.
+# The rows of a partition are not exactly in time order: requests that came together are written together.
 _SLACK_US = 60_000_000
-# Before the end, read at the start whatever their times: the clock may have been put back.
+# Rows before the end to read at the start, whatever their times: the clock may have been set back.
 _BACK_ROWS = 100_000
 
 
 class Shown(NamedTuple):
-    """Somebody says that a decision was shown to them."""
+    """A report that a decision was shown to a person."""
 
     decision_id: str
     people: list[Audience]
 
 
 class ShownTail:
-    """Follows the events log, and hands over what was shown, on the event loop."""
+    """Follows the events log, and passes reports of shown decisions to `receive` on the event loop."""
 
     def __init__(self, log: Log, receive: Callable[[Sequence[Shown]], None]) -> None:
         self._log, self._receive = log, receive
@@ -45,16 +48,16 @@ class ShownTail:
         self._task: asyncio.Task[None] | None = None
 
     def progress(self) -> Mapping[int, int]:
-        """By partition of the events log, the offset before which everything is handed over."""
+        """By partition of the events log, the offset before which everything has been passed on."""
         return self._offsets
 
     def start(self, since: Callable[[], int], after: asyncio.Event) -> None:
-        """Begin, on the running loop, once `after` is set: with events received at `since()`, a minute before, or `_BACK_ROWS` ago."""
+        """Start on the running loop once `after` is set: a minute before `since()` or `_BACK_ROWS` before the end, whichever is earlier."""
         self._task = asyncio.get_running_loop().create_task(self._run(since, after))
         self._task.add_done_callback(_ended)
 
     def close(self) -> None:
-        """End; returns when its thread has."""
+        """Stop, and wait for the end of its thread."""
         if self._task is not None:
             self._task.cancel()
         self._thread.shutdown()
@@ -75,7 +78,7 @@ class ShownTail:
         return places
 
     def _read(self, offsets: dict[int, int]) -> list[Shown]:
-        """What is there from `offsets` on, which are moved; waits for it a moment."""
+        """Read the reports from `offsets` on, and advance `offsets`. Waits a moment for new rows."""
         found: list[Shown] = []
         self._log.wait(offsets, _WAIT_SECONDS)
         for partition, offset in offsets.items():
@@ -111,7 +114,7 @@ def _properties(text: str | None) -> dict[str, Any]:
 
 
 def _first(log: Log, partition: int, time_us: int) -> int:
-    """About where the rows of a partition begin that were received at `time_us` or later, by halves: each try is an offset or a gap."""
+    """About the offset of a partition's first row received at `time_us` or later, by binary search; a probed offset may be in a gap."""
     low, high = log.start(partition), log.end(partition)
     while low < high:
         middle = (low + high) // 2

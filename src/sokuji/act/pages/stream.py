@@ -26,7 +26,7 @@ Key = TypeVar("Key")
 
 
 class Transport(Protocol):
-    """The connection to one client; `track.stream.Stream` is one."""
+    """The connection to one client, such as `web.stream.Stream`."""
 
     @property
     def is_open(self) -> bool:
@@ -34,7 +34,7 @@ class Transport(Protocol):
 
     @property
     def is_full(self) -> bool:
-        """Whether the client does not read what was sent."""
+        """Whether the client does not read the sent parts."""
 
     def send(self, part: bytes) -> None:
         """Send a part of the answer."""
@@ -44,7 +44,7 @@ class Transport(Protocol):
 
 
 Begin = Callable[[Callable[[], None]], Transport]
-"""Begins an answer; what it is given is called when `is_open` or `is_full` may have become another."""
+"""Begins an answer. Its argument is called when `is_open` or `is_full` may have changed."""
 
 
 class Client:
@@ -55,7 +55,7 @@ class Client:
     def __init__(self, grant: Grant, address: str) -> None:
         self.grant, self.address = grant, address
         self.queue: deque[Decision] = deque()
-        self.end: str | None = None  # why it is to end
+        self.end: str | None = None  # the reason to end it
         self.changed = asyncio.Event()
 
 
@@ -70,10 +70,11 @@ class Streams:
         self.count = 0
 
     def open(self, grant: Grant, address: str) -> Client:
-        """Count a stream of the holder of `grant` at `address`, which `serve` is to be called with.
+        """Count a stream for the holder of `grant` at `address`; then call `serve` with it.
 
-        The visitor's bound is kept where the grant names one, as a user may have many devices. One address gets at most half of all
-        streams. Where all are taken, who has fewer than the address that has most gets the oldest of that.
+        The limit per visitor applies if the grant names one; a user may have many devices. One address gets at most half of all streams. If
+        all
+        are in use and another address has more than this one, the oldest stream of the address with the most is closed for the new one.
 
         Raises:
             InvalidRequestError: 503 or 429, too many are open.
@@ -94,7 +95,7 @@ class Streams:
         return client
 
     def _room(self, of_address: int) -> bool:
-        """Whether there is room for one more of an address that has so many, made by ending one of the address that has most."""
+        """Whether there is room for one more stream of an address that has `of_address`. May close one of the address with the most."""
         if self.count < self._settings.streams:
             return True
         most = max(self._by_address.values(), key=len)
@@ -106,13 +107,13 @@ class Streams:
         return True
 
     async def serve(self, client: Client, after: int, begin: Begin) -> None:
-        """Send what still holds past offset `after`, then what is decided, until the token's time is over or the client is gone.
+        """Send the decisions past offset `after` that still hold, then new ones, until the token expires or the client is gone.
 
         Raises:
-            InvalidRequestError: before `begin` is called: 503, it cannot be told what still holds.
+            InvalidRequestError: 503, before `begin` is called: it cannot be decided which decisions still hold.
         """
         try:
-            # In front of what is decided meanwhile, which was true a moment ago and is not asked about.
+            # Before the decisions made meanwhile, which were true a moment ago and need no check.
             client.queue.extendleft(reversed(await self.deliverable(client.grant, after, client.address)))
             transport = begin(client.changed.set)
             self._metrics.ended(await self._send(client, transport))
@@ -121,14 +122,14 @@ class Streams:
             self._remove(client)
 
     async def deliverable(self, grant: Grant, after: int, address: str) -> list[Decision]:
-        """What still holds past offset `after`, by everything that was acknowledged before. Raises as `Eligibility.reasons`."""
+        """The decisions past offset `after` that still hold, given everything acknowledged before. Raises like `Eligibility.reasons`."""
         users = grant.users(unsigned_users=self._settings.unsigned_users)
         found = await self._eligibility.eligible(self._recent.deliverable(grant.audiences, after, self._clock()), address, users)
-        still = self._recent.deliverable(grant.audiences, after, self._clock())  # without what was shown by then
+        still = self._recent.deliverable(grant.audiences, after, self._clock())  # without those shown meanwhile
         return [decision for decision in found if decision in still]
 
     def publish(self, decisions: Sequence[Decision]) -> None:
-        """Hand new decisions to the streams they are for."""
+        """Pass new decisions to their streams."""
         for decision in decisions:
             audiences = self._recent.audiences(decision) if decision.is_for_page else ()
             for client in {client for audience in audiences for client in self._clients.get(audience, ())}:
@@ -145,7 +146,7 @@ class Streams:
             _end(client, "shutdown")
 
     def _remove(self, client: Client) -> None:
-        """Count it no more, if it still is counted."""
+        """Stop counting the client, if it is still counted."""
         if client in self._by_address.get(client.address, ()):
             self.count -= 1
             _discard(self._by_address, client.address, client)
@@ -153,7 +154,7 @@ class Streams:
                 _discard(self._clients, audience, client)
 
     async def _send(self, client: Client, transport: Transport) -> str:
-        """Send until the stream is to end; returns why."""
+        """Send until the stream must end; returns the reason."""
         frame = b"retry: %d\n\n" % _RETRY_MS
         while True:
             if frame:

@@ -1,4 +1,4 @@
-"""`sokuji.js`, as browsers and proxies may keep it."""
+"""`sokuji.js`, served with headers for the caches of browsers and proxies."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from importlib.resources import files
 
 from sokuji.web.answers import Answer
 
-# A page's copy is at most this old; then a browser asks whether it has changed, which costs it no transfer.
+# A page's copy is at most this old. Then the browser asks whether it has changed, which transfers no text.
 _MAX_AGE_SECONDS = 300
 
 
 class Tag:
-    """The tag's text, compressed too, and its ETag; read once."""
+    """The tag's text, also compressed, and its ETag; read once."""
 
     def __init__(self) -> None:
         self._text = _compact((files("sokuji.act.pages") / "static" / "sokuji.js").read_text("utf-8")).encode()
@@ -24,7 +24,7 @@ class Tag:
         self._headers = [
             ("content-type", "text/javascript; charset=utf-8"),
             ("cache-control", f"public, max-age={_MAX_AGE_SECONDS}"),
-            ("etag", f"W/{self._etag}"),  # weak: compressed or not, it is the same text
+            ("etag", f"W/{self._etag}"),  # weak: the text is the same, compressed or not
             ("vary", "Accept-Encoding"),
             ("access-control-allow-origin", "*"),
             ("cross-origin-resource-policy", "cross-origin"),
@@ -42,6 +42,6 @@ class Tag:
 
 
 def _compact(text: str) -> str:
-    """Without indentation and lines of comment, which are for readers of the source: a seventh of what travels."""
+    """The text without indentation and comment lines, which are for readers of the source: this saves a seventh of the transfer."""
     head, _, program = text.partition("*/\n")
     return f"{head.splitlines()[0]} */\n" + re.sub(r"(?m)^\s*(//.*\n)?", "", program)

@@ -1,4 +1,4 @@
-"""Short-lived tokens: who holds one may receive the actions of one visitor, of one user, or of both.
+"""Short-lived tokens: the holder of one may receive the actions of one visitor, of one user, or of both.
 
 A token is `v2.PAYLOAD.SIGNATURE`: base64url of JSON `[dataset, visitor, user, expiry]`, and of HMAC-SHA-256 over it.
 """
@@ -20,7 +20,7 @@ _TOKEN_LENGTH_MAX = 4096
 
 
 class Grant(NamedTuple):
-    """What a token says: whose actions, and until when (microseconds UTC)."""
+    """The content of a token: whose actions, and until when (microseconds UTC)."""
 
     dataset: str
     visitor_id: str | None
@@ -29,11 +29,14 @@ class Grant(NamedTuple):
 
     @property
     def audiences(self) -> list[Audience]:
-        """Whom its holder has shown to be, or to speak for; the visitor first."""
+        """The identities that its holder has proven to be, or to speak for; the visitor first."""
         return audiences(self.dataset, self.visitor_id, self.user_id)
 
     def users(self, *, unsigned_users: bool) -> list[str] | None:
-        """The users that its holder may learn of, as `Question.users` says: with `unsigned_users` whoever the visitor says to be."""
+        """The users whose facts its holder may learn (see `Question.users`).
+
+        With `unsigned_users`, any user that the visitor claims to be.
+        """
         return None if unsigned_users else [] if self.user_id is None else [self.user_id]
 
 
@@ -44,27 +47,27 @@ class Tokens:
     """Signs and checks tokens."""
 
     def __init__(self, key: bytes, seconds: float) -> None:
-        """Tokens are good for `seconds`."""
+        """Create tokens that are valid for `seconds`."""
         self._key, self._lifetime_us = key, int(seconds * 1_000_000)
 
     def issue(self, dataset: str, visitor_id: str | None, user_id: str | None, now_us: int) -> tuple[str, int]:
-        """A token for the visitor, the user or both, and when it ends."""
+        """A token for the visitor, the user or both, and its expiry."""
         expires_at = now_us + self._lifetime_us
         payload = f"{_VERSION}.{_encode(msgspec.json.encode((dataset, visitor_id, user_id, expires_at)))}"
         return f"{payload}.{self._sign(payload)}", expires_at
 
     def check(self, token: str | None, now_us: int) -> Grant:
-        """What `token` grants.
+        """The grant of `token`.
 
         Raises:
-            InvalidRequestError: 401, there is no token, it is not ours, or its time is over.
+            InvalidRequestError: 401, there is no token, its signature is wrong, or it has expired.
         """
         if not token:
             raise InvalidRequestError(401, "missing_token", "no token in the Authorization header (Bearer) or the query (token=)")
         payload, _, signature = token.rpartition(".")
         if len(token) > _TOKEN_LENGTH_MAX or not hmac.compare_digest(self._sign(payload).encode(), signature.encode()):
             raise InvalidRequestError(401, "invalid_token", "the token is not one of ours; ask for one with POST /v1/actions/token")
-        if not payload.startswith(f"{_VERSION}."):  # signed by a version before, within the last minutes
+        if not payload.startswith(f"{_VERSION}."):  # signed by an older version, within the last minutes
             raise InvalidRequestError(401, "expired_token", "the token is of an older version; ask for one with POST /v1/actions/token")
         grant = Grant(*_PAYLOAD.decode(_decode(payload.removeprefix(f"{_VERSION}."))))
         if grant.expires_at <= now_us:

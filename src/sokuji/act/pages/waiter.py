@@ -1,4 +1,4 @@
-"""Decisions in the answer to the event that caused them: `POST /v1/track?decisions=wait`."""
+"""Put decisions into the answer to the event that caused them: `POST /v1/track?decisions=wait`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sokuji.act.decision import Decision
 from sokuji.act.follow import Cursor
 from sokuji.log.base import Log
 
-# A decision may be there before its event's request gets to ask for it; so this many messages' are kept. At 65,000 events/s with a
-# decision on one in a hundred they are those of the last 15 s.
+# A decision may be there before its event's request asks for it. So the decisions of this many messages are kept. At 65,000 events/s, with
+# a decision on one in a hundred, they cover the last 15 s.
 _KEPT = 10_000
-# And no more than about this many bytes of them, as texts of decisions may be as long as events.
+# And at most about this many bytes of them, as texts of decisions may be as long as events.
 _KEPT_BYTES_MAX = 64 * 1024 * 1024
-# At once; further requests are answered without waiting.
+# Concurrent waiting requests; further ones are answered without waiting.
 _WAITING_MAX = 10_000
-# How late a decision is seen at most; a look costs about 1 us.
+# How late a decision is seen at most; a check costs about 1 us.
 _POLL_SECONDS = 0.001
 
 _Message = tuple[str, str]  # dataset and message id
@@ -30,20 +30,23 @@ Wanted = Callable[[Decision], bool]
 @dataclass(slots=True, eq=False)
 class _Waiting:
     done: asyncio.Future[None]
-    partitions: int  # in which events have not been analyzed yet
+    partitions: int  # number of partitions where the events are not analyzed yet
     wanted: Wanted
 
 
 class Waiter:
-    """Decisions by the message that triggered them, for the event loop of one process. It reads the log only while someone waits."""
+    """Decisions by the message that triggered them, for the event loop of one process. It reads the log only while a request waits."""
 
     def __init__(self, decisions_log: Log, analyzed: Callable[[], Mapping[int, int]]) -> None:
-        """`analyzed` gives, by partition of the events log, the offset before which every event's decisions are in the decisions log."""
+        """Create the waiter.
+
+        Before the offset that `analyzed` gives (by partition of the events log), all decisions are in the decisions log.
+        """
         self._cursor, self._analyzed = Cursor(decisions_log), analyzed
         self._kept: OrderedDict[_Message, list[tuple[Decision, int]]] = OrderedDict()  # with their sizes
         self._kept_bytes = 0
         self._waiting: dict[_Message, list[_Waiting]] = {}
-        self._requests = 0  # that wait
+        self._requests = 0  # number of waiting requests
         self._behind: dict[int, list[tuple[int, int, _Waiting]]] = {}  # by partition, a heap by offset
         self._order = itertools.count()
         self._task: asyncio.Task[None] | None = None
@@ -51,18 +54,19 @@ class Waiter:
     async def wait(
         self, dataset: str, message_ids: Sequence[str], ends: Mapping[int, int], timeout_seconds: float, wanted: Wanted = lambda _: True
     ) -> list[Decision]:
-        """The `wanted` decisions on these messages of `dataset`, in the log's order, control arms left out.
+        """The `wanted` decisions on these messages of `dataset`, in the log's order, without control arms.
 
-        Returns at the first moment that there are some, that the messages are analyzed (most cause none, and need not wait for the time
-        limit), or that the time is up; a decision that is made later comes by the stream. When too many wait, it returns at once. When
-        it returns tells nothing of other decisions than the wanted ones.
+        Returns as soon as there are some, the messages are analyzed, or the time is up. Most messages cause no decision, and so need not
+        wait
+        until the time limit. A later decision comes by the stream. If too many requests wait, it returns at once. The time of the return
+        reveals nothing about decisions other than the wanted ones.
 
         Args:
             dataset: of the messages.
             message_ids: of the events, which are durable.
             ends: by partition of the events log, the offset after the last of the events.
-            timeout_seconds: the bound of the wait.
-            wanted: whether a decision is for who waits.
+            timeout_seconds: the longest wait.
+            wanted: whether a decision is for the waiting client.
         """
         messages = [(dataset, message_id) for message_id in message_ids]
         self._watch_from_now()
@@ -94,7 +98,7 @@ class Waiter:
                 self._leave(message, waiting)
             is_late = waiting.done.cancel()
         if not is_late:
-            waiting.done.result()  # raises what `_watch` did
+            waiting.done.result()  # raises the error of `_watch`
 
     def _leave(self, message: _Message, waiting: _Waiting) -> None:
         others = self._waiting[message]
@@ -105,7 +109,7 @@ class Waiter:
     async def _watch(self) -> None:
         try:
             while True:
-                analyzed = self._analyzed()  # before reading: what is decided by now is then read
+                analyzed = self._analyzed()  # before reading, so that decisions made by now are then read
                 while not self._cursor.is_at_end():
                     self._keep(self._cursor.read())
                 self._release(analyzed)
@@ -133,7 +137,7 @@ class Waiter:
 
     def _release(self, analyzed: Mapping[int, int]) -> None:
         for partition, heap in self._behind.items():
-            if len(heap) > 2 * _WAITING_MAX:  # the worker stands still, and most of these have given up
+            if len(heap) > 2 * _WAITING_MAX:  # the worker is stuck, and most of these requests have given up
                 heap[:] = [entry for entry in heap if not entry[2].done.done()]
                 heapq.heapify(heap)
             while heap and heap[0][0] <= analyzed.get(partition, 0):
