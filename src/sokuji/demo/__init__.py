@@ -1,1 +1,1 @@
-"""`sokuji demo`: from a tracked purchase to a trained model's answer, on real data."""
+"""`sokuji demo`: from a tracked purchase to the prediction of a trained model, on real data."""

@@ -1,7 +1,7 @@
 """The CDNOW purchases: every order of 23,570 customers of a record shop, 1997-01-01 to 1998-06-30.
 
-The data comes inside the PyPI package `lifetimes` (MIT), whose file is read without importing it. Source: Fader and Hardie,
-"Forecasting Repeat Sales at CDNOW: A Case Study" (2001), https://brucehardie.com/datasets/.
+The data is in the PyPI package `lifetimes` (MIT), whose file is read without importing the package. Source: Fader and Hardie, "Forecasting
+Repeat Sales at CDNOW: A Case Study" (2001), https://brucehardie.com/datasets/.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LAST_DAY = "1998-06-30"
 
 
 class Purchase(NamedTuple):
-    """One order. `number` counts the file's rows from 1, so that it identifies the order for ever."""
+    """One order. `number` counts the file's rows from 1, so it identifies the order permanently."""
 
     number: int
     customer: str
@@ -31,7 +31,7 @@ def purchases() -> Iterator[Purchase]:
     """All orders, in the file's order (by customer).
 
     Raises:
-        NotFoundError: the package that carries the data is not installed.
+        NotFoundError: the package with the data is not installed.
     """
     for number, line in enumerate(_file().read_text().splitlines()[1:], start=1):
         customer, day, discs, dollars = line.split()

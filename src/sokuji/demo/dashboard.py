@@ -15,19 +15,19 @@ from sokuji.demo.figures import Figures
 from sokuji.verify.compare import Verification
 
 SHOWN = ("seen_session", "carts_1h", "buys_7d", "spend_7d")
-"""The features shown of single visitors."""
+"""The features shown for single visitors."""
 
 
 class Look(NamedTuple):
-    """What the dashboard shows beside the figures."""
+    """The dashboard's data other than the figures."""
 
     waiting: int  # events that are not in the lake's tables yet
     found: Verification | None  # the last comparison with the lake
-    shoppers: Sequence[tuple[str, str, Mapping[str, Any]]]  # (visitor, what they got, features)
+    shoppers: Sequence[tuple[str, str, Mapping[str, Any]]]  # (visitor, last action, features)
 
 
 def dashboard(figures: Figures, look: Look) -> RenderableType:
-    """All of it, for now."""
+    """The whole dashboard, as of now."""
     return Group(
         Columns([_numbers(figures, look), _latencies(figures)], padding=(0, 1)),
         _decisions(figures),

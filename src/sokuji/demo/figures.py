@@ -1,4 +1,4 @@
-"""What the live demo measures, from several threads at once."""
+"""The measurements of the live demo, made by several threads at once."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 from sokuji.rules.decision import Decision
 
 _RECENT_SECONDS = 30.0
-_TRIGGER_SECONDS = 120.0  # how long a decision on an event is waited for
-_KEPT = 200_000  # latencies for the percentiles of the whole run; beyond it the newest
+_TRIGGER_SECONDS = 120.0  # how long to wait for a decision on an event
+_KEPT = 200_000  # latencies for the percentiles of the whole run; if there are more, the newest are kept
 
 
 class Figures:
-    """Counts and latencies. A latency is from just before the request was sent until a reader of the decisions had the decision."""
+    """Counts and latencies. A latency lasts from just before a request was sent until a reader of the decisions had the decision."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -25,13 +25,13 @@ class Figures:
         self._sent: dict[str, float] = {}  # by message id, in the order sent
         self._acknowledged: deque[tuple[float, int]] = deque()
         self.events = self.repeats = 0
-        self._decisions: Counter[tuple[str, str]] = Counter()  # by rule and what came of it
+        self._decisions: Counter[tuple[str, str]] = Counter()  # by rule and outcome
         self.newest: deque[Decision] = deque(maxlen=5)
         self._latencies: deque[float] = deque(maxlen=_KEPT)
         self._acknowledgements: deque[float] = deque(maxlen=_KEPT)
 
     def sending(self, messages: Iterable[str]) -> float:
-        """These are about to be sent; returns when that is."""
+        """Record that these messages are about to be sent; returns the current time."""
         now = time.monotonic()
         with self._lock:
             for message in messages:
@@ -41,7 +41,7 @@ class Figures:
         return now
 
     def acknowledged(self, events: int, repeats: int, sent: float) -> None:
-        """A request that was sent then is answered with 200; `repeats` of its events were sent before."""
+        """Record the answer 200 to a request sent at `sent`. `repeats` of its events were sent before."""
         now = time.monotonic()
         with self._lock:
             self.events += events
@@ -50,7 +50,7 @@ class Figures:
             self._acknowledgements.append(now - sent)
 
     def decided(self, decisions: Iterable[Decision]) -> None:
-        """These decisions were read."""
+        """Record that these decisions were read."""
         now = time.monotonic()
         with self._lock:
             for decision in decisions:
@@ -62,7 +62,7 @@ class Figures:
                     self.newest.append(decision)
 
     def rate(self) -> float:
-        """Events acknowledged a second, of late."""
+        """Acknowledged events per second, recently."""
         now = time.monotonic()
         with self._lock:
             while self._acknowledged and now - self._acknowledged[0][0] > _RECENT_SECONDS:
@@ -70,7 +70,7 @@ class Figures:
             return sum(events for _, events in self._acknowledged) / max(min(now - self._started, _RECENT_SECONDS), 1e-9)
 
     def seconds(self) -> float:
-        """Since the beginning."""
+        """Seconds since the start."""
         return time.monotonic() - self._started
 
     def decision_ms(self) -> dict[str, float]:
@@ -84,7 +84,7 @@ class Figures:
             return _percentiles(list(self._acknowledgements))
 
     def by_rule(self) -> dict[str, dict[str, int]]:
-        """How many decisions of each rule came to what."""
+        """The number of decisions by rule and outcome."""
         found: dict[str, dict[str, int]] = {}
         with self._lock:
             for (rule, outcome), count in sorted(self._decisions.items()):

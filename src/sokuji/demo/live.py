@@ -1,4 +1,4 @@
-"""The live demo: a simulated shop sends events to a real platform, and a dashboard shows what becomes of them."""
+"""The live demo: a simulated shop sends events to a real platform, and a dashboard shows the outcomes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PORTS = {"track": 8080, "act": 8081, "lake": 8082, "analyze": 8083, "webhooks":
 
 
 def run(folder: Path, *, rate: float, seconds: float | None, print_json: bool) -> None:
-    """Run the demo in `folder` for this long, or until Ctrl-C if None, with this many events a second on average.
+    """Run the demo in `folder` for `seconds`, or until Ctrl-C if None, with `rate` events per second on average.
 
     Raises:
         SokujiError: the folder is not the demo's own, or a part of the platform failed; the message says which.
@@ -62,7 +62,7 @@ def run(folder: Path, *, rate: float, seconds: float | None, print_json: bool) -
 
 @contextmanager
 def _traffic(backends: Backends, visitors: Visitors, port: int, figures: Figures) -> Iterator[Callable[[], bool]]:
-    """Events are sent and decisions followed meanwhile; what it gives says whether they still are. What failed raises at the end."""
+    """Send events and follow decisions during the block. The value tells whether both still run. Their errors are raised at the end."""
     no_more, over = threading.Event(), threading.Event()
     with ThreadPoolExecutor(2) as pool:
         sending = pool.submit(send, port, shop.WRITE_KEY, visitors.events(), figures, no_more)
@@ -79,7 +79,7 @@ def _traffic(backends: Backends, visitors: Visitors, port: int, figures: Figures
 
 
 def _show(console: Console, platform: Platform, figures: Figures, goes_on: Callable[[], bool]) -> None:
-    """Show it while it goes on, or until Ctrl-C."""
+    """Show the dashboard while `goes_on()` is true, or until Ctrl-C."""
     with ThreadPoolExecutor(1) as pool, suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         comparing = _Every(_VERIFY_SECONDS, partial(pool.submit, platform.verify_features))
         while goes_on():
@@ -90,7 +90,7 @@ def _show(console: Console, platform: Platform, figures: Figures, goes_on: Calla
 
 
 class _Every:
-    """Does something again and again in the background, this long after it was done, and knows what came of it last."""
+    """Repeats a task in the background, `seconds` after its last end, and keeps the last result."""
 
     def __init__(self, seconds: float, begin: Callable[[], Future[Verification]]) -> None:
         self._seconds, self._begin = seconds, begin
@@ -99,7 +99,7 @@ class _Every:
         self._last: Verification | None = None
 
     def look(self) -> Verification | None:
-        """What came of it last."""
+        """The last result; starts the task if it is due."""
         if self._under_way is not None and self._under_way.done():
             self._last, self._under_way = self._under_way.result(), None
             self._due = time.monotonic() + self._seconds

@@ -1,4 +1,4 @@
-"""The folder that a demo makes for its project."""
+"""The folder of a demo's project."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MARK = "# Made by `sokuji demo`, which deletes this folder when it runs again."
 
 
 def make(folder: Path, files: Mapping[str, str]) -> None:
-    """Make the project anew; its `sokuji.toml` begins with MARK.
+    """Create the project's folder again; its `sokuji.toml` must begin with MARK.
 
     Raises:
-        SokujiError: the folder is there and was not made by a demo.
+        SokujiError: the folder exists and was not made by a demo.
     """
     settings = folder / SETTINGS_FILE
     if folder.exists():
@@ -30,7 +30,7 @@ def make(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def free_port(wanted: int) -> int:
-    """This port of 127.0.0.1 if nobody listens on it, else another one."""
+    """This port of 127.0.0.1 if nobody listens on it, else another free port."""
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -14,14 +14,14 @@ from rich.table import Table
 from sokuji.demo.segments import CustomerSegment
 from sokuji.errors import MissingExtraError
 
-# Okabe and Ito's colours, told apart by colour-blind readers too.
+# Okabe and Ito's colors, which color-blind readers can tell apart.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
 
 Point = tuple[int, float, float, float]  # centroid_id, recency in days, orders, dollars
 
 
 def table(segments: Sequence[CustomerSegment]) -> Table:
-    """The segments as a person reads them."""
+    """The segments as a table for people."""
     shown = Table(title="Customer segments: 23,570 buyers of CDNOW", title_justify="left")
     shown.add_column("segment", style="bold")
     for heading in ("customers", "last order", "orders", "dollars each", "revenue", "share"):
@@ -41,7 +41,7 @@ def table(segments: Sequence[CustomerSegment]) -> Table:
 
 
 def write_picture(path: Path, segments: Sequence[CustomerSegment], points: Sequence[Point]) -> None:
-    """A PNG: on the left customers by recency and money, their size by orders; on the right what each segment brings.
+    """Write a PNG. Left: customers by recency and money, sized by orders. Right: the revenue of each segment.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -83,7 +83,7 @@ def write_picture(path: Path, segments: Sequence[CustomerSegment], points: Seque
 
 
 def write_page(path: Path, picture: Path, segments: Sequence[CustomerSegment], davies_bouldin_index: float, statement: str) -> None:
-    """One HTML file with the picture inside, the table and the SQL that made them."""
+    """Write one HTML file with the picture, the table, and the SQL that made them."""
     rows = "\n".join(
         f'<tr><td><i style="background:{colour}"></i>{html.escape(segment.name)}<td>{segment.size:,}<td>{segment.recency_days:.0f}'
         f"<td>{segment.frequency:.1f}<td>{segment.monetary:,.0f}<td>{segment.revenue:,.0f}</tr>"

@@ -36,7 +36,7 @@ write_key = "demo"
 dataset = "karte"
 """
 LAKE_TIMEOUT_SECONDS = 300.0
-# Customers the reader can look up in the data: the first one, one who came back and one of the best.
+# Customers that readers can look up in the data: the first one, one who returned, and one of the best.
 VISITORS = ["cdnow-00001", "cdnow-00003", "cdnow-07592"]
 NEXT = """
 Still serving. In another terminal:
@@ -49,7 +49,7 @@ Ctrl-C ends it."""
 
 
 def run(folder: Path, *, serve: bool, print_json: bool) -> None:
-    """Run the demo in `folder`; with `serve` keep the platform up until Ctrl-C. Writes `rfm.png` and `rfm.html` to the current folder.
+    """Run the demo in `folder`. With `serve`, keep the platform up until Ctrl-C. Writes `rfm.png` and `rfm.html` to the current folder.
 
     Raises:
         SokujiError: the folder is not the demo's own, or a step failed; the message says which.
@@ -86,7 +86,7 @@ def _send(progress: Progress, port: int, purchases: list[cdnow.Purchase]) -> int
 
 
 def _wait_for_lake(progress: Progress, platform: Platform, expected: int) -> None:
-    """Wait until the sink has committed everything, which queries do not need: they read the log's tail too."""
+    """Wait until the sink has committed everything. Queries do not need this: they read the log's tail too."""
     task = progress.add_task("committing them to the lake", total=expected)
     deadline = time.monotonic() + LAKE_TIMEOUT_SECONDS
     while left := platform.uncommitted_events():

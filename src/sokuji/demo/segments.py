@@ -1,4 +1,4 @@
-"""The segments the demo found, and a name a marketer would give to each."""
+"""The segments that the demo found, each with a name that a marketer would give."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CustomerSegment:
-    """One cluster of customers; recency, frequency and monetary are means over its customers."""
+    """One cluster of customers. Recency, frequency and monetary are means over its customers."""
 
     centroid_id: int
     size: int
     recency_days: float
-    frequency: float  # orders a customer
-    monetary: float  # dollars a customer
+    frequency: float  # orders per customer
+    monetary: float  # dollars per customer
     revenue: float  # dollars of the whole segment
     name: str
 
 
 def named(rows: Sequence[tuple[int, int, float, float, float, float]]) -> list[CustomerSegment]:
-    """Segments from the rows of `statements.SEGMENTS`, the most valuable customer first.
+    """Make segments from the rows of `statements.SEGMENTS`, the most valuable customers first.
 
-    A segment is good or bad against the others: recent if its mean recency is below the mean over all customers, and so on.
-    Where two get the same name the later one is numbered.
+    A segment is rated against the others: it is recent if its mean recency is below the mean over all customers, and so on. If two segments
+    get the same name, the later one is numbered.
     """
     customers = sum(row[1] for row in rows)
     recency = sum(row[1] * row[2] for row in rows) / customers

@@ -1,4 +1,4 @@
-"""Sends purchases to a collector as Segment's libraries do: `POST /v1/batch`, the key in the body, 100 events a request."""
+"""Send purchases to a collector as Segment's libraries do: `POST /v1/batch`, the key in the body, 100 events per request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BATCH = 100
 
 
 def buy_event(purchase: Purchase) -> dict[str, object]:
-    """A purchase as a Segment `track` call. The message id is the same at every run, so sending twice adds nothing."""
+    """A purchase as a Segment `track` call. Its message id is the same in every run, so sending twice adds nothing."""
     return {
         "type": "track",
         "event": "buy",
@@ -27,7 +27,7 @@ def buy_event(purchase: Purchase) -> dict[str, object]:
 
 
 def send(host: str, port: int, write_key: str, purchases: Iterable[Purchase], on_sent: Callable[[int], None]) -> int:
-    """Send all purchases and return how many were acknowledged; `on_sent` is told after each request how many were in it.
+    """Send all purchases and return how many were acknowledged. After each request, `on_sent` is called with its number of events.
 
     Raises:
         SokujiError: the collector refused a request or an event.

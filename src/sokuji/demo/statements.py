@@ -6,7 +6,7 @@ from sokuji.demo.cdnow import LAST_DAY
 
 CLUSTERS = 5
 
-# Recency, frequency and monetary value as they come: the statement of the talk this platform rebuilds.
+# Recency, frequency and monetary value without transformation: the statement of the talk that this platform rebuilds.
 RFM = f"""\
 CREATE OR REPLACE MODEL `karte.rfm`
 OPTIONS (model_type = 'kmeans', num_clusters = {CLUSTERS}) AS
@@ -36,7 +36,7 @@ FROM `karte.events`
 WHERE event_name = 'buy'
 GROUP BY keys.visitor_id"""
 
-# Orders and dollars are skewed: without the logarithm a handful of large customers makes clusters of their own.
+# Orders and dollars are skewed: without the logarithm, a few large customers form clusters of their own.
 SEGMENTS_MODEL = f"""\
 CREATE OR REPLACE MODEL `karte.segments`
 OPTIONS (model_type = 'kmeans', num_clusters = {CLUSTERS}, kmeans_init_method = 'kmeans++') AS
@@ -70,7 +70,7 @@ FROM {_ASSIGNED.format(where="")}
 GROUP BY centroid_id
 ORDER BY centroid_id"""
 
-# The points of the picture: every customer would be a megabyte of HTML, a fixed sample shows the same shape.
+# The points of the picture. All customers would be a megabyte of HTML; a fixed sample shows the same shape.
 SAMPLE = f"""\
 SELECT CENTROID_ID AS centroid_id, recency, orders, dollars
 FROM {_ASSIGNED.format(where="")}

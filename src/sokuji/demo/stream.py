@@ -1,4 +1,4 @@
-"""Sends the events of the live demo's shop to the collector when they are due, and follows what is decided on them."""
+"""Send the events of the live demo's shop to the collector when they are due, and follow the decisions on them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sokuji.errors import SokujiError
 from sokuji.log.base import Log
 
 _BATCH = 100
-_TICK_SECONDS = 0.02  # what is due within one goes into one request, as the libraries of several visitors at once
+_TICK_SECONDS = 0.02  # events due within one tick go into one request, as from the libraries of several visitors at once
 _BUSY = 503, 429
 _ATTEMPTS = 50
 _WAIT_SECONDS = 0.05
 
 
 def send(port: int, write_key: str, events: Iterator[Sent], figures: Figures, stop: threading.Event) -> None:
-    """Send until `stop` is set; all that was sent is then acknowledged.
+    """Send until `stop` is set; all sent events are then acknowledged.
 
     Raises:
         SokujiError: the collector refused a request or an event.
@@ -63,7 +63,7 @@ def _request(connection: http.client.HTTPConnection, write_key: str, events: Seq
 
 
 def follow(decisions: Log, figures: Figures, stop: threading.Event) -> None:
-    """Read decisions as they come, until `stop` is set and all are read."""
+    """Read new decisions until `stop` is set and all are read."""
     cursor = Cursor(decisions)
     while not (stop.is_set() and cursor.is_at_end()):
         if decisions.wait({0: cursor.offset}, _WAIT_SECONDS):

@@ -1,7 +1,7 @@
-"""A seeded shop: visitors who come, look around, fill carts and sometimes buy. Synthetic, calibrated to a measured shop.
+"""A simulated shop with a seed: visitors come, look around, fill carts and sometimes buy. Calibrated to a measured shop.
 
-Visits have 4 events in the median and 5 on average; 38 % reach the cart, 10.9 % buy. Between two events pass 2, 8, 24 and 85 seconds at the
-quartiles and the ninth decile. A little more than half of the visits are of people who were never there before.
+A visit has 4 events in the median and 5 on average; 38 % of visits reach the cart, 10.9 % buy. The time between two events is 2, 8, 24 and
+85 seconds at the quartiles and the ninth decile. A little more than half of the visits are by new visitors.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 
 CART, BUY = 0.38, 0.109  # shares of the visits
 NEW = 0.55
-KNOWN = 0.5  # of the buyers give their name
-SECOND_DEVICE = 0.2  # of those are the last one with another device
+KNOWN = 0.5  # share of the buyers who give their name
+SECOND_DEVICE = 0.2  # share of those who are the previous person on another device
 BOTS, LATE, REPEATED = 0.02, 0.01, 0.005
 VISIT_EVENTS = 5.0  # on average
 
@@ -39,23 +39,23 @@ class Sent:
 
     due_seconds: float
     call: Mapping[str, Any]
-    late_seconds: float  # how long before that it happened
+    late_seconds: float  # how long before that the event happened
     repeats: bool  # the library sends it twice
 
 
 class Visitors:
-    """The events of a shop with this many a second, in the order in which they are due. The same seed, the same events."""
+    """The events of a shop with `rate` events per second, in the order in which they are due. The same seed gives the same events."""
 
     def __init__(self, rate: float, seed: int) -> None:
         self._rate, self._chance = rate, random.Random(seed)  # noqa: S311 - a simulation
-        self._known: list[str] = []  # visitors who were there
+        self._known: list[str] = []  # visitors who were there before
         self._people: list[str] = []
         self._names: dict[str, str] = {}  # of visitors who gave theirs
         self._numbers = itertools.count()
 
     def events(self) -> Iterator[Sent]:
-        """Without end. It opens with as many visits under way as there are later."""
-        # Who came within ten minutes before the opening may still be there; what they did until then nobody has seen.
+        """The events, without end. At the start, as many visits are running as later."""
+        # Visitors who came within ten minutes before the start may still be there; their earlier events are not sent.
         arrival, visits = -600.0, itertools.count()
         due: list[tuple[float, int, Iterator[Sent], Sent]] = []
         while True:
@@ -92,7 +92,7 @@ class Visitors:
         return self._known[-1]
 
     def _calls(self, visitor: str) -> Iterator[dict[str, Any]]:
-        """A visit: views, then perhaps the cart, then perhaps the purchase and a name."""
+        """The calls of a visit: views, then perhaps the cart, then perhaps the purchase and a name."""
         chance = self._chance
         goal = chance.random()
         buys, fills = goal < BUY, goal < CART
