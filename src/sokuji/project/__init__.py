@@ -1,1 +1,1 @@
-"""A project's folder: made, checked and diagnosed."""
+"""A project's folder: create and diagnose it."""

@@ -1,4 +1,4 @@
-"""A user's project folder: plain files under git that say what the platform should be."""
+"""Create a user's project folder: plain files, to be kept in git, that describe the platform."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ GROUP BY keys.visitor_id;
 
 
 def create(folder: Path) -> str:
-    """Make a project in `folder` (made if absent) and return its write key. Files that are there are kept.
+    """Create a project in `folder` (created if missing) and return its write key. Existing files are kept.
 
     Raises:
-        AlreadyExistsError: the folder holds a project already.
+        AlreadyExistsError: the folder already has a project.
     """
     settings = folder / SETTINGS_FILE
     if settings.exists():

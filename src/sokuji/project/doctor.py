@@ -1,4 +1,4 @@
-"""`sokuji doctor`: whether this machine can run this project, one line a finding, each trouble with its fix."""
+"""`sokuji doctor`: check whether this machine can run this project. One line per finding, each problem with its fix."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MINIMUM_FREE_BYTES = 2 * 1024**3
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at. `fix` says what to do and is empty when all is well."""
+    """One check. `fix` says what to do, and is empty if all is well."""
 
     subject: str
     found: str
@@ -32,7 +32,7 @@ class Finding:
 
 
 def examine(config: Config, *, is_running: bool = False) -> list[Finding]:
-    """Everything there is to look at, in the order a person would; the ports of a platform that `is_running` are its own."""
+    """All checks, in the order in which a person would do them. If the platform `is_running`, it may use its own ports."""
     return [
         _python(),
         *_packages(),
@@ -51,7 +51,7 @@ def _python() -> Finding:
 
 
 def _packages() -> Iterator[Finding]:
-    """Installed versions of what changes semantics against what this release is made for."""
+    """Compare the installed versions of pinned packages with those this release is made for."""
     for requirement in importlib.metadata.requires("sokuji") or []:
         pinned = re.fullmatch(r"([A-Za-z0-9_.-]+)==([0-9.]+)", requirement)
         if pinned:
@@ -125,7 +125,7 @@ def _analyzer() -> Finding:
 
 
 def _unknown(config: Config) -> Iterator[Finding]:
-    """What lies in the data folder and its database does not know: it was lost, or is an older copy. Nothing deletes such things."""
+    """Tables and models in the data folder that the database does not know: it was lost, or is an older copy. Nothing deletes them."""
     if not any((config.data / name).exists() for name in ("models", "lake")):
         return
     try:
