@@ -21,10 +21,10 @@ __version__ = "0.1.0"
 
 
 def open(path: str | Path = ".") -> Platform:  # noqa: A001 - sokuji.open(...) reads as what it does
-    """The embedded platform on the project in `path`, without a server.
+    """Open the embedded platform on the project in `path`, without a server.
 
-    The folder may have a `sokuji.toml`; without one every setting has its default and data lives in `path/.sokuji`. Processes of
-    `sokuji up` on the same project may run beside it.
+    The folder may have a `sokuji.toml`. Without one, every setting has its default and data is stored in `path/.sokuji`. Processes of
+    `sokuji up` on the same project may run at the same time.
 
     Raises:
         ConfigError: the `sokuji.toml` there is wrong.

@@ -1,4 +1,4 @@
-"""`python -m sokuji`: the command line, also how the supervisor starts a role."""
+"""`python -m sokuji`: the command line. The supervisor also starts roles with it."""
 
 from sokuji.cli import main
 

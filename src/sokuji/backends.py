@@ -1,6 +1,6 @@
-"""What a project's configuration says its parts are kept in: the one place that chooses backends.
+"""Create a project's parts from its configuration: the only place that chooses backends.
 
-What is heavy is imported by the property that needs it: a collector does without the lake, the SQL engine and their packages.
+Heavy packages are imported by the property that needs them: a collector works without the lake, the SQL engine and their packages.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _SERVED_SEGMENTS = 16  # retention frees whole segments
 
 
 class Backends:
-    """What a project's configuration says its parts are kept in, opened on first use."""
+    """A project's parts as its configuration defines them, opened on first use."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -58,7 +58,7 @@ class Backends:
 
     @property
     def database_url(self) -> URL:
-        """Where metadata lives, for SQLAlchemy."""
+        """The URL of the metadata database, for SQLAlchemy."""
         from sokuji.meta.store import sqlite_url
 
         return sqlite_url(self.config.data / "meta.db")
@@ -76,26 +76,26 @@ class Backends:
 
     @functools.cached_property
     def rule(self) -> RepeatRule:
-        """Which messages are repeats, for everybody who reads the log of events."""
+        """The deduplication rule, for all readers of the events log."""
         return RepeatRule(self.config.log.deduplication_rows, self.config.log.partitions)
 
     @functools.cached_property
     def bad_events_log(self) -> Log:
-        """The log of refused events; one partition, as their order says nothing."""
+        """The log of refused events; one partition, as their order has no meaning."""
         return LocalLog(self.config.data / "log", BAD_EVENT_SCHEMA, name=BAD_EVENTS_LOG, partitions=1)
 
     def _side_log(self, name: str, schema: pa.Schema) -> Log:
-        """A log of the reactive side: of one partition, and in small files, so that retention frees them early."""
+        """A log of the real-time side: one partition, and small files, so that retention frees them early."""
         return LocalLog(self.config.data / "log", schema, name=name, partitions=1, segment_bytes=_SIDE_SEGMENT_BYTES)
 
     @functools.cached_property
     def decisions_log(self) -> Log:
-        """What was decided for visitors."""
+        """The log of decisions for visitors, and their outcomes."""
         return self._side_log(DECISIONS_LOG, EVENT_SCHEMA)
 
     @functools.cached_property
     def identities_log(self) -> Log:
-        """Who became known as whom."""
+        """The log of links between visitors and users."""
         return self._side_log(IDENTITIES_LOG, IDENTITY_SCHEMA)
 
     @functools.cached_property
@@ -107,16 +107,16 @@ class Backends:
 
     @property
     def catalog_changes(self) -> Changes:
-        """How many changes the catalog has seen."""
+        """The number of changes that the catalog has seen."""
         from sokuji.meta.changes import Changes
 
         return Changes(self.config.data / "meta.changes")
 
     def forget_changes(self) -> None:
-        """Take the database for what it is from now on.
+        """Accept the database as it is from now on.
 
         Raises:
-            DamagedFileError, FormatError: it cannot be read: whatever takes its place is not to be taken for the newest.
+            DamagedFileError, FormatError: the database cannot be read, so another one in its place must not be taken for the newest.
         """
         from sokuji.meta.store import SqlCatalog
 
@@ -139,7 +139,7 @@ class Backends:
 
     @functools.cached_property
     def lake(self) -> FreshLake:
-        """The tables, events tables with the rows that only the log has yet."""
+        """All tables; events tables include the rows that only the log has yet."""
         from sokuji.sink.fresh import FreshLake
 
         return FreshLake(
@@ -151,11 +151,11 @@ class Backends:
             rule=self.rule,
             make_sink=self.make_sink,
             identities=self.identities_log,
-            datasets=self.datasets or ["main"],  # where events go that name none
+            datasets=self.datasets or ["main"],  # the dataset of events that name none
         )
 
     def make_sink(self) -> Sink:
-        """What brings the logs into the tables. Raises LakeError while another runs."""
+        """Create the sink, which moves the logs into the tables. Raises LakeError while another sink runs."""
         from sokuji.sink.sink import Sink
 
         return Sink(
@@ -173,7 +173,7 @@ class Backends:
         )
 
     def make_worker(self, folder: Path) -> Worker:
-        """What works on events as they come, by the declarations of the project in `folder`, for the datasets that its sources feed."""
+        """Create the worker: it processes events as they come, by the declarations in `folder`, for the datasets that the sources feed."""
         from sokuji.analyze.worker import Worker
 
         opener = self._make_opener(folder)
@@ -184,10 +184,10 @@ class Backends:
         return worker
 
     def _sound(self, make: Callable[[str], T]) -> dict[str, T]:
-        """What `make` gives for the datasets; one whose events the declarations do not fit must not stop the others.
+        """Call `make` for all datasets. A dataset whose events do not fit the declarations must not stop the others.
 
         Raises:
-            FeatureError, RuleError, SqlError, ModelError: the declarations fit none of them; what is wrong with the first.
+            FeatureError, RuleError, SqlError, ModelError: the declarations fit no dataset; this is the error of the first.
         """
         made, errors = {}, []
         for dataset in self.datasets:
@@ -201,9 +201,9 @@ class Backends:
         return made
 
     def prepare_worker(self, folder: Path, *, rebuild: bool = False) -> list[str]:
-        """Make the state of the next worker from the lake, beside the one that runs; the datasets for which there was need to.
+        """Build the state of the next worker from the lake, while the current one runs. Returns the datasets that needed it.
 
-        With `rebuild` there is need for all that have a state.
+        With `rebuild`, all datasets with a state need it.
 
         Raises:
             FeatureError, RuleError, SqlError, ModelError: the declarations of the project in `folder` are not valid.
@@ -230,14 +230,14 @@ class Backends:
         )  # fmt: skip
 
     def _served_log(self, folder: Path) -> Log:
-        """What the worker served, beside the state in `folder` that it was served from."""
+        """The log of served features, stored next to the state in `folder` that they come from."""
         from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA
 
         segment_bytes = self.config.analyze.served_bytes // _SERVED_SEGMENTS + 1
         return LocalLog(folder, SERVED_SCHEMA, name=SERVED_LOG, partitions=1, segment_bytes=segment_bytes)
 
     def make_eligibility(self, folder: Path) -> Eligibility:
-        """What asks the worker's state whether decisions still hold, by the declarations of the project in `folder`."""
+        """Create the check whether decisions still hold, from the worker's state and the declarations in `folder`."""
         from sokuji.act.pages.gate import Eligibility
         from sokuji.analyze.compile import Declared
         from sokuji.clock import now_us
@@ -251,7 +251,7 @@ class Backends:
         return Eligibility(Rechecks(state), self.events_log, self.progress.current, self.decisions_log, now_us)
 
     def make_lookup(self, folder: Path, dataset: str) -> Lookup:
-        """What reads features by key from the state of the worker of the project in `folder`."""
+        """Create the reader of features by key, from the state of the worker of the project in `folder`."""
         from sokuji.analyze.compile import Declared
         from sokuji.online.shared.reader import SharedReader
         from sokuji.predict.features import Lookup
@@ -271,7 +271,7 @@ class Backends:
 
     @property
     def datasets(self) -> list[str]:
-        """Those that the project's sources feed, sorted."""
+        """The datasets that the project's sources feed, sorted."""
         return sorted({source.dataset for source in self.config.sources.values()})
 
     @property
@@ -279,12 +279,12 @@ class Backends:
         return self.config.data / "analyze"
 
     def check(self, folder: Path) -> list[str]:
-        """Load and compile what the project in `folder` declares, as the worker does when it starts, for all datasets.
+        """Load and compile the declarations of the project in `folder` for all datasets, as the worker does when it starts.
 
-        Gives a sentence for each thing that is valid but looks like a mistake.
+        Returns a sentence for each declaration that is valid but looks like a mistake.
 
         Raises:
-            FeatureError, RuleError, SqlError, ModelError: as `compile_for`.
+            FeatureError, RuleError, SqlError, ModelError: see `compile_for`.
         """
         from sokuji.analyze.compile import Declared, compile_for
         from sokuji.features.kernel.strings import Vocabulary
@@ -297,7 +297,7 @@ class Backends:
         return doubts
 
     def make_verifier(self, folder: Path) -> Verifier:
-        """What compares what the worker of the project in `folder` served with the lake."""
+        """Create the verifier, which compares the features that the worker served with the lake."""
         from sokuji.analyze.compile import Declared
         from sokuji.verify.verifier import Verifier
 
@@ -314,7 +314,7 @@ class Backends:
 
     @functools.cached_property
     def progress(self) -> Progress:
-        """How far the worker has come."""
+        """The worker's progress."""
         from sokuji.analyze.progress import Progress
 
         return Progress(self._analyze_folder / "progress", self.config.log.partitions)
@@ -331,7 +331,7 @@ class Backends:
         return LocalModelStore(self.config.data / "models", self.catalog)
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close everything that was opened."""
         for name in ("lake", "models", "applied", "catalog", "progress", "identities_log", "decisions_log", "bad_events_log", "events_log"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()

@@ -1,11 +1,11 @@
-"""Events that a program made, not a person: told by the user agent that their context names."""
+"""Events made by a program instead of a person: recognized by the user agent in their context."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# What crawlers, previews, monitors and test browsers call themselves. "Cubot" is a phone, and apps speak through HTTP libraries.
+# Names of crawlers, previews, monitors and test browsers. "Cubot" is a phone, and apps use HTTP libraries.
 PATTERN = (
     r'"user_?[aA]gent"\s*:\s*"[^"]*(?i:'
     r"[^u]bots?[\s;:/)\"-]|crawl|spider|slurp|scrap(er|y)|headless|phantomjs|puppeteer|playwright|selenium|lighthouse|pagespeed"
@@ -15,5 +15,5 @@ PATTERN = (
 
 
 def is_bot(context: pa.Array) -> pa.BooleanArray:
-    """For each context (JSON text, or NULL) whether its user agent is a known program's; never NULL."""
+    """For each context (JSON text, or NULL), whether its user agent is a known program's; never NULL."""
     return pc.fill_null(pc.match_substring_regex(context, PATTERN), False)

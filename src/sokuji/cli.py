@@ -25,7 +25,7 @@ PROJECT = click.option(
 
 
 class _Commands(click.Group):
-    """Shows an error that sokuji raised on purpose as its message; anything else is a defect and keeps its traceback."""
+    """Shows an error that sokuji raised on purpose as its message. Any other error is a bug and keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

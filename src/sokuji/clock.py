@@ -1,4 +1,4 @@
-"""The one place that asks what time it is, so that a test can say it."""
+"""The only place that reads the clock, so that tests can replace it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ def now_us() -> int:
 
 
 def steady(clock: Clock) -> Clock:
-    """A clock that begins with the time that `clock` has now, and goes on evenly: it is not set forward or back as that one may be."""
+    """A monotonic clock that starts at the current time of `clock`. Later changes of that clock do not affect it."""
     ahead_us = clock() - time.monotonic_ns() // 1000
     return lambda: ahead_us + time.monotonic_ns() // 1000

@@ -1,9 +1,8 @@
-"""Compiles functions of numbers and arrays to machine code by numba, once a machine.
+"""Compile functions of numbers and arrays to machine code with numba, once per machine.
 
-numba keeps what it compiled, and looks only at the file of the function itself to see whether it is still right. But these functions call
-each other across files, and freeze constants of others. So what is kept is in a folder that is named after numba's version and the text of
-every file of the package that has such functions (that imports `compiled` or `inlined`), or that they take constants from (`READ`). What
-the processor can do is part of numba's own key.
+numba caches compiled code, but checks only the function's own file for changes. Yet these functions call each other across files, and
+embed constants of other files. So the cache folder is named after numba's version and the text of every file of the package that has such
+functions (imports `compiled` or `inlined`) or provides their constants (`READ`). The processor's features are part of numba's own key.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Array = TypeVar("Array", bound="np.ndarray[Any, Any]")
 
 READ = ("features/kernel/program.py", "features/windows.py", "online/shared/ordered.py", "online/shared/table.py")
-"""Files without compiled functions whose constants or types are in some."""
+"""Files without compiled functions, whose constants or types some of these functions use."""
 
 _LOG = logging.getLogger(__name__)
 _HAS_FUNCTIONS = re.compile(rb"^from sokuji\.compiled import .*\b(compiled|inlined)\b", re.MULTILINE)
 
 
 def compiled(function: Function) -> Function:
-    """A function in machine code, made at the first call. It releases the interpreter's lock, and divides by zero as IEEE 754 says.
+    """Compile a function to machine code at its first call. It runs without the interpreter lock, and divides by zero as in IEEE 754.
 
     Raises:
         MissingExtraError: numba is not installed.
     """
     numba, folder = _numba(), _folder()
     others = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(folder)  # read when the function is made; other users of numba keep theirs
+    numba.config.CACHE_DIR = str(folder)  # read when the function is created; other users of numba keep their folder
     try:
         made: Function = numba.njit(cache=_is_kept(), error_model="numpy", nogil=True)(function)
         if folder is not None and _is_kept():
@@ -53,12 +52,12 @@ def compiled(function: Function) -> Function:
 
 
 def _save_in_turn(made: Any, folder: Path) -> None:
-    """Let one process at a time keep machine code of this version.
+    """Let only one process at a time write machine code of this version.
 
-    numba reads the index of a function, takes the next number for the file of a new signature, and writes both. Two processes at once
-    would take one number for two signatures: whoever comes later is given the code of the other one.
+    numba reads the index of a function, takes the next number for the file of a new signature, and writes both. Two processes at once would
+    take one number for two signatures, so the later one would get the code of the other.
     """
-    kept = made._cache._cache_file  # noqa: SLF001 - numba has no word for it
+    kept = made._cache._cache_file  # noqa: SLF001 - numba has no public name for it
     save = kept.save
 
     def save_in_turn(*entry: object) -> None:
@@ -70,14 +69,15 @@ def _save_in_turn(made: Any, folder: Path) -> None:
 
 
 def inlined(function: Function) -> Function:
-    """As `compiled`, as a part of the functions that call it."""
+    """Compile a function into the functions that call it, like `compiled`."""
     made: Function = _numba().njit(error_model="numpy", inline="always")(function)
     return made
 
 
 def fixed(array: Array) -> Array:
-    """The same memory, not to be written to. Buffers that others made are so or not by where they come from, and a function would be
-    compiled for each of both.
+    """The same memory as a read-only array.
+
+    Buffers from other libraries are read-only or not, depending on their origin. A function would be compiled once for each kind.
     """
     view = array.view()
     view.setflags(write=False)
@@ -85,7 +85,7 @@ def fixed(array: Array) -> Array:
 
 
 def is_compiled() -> bool:
-    """Whether this machine has compiled functions of this version already, if perhaps not all."""
+    """Whether this machine has compiled functions of this version, though perhaps not all."""
     folder = _folder()
     return folder is not None and any(folder.rglob("*.nbi"))  # numba's index files
 
@@ -117,7 +117,7 @@ def _folder() -> Path | None:
 
 @functools.cache
 def _is_kept() -> bool:
-    """Whether the folder can be written to: if not, numba would keep it elsewhere, by the function's own file."""
+    """Whether the folder is writable. If not, numba would cache next to the function's own file."""
     folder = _folder()
     try:
         if folder is not None:

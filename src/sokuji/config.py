@@ -1,4 +1,4 @@
-"""`sokuji.toml` as small frozen structs, one a component. A component is given its own struct, never the whole."""
+"""`sokuji.toml` as small immutable structs, one per component. A component gets its own struct, never the whole configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sokuji.errors import ConfigError
 from sokuji.events import OWN_SOURCE
 
 SETTINGS_FILE, FEATURES_FILE, ACTIONS_FILE = "sokuji.toml", "features.py", "actions.py"
-"""What a project says, by the names of its files."""
+"""The names of a project's files."""
 
 Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: any free port
 Count = Annotated[int, Meta(ge=1)]
@@ -30,7 +30,7 @@ _MOVED = dict.fromkeys(("lake.deduplication_hours", "lake.deduplication_ids", "a
 
 
 class Network(str):
-    """The addresses of a network, in CIDR notation; one address is a network, too."""
+    """The addresses of a network in CIDR notation. A single address is a network too."""
 
     __slots__ = ()
 
@@ -52,42 +52,42 @@ class TrackSettings(Settings, frozen=True):
     host: str = "127.0.0.1"
     port: Port = 8080
     max_request_bytes: Count = 5 * 1024 * 1024  # decompressed; Rudder's Python SDK sends up to 4 MB
-    max_event_bytes: Count = 32 * 1024  # Segment's policy for one event
-    max_depth: Count = 64  # nesting of one event's JSON
-    queue_events: Count = 200_000  # accepted and not yet durable; beyond it requests get 429
+    max_event_bytes: Count = 32 * 1024  # Segment's limit for one event
+    max_depth: Count = 64  # nesting depth of one event's JSON
+    queue_events: Count = 200_000  # accepted and not yet durable; above it, requests get 429
     decisions_seconds: Seconds = 0.5  # how long a request with `decisions=wait` waits for them
-    skew_threshold_seconds: Seconds = 60.0  # smaller clock offsets are left alone
+    skew_threshold_seconds: Seconds = 60.0  # smaller clock offsets are ignored
     health_port: Port = 8085
 
 
 class LogSettings(Settings, frozen=True):
     """`[log]`: the durable log."""
 
-    partitions: Count = 1  # fixed when the log is made; more let several collectors append side by side, and cost each flush as many syncs
+    partitions: Count = 1  # fixed when the log is created; more of them allow more parallel collectors, and cost one sync each per flush
     segment_bytes: Count = 128 * 1024 * 1024
     retention_hours: Seconds = 72.0
     retention_bytes: Count = 50 * 1024**3
-    deduplication_rows: Count = 20_000_000  # between a message and its repeat, or half as many; 27 bytes of memory each
+    deduplication_rows: Count = 20_000_000  # between a message and its repeat, at least half of it; 27 bytes of memory each
 
 
 class LakeSettings(Settings, frozen=True):
     """`[lake]`: the sink and its tables."""
 
-    commit_seconds: Seconds = 1.0  # at most this long between commits while events arrive
+    commit_seconds: Seconds = 1.0  # longest time between commits while events arrive
     commit_rows: Count = 500_000
     time_travel_hours: Seconds = 168.0  # FOR SYSTEM_TIME AS OF reaches back this far, as in BigQuery
     health_port: Port = 8082
 
 
 class AnalyzeSettings(Settings, frozen=True):
-    """`[analyze]`: features, rules and decisions. It runs when the project has a features.py or an actions.py."""
+    """`[analyze]`: features, rules and decisions. The role runs if the project has a features.py or an actions.py."""
 
-    checkpoint_seconds: Seconds = 10.0  # at most about this much of the log is worked on again after a crash
-    batch_rows: Count = 20_000  # in one micro-batch, shared by the partitions: more make it slower, and each event no cheaper
-    profiles_max: Count = 2_000_000  # kept in memory; those not seen for longest go to disk
-    profile_days: Seconds = 400.0  # a profile not seen for as long is forgotten
-    served_sample: Share = 0.01  # of the profiles: what is served to them is kept for `sokuji features verify`; 0: of none
-    served_bytes: Count = 256 * 1024 * 1024  # of that, the newest, for each dataset
+    checkpoint_seconds: Seconds = 10.0  # about this much of the log, at most, is processed again after a crash
+    batch_rows: Count = 20_000  # in one micro-batch, all partitions together; larger batches add latency and save nothing per event
+    profiles_max: Count = 2_000_000  # kept in memory; the least recently seen go to disk
+    profile_days: Seconds = 400.0  # a profile not seen for this long is forgotten
+    served_sample: Share = 0.01  # share of profiles whose served features are kept for `sokuji features verify`; 0: none
+    served_bytes: Count = 256 * 1024 * 1024  # bytes of served features kept per dataset; the oldest go first
     health_port: Port = 8083
 
 
@@ -96,20 +96,20 @@ class ActSettings(Settings, frozen=True):
 
     host: str = "127.0.0.1"
     port: Port = 8081
-    token_seconds: Seconds = 900.0  # a stream ends with its token, and comes back with a new one
+    token_seconds: Seconds = 900.0  # a stream ends with its token; the client reconnects with a new one
     heartbeat_seconds: Seconds = 15.0  # proxies cut connections that are silent for 30 to 60 s
-    streams: Count = 10_000  # open at once; beyond it pages are told to pull
-    visitor_streams: Count = 6  # of one visitor: tabs
-    queue_decisions: Count = 32  # waiting for one slow client; beyond it the stream ends, and a new one resumes
-    memory_mib: Count = 64  # of decisions that can still be delivered; the oldest go first
+    streams: Count = 10_000  # open at once; above it, pages must pull
+    visitor_streams: Count = 6  # per visitor, for tabs
+    queue_decisions: Count = 32  # waiting for one slow client; above it, the stream ends, and a new one resumes
+    memory_mib: Count = 64  # memory for decisions that can still be delivered; the oldest go first
     health_port: Port = 8086
-    unsigned_users: bool = False  # messages about a user's profile also go to visitors that merely say to be the user
+    unsigned_users: bool = False  # messages about a user's profile also go to visitors that merely claim to be the user
 
 
 class WebhookSettings(Settings, frozen=True):
     """`[webhooks]`: the `deliver` role, which calls webhooks and functions."""
 
-    timeout_seconds: Seconds = 10.0  # one attempt: name, connection, request and answer
+    timeout_seconds: Seconds = 10.0  # per attempt: name, connection, request and answer
     attempts: Count = 15  # 1, 2, 4, ... seconds apart: about three hours
     first_retry_seconds: Seconds = 1.0
     last_retry_seconds: Seconds = 3600.0
@@ -117,10 +117,10 @@ class WebhookSettings(Settings, frozen=True):
     concurrency: Count = 64
     breaker_failures: Count = 5  # in a row; then the endpoint rests
     breaker_seconds: Seconds = 30.0
-    queue: Count = 100_000  # deliveries that wait; beyond it the log is not read on
-    endpoint_queue: Count = 20_000  # of one endpoint; beyond it they are given up
+    queue: Count = 100_000  # waiting deliveries; above it, reading the log stops
+    endpoint_queue: Count = 20_000  # per endpoint; above it, deliveries fail
     private_hosts: tuple[str, ...] = ()  # "host:port" of receivers in private networks, which are refused otherwise
-    function_seconds: Seconds = 5.0  # one call of a function; then its process is killed
+    function_seconds: Seconds = 5.0  # per function call; then its process is killed
     health_port: Port = 8084
 
 
@@ -133,10 +133,10 @@ class SqlSettings(Settings, frozen=True):
 
 
 class Config(Settings, frozen=True):
-    """A project's settings. `data` is where everything the platform stores lives."""
+    """A project's settings. All data that the platform stores is in `data`."""
 
     data: Path = Path(".sokuji")
-    trusted_proxies: tuple[Network, ...] = (Network("127.0.0.0/8"), Network("::1/128"))  # whose X-Forwarded-For and -Proto are believed
+    trusted_proxies: tuple[Network, ...] = (Network("127.0.0.0/8"), Network("::1/128"))  # believed in X-Forwarded-For and -Proto
     sources: dict[Name, Source] = field(default_factory=dict)
     track: TrackSettings = field(default_factory=TrackSettings)
     log: LogSettings = field(default_factory=LogSettings)
@@ -148,10 +148,10 @@ class Config(Settings, frozen=True):
 
 
 def load(folder: Path) -> Config:
-    """The settings of the project in `folder`, its `data` path made absolute.
+    """The settings of the project in `folder`, with an absolute `data` path.
 
     Raises:
-        ConfigError: no `sokuji.toml` there, not TOML, an unknown key, or a value that is not allowed.
+        ConfigError: there is no `sokuji.toml`, it is not TOML, or it has an unknown key or an invalid value.
     """
     path = folder / SETTINGS_FILE
     if not path.is_file():
@@ -182,7 +182,7 @@ def convert(values: dict[str, Any], origin: str = SETTINGS_FILE) -> Config:
 
 
 def _section(values: Any, struct: type[Section], path: str, origin: str) -> Section:
-    """One section: nested sections first, so that the place of an error is always known here."""
+    """Convert one section. Nested sections come first, so that the location of an error is always known here."""
     if not isinstance(values, dict):
         raise ConfigError(f"{origin}: {path} = {values!r}: expected a table, [{path}]")
     prefix = f"{path}." if path else ""

@@ -1,4 +1,4 @@
-"""Runs a project's Python files of declarations: they are the project's own code, trusted like all of it."""
+"""Run a project's Python files of declarations. They are the project's own code and are trusted like all of it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from sokuji.errors import SokujiError
 
 
 def run(path: Path, error_type: type[SokujiError]) -> None:
-    """Run the file; what it declares, its vocabulary collects.
+    """Run the file. Its declarations are collected by the functions it calls.
 
     Raises:
-        SokujiError: of `error_type`: the file is not there, is not Python, or raises; the message begins with file and line.
+        SokujiError: an error of `error_type`: the file is missing, is not Python, or raises; the message begins with file and line.
     """
     try:
         code = compile(path.read_bytes(), str(path), "exec")
@@ -31,6 +31,6 @@ def run(path: Path, error_type: type[SokujiError]) -> None:
 
 
 def _line(error: BaseException, path: Path) -> int | None:
-    """The line of the file in which the error came up: the innermost one, as a function of the file may have made it."""
+    """The line of the file where the error occurred: the innermost one, as a function of the file may have raised it."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return lines[-1] if lines else None

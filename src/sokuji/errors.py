@@ -1,7 +1,7 @@
-"""Every error sokuji raises on purpose.
+"""Every error that sokuji raises on purpose.
 
-One root, one class a kind of trouble. A message names the thing, the value it had, what was expected and, where there is one,
-the fix, so that it can be shown to a user as it is.
+There is one root, and one class for each kind of problem. A message names the thing, its value, what was expected and, if there is one,
+the fix, so that it can be shown to users unchanged.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class SokujiError(Exception):
-    """The root: `except SokujiError` catches what sokuji raises on purpose and nothing else."""
+    """The root: `except SokujiError` catches all errors that sokuji raises on purpose, and nothing else."""
 
 
 class ConfigError(SokujiError):
@@ -18,18 +18,18 @@ class ConfigError(SokujiError):
 
 
 class MissingExtraError(SokujiError, ImportError):
-    """An optional package is needed for what was asked."""
+    """The request needs an optional package that is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
         super().__init__(f"{purpose} needs the package {package!r}; install it with: pip install 'sokuji[{extra}]'")
 
 
 class FormatError(SokujiError):
-    """What is on disk was written by a newer release."""
+    """The data on disk was written by a newer release."""
 
 
 class DamagedFileError(SokujiError):
-    """A file is not as it was written; the message names it and says what to do."""
+    """A file is not as it was written. The message names the file and says what to do."""
 
     def __init__(self, path: object, reason: str, remedy: str) -> None:
         super().__init__(f"{path} is damaged: {reason}; {remedy}")
@@ -37,19 +37,19 @@ class DamagedFileError(SokujiError):
 
 
 class NotFoundError(SokujiError):
-    """A dataset, table, model, function or alias that was named does not exist."""
+    """The named dataset, table, model, function or alias does not exist."""
 
 
 class AlreadyExistsError(SokujiError):
-    """A dataset, table, model or function of that name exists already."""
+    """A dataset, table, model or function with this name already exists."""
 
 
 class LogError(SokujiError):
-    """The log cannot do what was asked."""
+    """The log cannot do what was requested."""
 
 
 class OffsetTrimmedError(LogError):
-    """The offset asked for is older than what retention kept."""
+    """The requested offset is older than the rows that retention kept."""
 
     def __init__(self, partition: int, offset: int, start: int) -> None:
         super().__init__(f"partition {partition}: offset {offset} is gone, retention kept the log from offset {start}; read on from there")
@@ -57,11 +57,11 @@ class OffsetTrimmedError(LogError):
 
 
 class CorruptLogError(LogError):
-    """A stored frame that was once whole fails its checksum."""
+    """A stored frame that was once complete fails its checksum."""
 
 
 class OnlineStoreError(SokujiError):
-    """The online store cannot do what was asked."""
+    """The online store cannot do what was requested."""
 
 
 class LakeError(SokujiError):
@@ -73,11 +73,11 @@ class StaleTableError(LakeError):
 
 
 class ConflictError(LakeError):
-    """A table was changed by someone else meanwhile; nothing of one's own was done, and the same may work now."""
+    """Another process changed a table meanwhile. Nothing was done, and a retry may succeed."""
 
 
 class InvalidRequestError(SokujiError):
-    """A request to the collector is refused whole; `status` is the HTTP status that says so."""
+    """A request to the collector is refused as a whole; `status` is the HTTP status of the answer."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -85,14 +85,14 @@ class InvalidRequestError(SokujiError):
 
 
 class SqlError(SokujiError):
-    """A statement is refused or failed. `line` and `column` count from 1; both are None where no place is known."""
+    """A statement is refused or failed. `line` and `column` count from 1; both are None if the position is unknown."""
 
     def __init__(self, message: str, *, line: int | None = None, column: int | None = None, sql: str | None = None) -> None:
         super().__init__(message if line is None else f"{message} [at {line}:{column}]")
         self.message, self.line, self.column, self.sql = message, line, column, sql
 
     def pretty(self) -> str:
-        """The message, then the line of the statement it is about with a caret below the place."""
+        """The message, then the line of the statement with a caret below the position."""
         if self.sql is None or self.line is None or self.column is None:
             return str(self)
         lines = self.sql.splitlines()
@@ -103,15 +103,15 @@ class SqlError(SokujiError):
 
 
 class UnsupportedSqlError(SqlError):
-    """Valid GoogleSQL that this engine does not run; the message names the function or the clause."""
+    """Valid GoogleSQL that this engine does not run. The message names the function or the clause."""
 
 
 class QueryCancelledError(SqlError):
-    """The query was cancelled, or ran into its time limit."""
+    """The query was cancelled, or exceeded its time limit."""
 
 
 class FeatureError(SokujiError):
-    """A feature is declared in a way that cannot be meant, or its events do not fit what it was declared for."""
+    """The declaration of a feature is invalid, or the events do not fit it."""
 
 
 class RuleError(SokujiError):

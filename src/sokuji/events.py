@@ -1,4 +1,4 @@
-"""What an event is: the contract between the collector, the log, the real-time side and the lake."""
+"""The schema of events: the contract between the collector, the log, the real-time side and the lake."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class EventType(enum.StrEnum):
 
 
 class TimeRule(enum.StrEnum):
-    """How `event_time` was found from the four times a client and the collector know."""
+    """How `event_time` was chosen from the four times that a client and the collector know."""
 
-    CLIENT = "client"  # the client's own timestamp, its clock agreeing with ours within the threshold
+    CLIENT = "client"  # the client's own timestamp; its clock agrees with the collector's within the threshold
     SKEW = "skew"  # the client's timestamp, corrected by the device's clock offset
-    CLAMPED = "clamped"  # the time, corrected or of a history import, lay in the future: received_at was taken
+    CLAMPED = "clamped"  # the time (corrected, or of a history import) was in the future, so received_at was used
     RECEIVED = "received"  # the client gave no timestamp
-    TRUSTED = "trusted"  # a history import: the timestamp is taken as it is, whatever the clock that sends it
+    TRUSTED = "trusted"  # a history import: the timestamp is used unchanged, whatever the sender's clock shows
 
 
 EVENT_SCHEMA = pa.schema(
@@ -51,12 +51,12 @@ EVENT_SCHEMA = pa.schema(
         pa.field("time_rule", pa.string(), nullable=False),  # a TimeRule
         pa.field("historical", pa.bool_(), nullable=False),  # a history import: fills features, triggers nothing
         pa.field("context", pa.string()),  # JSON object
-        # JSON object: track, page and screen: properties; identify and group: traits. What has no column of its own is added
+        # JSON object: track, page and screen: properties; identify and group: traits. Values without a column of their own are added
         # here: page and screen "name" and "category", group "group_id", alias "previous_id".
         pa.field("properties", pa.string()),
     ]
 )
-"""One row of the `events` log. JSON columns hold valid UTF-8 JSON text; times are microseconds UTC."""
+"""One row of the `events` log. JSON columns are valid UTF-8 JSON text; times are microseconds UTC."""
 
 BAD_EVENT_SCHEMA = pa.schema(
     [
@@ -75,16 +75,18 @@ IDENTITY_SCHEMA = pa.schema(
     [
         pa.field("dataset", pa.string(), nullable=False),
         pa.field("source", pa.string(), nullable=False),
-        pa.field("message_id", pa.string(), nullable=False),  # of the event that named both
+        pa.field("message_id", pa.string(), nullable=False),  # of the event that named both ids
         pa.field("kind", pa.string(), nullable=False),  # merged, switched (to another known user) or refused
         pa.field("visitor_id", pa.string(), nullable=False),
         pa.field("user_id", pa.string(), nullable=False),
-        pa.field("previous_user_id", pa.string()),  # whom the visitor was known as before
-        pa.field("reason", pa.string()),  # why it was refused
-        pa.field("known_at", TIMESTAMP, nullable=False),  # when the event was received: nobody knew before
+        pa.field("previous_user_id", pa.string()),  # the user that the visitor was linked to before
+        pa.field("reason", pa.string()),  # why the link was refused
+        pa.field("known_at", TIMESTAMP, nullable=False),  # when the event was received: nobody knew the link before
     ]
 )
-"""One row of the `identities` log, which the sink writes to the dataset's `identities` table: who became known as whom, and when."""
+"""One row of the `identities` log, which the sink writes to the dataset's `identities` table: which visitor was linked to which user, and
+when.
+"""
 
 OWN_SOURCE = "sokuji"
 """The source of the platform's own events, such as decisions."""
@@ -93,23 +95,26 @@ EVENTS_LOG = "events"
 BAD_EVENTS_LOG = "bad_events"
 IDENTITIES_LOG = "identities"
 DECISIONS_LOG = "decisions"
-"""What was decided for visitors and what came of it, as rows of EVENT_SCHEMA: track events of the source `OWN_SOURCE`."""
+"""Decisions for visitors and their outcomes, as rows of EVENT_SCHEMA: track events with the source `OWN_SOURCE`."""
 
 STOPPED_WORKER = "stopped_worker"
-"""The code of a bad event that killed the worker: nothing is computed of the event it names, in no replay and by nobody."""
+"""The code of a bad event that killed the worker. The event it names is excluded from all computation, in every replay."""
 
 EXCLUDED_KEY = ("source", "message_id", "received_at")
-"""What tells the event of such a bad event: a message that is sent again much later is another one."""
+"""The key of the event that such a bad event names. A message that is sent again much later is another event."""
 
 LINK_KEY = ("source", "message_id", "known_at", "visitor_id", "kind")
-"""What tells rows of IDENTITY_SCHEMA apart. Visitors in different partitions may have messages of one id in one request; and an event may
-be said to be something else once others were deleted."""
+"""The key of rows of IDENTITY_SCHEMA.
+
+Visitors in different partitions may have messages with one id in one request. And the kind of an event's row may change after others were
+deleted.
+"""
 
 
 def by_dataset(rows: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch, npt.NDArray[np.intp]]]:
-    """The rows of each dataset in their order, and which of all rows they are: in one pass, however many datasets there are."""
+    """The rows of each dataset in their order, and their indices among all rows. One pass, however many datasets there are."""
     column = rows.column("dataset")
-    if rows.num_rows and pc.all(pc.equal(column, column[0])).as_py():  # mostly there is one, and nothing to be sorted
+    if rows.num_rows and pc.all(pc.equal(column, column[0])).as_py():  # usually there is one dataset, and nothing to sort
         yield column[0].as_py(), rows, np.arange(rows.num_rows)
         return
     encoded = column.dictionary_encode()

@@ -1,8 +1,8 @@
-"""JSON as every part of the platform reads it, which is as BigQuery does.
+"""Read JSON in the one way that all parts of the platform share, which is BigQuery's.
 
-- Of members with the same key the first counts, however the key is written (`"a"` or `"\\u0061"`).
-- A number beyond FLOAT64 is null in its place, as NaN is; everything around it stays as it is. The collector stores null, and whoever
-  reads rows from before it did so sees null.
+- Of members with the same key, the first counts, however the key is written (`"a"` or `"\\u0061"`).
+- A number beyond FLOAT64 is replaced by null, like NaN; everything around it is unchanged. The collector stores null. Readers of older
+  rows, from before the collector did so, also see null.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_FEW_BYTES = 4096  # which a regular expression has searched before numpy begins
-_BLOCK_BYTES = 1 << 16  # so that the masks of one stay in the processor's cache
-_RUN_STEP = 64  # 200 digits in a row are at three such places at least
+_FEW_BYTES = 4096  # a regular expression searches so few bytes before numpy starts
+_BLOCK_BYTES = 1 << 16  # the masks of a block fit into the processor's cache
+_RUN_STEP = 64  # 200 digits in a row cover at least three such places
 _ZERO, _PLUS, _E, _LOWER, _DIGITS = np.array([ord("0"), ord("+"), ord("e"), 0x20, 10], np.uint8)
-# An exponent may go on in the next block.
+# An exponent may continue in the next block.
 _SUSPECT = re.compile(rb"[0-9][eE]\+?[0-9]{3,}(?:\s*[,}\]]|\s*\Z)|[0-9]{200}")
 _BEFORE_VALUES = ": \t\r\n"
 _RUN = re.compile(rb"[0-9]{3}")
@@ -34,7 +34,7 @@ def decode(text: str) -> Any:
 
     Raises:
         ValueError: it is not JSON.
-        RecursionError: it is nested deeper than what the collector takes.
+        RecursionError: it is nested deeper than the collector allows.
     """
     data = text.encode()
     if _RUN.search(data[::_RUN_STEP]):
@@ -43,21 +43,21 @@ def decode(text: str) -> Any:
         value, data = _decoded(data)
     except msgspec.DecodeError as error:
         raise ValueError(str(error)) from error
-    # Written as msgspec writes it, as most clients do, it can have lost nothing.
+    # If msgspec encodes the value to the same text, as it does for most clients, no member was lost.
     return value if msgspec.json.encode(value) == data else _DECODER.decode(data.decode())
 
 
 def members(text: bytes) -> dict[str, msgspec.Raw]:
-    """The values of a valid JSON object as they are written, by their keys."""
+    """The members of a valid JSON object: the values as written, by key."""
     found = _MEMBERS.decode(text)
-    # Each member has a colon of its own, whichever others are in values: where the values kept have all the rest, none was lost.
+    # Each member has a colon of its own, besides those in values. If the kept values account for all others, no member was lost.
     if b"".join(found.values()).count(b":") + len(found) == text.count(b":"):
         return found
     return _members(text.decode())
 
 
 def _members(text: str) -> dict[str, msgspec.Raw]:
-    """What `members` gives, found one after the other, which is slow."""
+    """Find the members like `members`, one after the other, which is slow."""
     found: dict[str, msgspec.Raw] = {}
     at = text.index("{") + 1
     while (at := text.find('"', at)) >= 0:
@@ -79,7 +79,7 @@ def _decoded(data: bytes) -> tuple[Any, bytes]:
 
 
 def readable(texts: pa.StringArray) -> pa.StringArray:
-    """The same JSON objects with null for every number beyond FLOAT64; the same array if they have none, which costs next to nothing."""
+    """The same JSON objects with null for every number beyond FLOAT64. Returns the same array if there are none, at almost no cost."""
     if not len(texts):
         return texts
     _, offsets, data = texts.buffers()
@@ -96,7 +96,7 @@ def readable(texts: pa.StringArray) -> pa.StringArray:
 
 
 def readable_values(texts: pa.StringArray) -> pa.StringArray:
-    """As `readable`, for JSON values of any kind."""
+    """Replace numbers like `readable`, for JSON values of any kind."""
     arrays = pc.binary_join_element_wise("[", texts, "]", "")  # so that numbers end before the next text begins
     fixed = readable(arrays)
     return texts if fixed is arrays else pc.utf8_slice_codeunits(fixed, 1, -1)
@@ -113,19 +113,19 @@ def _finite_or_null(match: re.Match[bytes]) -> bytes:
 
 
 def _suspects(content: npt.NDArray[np.uint8]) -> list[int]:
-    """Places in numbers that may be beyond FLOAT64: those with an exponent of three digits, or with some 200 digits in a row."""
+    """Positions of numbers that may be beyond FLOAT64: with an exponent of three digits, or with about 200 digits in a row."""
     if content.size < _FEW_BYTES:
         return [match.start() for match in _SUSPECT.finditer(content.tobytes())]
     found: list[int] = []
     for start in range(0, content.size, _BLOCK_BYTES):
         block = content[start : start + _BLOCK_BYTES + _RUN_STEP]
         is_digit = (block - _ZERO) < _DIGITS
-        # Both of 1e999 and 1e+999: a digit, the letter, whatever comes next, and two digits.
+        # Match both 1e999 and 1e+999: a digit, the letter, any character, and two digits.
         hits = is_digit[:-4] & ((block[1:-3] | _LOWER) == _E) & is_digit[3:-1] & is_digit[4:]
         if hits.any():
             places = np.flatnonzero(hits)
             places = places[is_digit[places + 2] | (block[places + 2] == _PLUS)]
-            text = block.tobytes()  # hexadecimal ids have much that looks so far like a number
+            text = block.tobytes()  # hexadecimal ids often look like a number up to here
             found += [start + place for place in places.tolist() if _SUSPECT.match(text, place)]
     is_digit = (content[::_RUN_STEP] - _ZERO) < _DIGITS
     runs = np.flatnonzero(is_digit[:-2] & is_digit[1:-1] & is_digit[2:]) * _RUN_STEP

@@ -1,4 +1,4 @@
-"""The embedded platform: what each part is given of the others, in one process."""
+"""The embedded platform: all parts, connected in one process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def _plain(value: Any) -> Any:
-    """What NumPy has around a value or a list of them; its times would be numbers."""
+    """Convert NumPy's scalars and arrays to Python values. Its times are refused, as they would become numbers."""
     if not hasattr(value, "tolist") or value.dtype.kind in "mM":
         raise TypeError(f"{type(value).__name__} is no JSON value")
     return value.tolist()
@@ -47,7 +47,7 @@ _JSON = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain)
 class Platform:
     """The embedded platform: SQL, models and events of one project, in this process. Thread-safe.
 
-    Processes of `sokuji up` on the same project may run beside it; without them events are kept in the log and read from there.
+    Processes of `sokuji up` on the same project may run at the same time. Without them, events stay in the log and are read from there.
     """
 
     def __init__(self, config: Config, folder: Path = Path()) -> None:
@@ -57,7 +57,7 @@ class Platform:
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """On the project in `folder`; see `sokuji.open`."""
+        """Open the project in `folder`; see `sokuji.open`."""
         if (folder / SETTINGS_FILE).exists():
             return cls(load(folder), folder)
         return cls(msgspec.structs.replace(Config(), data=(folder / Config().data).resolve()), folder)
@@ -68,9 +68,11 @@ class Platform:
         return self._backends.models
 
     def adopt(self) -> Iterator[str]:
-        """Go on with a database that was lost, or is an older copy: register the lake's tables and the models that it does not know.
+        """Continue with a database that was lost or is an older copy: register the tables of the lake and the models that it does not know.
 
-        Gives a sentence about each as it is registered, and at the end one about what cannot be. Nobody else may have the project open.
+        Yields a sentence about each as it is registered, and at the end one about everything that cannot be. Nobody else may have the
+        project
+        open.
         """
         backends = self._backends
         backends.forget_changes()
@@ -83,21 +85,22 @@ class Platform:
 
     @property
     def features(self) -> OfflineFeatures:
-        """What the project's `features.py` declares, over the lake. Needs the extra `realtime`."""
+        """The declarations of the project's `features.py`, computed from the lake. Needs the extra `realtime`."""
         from sokuji.features.training.offline import OfflineFeatures
 
         return OfflineFeatures(self._folder, self.sql, self._backends.tables, self._backends.config.data / "analyze")
 
     def online_features(self, visitor_id: str | None = None, *, user_id: str | None = None, dataset: str = "main") -> dict[str, Any]:
-        """The features of one visitor or one user as they are now, by name, read from the running worker's memory in about 20 us.
+        """The current features of one visitor or one user by name, read from the running worker's memory in about 20 us.
 
-        A visitor who became known has the user's. Who was never seen has the features of nothing done. The declarations are those of
-        the first call. Needs the extra `realtime`.
+        A visitor who was linked to a user has the user's features. A profile never seen has the features of no events. The declarations are
+        those
+        of the first call. Needs the extra `realtime`.
 
         Raises:
-            OnlineStoreError: no worker runs, or it repeats what one that was killed had done, or it runs with other declarations.
+            OnlineStoreError: no worker runs, it is still repeating the work of a killed one, or it runs with other declarations.
             FeatureError, RuleError, SqlError: the project's declarations are not valid.
-            ValueError: not just one of the two ids is given.
+            ValueError: not exactly one of the two ids is given.
         """
         from sokuji.identity.resolve import USER, VISITOR
 
@@ -113,12 +116,12 @@ class Platform:
         return lookup.features(key, now_us())
 
     def verify_features(self, sample: float | None = None) -> Verification:
-        """Compare the features that were served with the same computed from the lake, for a share of the profiles of every dataset.
+        """Compare the served features with those computed from the lake, for a share of the profiles of every dataset.
 
-        `sample` is at most `analyze.served_sample`, and that if None. Needs the extra `realtime`.
+        `sample` is at most `analyze.served_sample`, which is its default. Needs the extra `realtime`.
 
         Raises:
-            FeatureError: nothing that was served is kept, or less than `sample`.
+            FeatureError: no served features are kept, or fewer than `sample`.
         """
         from sokuji.verify.compare import Verification
 
@@ -126,17 +129,18 @@ class Platform:
         return Verification.total(verifier.verify(dataset, sample) for dataset in self._backends.datasets)
 
     def check(self) -> list[str]:
-        """Check what the project declares, with the errors that a start would have.
+        """Check the project's declarations, with the same errors as a start.
 
-        Gives a sentence for each thing that is valid but looks like a mistake.
+        Returns a sentence for each declaration that is valid but looks like a mistake.
         """
         return self._backends.check(self._folder) if self._declares() else []
 
     def prepare(self, *, rebuild: bool = False) -> None:
-        """Make the state of a worker that starts by the project's declarations, if they are others than those of the one that runs.
+        """Build the state of the next worker, if the project's declarations differ from those of the running one.
 
-        That one goes on meanwhile; the next has to take in only what came since. With `rebuild` the state is made in any case, from the
-        events that the lake has now.
+        The running worker continues meanwhile. The next one then only has to process events that came since. With `rebuild`, the state is
+        always
+        built, from the events that the lake has now.
         """
         if self._declares():
             self._backends.prepare_worker(self._folder, rebuild=rebuild)
@@ -145,7 +149,7 @@ class Platform:
         return any((self._folder / name).exists() for name in (FEATURES_FILE, ACTIONS_FILE))
 
     def changes(self) -> dict[str, str | None]:
-        """The project's files that are not as they were applied last, by path, with the digests of their contents; None: it is gone."""
+        """The project's files that have changed since they were applied: path -> digest of the content, None if the file is gone."""
         files = [self._folder / name for name in (SETTINGS_FILE, FEATURES_FILE, ACTIONS_FILE)]
         files += sorted((self._folder / "models").glob("*.sql"))
         now = {str(path.relative_to(self._folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.exists()}
@@ -154,7 +158,7 @@ class Platform:
         return {path: digest for path, digest in now.items() if before.get(path) != digest} | gone
 
     def apply(self, path: str, digest: str | None) -> None:
-        """Run a file of `models/` that has changed, and remember that this file, as `changes` gave it, is applied.
+        """Run a changed file of `models/`, and record that this file, as `changes` returned it, is applied.
 
         Raises:
             SqlError: a statement of the file is not valid or fails; the message begins with the path.
@@ -181,20 +185,19 @@ class Platform:
         )
 
     def sql(self, text: str, params: Parameters | None = None) -> Result:
-        """Run GoogleSQL: one statement, or a script whose last result is returned.
+        """Run GoogleSQL: one statement, or a script, whose last result is returned.
 
-        A query sees every event that was acknowledged before it started. `params` are values for `@name` (a mapping) or `?` (a
-        sequence).
+        A query sees every event that was acknowledged before it started. `params` are values for `@name` (a mapping) or `?` (a sequence).
 
         Raises:
-            SqlError: the statement is not valid or fails; `error.pretty()` shows the place.
+            SqlError: the statement is not valid or fails; `error.pretty()` shows the position.
         """
         return self.engine.execute(text, params)
 
     def track(self, event: Mapping[str, Any], *, dataset: str = "main", source: str = "python") -> None:
-        """Store one event, in the form of Segment's calls; it is on disk on return and in the next query.
+        """Store one event, in the form of Segment's calls. On return, it is on disk and visible to the next query.
 
-        Decimals and NumPy's numbers are numbers, times are text as RFC 3339 has it.
+        Decimals and NumPy's numbers become numbers, times become RFC 3339 text.
 
         Raises:
             InvalidRequestError: the event is refused; the message says why.
@@ -217,7 +220,7 @@ class Platform:
         return Committer(self._backends.events_log, self._backends.bad_events_log, limits, settings.skew_threshold_seconds)
 
     def keep_results_views(self) -> None:
-        """Bring `action_results` of every dataset up to the project's `actions.py`. Raises RuleError."""
+        """Update `action_results` of every dataset to the project's `actions.py`. Raises RuleError."""
         from sokuji.act.results import keep_results_view
         from sokuji.rules import load as actions_file
 
@@ -226,7 +229,7 @@ class Platform:
             keep_results_view(dataset, actions, self._backends.catalog, self._backends.tables, self.sql)
 
     def uncommitted_events(self) -> int:
-        """How many events are in the log only, as the sink has not come to them yet, by `Log.lag`; queries see them as well."""
+        """How many events only the log has, as the sink has not committed them yet (see `Log.lag`). Queries see them too."""
         log = self._backends.events_log
         return log.lag(positions(log))
 

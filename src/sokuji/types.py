@@ -1,4 +1,4 @@
-"""GoogleSQL's types, as the catalog, the SQL engine and results name them, and how each is carried in Arrow and in DuckDB."""
+"""GoogleSQL's types, as named by the catalog, the SQL engine and results, and their representations in Arrow and in DuckDB."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A named, typed place: a column of a table or a result, or a field of a STRUCT (whose name may be empty)."""
+    """A name and a type: a column of a table or a result, or a field of a STRUCT (whose name may be empty)."""
 
     name: str
     type: Type
@@ -43,7 +43,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Type:
-    """A GoogleSQL type. `element` is set for ARRAY only, `fields` for STRUCT only. `str()` gives it as SQL writes it."""
+    """A GoogleSQL type. `element` is set for ARRAY only, `fields` for STRUCT only. `str()` gives its SQL text."""
 
     kind: Kind
     element: Type | None = None
@@ -116,7 +116,7 @@ _DUCKDB = {
 
 
 def to_arrow(type_: Type) -> pa.DataType:
-    """The Arrow type that carries values of `type_`; the fields of a STRUCT are called as `field_names` says."""
+    """The Arrow type for values of `type_`. The fields of a STRUCT have the names of `field_names`."""
     if type_.element is not None:
         return pa.list_(to_arrow(type_.element))
     if type_.kind is Kind.STRUCT:
@@ -126,10 +126,10 @@ def to_arrow(type_: Type) -> pa.DataType:
 
 
 def to_duckdb(type_: Type) -> str:
-    """The DuckDB type that carries values of `type_`, as DDL text.
+    """The DuckDB type for values of `type_`, as DDL text.
 
     Raises:
-        SokujiError: BIGNUMERIC, which DuckDB cannot carry.
+        SokujiError: BIGNUMERIC, which DuckDB cannot represent.
     """
     if type_.element is not None:
         return f"{to_duckdb(type_.element)}[]"
@@ -143,9 +143,9 @@ def to_duckdb(type_: Type) -> str:
 
 
 def field_names(type_: Type) -> tuple[str, ...]:
-    """The names the fields of a STRUCT have inside Arrow and DuckDB, where every field needs one of its own, whatever its case.
+    """The field names of a STRUCT in Arrow and DuckDB, where names must be unique, ignoring case.
 
-    A field without a name, or with one that an earlier field has, is called `_field_<position from 1>`.
+    A field without a name, or with the name of an earlier field, is called `_field_<position from 1>`.
     """
     names: list[str] = []
     for position, field in enumerate(type_.fields, start=1):
@@ -155,7 +155,7 @@ def field_names(type_: Type) -> tuple[str, ...]:
 
 
 def from_arrow(data_type: pa.DataType) -> Type:
-    """The GoogleSQL type for a column that came as Arrow, from a file or a data frame.
+    """The GoogleSQL type for an Arrow column, from a file or a data frame.
 
     Raises:
         SokujiError: there is none (maps, unions, durations).
@@ -197,7 +197,7 @@ _TOKEN = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*|`[^`]+`|[<>,])")
 
 
 def parse(text: str) -> Type:
-    """The type that `str(type)` wrote.
+    """The type from the text of `str(type)`.
 
     Raises:
         SokujiError: `text` is not a type.
@@ -240,7 +240,7 @@ class _TypeParser:
         self.take("<")
         fields: list[Field] = []
         while self.tokens and self.tokens[0] != ">":
-            # A field is `name TYPE`, or `TYPE` alone; a name is followed by the start of a type, a type by `,`, `<` or `>`.
+            # A field is `name TYPE`, or `TYPE` alone. A name is followed by the start of a type; a type by `,`, `<` or `>`.
             named = len(self.tokens) > 1 and self.tokens[1] not in {",", "<", ">"}
             name = self.take().strip("`") if named else ""
             fields.append(Field(name, self.type()))
