@@ -27,3 +27,8 @@ def test_no_module_of_the_core_imports_an_optional_package(module: str) -> None:
 
 def test_the_processes_of_a_collector_do_without_the_lake_and_sql() -> None:
     assert not _imported("import sokuji.roles.up") & (OPTIONAL | {"duckdb", "deltalake", "wasmtime", "zetasql"})
+
+
+def test_a_worker_does_without_the_runtime_of_models() -> None:
+    modules = ("roles.analyze", "analyze.worker", "analyze.state.open", "act.results", "models.local")
+    assert not _imported(f"import {', '.join(f'sokuji.{name}' for name in modules)}") & {"onnx", "onnxruntime"}

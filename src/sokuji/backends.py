@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
-from sokuji.config import Config
+from sokuji.config import ACTIONS_FILE, Config
 from sokuji.dedup.rule import RepeatRule
 from sokuji.disk.private import make_private_folder
 from sokuji.errors import FeatureError, ModelError, RuleError, SqlError
@@ -311,6 +311,19 @@ class Backends:
             folder=self._analyze_folder,
             served_log=self._served_log,
         )
+
+    def keep_results_views(self, folder: Path, sql: Callable[[str], object]) -> None:
+        """Update `action_results` of every dataset to `actions.py` of the project in `folder`, if it has one.
+
+        `sql` runs a statement, and is asked only if the rules have changed. Raises RuleError.
+        """
+        if (folder / ACTIONS_FILE).exists():
+            from sokuji.act.results import keep_results_view
+            from sokuji.rules import load as actions_file
+
+            actions = actions_file.load(folder / ACTIONS_FILE)
+            for dataset in self.datasets:
+                keep_results_view(dataset, actions, self.catalog, self.tables, sql)
 
     @functools.cached_property
     def progress(self) -> Progress:

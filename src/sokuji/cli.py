@@ -102,6 +102,8 @@ def apply(*, dry_run: bool, json_: bool, rebuild: bool, project: Path) -> None:
     with Platform.open(project) as platform:
         for doubt in platform.check():
             click.echo(f"{click.style('warning', fg='yellow')} {doubt}", err=True)
+        if not dry_run:
+            platform.keep_results_views()
         changes = platform.changes()
         for path, digest in changes.items():
             models = path.startswith("models/") and digest is not None

@@ -221,12 +221,7 @@ class Platform:
 
     def keep_results_views(self) -> None:
         """Update `action_results` of every dataset to the project's `actions.py`. Raises RuleError."""
-        from sokuji.act.results import keep_results_view
-        from sokuji.rules import load as actions_file
-
-        actions = actions_file.load(self._folder / ACTIONS_FILE)
-        for dataset in self._backends.datasets:
-            keep_results_view(dataset, actions, self._backends.catalog, self._backends.tables, self.sql)
+        self._backends.keep_results_views(self._folder, self.sql)
 
     def uncommitted_events(self) -> int:
         """How many events only the log has, as the sink has not committed them yet (see `Log.lag`). Queries see them too."""

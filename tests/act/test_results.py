@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 from scipy.stats import binomtest
 from scipy.stats.contingency import relative_risk
 
 import sokuji
 from sokuji.act.results import keep_results_view
+from sokuji.backends import Backends
+from sokuji.cli import main
+from sokuji.config import load
 from sokuji.errors import RuleError
+from sokuji.meta.objects import TableKind
 from sokuji.platform import Platform
 from sokuji.rules import arm, goal, popup, rule
 from sokuji.rules.decision import Decision, to_events
@@ -197,3 +203,18 @@ def test_the_bounds_are_numbers_whatever_the_counts(platform: Platform) -> None:
     [(low, high, lift)] = results(platform, "rate_low, rate_high, lift_low")[:1]
     assert 0 < low < high <= 1
     assert math.isfinite(lift)
+
+
+def test_apply_makes_it_and_the_worker_that_starts_then_runs_no_statement(tmp_path: Path) -> None:
+    (tmp_path / "sokuji.toml").write_text('[sources.web]\nwrite_key = "wk_test"\ndataset = "main"\n')
+    (tmp_path / "actions.py").write_text(
+        'from sokuji.rules import goal, popup, rule\nrule("offer", on="cart", do=popup(title="a"), goal=goal("buy", within="1h"))\n'
+    )
+    for options, wanted in (["--dry-run"], []), ([], ["action_results"]):
+        done = CliRunner().invoke(main, ["apply", *options, "-p", str(tmp_path)], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        with closing(Backends(load(tmp_path))) as backends:
+            known = backends.catalog.tables("main") if "main" in backends.catalog.datasets() else []
+            assert [table.ref.name for table in known if table.kind is TableKind.VIEW] == wanted
+    with closing(Backends(load(tmp_path))) as backends:
+        backends.keep_results_views(tmp_path, pytest.fail)

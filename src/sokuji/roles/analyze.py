@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from sokuji.backends import Backends
-from sokuji.config import ACTIONS_FILE, load
+from sokuji.config import load
 from sokuji.service import descriptors, logs
 from sokuji.service.health import HealthServer
 from sokuji.service.metrics import render
@@ -22,11 +22,14 @@ def run_analyze(folder: Path) -> None:
     descriptors.allow_all()
     config = load(folder)
     backends = Backends(config)
-    if (folder / ACTIONS_FILE).exists():
-        from sokuji.platform import Platform  # which imports SQL and models
+
+    def sql(text: str) -> None:
+        from sokuji.platform import Platform  # which imports SQL and models: only a start with rules that were not applied pays that
 
         with Platform(config, folder) as platform:
-            platform.keep_results_views()
+            platform.sql(text)
+
+    backends.keep_results_views(folder, sql)
     with until_stopped() as stop:
         while _works(backends, folder, stop):
             _LOG.warning("opening the worker again, to find the event that killed it")

@@ -11,7 +11,8 @@ import pytest
 from sokuji.config import Config, LogSettings
 from sokuji.lake.memory import MemoryLake
 from sokuji.ml.serving.predictor import Predictor
-from sokuji.ml.serving.scoring import Scorer, Scores
+from sokuji.ml.serving.scorer import Scorer
+from sokuji.ml.serving.scoring import Scores
 from sokuji.ml.values import Floats
 from sokuji.platform import Platform
 from tests.analyze.side import PARTITIONS, declare, drain, numbered, side
@@ -81,6 +82,6 @@ def test_a_model_that_is_dropped_while_it_is_loaded_scores_null(tmp_path: Path, 
             platform.sql("DROP MODEL IF EXISTS shop.keen")
             return Predictor(*arguments)
 
-        monkeypatch.setattr("sokuji.ml.serving.scoring.Predictor", dropped)
+        monkeypatch.setattr("sokuji.ml.serving.scorer.Predictor", dropped)
         scores = Scores(platform.models, "shop", ["keen"], {"buys_1d": pa.int64()})
         assert scores.score(pa.record_batch({"buys_1d": pa.array([9])})).to_pylist() == [{"keen": None}]

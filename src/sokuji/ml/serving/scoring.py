@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 
-from sokuji.errors import ModelError, NotFoundError
+from sokuji.errors import NotFoundError
 from sokuji.meta.objects import Ref
-from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES
-from sokuji.ml.serving.predictor import Predictor
-from sokuji.ml.values import Floats
-from sokuji.models.base import CHAMPION, ModelStore
-from sokuji.types import to_arrow
+from sokuji.models.base import ModelStore
+
+if TYPE_CHECKING:
+    from sokuji.ml.serving.scorer import Scorer
 
 SCORES = "scores"
 _NAMED = re.compile(rf"\b{SCORES}\s*\.\s*`?(\w+)`?", re.IGNORECASE)
@@ -23,53 +22,6 @@ _NAMED = re.compile(rf"\b{SCORES}\s*\.\s*`?(\w+)`?", re.IGNORECASE)
 def models_named(conditions: Iterable[str]) -> tuple[str, ...]:
     """The models that conditions ask for, sorted."""
     return tuple(sorted({name for text in conditions for name in _NAMED.findall(text)}))
-
-
-class Scorer:
-    """One model, which answers with a number: a binary classifier with the probability of the positive class (1, TRUE, the greater
-    label), one of more classes with that of the likeliest class, a regression with its value, k-means with the CENTROID_ID.
-    """
-
-    def __init__(self, models: ModelStore, ref: Ref, version: int | None, features: Mapping[str, pa.DataType]) -> None:
-        """Load `version`, the champion if None; `features` are the columns that rows will have.
-
-        Raises:
-            NotFoundError: there is no such model, or it was dropped meanwhile.
-            ModelError: its files are damaged, or it needs a column that is no feature.
-        """
-        found = models.get(ref, CHAMPION if version is None else version)
-        self.version, self.folder = found.version, found.folder
-        for field in found.signature.inputs:
-            if field.name not in features:
-                raise ModelError(
-                    f"model {ref} needs {field.name} {field.type}, which is no feature: a model can be scored in the stream when its "
-                    f"columns are features ({', '.join(sorted(features))})"
-                )
-        self._schema = pa.schema([pa.field(field.name, to_arrow(field.type)) for field in found.signature.inputs])
-        try:
-            self._predictor = Predictor(found.folder)
-        except ModelError as error:
-            if models.has(found):
-                raise
-            raise NotFoundError(f"Not found: Model {ref}: it was dropped meanwhile") from error
-
-    @property
-    def inputs(self) -> list[str]:
-        """The features it needs."""
-        return list(self._schema.names)
-
-    def score(self, features: pa.RecordBatch) -> Floats:
-        """A number for each row."""
-        columns = [features.column(field.name).cast(field.type) for field in self._schema]
-        said = self._predictor.predict(pa.RecordBatch.from_arrays(columns, schema=self._schema))
-        if DISTANCES in said:
-            nearest: Floats = np.argmin(said[DISTANCES], axis=1) + 1.0
-            return nearest
-        if PROBABILITIES in said:
-            probabilities = said[PROBABILITIES]
-            likeliest: Floats = probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities.max(axis=1)
-            return likeliest
-        return said[PREDICTION]
 
 
 class Scores:
@@ -122,6 +74,8 @@ class Scores:
         return pa.StructArray.from_arrays(columns, fields=list(self.type)) if columns else pa.nulls(features.num_rows, self.type)
 
     def _load(self, name: str, version: int | None) -> Scorer | None:
+        from sokuji.ml.serving.scorer import Scorer  # which imports ONNX Runtime: most declarations name no model
+
         try:
             return Scorer(self._models, Ref(self._dataset, name), version, self._features)
         except NotFoundError:
