@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sokuji.config import load
-from sokuji.roles.up import roles
+from sokuji.roles.up import supervised
 from sokuji.service.stop import SUPERVISED
 
 _READY_SECONDS = 120.0
@@ -47,7 +46,7 @@ class Running:
 def running(folder: Path, names: Sequence[str]) -> Iterator[Running]:
     """The roles `names` of the project in `folder`, ready when the block begins, drained in their order when it ends."""
     processes: dict[str, subprocess.Popen[bytes]] = {}
-    chosen = [role for role in roles(folder, load(folder)) if role.name in names]
+    chosen = [role for role in supervised(folder) if role.name in names]
     try:
         for role in chosen:
             environment = os.environ | {SUPERVISED: str(_STOP_SECONDS)}

@@ -13,6 +13,7 @@ import click
 
 from sokuji import __version__
 from sokuji.errors import FeatureError, SokujiError, SqlError
+from sokuji.roles.base import ROLES, Role
 
 PROJECT = click.option(
     "-p",
@@ -130,49 +131,17 @@ def apply(*, dry_run: bool, json_: bool, rebuild: bool, project: Path) -> None:
         click.echo("the platform runs as the files say" if up else "the platform does not run; `sokuji up` starts it as the files say")
 
 
-@main.command()
-@PROJECT
-def track(project: Path) -> None:
-    """Run the collector alone."""
-    from sokuji.roles.track import run_track
+def _command(role: Role) -> click.Command:
+    @click.command(role.name, help=role.summary)
+    @PROJECT
+    def run(project: Path) -> None:
+        role.start(project)
 
-    run_track(project)
-
-
-@main.command()
-@PROJECT
-def sink(project: Path) -> None:
-    """Run the sink alone: from the log into the lake."""
-    from sokuji.roles.sink import run_sink
-
-    run_sink(project)
+    return run
 
 
-@main.command()
-@PROJECT
-def analyze(project: Path) -> None:
-    """Run the worker alone: features, rules and decisions on events as they come."""
-    from sokuji.roles.analyze import run_analyze
-
-    run_analyze(project)
-
-
-@main.command()
-@PROJECT
-def api(project: Path) -> None:
-    """Run the server of actions for pages alone."""
-    from sokuji.roles.api import run_api
-
-    run_api(project)
-
-
-@main.command()
-@PROJECT
-def deliver(project: Path) -> None:
-    """Run the delivery of webhooks and functions alone."""
-    from sokuji.roles.deliver import run_deliver
-
-    run_deliver(project)
+for _role in ROLES:
+    main.add_command(_command(_role))
 
 
 @main.command()

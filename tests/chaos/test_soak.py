@@ -23,6 +23,7 @@ import pytest
 from deltalake import DeltaTable
 
 from sokuji.config import load
+from sokuji.roles.base import ROLES
 from sokuji.roles.up import running
 from tests.act.receiver import Receiver
 from tests.chaos import oracle, shop
@@ -52,12 +53,12 @@ def sample(folder: Path, supervisor: int) -> Sample:
         found[f"{name} descriptors"] = len(list((process / "fd").iterdir()))
         found[f"{name} threads"] = len(list((process / "task").iterdir()))
     config = load(folder)
-    ports = {"track": config.track.health_port, "analyze": config.analyze.health_port, "api": config.act.health_port}
-    for name, port in (ports | {"deliver": config.webhooks.health_port, "sink": config.lake.health_port}).items():
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as response:
+    for role in ROLES:
+        _, host, port = role.health(config)
+        with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=20) as response:
             lags = _LAG.findall(response.read().decode())
-        assert lags, f"{name} does not say what waits"
-        found |= {f"{name} {lag}": float(value) for lag, value in lags}
+        assert lags, f"{role.name} does not say what waits"
+        found |= {f"{role.name} {lag}": float(value) for lag, value in lags}
     data = folder / ".sokuji"
     for part in ("log", "sink", "analyze", "deliver"):
         found[f"files of {part}"] = sum(path.is_file() for path in (data / part).rglob("*"))

@@ -27,6 +27,7 @@ import sokuji
 from sokuji.act.secret import Secret
 from sokuji.config import load
 from sokuji.proof import sign_user, visitor_id_of
+from sokuji.roles.base import ROLES, Role
 from sokuji.roles.up import running
 from tests.act.browser import CHROMIUM, browsing
 from tests.e2e.ports import free_port
@@ -75,6 +76,16 @@ def _post(port: int, path: str, body: dict[str, Any]) -> dict[str, Any]:
     with urllib.request.urlopen(request, timeout=10) as response:
         answer: dict[str, Any] = json.loads(response.read())
     return answer
+
+
+@pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+def test_every_role_says_how_it_is(shop: Path, role: Role) -> None:
+    _, host, port = role.health(load(shop))
+    for path in ("health", "ready", "metrics"):
+        with urllib.request.urlopen(f"http://{host}:{port}/{path}", timeout=20) as response:
+            assert response.status == 200
+            said = response.read().decode()
+    assert "# TYPE sokuji_" in said
 
 
 class Visitor:

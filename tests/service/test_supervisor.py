@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
-from sokuji.service.supervisor import Role, Supervisor, reason
+from sokuji.service.supervisor import Supervised, Supervisor, reason
 
 pytestmark = pytest.mark.e2e
 
@@ -160,7 +160,7 @@ def test_ready_is_said_once_when_all_roles_are(supervise: Callable[..., Running]
 
 def test_a_command_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(FileNotFoundError):
-        Supervisor([Role("track", ["/no/such/command"])]).run()
+        Supervisor([Supervised("track", ["/no/such/command"])]).run()
 
 
 def test_reasons() -> None:

@@ -20,7 +20,7 @@ from sokuji.config import ACTIONS_FILE, FEATURES_FILE, SETTINGS_FILE, load
 from sokuji.demo import shop
 from sokuji.demo.dashboard import Look, dashboard
 from sokuji.demo.figures import Figures
-from sokuji.demo.project import MARK, free_port, make
+from sokuji.demo.project import MARK, free_ports, make
 from sokuji.demo.stream import follow, send
 from sokuji.demo.visitors import Visitors
 from sokuji.errors import SokujiError
@@ -33,7 +33,6 @@ SAMPLE = 0.1
 _REFRESH_SECONDS = 0.25
 _VERIFY_SECONDS = 5.0
 _WAIT_SECONDS = 60.0
-_PORTS = {"track": 8080, "act": 8081, "lake": 8082, "analyze": 8083, "webhooks": 8084, "track_health": 8085, "act_health": 8086}
 
 
 def run(folder: Path, *, rate: float, seconds: float | None, print_json: bool) -> None:
@@ -43,15 +42,15 @@ def run(folder: Path, *, rate: float, seconds: float | None, print_json: bool) -
         SokujiError: the folder is not the demo's own, or a part of the platform failed; the message says which.
     """
     console = Console(stderr=print_json)
-    ports = {name: free_port(port) for name, port in _PORTS.items()}
-    settings = shop.SETTINGS.format(mark=MARK, sample=SAMPLE, **ports)
+    ports = free_ports()
+    settings = shop.SETTINGS.format(mark=MARK, sample=SAMPLE, ports=ports)
     make(folder, {SETTINGS_FILE: settings, FEATURES_FILE: shop.FEATURES, ACTIONS_FILE: shop.ACTIONS})
     log = folder / "platform.log"
     console.print("Starting the platform; the first start on a machine compiles for about a minute ...")
     with running(folder, log=log), Platform.open(folder) as platform, closing(Backends(load(folder))) as backends:
-        console.print(f"It runs in [bold]{folder}[/], its collector on port {ports['track']}; what it logs is in {log}.")
+        console.print(f"It runs in [bold]{folder}[/], its collector on port {ports['track.port']}; what it logs is in {log}.")
         figures = Figures()
-        with _traffic(backends, Visitors(rate, SEED), ports["track"], figures) as is_flowing:
+        with _traffic(backends, Visitors(rate, SEED), ports["track.port"], figures) as is_flowing:
             _show(console, platform, figures, lambda: is_flowing() and (seconds is None or figures.seconds() < seconds))
         _wait(platform.uncommitted_events, "are not in the lake")
         result = _result(platform, figures, platform.verify_features())

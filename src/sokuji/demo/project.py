@@ -7,8 +7,9 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from sokuji.config import SETTINGS_FILE
+from sokuji.config import SETTINGS_FILE, Config
 from sokuji.errors import SokujiError
+from sokuji.roles.base import ROLES
 
 MARK = "# Made by `sokuji demo`, which deletes this folder when it runs again."
 
@@ -29,7 +30,12 @@ def make(folder: Path, files: Mapping[str, str]) -> None:
         (folder / name).write_text(text)
 
 
-def free_port(wanted: int) -> int:
+def free_ports() -> dict[str, int]:
+    """A port for each setting of one, such as `track.port`: the default if nobody listens on it."""
+    return {setting: _free_port(port) for role in ROLES for setting, _, port in role.ports(Config())}
+
+
+def _free_port(wanted: int) -> int:
     """This port of 127.0.0.1 if nobody listens on it, else another free port."""
     for port in (wanted, 0):
         with socket.socket() as probe:

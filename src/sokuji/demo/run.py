@@ -13,7 +13,7 @@ from rich.table import Table
 
 from sokuji.config import SETTINGS_FILE, load
 from sokuji.demo import cdnow, report, statements
-from sokuji.demo.project import MARK, free_port, make
+from sokuji.demo.project import MARK, free_ports, make
 from sokuji.demo.segments import CustomerSegment, named
 from sokuji.demo.send import send
 from sokuji.errors import SokujiError
@@ -25,11 +25,11 @@ PROJECT = """\
 data = "data"
 
 [track]
-port = {port}
-health_port = {track_health}
+port = {ports[track.port]}
+health_port = {ports[track.health_port]}
 
 [lake]
-health_port = {lake_health}
+health_port = {ports[lake.health_port]}
 
 [sources.shop]
 write_key = "demo"
@@ -56,8 +56,7 @@ def run(folder: Path, *, serve: bool, print_json: bool) -> None:
     """
     console = Console(stderr=print_json)
     started = time.monotonic()
-    ports = {"port": free_port(8080), "track_health": free_port(8085), "lake_health": free_port(8082)}
-    make(folder, {SETTINGS_FILE: PROJECT.format(mark=MARK, **ports)})
+    make(folder, {SETTINGS_FILE: PROJECT.format(mark=MARK, ports=free_ports())})
     settings = load(folder)
     with running(folder) as supervisor, Platform.open(folder) as platform:
         console.print(f"The platform runs in [bold]{folder}[/], its collector on port {settings.track.port}.\n")

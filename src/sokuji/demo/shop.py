@@ -10,23 +10,23 @@ SETTINGS = """\
 data = "data"
 
 [track]
-port = {track}
-health_port = {track_health}
+port = {ports[track.port]}
+health_port = {ports[track.health_port]}
 
 [act]
-port = {act}
-health_port = {act_health}
+port = {ports[act.port]}
+health_port = {ports[act.health_port]}
 
 [analyze]
-health_port = {analyze}
+health_port = {ports[analyze.health_port]}
 checkpoint_seconds = 1.0
 served_sample = {sample} # a large share, as the demo has few visitors
 
 [webhooks]
-health_port = {webhooks}
+health_port = {ports[webhooks.health_port]}
 
 [lake]
-health_port = {lake}
+health_port = {ports[lake.health_port]}
 
 [sources.web]
 write_key = "shop"

@@ -13,11 +13,13 @@ import sys
 import zoneinfo
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from sokuji.config import Config
 from sokuji.disk.private import is_private
 from sokuji.errors import SokujiError
+from sokuji.roles.base import ROLES
 
 MINIMUM_FREE_BYTES = 2 * 1024**3
 
@@ -84,15 +86,7 @@ def _privacy(data: Path) -> Iterator[Finding]:
 
 
 def _ports(config: Config, is_running: bool) -> Iterator[Finding]:
-    for setting, host, port in (
-        ("track.port", config.track.host, config.track.port),
-        ("act.port", config.act.host, config.act.port),
-        ("track.health_port", "127.0.0.1", config.track.health_port),
-        ("act.health_port", "127.0.0.1", config.act.health_port),
-        ("analyze.health_port", "127.0.0.1", config.analyze.health_port),
-        ("webhooks.health_port", "127.0.0.1", config.webhooks.health_port),
-        ("lake.health_port", "127.0.0.1", config.lake.health_port),
-    ):
+    for setting, host, port in chain.from_iterable(role.ports(config) for role in ROLES):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

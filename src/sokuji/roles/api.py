@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from pathlib import Path
 
 from msgspec import structs
 
 from sokuji.act.pages.app import Act
 from sokuji.act.secret import Secret
 from sokuji.backends import Backends
-from sokuji.config import load
-from sokuji.service import descriptors, logs
+from sokuji.roles.base import API, ProjectFolder
+from sokuji.service import descriptors
 from sokuji.service.health import HealthServer
 from sokuji.service.proxies import Proxies
 from sokuji.service.stop import end_with_supervisor
@@ -23,14 +22,13 @@ _LOG = logging.getLogger(__name__)
 _SPARE_CONNECTIONS = 1024  # beside open streams
 
 
-def run_api(folder: Path) -> None:
-    """The server of actions for pages of the project in `folder`, until it is asked to end."""
-    logs.configure("api")
+def run(project: ProjectFolder) -> None:
+    """Serve actions to pages until this process is asked to end."""
     descriptors.allow_all()
-    config = load(folder)
+    config = project.config
     end_with_supervisor()
     backends = Backends(config)
-    eligibility = backends.make_eligibility(folder)
+    eligibility = backends.make_eligibility(project.folder)
     secret = Secret.open(config.data / "secret")
     connections = descriptors.connections(config.act.streams + _SPARE_CONNECTIONS)
     settings = structs.replace(config.act, streams=min(config.act.streams, connections - min(_SPARE_CONNECTIONS, connections // 2)))
@@ -44,6 +42,7 @@ def run_api(folder: Path) -> None:
         proxies=Proxies(config.trusted_proxies),
     )
     listening = partial(_LOG.info, "listening, port %d")
-    with HealthServer("127.0.0.1", settings.health_port, ready=lambda: app.is_ready, metrics=app.render_metrics):
+    _, host, port = API.health(config)
+    with HealthServer(host, port, ready=lambda: app.is_ready, metrics=app.render_metrics):
         serve(app, settings, listening, connections=connections)
     backends.close()

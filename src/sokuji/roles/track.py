@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from sokuji.act.secret import Secret
 from sokuji.backends import Backends
-from sokuji.config import ACTIONS_FILE, load
 from sokuji.errors import SokujiError
-from sokuji.service import logs
+from sokuji.roles.base import TRACK, ProjectFolder
 from sokuji.service.health import HealthServer
 from sokuji.service.proxies import Proxies
 from sokuji.service.stop import end_with_supervisor
@@ -20,16 +18,15 @@ from sokuji.web.write_keys import sources
 _LOG = logging.getLogger(__name__)
 
 
-def run_track(folder: Path) -> None:
-    """The collector of the project in `folder`, until it is asked to end; it then answers what is under way."""
-    logs.configure("track")
-    config = load(folder)
+def run(project: ProjectFolder) -> None:
+    """Collect events until this process is asked to end; then answer the requests under way."""
+    config = project.config
     end_with_supervisor()
     backends = Backends(config)
     if not config.sources:
-        raise SokujiError(f"{folder}/sokuji.toml has no [sources.NAME]: without a write key nobody can send events")
+        raise SokujiError(f"{project.folder}/sokuji.toml has no [sources.NAME]: without a write key nobody can send events")
     secret = Secret.open(config.data / "secret")
-    decided = _decided(backends, secret) if (folder / ACTIONS_FILE).exists() else None
+    decided = _decided(backends, secret) if project.actions is not None else None
     server_keys = {secret.server_key(dataset): dataset for dataset in backends.datasets}
     app = Track(
         sources(config.sources),
@@ -40,7 +37,8 @@ def run_track(folder: Path) -> None:
         decided=decided,
         proxies=Proxies(config.trusted_proxies),
     )
-    with HealthServer("127.0.0.1", config.track.health_port, ready=lambda: app.is_ready, metrics=app.render_metrics):
+    _, host, port = TRACK.health(config)
+    with HealthServer(host, port, ready=lambda: app.is_ready, metrics=app.render_metrics):
         serve(app, config.track, lambda port: _LOG.info("listening", extra={"host": config.track.host, "port": port}))
     backends.close()
 

@@ -20,20 +20,20 @@ from typing import Any
 
 import msgspec
 
-from sokuji.config import ACTIONS_FILE, FEATURES_FILE, Config, load
+from sokuji.config import load
 from sokuji.disk.files import hold, replace_file
 from sokuji.disk.private import is_private, make_private_folder
 from sokuji.errors import DamagedFileError, SokujiError
+from sokuji.roles.base import ROLES, ProjectFolder
 from sokuji.service import logs
 from sokuji.service.stop import SUPERVISED, end_with_supervisor
-from sokuji.service.supervisor import Role, Supervisor
+from sokuji.service.supervisor import Supervised, Supervisor
 
 _LOG = logging.getLogger(__name__)
 
 START_SECONDS = 300.0  # the first start on a machine compiles the analyzer and the kernel, on a busy one for minutes
 STOP_SECONDS = 60.0
 _LOCK, _STATUS = "up.lock", "up.json"  # in the data folder: held while it runs; what it runs, once that is ready
-_REBUILT = "rebuilt"  # in the data folder: another content each time that features are made anew from the lake
 
 
 def run_all(folder: Path) -> None:
@@ -55,14 +55,14 @@ def run_all(folder: Path) -> None:
     except BlockingIOError as error:
         raise SokujiError(f"`sokuji up` runs on {folder} already; `sokuji apply` lets it take up changes") from error
     (config.data / _STATUS).unlink(missing_ok=True)
-    supervisor = Supervisor(roles(folder, config))
+    supervisor = Supervisor(supervised(folder))
 
     def ready() -> None:
         status = {"pid": os.getpid(), "roles": {role.name: role.version for role in supervisor.roles}}
         replace_file(config.data / _STATUS, json.dumps(status).encode())
         _LOG.info("ready", extra={"collector": f"http://{config.track.host}:{config.track.port}"})
 
-    supervisor.run(ready, reload=lambda: roles(folder, load(folder)))
+    supervisor.run(ready, reload=lambda: supervised(folder))
     os.close(lock)
 
 
@@ -86,7 +86,7 @@ def changed_roles(folder: Path) -> list[str]:
 
 def rebuilt(folder: Path) -> None:
     """Say that there is another state for the worker to take over: the roles that read it are other ones from now on."""
-    replace_file(load(folder).data / _REBUILT, secrets.token_hex(8).encode())
+    replace_file(ProjectFolder.load(folder).rebuilt_file, secrets.token_hex(8).encode())
 
 
 def reload(folder: Path) -> None:
@@ -126,41 +126,22 @@ def _read_status(path: Path) -> dict[str, Any] | None:
 
 
 def _versions(folder: Path) -> dict[str, str]:
-    return {role.name: role.version for role in roles(folder, load(folder))}
+    return {role.name: role.version for role in supervised(folder)}
 
 
-def roles(folder: Path, config: Config) -> list[Role]:
-    """The roles of a project, in the order events pass through them; those of the reactive side where something is declared for them."""
-    features, actions = (_content(folder / name) for name in (FEATURES_FILE, ACTIONS_FILE))
-    sources, declared = config.sources, (features, actions, _content(config.data / _REBUILT))
-    # By role, where it answers, and what it reads when it starts.
-    parts: dict[str, tuple[str, int, tuple[object, ...]]] = {
-        "track": (
-            config.track.host,
-            config.track.port,
-            (config.track, config.trusted_proxies, sources, None if actions is None else config.act),
-        )
-    }
-    if features is not None or actions is not None:
-        parts["analyze"] = ("127.0.0.1", config.analyze.health_port, (config.analyze, sources, declared))
-    if actions is not None:
-        parts["api"] = (config.act.host, config.act.port, (config.act, config.trusted_proxies, sources, declared))
-        parts["deliver"] = ("127.0.0.1", config.webhooks.health_port, (config.webhooks, sources, declared))
-    parts["sink"] = ("127.0.0.1", config.lake.health_port, (config.lake, sorted({source.dataset for source in sources.values()})))
+def supervised(folder: Path) -> list[Supervised]:
+    """The processes of the roles that the project in `folder` needs, in the order of ROLES."""
+    project = ProjectFolder.load(folder)
     return [
-        Role(
-            name,
-            [sys.executable, "-m", "sokuji", name, "--project", str(folder)],
-            # A port that is only known once it is taken cannot be asked.
-            f"http://{host}:{port}/ready" if port else None,
-            hashlib.sha256(repr((config.data, config.log, read)).encode()).hexdigest()[:16],
+        Supervised(
+            role.name,
+            [sys.executable, "-m", "sokuji", role.name, "--project", str(folder)],
+            role.ready_url(project.config),
+            hashlib.sha256(repr((project.config.data, project.config.log, role.reads(project))).encode()).hexdigest()[:16],
         )
-        for name, (host, port, read) in parts.items()
+        for role in ROLES
+        if role.is_needed(project)
     ]
-
-
-def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.exists() else None
 
 
 @contextmanager
@@ -179,7 +160,7 @@ def running(folder: Path, *, log: Path | None = None) -> Iterator[subprocess.Pop
         # A session of its own, so that Ctrl-C reaches this process alone, which then ends the other in order.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors, env=environment, start_new_session=True)  # noqa: S603 - our own command
     try:
-        urls = [role.ready_url for role in roles(folder, load(folder)) if role.ready_url]
+        urls = [role.ready_url for role in supervised(folder) if role.ready_url]
         _wait_until_ready(process, urls, "its log above" if log is None else f"its log, {log},")
         yield process
     finally:

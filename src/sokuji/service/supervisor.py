@@ -23,7 +23,7 @@ _CHECK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
+class Supervised:
     """A part of the platform that runs as a process. The command must call `service.stop.end_with_supervisor`."""
 
     name: str
@@ -52,18 +52,18 @@ class Supervisor:
     role still reads everything that the one before it wrote.
     """
 
-    def __init__(self, roles: Sequence[Role], *, backoff: Backoff = Backoff()) -> None:
+    def __init__(self, roles: Sequence[Supervised], *, backoff: Backoff = Backoff()) -> None:
         self._backoff = backoff
         self._processes = [_RoleProcess(role, backoff) for role in roles]
         self._stops_asked = 0
         self._reload_asked = False
 
     @property
-    def roles(self) -> list[Role]:
+    def roles(self) -> list[Supervised]:
         """The roles it runs."""
         return [process.role for process in self._processes]
 
-    def run(self, on_ready: Callable[[], None] | None = None, *, reload: Callable[[], Sequence[Role]] | None = None) -> None:
+    def run(self, on_ready: Callable[[], None] | None = None, *, reload: Callable[[], Sequence[Supervised]] | None = None) -> None:
         """Run the roles until SIGTERM or Ctrl-C, then drain them. A second signal kills roles that still drain. Main thread only.
 
         `on_ready` is called when all roles are ready. On SIGUSR1, `reload` returns the new roles. Roles that differ are drained and started
@@ -99,7 +99,7 @@ class Supervisor:
     def _ask_to_reload(self, number: int, frame: object) -> None:  # noqa: ARG002
         self._reload_asked = True
 
-    def _change(self, reload: Callable[[], Sequence[Role]] | None) -> bool:
+    def _change(self, reload: Callable[[], Sequence[Supervised]] | None) -> bool:
         """Switch to the roles that `reload` returns. Returns whether the switch happened."""
         if reload is None:
             return False
@@ -119,7 +119,7 @@ class Supervisor:
 class _RoleProcess:
     """The process of one role, through all restarts."""
 
-    def __init__(self, role: Role, backoff: Backoff) -> None:
+    def __init__(self, role: Supervised, backoff: Backoff) -> None:
         self.role, self._backoff = role, backoff
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = self._start_at = 0.0  # time.monotonic()
