@@ -1,4 +1,4 @@
-"""A running `api` role on a free port, and a decisions log that the tests write to as the worker does."""
+"""A running `api` role on a free port, with a decisions log to which the tests write like the worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real headless Chromium, driven over its debugging pipe (the Chrome DevTools Protocol, messages ending in a zero byte)."""
+"""A real headless Chromium, driven over its debugging pipe (the Chrome DevTools Protocol, with messages that end in a zero byte)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real HTTP server that webhooks are sent to, and a `deliver` role beside it."""
+"""A real HTTP server as receiver of webhooks, with a `deliver` role beside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strangers who may make up as many visitors as they like: whatever one address does, another gets its actions."""
+"""Attackers who make up any number of visitors: while one address attacks, another address still gets its actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue's file: another format is upgraded or refused, and damage is named."""
+"""The queue's file: an older format is upgraded, a newer format is refused, and an error names damage."""
 
 from __future__ import annotations
 

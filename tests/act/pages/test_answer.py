@@ -1,4 +1,4 @@
-"""Who gets the decisions on events in the answer to them: over HTTP, with a decisions log that is there already."""
+"""Who gets decisions in the response to an event: over HTTP, with an existing decisions log."""
 
 import json
 from collections.abc import Iterator

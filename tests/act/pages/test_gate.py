@@ -1,4 +1,4 @@
-"""The check before something is shown: by everything that is acknowledged, and recorded once."""
+"""The check before display: it uses all acknowledged events, and records each reason once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decisions in memory, against an oracle that keeps all and searches."""
+"""The decisions in memory, against an oracle that keeps all decisions and searches them."""
 
 import tracemalloc
 from typing import Any

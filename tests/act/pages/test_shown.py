@@ -1,4 +1,4 @@
-"""Finding the place in a log to read from."""
+"""The search for the log position from which to read."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Waiting for the decisions on an event, as the collector does before it answers."""
+"""Waiting for the decisions on an event, as the collector does before it responds."""
 
 import asyncio
 import time
