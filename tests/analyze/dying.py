@@ -1,4 +1,4 @@
-"""A worker that dies of some events: `dying FOLDER` works the log off, as a process that a supervisor starts again whenever it dies."""
+"""A worker that some events kill: `dying FOLDER` processes the log, and a supervisor restarts it whenever it dies."""
 
 from __future__ import annotations
 

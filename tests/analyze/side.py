@@ -1,4 +1,4 @@
-"""A worker with its logs, lake and catalog on one folder, as the role opens it."""
+"""A worker with its logs, lake and catalog in one folder, opened like the role."""
 
 from __future__ import annotations
 

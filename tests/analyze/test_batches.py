@@ -1,4 +1,4 @@
-"""The log cut into batches: everything once, in order, and after a crash in the same cuts."""
+"""The log split into batches: every row once, in order, and after a crash the same batches again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a project declares, compiled for a dataset."""
+"""A project's declarations, compiled for a dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker is killed with SIGKILL again and again: afterwards state, decisions and log agree, nothing decided twice or not at all."""
+"""SIGKILL kills the worker again and again: afterwards state, decisions and log agree; no decision is missing or made twice."""
 
 from __future__ import annotations
 

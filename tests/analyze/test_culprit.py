@@ -1,4 +1,4 @@
-"""An event that kills the worker is found and left out, it alone, and from then on by everyone."""
+"""The search for an event that kills the worker finds this event only, and all readers leave the event out from then on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file of the worker's state that is damaged while nobody looks is noticed at the next start, and made anew from lake and log."""
+"""The next start detects a damaged file of the worker's state, and rebuilds the state from lake and log."""
 
 from __future__ import annotations
 

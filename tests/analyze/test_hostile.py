@@ -1,4 +1,4 @@
-"""Legal events that readers of JSON disagree about, through the worker: none stops it."""
+"""Valid events with JSON that readers interpret differently: none stops the worker."""
 
 from __future__ import annotations
 

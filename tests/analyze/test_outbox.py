@@ -1,4 +1,4 @@
-"""What was published before a crash is not published again by the replay."""
+"""A replay after a crash does not publish again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the worker has come is seen by other processes, and a replay does not take it back."""
+"""Other processes see the worker's progress, and a replay does not reduce it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a property is, is the same for the worker, training, `verify` and SQL, whatever value of it came first."""
+"""A property has the same type for the worker, training, `verify` and SQL, whichever value came first."""
 
 from __future__ import annotations
 

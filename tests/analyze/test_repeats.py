@@ -1,4 +1,4 @@
-"""A message that is sent again beyond the window is another event, for everyone; one within it is none, for nobody."""
+"""A message that is sent again beyond the window is a new event for every reader; within the window it is a repeat for every reader."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training set has what the worker had: its identities, what it left out, and the ids of its strings."""
+"""A training set uses the worker's identities, left-out events and string ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an event that proves nothing can and cannot do to others: the lines of `docs/security.md` that the worker holds."""
+"""What an event without proof can and cannot do to others: the lines of `docs/security.md` that the worker enforces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whose event is this: one stream, and all who answer that give the same answer."""
+"""Which user or visitor an event belongs to: all components give the same answer for one stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker: events in, features and decisions out, exactly once, whoever they turn out to be of."""
+"""The worker: events in, features and decisions out, exactly once, also after merges of identities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker as a process of its own: `working FOLDER` works until it is killed, or until its standard input ends."""
+"""A worker as a separate process: `working FOLDER` works until it is killed, or until its standard input ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An edit of the declarations: what rules remember outlives it."""
+"""A change of the declarations: the state of rules survives it."""
 
 from __future__ import annotations
 

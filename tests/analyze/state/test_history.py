@@ -1,4 +1,4 @@
-"""History comes in the order in which it arrived, however it is spread over files, and however small the slices are that it is read in."""
+"""History is read in the order of its arrival, for any distribution over files and any size of the slices."""
 
 from __future__ import annotations
 

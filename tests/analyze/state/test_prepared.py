@@ -1,4 +1,4 @@
-"""Declarations that changed: their state is made beside the worker that runs, and taken over by the next one."""
+"""Changed declarations: their state is built beside the running worker, and the next worker takes it over."""
 
 from __future__ import annotations
 

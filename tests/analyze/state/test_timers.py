@@ -1,4 +1,4 @@
-"""Timers come due in order; what was replaced or taken back does not."""
+"""Timers fire in order; a replaced or cancelled timer does not fire."""
 
 from __future__ import annotations
 
