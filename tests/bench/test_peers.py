@@ -1,4 +1,4 @@
-"""Comparing with other systems: what is right is found right, what is wrong is found wrong, and processor time is all of it."""
+"""The comparison with other systems: it accepts right results, finds wrong results, and counts all processor time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a shop's platform must say, from what was acknowledged, in plain Python: it shares no code with the platform."""
+"""Expected answers of a shop's platform, computed from the acknowledged events in plain Python, without code of the platform."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small shop to be hard on: its project, and customers who send until they are acknowledged, as Segment's libraries do."""
+"""A small shop for the chaos tests: its project, and customers who send until an acknowledgement, like Segment's libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine's clock steps forward and back under load: repeats stay repeats, and every way of asking says the same."""
+"""The machine's clock steps forward and back under load: repeats stay repeats, and all readers agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands say on a damaged data folder: one line that names the file, never a traceback."""
+"""The commands on a damaged data folder: one line that names the file, never a traceback."""
 
 from __future__ import annotations
 

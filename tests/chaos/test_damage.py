@@ -1,6 +1,6 @@
-"""Every file of a data folder damaged in turn, after a real run: the answers stay, or one line names the file and says what to do.
+"""Every file of a data folder is damaged in turn after a real run: the answers stay right, or one line names the file and the remedy.
 
-The answers are what an oracle makes of what was sent: it shares no code with the platform.
+An oracle that shares no code with the platform computes the right answers from the sent events.
 """
 
 from __future__ import annotations

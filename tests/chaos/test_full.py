@@ -1,4 +1,4 @@
-"""The disk and the shared memory are full for a while: what cannot be kept is not acknowledged, and all that was is there."""
+"""The disk and the shared memory are full for a while: only stored events are acknowledged, and all acknowledged events are there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every role and the supervisor killed under load: nothing lost, nothing twice, and every way of asking says the same."""
+"""Every role and the supervisor are killed under load: nothing is lost or doubled, and all readers agree."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A long run under moderate load: nothing that a role holds grows, and in the end every way of asking says the same.
+"""A long run under moderate load: no resource of a role grows, and at the end all readers agree.
 
 `make test-long ARGS=tests/chaos/test_soak.py` runs it for ten minutes, or for `SOKUJI_SOAK_SECONDS`. In the first half declarations
-change, roles are killed and queries run; in the second half only queries do, and what each role holds is measured.
+change, roles are killed and queries run. In the second half only queries run, and the resources of each role are measured.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Fuzzers as commands: `python -m tests.fuzz TARGET --seed N --seconds S`. The same seed gives the same inputs in the same order.
 
-A target is a module of this folder with `fuzz(seed, seconds)`: it feeds generated input to the real code until its time is over, holds
-what comes out to an oracle that shares no code with it, and returns how many inputs that were. What it finds is an AssertionError that
-shows the input.
+A target is a module of this folder with `fuzz(seed, seconds)`. The function feeds generated input to the real code until its time is over,
+compares the output with an oracle that shares no code with it, and returns the number of inputs. A fault that it finds is an
+AssertionError that shows the input.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bytes at a real collector: it answers every request with a legal status, serves others, and stores what it acknowledged, once."""
+"""Random bytes to a real collector: it answers each request with a legal status, serves others, and stores acknowledged events once."""
 
 from __future__ import annotations
 

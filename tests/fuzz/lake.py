@@ -1,4 +1,4 @@
-"""From the bytes of a request to rows of the lake: what was sent is there, in its place, as the oracle says."""
+"""From the bytes of a request to rows of the lake: the sent events are there, in their place, as the oracle says."""
 
 from __future__ import annotations
 

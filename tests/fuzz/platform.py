@@ -1,6 +1,6 @@
-"""Hostile events through a live platform: lake, SQL, online reads and `features verify` say what was sent.
+"""Hostile events through a live platform: lake, SQL, online reads and `features verify` show what was sent.
 
-Messages come again soon and much later, roles are killed, a column is altered; in the end rows are deleted and the state is made anew.
+Messages come again soon and much later, roles are killed, a column is altered; at the end rows are deleted and the state is rebuilt.
 """
 
 from __future__ import annotations

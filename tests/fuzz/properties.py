@@ -1,4 +1,4 @@
-"""JSON to property: both ways from the text to typed columns, the lake's and the worker's, give what the oracle says."""
+"""JSON to property: both ways from the text to typed columns, the lake's and the worker's, give the oracle's result."""
 
 from __future__ import annotations
 

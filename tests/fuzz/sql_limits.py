@@ -1,7 +1,7 @@
-"""Statements that would run for ever, or take all memory: each ends within its limits, and other queries go on meanwhile.
+"""Statements that would run for ever, or take all memory: each ends within its limits, and other queries continue meanwhile.
 
-The statements are made of what is heavy in one place of the engine each: DuckDB's joins and scalar functions, functions of the reference
-implementation and of Python, the analyzer, constants, scripts' loops. What one answers, if it comes to an end, does not matter here.
+Each statement is heavy in one place of the engine: DuckDB's joins and scalar functions, functions of the reference implementation
+and of Python, the analyzer, constants, loops of scripts. If a statement ends by itself, its result does not matter here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Each fuzzer finds nothing: for a moment with a fixed seed in `make test`, for minutes with the printed one in `make test-long`."""
+"""Each fuzzer finds no fault: for a moment with a fixed seed in `make test`, for minutes with the printed seed in `make test-long`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostile events through the worker: none stops it, all are counted, and what it decides can be read."""
+"""Hostile events through the worker: none stops it, all are counted, and its decisions can be read."""
 
 from __future__ import annotations
 
