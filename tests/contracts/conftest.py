@@ -1,4 +1,4 @@
-"""The databases that what is kept in SQL runs on."""
+"""The databases on which the contracts of SQL stores are tested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every `Catalog` must do; and what one in a database must, which other processes open and which may be damaged."""
+"""The contract of `Catalog`; and the contract of a catalog in a database, which other processes open and which may be damaged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every `Lake` must do. A backend joins by adding a function that opens it to `BACKENDS`."""
+"""The contract of `Lake`. A new backend adds a function that opens it to `BACKENDS`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every `Log` must do. A backend joins by adding a function that opens it to `BACKENDS`."""
+"""The contract of `Log`. A new backend adds a function that opens it to `BACKENDS`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every `ModelStore` must do; and what one in folders must, which other processes open and which may be damaged."""
+"""The contract of `ModelStore`; and the contract of a store in folders, which other processes open and which may be damaged."""
 
 from __future__ import annotations
 

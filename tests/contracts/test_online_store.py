@@ -1,4 +1,4 @@
-"""What every `OnlineStore` and its `OnlineReader` must do. A backend joins by adding what opens both to `BACKENDS`."""
+"""The contract of `OnlineStore` and its `OnlineReader`. A new backend adds functions that open both to `BACKENDS`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which messages are repeats: each index against the rule as a set and a loop, for any sequence, however it is cut."""
+"""The deduplication rule: each index against the rule as a set and a loop, for any sequence and any batches."""
 
 from __future__ import annotations
 

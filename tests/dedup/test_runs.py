@@ -1,4 +1,4 @@
-"""What the sink's index keeps, in files beside the offsets that it reflects."""
+"""The sink's deduplication index, in files beside the offsets that it reflects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the worker's index keeps: tables that grow, in files that count up to a mark."""
+"""The worker's deduplication index: growing tables, in files that are valid up to a mark."""
 
 from __future__ import annotations
 

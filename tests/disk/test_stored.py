@@ -1,4 +1,4 @@
-"""The small files of a store: their format's version, and their checksum."""
+"""The small files of a store: the version of their format, and their checksum."""
 
 from __future__ import annotations
 

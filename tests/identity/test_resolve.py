@@ -1,4 +1,4 @@
-"""Visitors become users: whose profile an event belongs to, and which profiles are merged when."""
+"""Visitors become users: which profile an event belongs to, and which profiles merge when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A log, a lake, a catalog and a sink on one folder, as a process of its own would open them."""
+"""A log, a lake, a catalog and a sink in one folder, opened as a separate process would open them."""
 
 from __future__ import annotations
 

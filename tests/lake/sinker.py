@@ -1,4 +1,4 @@
-"""The sink on a folder as a process, until SIGTERM: `sinker FOLDER`. Prints a line once it runs."""
+"""The sink on a folder as a process, until SIGTERM: `sinker FOLDER`. The process prints a line once the sink runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the bytes of a request to rows of the lake, held to an oracle."""
+"""From the bytes of a request to rows of the lake, compared with an oracle."""
 
 from __future__ import annotations
 

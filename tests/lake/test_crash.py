@@ -1,4 +1,4 @@
-"""A sink killed with SIGKILL at random moments while rows are appended: in the end each is in its table, once."""
+"""SIGKILL kills a sink at random moments while rows are appended: at the end each row is in its table, once."""
 
 from __future__ import annotations
 

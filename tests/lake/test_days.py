@@ -1,4 +1,4 @@
-"""Tables partitioned by day: days of many rows have files of their own, all others share some."""
+"""Tables partitioned by day: days with many rows have files of their own, all other days share files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of the log as rows of the events table: every property in its column, and all of it in `properties`."""
+"""Rows of the log as rows of the events table: every property in its column, and all properties in `properties`."""
 
 from __future__ import annotations
 

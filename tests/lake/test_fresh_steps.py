@@ -1,4 +1,4 @@
-"""A lake that is asked again and again reads on: it shows what one opened just now does, and shapes each row once."""
+"""A lake that many queries use reads on: it shows the same rows as a newly opened lake, and shapes each row once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps a table that is committed to every second fit for years: compaction, vacuum, and the cleaning of its log."""
+"""Maintenance keeps a table with a commit every second healthy for years: compaction, vacuum, and the cleaning of its log."""
 
 from __future__ import annotations
 

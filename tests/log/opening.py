@@ -1,4 +1,4 @@
-"""Where the logs of a test are: on the disk, or in memory, with offsets that have gaps."""
+"""The logs of a test: on the disk, or in memory with offsets that have gaps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows for the log's tests: numbered, so that a lost, doubled or reordered one shows."""
+"""Rows for the log's tests: numbered, so that a lost, doubled or reordered row is visible."""
 
 from __future__ import annotations
 

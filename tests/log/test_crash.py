@@ -1,4 +1,4 @@
-"""A collector under load is killed with SIGKILL at random moments: what it acknowledged is in the log."""
+"""SIGKILL kills a collector under load at random moments: all acknowledged events are in the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own: on a socket in a folder of its own, as a user who is not root, ended with the tests."""
+"""A PostgreSQL server for the tests: on a socket in its own folder, as a user who is not root, stopped with the tests."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a worker does to a store, batch by batch, each a function of its number alone; and the process that a crash test kills.
+"""A worker's operations on a store, batch by batch, each derived from its number alone; and the process that a crash test kills.
 
-`batches FOLDER` opens the store, prints `open`, goes on from the offset of its last checkpoint until it is killed, and prints the offset
-of each checkpoint that is complete.
+`batches FOLDER` opens the store, prints `open`, continues from the offset of its last checkpoint until it is killed, and prints the offset
+of each complete checkpoint.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A writer is killed with SIGKILL at random moments: the store opens as it was at a complete checkpoint, with its offsets and blobs."""
+"""SIGKILL kills a writer at random moments: the store opens at a complete checkpoint, with its offsets and blobs."""
 
 from __future__ import annotations
 

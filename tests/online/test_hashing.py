@@ -1,4 +1,4 @@
-"""The digests of a batch are those of one key at a time."""
+"""The digests of a batch equal the digests of one key at a time."""
 
 from __future__ import annotations
 

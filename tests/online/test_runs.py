@@ -1,4 +1,4 @@
-"""Runs and what they give together, on digests so few that many are equal in half or in full."""
+"""Runs and their combined result, on so few different digests that many are equal in half or in full."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that reads random keys of `writer` until it has seen CHANGES: `watcher FOLDER KEYS CHANGES SEED`; prints them as JSON."""
+"""A process that reads random keys of `writer` until it has seen CHANGES: `watcher FOLDER KEYS CHANGES SEED`; it prints them as JSON."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A process that writes rows at full speed until it is ended: `writer FOLDER ROWS_MAX KEYS BATCH CHECKPOINTS`.
 
 Batch n gives BATCH random keys, repeated or not, the row whose every word is n. With CHECKPOINTS 1 there is a checkpoint every few
-batches. Prints `ready` once every key has a row.
+batches. The process prints `ready` once every key has a row.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""No table is read from a damaged commit or checkpoint: a flipped bit there adds rows, or takes some away."""
+"""No table is read from a damaged commit or checkpoint: a flipped bit there adds or removes rows."""
 
 from __future__ import annotations
 

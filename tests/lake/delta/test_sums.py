@@ -1,4 +1,4 @@
-"""No value of a damaged file is returned: a flipped bit, a cut, a missing file, wherever it is."""
+"""No value of a damaged file is returned: for a flipped bit, a cut or a missing file, in any place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Delta tables have of their own: folders, partitions, files that go, and values that DuckDB reads."""
+"""Delta tables beyond the contract: folders, partitions, deleted files, and values that DuckDB reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the local log does beyond the contract: several processes, torn tails, damage, a full disk."""
+"""The local log beyond the contract: several processes, torn tails, damage, a full disk."""
 
 from __future__ import annotations
 

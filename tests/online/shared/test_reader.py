@@ -1,4 +1,4 @@
-"""Readers in other processes: whole rows at any moment, files that are replaced, and what a dead writer leaves."""
+"""Readers in other processes: whole rows at any moment, replaced files, and the rows of a dead writer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the embedded store does beyond the contract: one writer, bounded memory, full disks, damage, leftovers."""
+"""The embedded store beyond the contract: one writer, bounded memory, full disks, damage, leftovers."""
 
 from __future__ import annotations
 
