@@ -1,4 +1,4 @@
-"""The demo's data and what is made of it before anything is sent."""
+"""The demo's data, and the events that are made from it before anything is sent."""
 
 from __future__ import annotations
 

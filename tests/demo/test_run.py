@@ -1,4 +1,4 @@
-"""The main job, whole: `sokuji demo --exit --json` on the real purchases."""
+"""The whole demo: `sokuji demo --exit --json` on the real purchases."""
 
 from __future__ import annotations
 

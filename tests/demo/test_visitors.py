@@ -1,4 +1,4 @@
-"""The simulated shop is what it says: the same for a seed, and as the shop that it is calibrated to."""
+"""The simulated shop: the same for the same seed, and similar to the shop that it is calibrated to."""
 
 from __future__ import annotations
 

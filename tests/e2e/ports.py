@@ -1,4 +1,4 @@
-"""Ports for servers that have to be told theirs."""
+"""Free ports for servers that need a port number in advance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The example shop, whole: from what visitors do, over HTTP, to what their pages show, and all of it in SQL."""
+"""The complete example shop: from the visitors' events, over HTTP, to the messages on their pages, with all of it in SQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sokuji apply`: a running platform takes up what changed in its project's folder, and nothing else."""
+"""`sokuji apply`: a running platform applies the changes in its project's folder, and nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A project works wherever its folder is, whatever the folders above it are called."""
+"""A project works in any folder, whatever the names of the folders above it."""
 
 from __future__ import annotations
 

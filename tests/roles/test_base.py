@@ -1,4 +1,4 @@
-"""The table of roles, and that those who tell of roles agree with it."""
+"""The table of roles, and that all users of the table agree with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A role for the supervisor's tests, that notes in a file what happens to it: `role NAME JOURNAL BEHAVIOUR`.
+"""A role for the supervisor's tests that records its events in a file: `role NAME JOURNAL BEHAVIOUR`.
 
 Behaviours: `serve` until asked to end, then drain; `stubborn`: never end; `fail`: exit with status 3 at once.
 """

@@ -1,4 +1,4 @@
-"""A supervisor to be tested as a process: `supervise JOURNAL NAME=BEHAVIOUR ...`, with short times."""
+"""A supervisor as a process under test: `supervise JOURNAL NAME=BEHAVIOUR ...`, with short times."""
 
 from __future__ import annotations
 

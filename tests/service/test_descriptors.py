@@ -1,4 +1,4 @@
-"""The limit of open files: raised as far as it goes, and never a reason to serve nobody."""
+"""The limit of open files: a process raises it as far as allowed, and a low limit never stops the service."""
 
 from __future__ import annotations
 

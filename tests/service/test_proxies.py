@@ -1,4 +1,4 @@
-"""Whose word about a client's address is believed."""
+"""Which proxies are trusted for a client's address and scheme."""
 
 import tracemalloc
 
