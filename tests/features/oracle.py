@@ -1,6 +1,6 @@
-"""What features mean, computed the slow way: from the list of a profile's events, again for every question.
+"""The meaning of features, computed the slow way: from the list of a profile's events, again for every question.
 
-Written from the semantics alone; it shares nothing with the kernel.
+The oracle is written from the semantics alone and shares no code with the kernel.
 """
 
 from __future__ import annotations

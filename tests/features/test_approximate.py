@@ -1,4 +1,4 @@
-"""What is approximate stays within its stated error."""
+"""Approximate features stay within their stated error."""
 
 from __future__ import annotations
 

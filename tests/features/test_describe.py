@@ -1,4 +1,4 @@
-"""`sokuji features describe` prints what each feature covers and costs."""
+"""`sokuji features describe` prints the events that each feature covers, and the cost of each feature."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declarations read like sentences, and misuse is answered with what would be right."""
+"""The language of `features.py`: correct declarations, and errors that say what would be right."""
 
 from __future__ import annotations
 

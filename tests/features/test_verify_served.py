@@ -1,4 +1,4 @@
-"""What the worker serves agrees with the lake, whatever happens to it; and what does not agree is found."""
+"""Served features agree with the lake in all situations, and verification finds every difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Features by key, read beside a worker that goes on."""
+"""Features by key, read beside a running worker."""
 
 from __future__ import annotations
 

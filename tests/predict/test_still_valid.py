@@ -1,4 +1,4 @@
-"""Whether a decision still holds, asked of the state of a worker from beside it."""
+"""Whether a decision still holds, checked in another process against the worker's state."""
 
 from __future__ import annotations
 

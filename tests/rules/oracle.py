@@ -1,4 +1,4 @@
-"""The rules' meaning once more, written to be read: one event at a time, plain lists, no bytes, no batches."""
+"""The meaning of rules, written once more for readers: one event at a time, plain lists, no bytes, no batches."""
 
 from __future__ import annotations
 

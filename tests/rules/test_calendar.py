@@ -1,4 +1,4 @@
-"""Schedules and quiet hours, also where clocks are changed."""
+"""Schedules and quiet hours, also at changes to and from daylight saving time."""
 
 from __future__ import annotations
 

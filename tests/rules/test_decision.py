@@ -1,4 +1,4 @@
-"""Decisions as events, and that they are the same whoever computes them."""
+"""Decisions as events; every process computes the same decisions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Asked again at the time of display."""
+"""The check of a decision before display."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine against an oracle that takes one event at a time."""
+"""The engine against an oracle that processes one event at a time."""
 
 from __future__ import annotations
 

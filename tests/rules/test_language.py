@@ -1,4 +1,4 @@
-"""The words of `actions.py`: what they mean, and what they say when they are misused."""
+"""The words of `actions.py`: their meaning, and their errors when they are misused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the rules mean, one example each; `test_engine` proves that combinations and batches keep to it."""
+"""The meaning of rules, one example each; `test_engine` proves that combinations and batches keep this meaning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Identity merges, and rows that outlive a change of the rules."""
+"""Identity merges, and rows that survive a change of the rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Templates: fields are data, whatever they hold."""
+"""Templates: fields are data, whatever their value."""
 
 from __future__ import annotations
 

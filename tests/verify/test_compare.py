@@ -1,4 +1,4 @@
-"""Verification finds nothing in what the kernel served, and everything that is done to it."""
+"""Verification finds no difference in what the kernel served, and finds every change made to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernel against an oracle that recomputes every value from the list of events."""
+"""The kernel against an oracle that computes every value again from the list of events."""
 
 from __future__ import annotations
 

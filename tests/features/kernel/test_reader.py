@@ -1,4 +1,4 @@
-"""Reading one row gives what the oracle says, and what columns of many rows say."""
+"""Reading one row gives the same values as the oracle, and as reading columns of many rows."""
 
 from __future__ import annotations
 

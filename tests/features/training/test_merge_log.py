@@ -1,4 +1,4 @@
-"""Features at a label's time when visitors become known: those that the stream had, and those of the events it knew to be one person's."""
+"""Features at a label's time when visitors become known: equal to the stream's features, with the identities that the stream knew."""
 
 from __future__ import annotations
 

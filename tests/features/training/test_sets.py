@@ -1,4 +1,4 @@
-"""Training sets from a lake, against the oracle given only what each label may see."""
+"""Training sets from a lake, against an oracle that gets only the events that each label may see."""
 
 from __future__ import annotations
 
