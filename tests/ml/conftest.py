@@ -1,4 +1,4 @@
-"""The engine with models, over a catalog, a lake and a model store of its own."""
+"""The engine with models, on its own catalog, lake and model store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CREATE MODEL and DROP MODEL in SQL: what is found in data of known structure, versions, and what is refused."""
+"""CREATE MODEL and DROP MODEL in SQL: results on data of known structure, versions, and refusals."""
 
 from __future__ import annotations
 

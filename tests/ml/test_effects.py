@@ -1,4 +1,4 @@
-"""Every option that is accepted changes what training makes; values that would ruin a model in silence are refused, or do not."""
+"""Every accepted option changes the training; values that would silently ruin a model are refused, or do not ruin it."""
 
 from __future__ import annotations
 

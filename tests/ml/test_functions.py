@@ -1,4 +1,4 @@
-"""The ML.* functions' documented columns, for every model type, and what they say when they are called wrongly."""
+"""The documented columns of the ML.* functions, for every model type, and their errors for wrong calls."""
 
 from __future__ import annotations
 

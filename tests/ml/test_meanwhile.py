@@ -1,4 +1,4 @@
-"""What somebody else does to a model between the moment a statement has found it and the moment it reads the model's files."""
+"""Changes of a model between the moment a statement finds it and the moment the statement reads its files."""
 
 from __future__ import annotations
 

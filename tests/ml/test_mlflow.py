@@ -1,4 +1,4 @@
-"""The folder of a registered model is an MLflow model: MLflow, in a process of its own, predicts what ML.PREDICT does."""
+"""The folder of a registered model is an MLflow model: MLflow, in a separate process, predicts the same as ML.PREDICT."""
 
 from __future__ import annotations
 

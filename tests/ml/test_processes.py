@@ -1,4 +1,4 @@
-"""Several processes replace one model: each makes a version of its own, and one that is killed takes nothing along."""
+"""Several processes replace one model: each creates its own version, and a killed process damages nothing."""
 
 from __future__ import annotations
 

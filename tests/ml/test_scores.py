@@ -1,4 +1,4 @@
-"""ML.EVALUATE's numbers: by hand where BigQuery's rule is its own, against scikit-learn where the definitions agree."""
+"""The numbers of ML.EVALUATE: computed by hand where BigQuery has its own rule, against scikit-learn where the definitions agree."""
 
 from __future__ import annotations
 

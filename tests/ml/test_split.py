@@ -1,4 +1,4 @@
-"""DATA_SPLIT_METHOD: how many rows are evaluated on, and which."""
+"""DATA_SPLIT_METHOD: how many rows, and which rows, are evaluation rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preprocessing: what is fitted from which rows, and that the graph computes what numpy computes for any value at all."""
+"""Preprocessing: which rows it is fitted from, and that the graph computes the same as numpy for any value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ML.FEATURE_IMPORTANCE, against XGBoost's own count of the same trees."""
+"""ML.FEATURE_IMPORTANCE, against XGBoost's own count for the same trees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""KMEANS against scikit-learn and against numbers worked out by hand."""
+"""KMEANS against scikit-learn and against numbers computed by hand."""
 
 from __future__ import annotations
 

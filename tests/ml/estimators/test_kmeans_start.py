@@ -1,4 +1,4 @@
-"""Where k-means starts: by chance, and by nothing but the rows' values."""
+"""The start of k-means: random, and dependent only on the rows' values."""
 
 from __future__ import annotations
 

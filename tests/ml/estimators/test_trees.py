@@ -1,4 +1,4 @@
-"""Boosted trees against XGBoost called directly, and their graph against both."""
+"""Boosted trees against direct calls of XGBoost, and their graph against both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WARM_START: training goes on from where the champion stands, on other rows."""
+"""WARM_START: training continues from the champion, on other rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A saved model: what its gate lets through, what it refuses to load, and that it answers the same afterwards."""
+"""A saved model: what its gate accepts, what it refuses to load, and that its predictions stay the same."""
 
 from __future__ import annotations
 

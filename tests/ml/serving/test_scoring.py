@@ -1,4 +1,4 @@
-"""Models are scored in the stream, on the features at each event, where a rule asks."""
+"""Models score events in the stream, on the features at each event, where a rule needs the score."""
 
 from __future__ import annotations
 
