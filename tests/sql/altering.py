@@ -1,4 +1,4 @@
-"""Statements on `shop.t` as a process of its own: `altering FOLDER NAME TASK COUNT` prints what was acknowledged.
+"""Statements on `shop.t` as a separate process: `altering FOLDER NAME TASK COUNT` prints the acknowledged statements.
 
 `add` adds columns called NAME_0, ...; `insert` inserts rows whose number is in the only column besides `id`; `rename` renames that column.
 """

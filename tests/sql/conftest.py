@@ -1,4 +1,4 @@
-"""An engine on a catalog and a lake of its own."""
+"""An engine on its own catalog and lake."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statements from text to rows: queries, parameters, scripts, views, definitions, and what goes wrong."""
+"""Statements from text to rows: queries, parameters, scripts, views, definitions, and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables that the sink writes to: nothing else takes their names, and they go with their dataset only."""
+"""The tables that the sink writes to: nothing else takes their names, and they are dropped only with their dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes change one table's columns and rows at the same time: what was acknowledged is there."""
+"""Several processes change one table's columns and rows at the same time: all acknowledged changes are there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A statement can reach the catalog and nothing else, whatever is written in it."""
+"""A statement can reach the catalog and nothing else, whatever its text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs outside of DuckDB obeys the limits of its query too: time, memory, cancel; and no other query waits for it."""
+"""Functions outside of DuckDB obey the limits of their query too: time, memory, cancel; and no other query waits for them."""
 
 from __future__ import annotations
 

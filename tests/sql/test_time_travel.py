@@ -1,4 +1,4 @@
-"""Old versions of tables have the columns that they had: whatever was renamed, dropped, added or made anew since."""
+"""Old versions of tables have their old columns, whatever was renamed, dropped, added or created again since."""
 
 from __future__ import annotations
 

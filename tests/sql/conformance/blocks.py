@@ -1,4 +1,4 @@
-"""The text format of GoogleSQL's compliance suite: blocks of options, a statement and the result it must have."""
+"""The text format of GoogleSQL's compliance suite: blocks of options, a statement and its expected result."""
 
 from __future__ import annotations
 

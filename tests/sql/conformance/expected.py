@@ -1,4 +1,4 @@
-"""Values as the compliance suite writes them, and whether a value is the one that was written."""
+"""Values in the notation of the compliance suite, and whether a value equals the expected value."""
 
 from __future__ import annotations
 

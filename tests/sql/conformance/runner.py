@@ -1,7 +1,7 @@
-"""Runs the conformance suites and says of every case how it ended.
+"""Runs the conformance suites and reports the outcome of every case.
 
-`python -m tests.sql.conformance.runner` prints the counts of each file; with `--update` it writes the baseline of known failures;
-with a part of a file's or case's name it prints those cases in full.
+`python -m tests.sql.conformance.runner` prints the counts of each file. With `--update` it writes the baseline of known failures.
+With a part of a file's or case's name it prints those cases in full.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The per-function specifications: YAML cases of a query and the rows it must have, each value in a readable form."""
+"""The per-function specifications: YAML cases with a query and its expected rows, each value in a readable form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the front end makes of a text: statements, names, types of parameters, and errors at their place."""
+"""The front end's results for a text: statements, names, types of parameters, and errors with their position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of query parameters: the type that holds all of them, none of them changed, and an error that names what cannot be."""
+"""Values of query parameters: the type holds all values, no value changes, and an error names what is impossible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions written in SQL: CREATE [TEMP] FUNCTION, and those of BigQuery's that the analyzer does not bring along."""
+"""Functions written in SQL: CREATE [TEMP] FUNCTION, and functions of BigQuery that the analyzer lacks."""
 
 from __future__ import annotations
 

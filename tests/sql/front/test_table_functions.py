@@ -1,4 +1,4 @@
-"""ML.* table functions wherever BigQuery allows them, with functions whose work is easy to check."""
+"""ML.* table functions wherever BigQuery allows them, with functions whose result is easy to check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ZetaSQL in process: the compiled module is made once, whoever starts first, and damage to it is mended."""
+"""ZetaSQL in process: the compiled module is created once, whichever process starts first, and a damaged module is replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Arrow computes is what the query computes: the same values, the same errors, for random expressions over random rows."""
+"""Arrow's results equal the query's: the same values, the same errors, for random expressions over random rows."""
 
 from __future__ import annotations
 

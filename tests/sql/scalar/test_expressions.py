@@ -1,4 +1,4 @@
-"""Expressions over events see what SQL sees of the events table, and one bad row does not stop the others."""
+"""Expressions over events see the same values as SQL on the events table, and one bad row does not stop the others."""
 
 from __future__ import annotations
 

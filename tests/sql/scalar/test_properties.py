@@ -1,4 +1,4 @@
-"""Properties as columns: the reader in machine code finds what another one finds, however the JSON is written."""
+"""Properties as columns: the reader in machine code finds the same values as another reader, for any notation of the JSON."""
 
 from __future__ import annotations
 

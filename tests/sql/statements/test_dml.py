@@ -1,4 +1,4 @@
-"""INSERT, UPDATE, DELETE, MERGE: what a table holds afterwards, and what the statement says of it."""
+"""INSERT, UPDATE, DELETE, MERGE: the table's content afterwards, and the result of the statement."""
 
 from __future__ import annotations
 

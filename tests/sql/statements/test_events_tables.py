@@ -1,4 +1,4 @@
-"""Changing the tables that are fed from the log: columns of properties, and rows that go."""
+"""Changing the tables that the sink fills from the log: columns of properties, and deleted rows."""
 
 from __future__ import annotations
 

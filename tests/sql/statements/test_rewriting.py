@@ -1,4 +1,4 @@
-"""Which files a statement writes again, and that the table is then what the statement makes of all of its rows."""
+"""Which files a statement rewrites, and that the table then has the statement's result for all rows."""
 
 from __future__ import annotations
 

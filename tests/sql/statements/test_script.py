@@ -1,4 +1,4 @@
-"""Scripts: variables, conditions, loops, handlers of exceptions and dynamic SQL."""
+"""Scripts: variables, conditions, loops, exception handlers and dynamic SQL."""
 
 from __future__ import annotations
 

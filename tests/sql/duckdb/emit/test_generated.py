@@ -1,4 +1,4 @@
-"""Queries nobody thought of, over tables with every awkward value: the same rows as GoogleSQL's reference implementation."""
+"""Generated queries over tables with every awkward value: the same rows as GoogleSQL's reference implementation."""
 
 from __future__ import annotations
 

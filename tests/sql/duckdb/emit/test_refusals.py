@@ -1,4 +1,4 @@
-"""What does not run says so, and what must fail fails: never other rows than GoogleSQL's."""
+"""Unsupported statements raise a clear error, and wrong statements fail: never other rows than GoogleSQL's."""
 
 from __future__ import annotations
 

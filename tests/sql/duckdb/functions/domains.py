@@ -1,4 +1,4 @@
-"""Values that functions are tried on: the edges of each type first, anything else after."""
+"""Values for tests of functions: the edges of each type first, any other value after."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known to differ from the reference implementation, and what cannot be compared with it."""
+"""Known differences from the reference implementation, and cases that cannot be compared with it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Aggregates that the reference implementation lacks: exact answers, and sketches within their error."""
+"""Aggregates that the reference implementation lacks: exact results, and sketches within their error."""
 
 from __future__ import annotations
 

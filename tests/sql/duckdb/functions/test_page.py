@@ -1,4 +1,4 @@
-"""The manual's page of functions says what the table says."""
+"""The manual's page of functions agrees with the table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every signature the table supports gives what GoogleSQL's reference implementation gives, on the same generated values."""
+"""Every supported signature gives the result of GoogleSQL's reference implementation, on the same generated values."""
 
 from __future__ import annotations
 
