@@ -1,4 +1,4 @@
-"""Strangers without a key, and with the public one: whatever one address does, another is served."""
+"""Attackers without a key, and with the public key: while one address attacks, another address is served."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Damaged requests against a running collector: it answers, it lives, and what it acknowledged is in the log."""
+"""Damaged requests to a running collector: it answers, it keeps running, and all acknowledged events are in the log."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Group commit: whenever a request comes, it is made durable without another one behind it."""
+"""Group commit: a request becomes durable whenever it comes, without waiting for a later request."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What bounds the collector: every limit answers clearly, and nothing that was acknowledged depends on it."""
+"""The collector's limits: every limit has a clear response, and no acknowledged event depends on a limit."""
 
 import errno
 import gzip

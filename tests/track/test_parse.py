@@ -1,4 +1,4 @@
-"""Whatever a client sends, every event of it is accepted or refused with a reason; nothing is lost and nothing crashes."""
+"""Every event of any request is accepted or refused with a reason; nothing is lost and nothing crashes."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""The clients people use, each in a process of its own, against a running collector (tests/sdk/install fetches them)."""
+"""Popular clients, each in its own process, against a running collector (tests/sdk/install fetches the clients)."""
 
 import http.server
 import json

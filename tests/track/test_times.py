@@ -1,4 +1,4 @@
-"""The four times of an event, and which is computed with."""
+"""The four times of an event, and which of them is used."""
 
 import json
 import tracemalloc

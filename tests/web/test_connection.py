@@ -1,4 +1,4 @@
-"""Connections as clients of every kind use them: fast, slow, gone, and wrong."""
+"""Connections of all kinds of clients: fast, slow, gone, and wrong."""
 
 import asyncio
 import logging

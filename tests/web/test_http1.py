@@ -1,4 +1,4 @@
-"""HTTP/1.1 between bytes and messages: what is well-formed is read as it was meant, all else is refused."""
+"""HTTP/1.1 between bytes and messages: a well-formed message is read as intended, every other message is refused."""
 
 import string
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""Whose requests were refused is in the log, in few lines."""
+"""The log says whose requests were refused, in few lines."""
 
 from __future__ import annotations
 

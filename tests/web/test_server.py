@@ -1,4 +1,4 @@
-"""The collector as a process: what a signal does to requests under way."""
+"""The collector as a process: the effect of a signal on requests in progress."""
 
 import asyncio
 import multiprocessing

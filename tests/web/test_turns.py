@@ -1,4 +1,4 @@
-"""Who may go on, on the event loop and beside it."""
+"""Turns of addresses, on the event loop and beside it."""
 
 import asyncio
 import sys
