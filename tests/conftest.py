@@ -1,7 +1,7 @@
-"""How the tests search: fixed examples in `make test`, so that chance turns no change away; at random in `make test-long`.
+"""How the tests search: fixed examples in `make test`, so that chance never fails a good change; random examples in `make test-long`.
 
-`make test-long` prints its seed (`make test-long SEED=...` repeats it), looks at `LONGER` times as many examples, and runs the tests
-marked `long`. What it finds becomes an `@example` or a test of its own.
+`make test-long` prints its seed (`make test-long SEED=...` repeats it), tries `LONGER` times as many examples, and runs the tests
+marked `long`. A failure that it finds becomes an `@example` or a test.
 """
 
 from __future__ import annotations

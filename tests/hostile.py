@@ -1,4 +1,4 @@
-"""JSON that readers disagree about: keys twice and escaped, numbers of any size, halves of surrogate pairs, depth, odd keys."""
+"""JSON that readers interpret differently: repeated and escaped keys, numbers of any size, halves of surrogate pairs, depth, odd keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a JSON text means, by a parser of its own: no library that the platform uses has a hand in it.
+"""The meaning of a JSON text, by an independent parser: it uses no library that the platform uses.
 
 Of members with the same key the first counts; a number that FLOAT64 cannot hold is null; half a surrogate pair is U+FFFD.
 """

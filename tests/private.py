@@ -1,4 +1,4 @@
-"""What others on the machine could read of a data folder."""
+"""The files and folders of a data folder that other users of the machine could read."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How many examples a property is held to."""
+"""The number of examples for a property test."""
 
 from __future__ import annotations
 

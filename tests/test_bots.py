@@ -1,4 +1,4 @@
-"""Programs among the visitors are told by their user agents; people are not taken for them."""
+"""User agents identify programs among the visitors; people are not mistaken for programs."""
 
 from __future__ import annotations
 

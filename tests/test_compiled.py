@@ -1,4 +1,4 @@
-"""Machine code is kept as long as all of the files it is made of are the same."""
+"""Cached machine code is used as long as all of its source files are unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sokuji.toml`: what it may say, and what a mistake is told."""
+"""`sokuji.toml`: what it may contain, and the errors for mistakes."""
 
 from __future__ import annotations
 

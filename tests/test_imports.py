@@ -1,4 +1,4 @@
-"""What an import brings along, and what it must not."""
+"""What an import loads, and what it must not load."""
 
 from __future__ import annotations
 

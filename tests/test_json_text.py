@@ -1,4 +1,4 @@
-"""JSON in Python as the lake reads it: the first of two keys, null for a number beyond FLOAT64, the rest as it is written."""
+"""JSON in Python as the lake reads it: the first of two keys, null for a number beyond FLOAT64, everything else unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A name says one thing in the whole package."""
+"""A name means one thing in the whole package."""
 
 from __future__ import annotations
 
