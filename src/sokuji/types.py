@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import pyarrow as pa
 
+from sokuji.duckdb_text import quote
 from sokuji.errors import SokujiError
 
 
@@ -134,8 +135,7 @@ def to_duckdb(type_: Type) -> str:
     if type_.element is not None:
         return f"{to_duckdb(type_.element)}[]"
     if type_.kind is Kind.STRUCT:
-        names = (name.replace('"', '""') for name in field_names(type_))
-        fields = (f'"{name}" {to_duckdb(field.type)}' for name, field in zip(names, type_.fields, strict=True))
+        fields = (f"{quote(name)} {to_duckdb(field.type)}" for name, field in zip(field_names(type_), type_.fields, strict=True))
         return f"STRUCT({', '.join(fields)})"
     if type_.kind not in _DUCKDB:
         raise SokujiError(f"{type_} values cannot be computed with here; use NUMERIC (38 digits, 9 after the point) or FLOAT64")

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from sokuji.bots import is_bot
 from sokuji.dedup.runs import Ids
+from sokuji.duckdb_text import quote_text
 from sokuji.events import EVENT_SCHEMA
 from sokuji.lake.base import Kept
 from sokuji.lake.events import (
@@ -198,8 +199,8 @@ def _raw_values(named: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], s
             layer, place = f"layer{depth}", f"raw{number}_{depth}"
             layers.setdefault(layer, {})[key] = "JSON"
             places.setdefault(name, []).append(place)
-            raws.append(f"CAST(struct_extract({layer}, {_quoted(key)}) AS VARCHAR) AS {place}")
-    items = (f"json_transform(properties, {_quoted(json.dumps(fields))}) AS {layer}" for layer, fields in layers.items())
+            raws.append(f"CAST(struct_extract({layer}, {quote_text(key)}) AS VARCHAR) AS {place}")
+    items = (f"json_transform(properties, {quote_text(json.dumps(fields))}) AS {layer}" for layer, fields in layers.items())
     return places, f"SELECT {', '.join(raws)} FROM (SELECT {', '.join(items)} FROM chunk)"
 
 
@@ -239,10 +240,6 @@ def _one(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
     if isinstance(array, pa.ChunkedArray):  # what pyarrow gives for a column without chunks
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], type_)
     return array if array.type == type_ else pc.cast(array, type_)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _needed(name: str, columns: int, kept: Mapping[str, Kept]) -> float:

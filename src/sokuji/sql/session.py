@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sokuji.duckdb_text import quote, quote_text
 from sokuji.errors import ConflictError, QueryCancelledError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.meta.base import Catalog
@@ -14,8 +15,8 @@ from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.sql.definitions import changed, columns_of, follow, is_current, members_at
 from sokuji.sql.duckdb.emit import Emitter, emit_query, emitter
 from sokuji.sql.duckdb.emit.expressions import variable_name
-from sokuji.sql.duckdb.emit.literals import Constant, text
-from sokuji.sql.duckdb.relations import quote, relation
+from sokuji.sql.duckdb.emit.literals import Constant
+from sokuji.sql.duckdb.relations import relation
 from sokuji.sql.duckdb.run import QueryRun
 from sokuji.sql.duckdb.temporary import SESSION, Home
 from sokuji.sql.extension import RelationalFunction
@@ -176,7 +177,7 @@ class Session:
         selects = []
         there = members(self.catalog, table.ref) if at is None else members_at(self.catalog, self.lake, table.ref, at)
         for member in there:
-            suffix = text(member.ref.name.removeprefix(table.ref.name.removesuffix("*")))
+            suffix = quote_text(member.ref.name.removeprefix(table.ref.name.removesuffix("*")))
             snapshot = self.newest(member) if at is None else self.snapshot(member.ref, at)
             _check_types(table, member, read)
             rows_of_member = relation(snapshot, read, self.run, of_events=member.kind is TableKind.EVENTS)

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from sokuji.analyze.excluded import NOBODY, Excluded
 from sokuji.analyze.state.served import sampled
+from sokuji.duckdb_text import quote
 from sokuji.events import EVENT_SCHEMA, OWN_SOURCE
 from sokuji.identity.base import LinkKind
 from sokuji.identity.resolve import USER, VISITOR
@@ -21,7 +22,6 @@ from sokuji.lake.base import Snapshot
 from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import FIXED_SCHEMA, PLACE_COLUMNS, TIME_COLUMN, property_columns
 from sokuji.sink.shape import Shaper
-from sokuji.sql.duckdb.relations import quote
 from sokuji.sql.scalar.expressions import in_one_piece
 from sokuji.types import Type, to_arrow
 

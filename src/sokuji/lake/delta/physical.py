@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
+from sokuji.duckdb_text import quote, quote_text
 from sokuji.lake.delta.sums import check, is_sealed
 from sokuji.types import Kind, Type, field_names
 
@@ -44,7 +45,7 @@ def rows_of(
     if not old:
         return _read(files, row_column)
     there = {name for file in old for name in pq.read_schema(file).names}
-    named = (_quoted(name) for name in numbers if name in there)
+    named = (quote(name) for name in numbers if name in there)
     replaced = ", ".join(f"CASE WHEN isfinite({name}) THEN {name} END AS {name}" for name in named)
     items = f"* REPLACE ({replaced})" if replaced else "*"
     new = [file for file in files if is_sealed(file)]
@@ -58,14 +59,14 @@ def can_number(columns: Collection[str]) -> bool:
 
 
 def _read(files: Sequence[str], row_column: RowColumn | None) -> str:
-    paths = ", ".join(_text(file) for file in files)
+    paths = ", ".join(quote_text(file) for file in files)
     # Without `hive_partitioning = false`, DuckDB makes a column of every folder on the way that is called `name=value`.
     rows = f"read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
     if row_column is None:
         return rows
     numbers = [row_column.numbers[file] for file in files]
     number = "file_index" if numbers == list(range(len(files))) else f"{numbers}[CAST(file_index AS BIGINT) + 1]"
-    return f"(SELECT *, (CAST({number} AS BIGINT) << {ROW_BITS}) + file_row_number AS {_quoted(row_column.name)} FROM {rows})"
+    return f"(SELECT *, (CAST({number} AS BIGINT) << {ROW_BITS}) + file_row_number AS {quote(row_column.name)} FROM {rows})"
 
 
 def from_stored(type_: Type, value: str) -> str:
@@ -74,7 +75,7 @@ def from_stored(type_: Type, value: str) -> str:
         element = from_stored(type_.element, "element")
         return value if element == "element" else f"list_transform({value}, lambda element: {element})"
     if type_.kind is Kind.STRUCT:
-        names = [_quoted(name) for name in field_names(type_)]
+        names = [quote(name) for name in field_names(type_)]
         stored_fields = [f"({value}).{name}" for name in names]
         fields = [from_stored(field.type, stored) for field, stored in zip(type_.fields, stored_fields, strict=True)]
         if fields == stored_fields:
@@ -82,11 +83,3 @@ def from_stored(type_: Type, value: str) -> str:
         packed = ", ".join(f"{name} := {field}" for name, field in zip(names, fields, strict=True))
         return f"CASE WHEN {value} IS NOT NULL THEN struct_pack({packed}) END"
     return _FROM_STORED.get(type_.kind, "{0}").format(value)
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from sokuji.duckdb_text import quote
 from sokuji.errors import SqlError
-from sokuji.sql.duckdb.relations import quote
 from sokuji.sql.extension import RelationalFunction
 from sokuji.types import BOOL, INT64, STRING, TIMESTAMP, Field, Type
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sokuji.duckdb_text import quote
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.delta.physical import ROW_BITS, RowColumn, can_number, from_stored, rows_of
 from sokuji.lake.stored import finite, stored_type
@@ -15,11 +16,6 @@ from sokuji.meta.objects import Column
 from sokuji.sql.duckdb.emit.literals import duckdb_type
 from sokuji.sql.duckdb.run import QueryRun
 from sokuji.types import FLOAT64, INT64, from_arrow
-
-
-def quote(name: str) -> str:
-    """A name as a DuckDB identifier."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def relation(

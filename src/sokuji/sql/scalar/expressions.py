@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from sokuji.bots import is_bot
 from sokuji.config import SqlSettings
+from sokuji.duckdb_text import quote
 from sokuji.errors import SqlError
 from sokuji.events import EVENT_SCHEMA
 from sokuji.lake.events import FIXED_SCHEMA, JSON_COLUMNS, PLACE_COLUMNS, TIME_COLUMN, column_name
@@ -28,7 +29,6 @@ from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.sql.duckdb.emit import Emitter, emit_query
 from sokuji.sql.duckdb.errors import translate
 from sokuji.sql.duckdb.functions.reference import register
-from sokuji.sql.duckdb.relations import quote
 from sokuji.sql.duckdb.run import restore
 from sokuji.sql.front.analyzer import Analyzer
 from sokuji.sql.front.protos import leaf

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from sokuji.duckdb_text import quote
 from sokuji.sql.duckdb.emit import Relations, emitter
 from sokuji.sql.duckdb.emit.emitter import columns, select, unwrap
 from sokuji.sql.duckdb.functions.reference import FUNCTION_NAME, forgiving, register
-from sokuji.sql.duckdb.relations import quote
 
 BATCH = "batch"
 """What rows are called in queries."""

@@ -11,13 +11,14 @@ from typing import Any
 import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
+from sokuji.duckdb_text import quote
 from sokuji.errors import AlreadyExistsError, ConflictError, LakeError, NotFoundError, SqlError, UnsupportedSqlError
 from sokuji.lake.delta.commits import LOG_FOLDER
 from sokuji.lake.events import FED
 from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.meta.objects import check_name as check_object_name
 from sokuji.sql.definitions import define, defined, follow
-from sokuji.sql.duckdb.relations import quote, relation
+from sokuji.sql.duckdb.relations import relation
 from sokuji.sql.duckdb.temporary import SESSION
 from sokuji.sql.front.lookup import INFORMATION_SCHEMA, dataset, find_functions, ref
 from sokuji.sql.front.protos import from_type, leaf, span

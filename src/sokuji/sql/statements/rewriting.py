@@ -13,10 +13,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from sokuji.duckdb_text import quote
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.meta.objects import Column
 from sokuji.sql.duckdb.emit import Emitter, changes, emitter
-from sokuji.sql.duckdb.relations import Numbered, quote
+from sokuji.sql.duckdb.relations import Numbered
 from sokuji.sql.session import Session
 from sokuji.types import INT64, Field, to_arrow
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
+from sokuji.duckdb_text import quote_text
 from sokuji.errors import UnsupportedSqlError
 from sokuji.meta.objects import Column
 from sokuji.sql.duckdb.emit import literals
@@ -58,7 +59,7 @@ def _row(values: Mapping[str, str], columns: Sequence[Column]) -> list[str]:
 def _stored(value: str, column: Column) -> str:
     value = storable(f"CAST({value} AS {literals.duckdb_type(column.type)})", column.type)
     if column.not_null:
-        missing = literals.text(f"Required field {column.name} cannot be null")
+        missing = quote_text(f"Required field {column.name} cannot be null")
         value = f"coalesce({value}, CAST(error({missing}) AS {literals.duckdb_type(column.type)}))"
     return value
 
@@ -104,7 +105,7 @@ def updated(emitter: Emitter, node: Any, columns: Sequence[Column], row: Column)
 
 def _once(changes: str) -> str:
     """The same changes, which must be of different rows."""
-    check = f"CASE WHEN count(*) OVER (PARTITION BY {_ROW}) > 1 THEN error({literals.text(_TOO_MANY)}) END"
+    check = f"CASE WHEN count(*) OVER (PARTITION BY {_ROW}) > 1 THEN error({quote_text(_TOO_MANY)}) END"
     return select(
         ["* EXCLUDE (check_)"], f"FROM ({select(['*', f'{check} AS check_'], f'FROM ({changes}) AS u')}) AS v WHERE check_ IS NULL"
     )
@@ -136,7 +137,7 @@ def _set(struct: str, path: Sequence[tuple[Type, int]], value: str) -> str:
     if not path:
         return value
     type_, position = path[0]
-    fields = [f"struct_extract({struct}, {literals.text(name)})" for name in field_names(type_)]
+    fields = [f"struct_extract({struct}, {quote_text(name)})" for name in field_names(type_)]
     fields[position] = _set(fields[position], path[1:], value)
     return literals.struct(type_, fields)
 

@@ -161,11 +161,6 @@ def _inherited(node: Any, name: str) -> Any:
     return getattr(node, name)
 
 
-def quote(name: str) -> str:
-    """An identifier, as DuckDB reads it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def select(items: Sequence[str], rest: str) -> str:
     """A SELECT statement; one without columns still has rows."""
     return f"SELECT {', '.join(items) or '1 AS c0'} {rest}".rstrip()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from sokuji.duckdb_text import quote, quote_text
 from sokuji.errors import UnsupportedSqlError
 from sokuji.sql.duckdb.emit import literals, structs
 from sokuji.sql.duckdb.emit.calls import emit_call, enum_name, function_call, is_enum
-from sokuji.sql.duckdb.emit.emitter import Emit, Emitter, quote, type_of
+from sokuji.sql.duckdb.emit.emitter import Emit, Emitter, type_of
 from sokuji.sql.duckdb.emit.lets import let
 from sokuji.sql.duckdb.emit.subqueries import subquery
 from sokuji.sql.duckdb.functions.template import checked
@@ -97,12 +98,12 @@ def _make_struct(emitter: Emitter, node: Any) -> str:
 
 def _get_struct_field(emitter: Emitter, node: Any) -> str:
     name = field_names(type_of(node.expr))[node.field_idx]
-    return f"struct_extract({emitter.expression(node.expr)}, {literals.text(name)})"
+    return f"struct_extract({emitter.expression(node.expr)}, {quote_text(name)})"
 
 
 def _get_json_field(emitter: Emitter, node: Any) -> str:
     name = node.field_name.replace("\\", "\\\\").replace('"', '\\"')
-    path = literals.text(f'$."{name}"')
+    path = quote_text(f'$."{name}"')
     return f"json_extract({emitter.expression(node.expr)}, {path})"
 
 

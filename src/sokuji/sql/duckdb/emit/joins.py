@@ -6,8 +6,8 @@ from typing import Any
 
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
+from sokuji.duckdb_text import quote_text
 from sokuji.sql.duckdb.emit.emitter import Emitter, columns, select
-from sokuji.sql.duckdb.emit.literals import text
 
 _JOINS = {
     enums.ResolvedJoinScanEnums.INNER: "INNER JOIN",
@@ -65,8 +65,8 @@ def _length(arrays: list[str], mode: str) -> str:
     """How many rows arrays side by side make; `mode` is an expression."""
     lengths = [f"coalesce(len({name}), 0)" for name in arrays]
     longest, shortest = f"greatest({', '.join(lengths)})", f"least({', '.join(lengths)})"
-    unequal = f"CAST(error({text('Unnested arrays under STRICT mode must have equal lengths')}) AS BIGINT)"
-    unknown = f"CAST(error({text('UNNEST does not allow NULL mode argument')}) AS BIGINT)"
+    unequal = f"CAST(error({quote_text('Unnested arrays under STRICT mode must have equal lengths')}) AS BIGINT)"
+    unknown = f"CAST(error({quote_text('UNNEST does not allow NULL mode argument')}) AS BIGINT)"
     return (
         f"(CASE {mode} WHEN 'PAD' THEN {longest} WHEN 'TRUNCATE' THEN {shortest} "
         f"WHEN 'STRICT' THEN CASE WHEN {longest} = {shortest} THEN {longest} ELSE {unequal} END ELSE {unknown} END)"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
+from sokuji.duckdb_text import quote_text
 from sokuji.errors import UnsupportedSqlError
 from sokuji.sql.front.protos import from_value
 from sokuji.types import Kind, Type, field_names, to_duckdb
@@ -70,7 +71,7 @@ def struct(type_: Type, values: list[str]) -> str:
     """
     if not values:
         raise UnsupportedSqlError("A STRUCT without fields is not supported")
-    items = (f"{text(name)}: {value}" for name, value in zip(field_names(type_), values, strict=True))
+    items = (f"{quote_text(name)}: {value}" for name, value in zip(field_names(type_), values, strict=True))
     return "{" + ", ".join(items) + "}"
 
 
@@ -83,13 +84,6 @@ def duckdb_type(type_: Type) -> str:
     if type_.kind is Kind.BIGNUMERIC:
         raise UnsupportedSqlError("BIGNUMERIC is not supported; use NUMERIC (38 digits, 9 after the point) or FLOAT64")
     return to_duckdb(type_)
-
-
-def text(value: str) -> str:
-    """A string as a DuckDB literal."""
-    # A NUL ends the statement for DuckDB's parser, so it may only come from a function.
-    parts = ["'" + part.replace("'", "''") + "'" for part in value.split("\0")]
-    return parts[0] if len(parts) == 1 else "(" + " || chr(0) || ".join(parts) + ")"
 
 
 def _float(value: float) -> str:
@@ -111,12 +105,12 @@ _SCALARS: dict[Kind, Callable[[Any], str]] = {
     Kind.FLOAT64: _float,
     Kind.NUMERIC: lambda value: f"CAST('{value:f}' AS DECIMAL(38, 9))",
     Kind.BOOL: lambda value: "TRUE" if value else "FALSE",
-    Kind.STRING: text,
+    Kind.STRING: quote_text,
     Kind.BYTES: lambda value: f"unhex('{value.hex()}')",
     Kind.DATE: lambda value: f"CAST('{value.isoformat()}' AS DATE)",
     Kind.DATETIME: lambda value: f"CAST('{value.isoformat(' ')}' AS TIMESTAMP)",
     Kind.TIME: lambda value: f"CAST('{value.isoformat()}' AS TIME)",
     Kind.TIMESTAMP: lambda value: f"CAST('{value.isoformat(' ')}' AS TIMESTAMPTZ)",
     Kind.INTERVAL: _interval,
-    Kind.JSON: lambda value: f"CAST({text(value)} AS JSON)",
+    Kind.JSON: lambda value: f"CAST({quote_text(value)} AS JSON)",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from sokuji.duckdb_text import quote_text
 from sokuji.sql.duckdb.emit import literals
 from sokuji.sql.duckdb.emit.lets import let, name_for
 from sokuji.sql.front.protos import from_type
@@ -31,7 +32,7 @@ def _has_array(type_: Type) -> bool:
 
 def _array(items: str, type_: Type) -> str:
     array, element = literals.duckdb_type(type_), type_.element
-    message = literals.text("Array cannot have a null element; error in writing field")
+    message = quote_text("Array cannot have a null element; error in writing field")
     wanted = items
     if element is not None and _has_array(element):
         name = name_for(items)
@@ -44,5 +45,5 @@ def _array(items: str, type_: Type) -> str:
 
 def _struct(value: str, type_: Type) -> str:
     pairs = zip(field_names(type_), type_.fields, strict=True)
-    fields = [storable(f"struct_extract({value}, {literals.text(name)})", field.type) for name, field in pairs]
+    fields = [storable(f"struct_extract({value}, {quote_text(name)})", field.type) for name, field in pairs]
     return f"(CASE WHEN {value} IS NOT NULL THEN {literals.struct(type_, fields)} END)"

@@ -6,9 +6,10 @@ from typing import Any
 
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
+from sokuji.duckdb_text import quote
 from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.sql.duckdb.emit.aggregates import aggregate_scan
-from sokuji.sql.duckdb.emit.emitter import Emit, Emitter, columns, quote, select, unwrap
+from sokuji.sql.duckdb.emit.emitter import Emit, Emitter, columns, select, unwrap
 from sokuji.sql.duckdb.emit.joins import array_scan, join_scan
 from sokuji.sql.duckdb.emit.ordering import order_items
 from sokuji.sql.duckdb.emit.sets import recursive_ref_scan, recursive_scan, set_operation_scan, with_ref_scan, with_scan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zetasql.wasi._pb2.zetasql.public.builtin_function_pb2 import FunctionSignatureId
 
+from sokuji.duckdb_text import quote_text
 from sokuji.errors import UnsupportedSqlError
 from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import literals
@@ -41,7 +42,7 @@ def _cast_struct(value: str, source: Type, target: Type, *, safe: bool) -> str:
 
     def fields(struct: str) -> str:
         casts = [
-            cast(f"struct_extract({struct}, {literals.text(name)})", old.type, new.type, safe=safe)
+            cast(f"struct_extract({struct}, {quote_text(name)})", old.type, new.type, safe=safe)
             for name, old, new in zip(field_names(source), source.fields, target.fields, strict=True)
         ]
         return f"(CASE WHEN {struct} IS NOT NULL THEN {literals.struct(target, casts)} END)"
@@ -66,7 +67,7 @@ def equal(left: str, right: str, type_: Type) -> str:
     def fields(one: str, other: str) -> str:
         pairs = zip(field_names(type_), type_.fields, strict=True)
         equals = (
-            equal(f"struct_extract({one}, {literals.text(name)})", f"struct_extract({other}, {literals.text(name)})", field.type)
+            equal(f"struct_extract({one}, {quote_text(name)})", f"struct_extract({other}, {quote_text(name)})", field.type)
             for name, field in pairs
         )
         # The fields of a NULL struct are NULL, but so are those of a struct of NULLs; both make the answer NULL.

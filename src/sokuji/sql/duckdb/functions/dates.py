@@ -6,10 +6,11 @@ import dataclasses
 import re
 from collections.abc import Callable
 
+from sokuji.duckdb_text import quote_text
 from sokuji.sql.duckdb.functions import parts
 from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.reference import evaluate, reference
-from sokuji.sql.duckdb.functions.template import checked, emitted, let, literal, macro, native
+from sokuji.sql.duckdb.functions.template import checked, emitted, let, macro, native
 from sokuji.types import Kind, to_duckdb
 
 _LIMITS = {
@@ -241,7 +242,7 @@ def _format(call: SqlCall) -> str:
         return _format_known(call)
     local = parts.to_local(call.arguments[1], zone) if call.types[1].kind is Kind.TIMESTAMP else call.arguments[1]
     known = (
-        dataclasses.replace(call, arguments=(literal(piece), *call.arguments[1:]), constants=(piece, *call.constants[1:]))
+        dataclasses.replace(call, arguments=(quote_text(piece), *call.arguments[1:]), constants=(piece, *call.constants[1:]))
         for piece in pieces
     )
     texts = [
@@ -260,7 +261,7 @@ def _parse(call: SqlCall) -> str:
     if text is None:
         return evaluate(call)
     known = re.sub("%.", lambda match: _READ.get(match.group(), match.group()), text)
-    return evaluate(dataclasses.replace(call, arguments=(literal(known), *call.arguments[1:]), constants=(known, *call.constants[1:])))
+    return evaluate(dataclasses.replace(call, arguments=(quote_text(known), *call.arguments[1:]), constants=(known, *call.constants[1:])))
 
 
 def _format_known(call: SqlCall) -> str:
@@ -268,7 +269,7 @@ def _format_known(call: SqlCall) -> str:
     if pattern is None or zone is None:
         return evaluate(call)
     local = parts.to_local(call.arguments[1], zone) if call.types[1].kind is Kind.TIMESTAMP else call.arguments[1]
-    quoted = "'" + pattern.replace("'", "''") + "'"
+    quoted = quote_text(pattern)
 
     def body(value: str, whole: str) -> str:
         exact = evaluate(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import zoneinfo
 
+from sokuji.duckdb_text import quote_text
 from sokuji.sql.duckdb.functions.base import SqlCall
-from sokuji.sql.duckdb.functions.template import literal
 
 MICROSECONDS = {
     "MICROSECOND": 1,
@@ -74,13 +74,13 @@ def zone(call: SqlCall, position: int) -> str | None:
 def to_local(timestamp: str, name: str) -> str:
     """The DATETIME that clocks in a zone show at a TIMESTAMP."""
     offset = _offset_us(name)
-    return f"timezone({literal(name)}, {timestamp})" if offset is None else f"(timezone('UTC', {timestamp}) + to_microseconds({offset}))"
+    return f"timezone({quote_text(name)}, {timestamp})" if offset is None else f"(timezone('UTC', {timestamp}) + to_microseconds({offset}))"
 
 
 def from_local(datetime: str, name: str) -> str:
     """The TIMESTAMP at which clocks in a zone show a DATETIME."""
     offset = _offset_us(name)
-    return f"timezone({literal(name)}, {datetime})" if offset is None else f"timezone('UTC', {datetime} - to_microseconds({offset}))"
+    return f"timezone({quote_text(name)}, {datetime})" if offset is None else f"timezone('UTC', {datetime} - to_microseconds({offset}))"
 
 
 def _offset_us(name: str) -> int | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from sokuji.duckdb_text import quote_text
 from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall
 from sokuji.sql.duckdb.functions.reference import evaluate, reference
-from sokuji.sql.duckdb.functions.template import emitted, let, literal
+from sokuji.sql.duckdb.functions.template import emitted, let
 
 
 def _constant_pattern(call: SqlCall) -> str | None:
@@ -27,7 +28,7 @@ def _like(call: SqlCall) -> str:
     pattern = call.constants[1] if call.constants else None
     if not isinstance(pattern, str) or pattern.endswith("\\"):
         return evaluate(call, "{0} LIKE {1}")
-    escape = f" ESCAPE {literal(chr(92))}" if "\\" in pattern else ""
+    escape = f" ESCAPE {quote_text(chr(92))}" if "\\" in pattern else ""
     return f"({call.arguments[0]} LIKE {call.arguments[1]}{escape})"
 
 

@@ -24,11 +24,6 @@ def atomic(text: str) -> bool:
     return _ATOM.fullmatch(text) is not None
 
 
-def literal(value: str) -> str:
-    """A DuckDB string literal."""
-    return "'" + value.replace("'", "''") + "'"
-
-
 def let(values: Sequence[str], body: Callable[..., str]) -> str:
     """DuckDB text in which each value is computed once, however often `body` repeats it.
 
