@@ -9,9 +9,9 @@ from sokuji.errors import UnsupportedSqlError
 from sokuji.sql.duckdb.emit import literals, structs
 from sokuji.sql.duckdb.emit.calls import emit_call, enum_name, function_call, is_enum
 from sokuji.sql.duckdb.emit.emitter import Emit, Emitter, type_of
-from sokuji.sql.duckdb.emit.lets import let
 from sokuji.sql.duckdb.emit.subqueries import subquery
 from sokuji.sql.duckdb.functions.template import checked
+from sokuji.sql.duckdb.lets import let
 from sokuji.types import STRING, Kind, Type, field_names
 
 # Comparisons of STRUCTs go field by field in GoogleSQL; DuckDB compares them whole and finds NULL fields equal.
@@ -89,7 +89,7 @@ def _limited(value: str, type_: Type, parameters: Any, *, safe: bool) -> str:
         message = f"'{type_}({precision}, {scale}) has precision {precision} and scale {scale} but got a value that is not in range'"
     else:
         raise UnsupportedSqlError(f"CAST to a parameterized type inside {type_} is not supported")
-    return let(value, lambda one: checked({limit.format(one): message.format(one)}, kept.format(one), safe=safe))
+    return let([value], lambda one: checked({limit.format(one): message.format(one)}, kept.format(one), safe=safe))
 
 
 def _make_struct(emitter: Emitter, node: Any) -> str:
@@ -119,7 +119,7 @@ def _assignments(emitter: Emitter, assignments: list[Any], result: Any) -> str:
         with emitter.replacing({assignments[0].column.column_id: value}):
             return _assignments(emitter, assignments[1:], result)
 
-    return let(emitter.expression(assignments[0].expr), body)
+    return let([emitter.expression(assignments[0].expr)], body)
 
 
 EXPRESSIONS: dict[str, Emit] = {

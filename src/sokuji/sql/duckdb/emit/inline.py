@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sokuji.sql.duckdb.emit.emitter import Emitter, unwrap
-from sokuji.sql.duckdb.emit.lets import let
+from sokuji.sql.duckdb.lets import let
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def scalar(source: Elements, column_id: int) -> str:
     if source.at_most_one:
         return f"list_extract({values}, 1)"
     too_many = "error('Scalar subquery produced more than one element')"
-    return let(values, lambda all_: f"(CASE WHEN len({all_}) > 1 THEN {too_many} ELSE list_extract({all_}, 1) END)")
+    return let([values], lambda all_: f"(CASE WHEN len({all_}) > 1 THEN {too_many} ELSE list_extract({all_}, 1) END)")
 
 
 def row(emitter: Emitter, scan: Any, column_id: int) -> str | None:
@@ -133,5 +133,5 @@ def _bound(emitter: Emitter, items: list[Any], column_id: int) -> str | None:
             found = _bound(emitter, rest, column_id)
         return found or ""
 
-    text = let(value, body)
+    text = let([value], body)
     return text if found is not None else None

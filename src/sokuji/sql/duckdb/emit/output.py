@@ -6,7 +6,7 @@ from typing import Any
 
 from sokuji.duckdb_text import quote_text
 from sokuji.sql.duckdb.emit import literals
-from sokuji.sql.duckdb.emit.lets import let, name_for
+from sokuji.sql.duckdb.lets import let, name_for
 from sokuji.sql.front.protos import from_type
 from sokuji.types import Kind, Type, field_names
 
@@ -22,8 +22,8 @@ def storable(value: str, type_: Type) -> str:
     if not _has_array(type_):
         return value
     if type_.element is not None:
-        return let(value, lambda items: _array(items, type_))
-    return let(value, lambda fields: _struct(fields, type_))
+        return let([value], lambda items: _array(items, type_))
+    return let([value], lambda fields: _struct(fields, type_))
 
 
 def _has_array(type_: Type) -> bool:

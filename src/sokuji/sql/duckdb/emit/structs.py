@@ -8,8 +8,8 @@ from sokuji.duckdb_text import quote_text
 from sokuji.errors import UnsupportedSqlError
 from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import literals
-from sokuji.sql.duckdb.emit.lets import let, name_for
 from sokuji.sql.duckdb.functions.base import Cast, SqlCall
+from sokuji.sql.duckdb.lets import let, name_for
 from sokuji.types import BOOL, Kind, Type, field_names
 
 
@@ -47,7 +47,7 @@ def _cast_struct(value: str, source: Type, target: Type, *, safe: bool) -> str:
         ]
         return f"(CASE WHEN {struct} IS NOT NULL THEN {literals.struct(target, casts)} END)"
 
-    return let(value, fields)
+    return let([value], fields)
 
 
 def equal(left: str, right: str, type_: Type) -> str:
@@ -73,7 +73,7 @@ def equal(left: str, right: str, type_: Type) -> str:
         # The fields of a NULL struct are NULL, but so are those of a struct of NULLs; both make the answer NULL.
         return f"({' AND '.join(equals)})"
 
-    return let(left, lambda one: let(right, lambda other: fields(one, other)))
+    return let([left], lambda one: let([right], lambda other: fields(one, other)))
 
 
 def compare(call: SqlCall) -> str:
@@ -86,9 +86,9 @@ def compare(call: SqlCall) -> str:
         case "$not_equal":
             return f"(NOT {equal(first, others[0], type_)})"
         case "$in":
-            return let(first, lambda one: f"({' OR '.join(equal(one, other, type_) for other in others)})")
+            return let([first], lambda one: f"({' OR '.join(equal(one, other, type_) for other in others)})")
         case "$in_array":
-            return let(first, lambda one: _in_array(one, others[0], type_))
+            return let([first], lambda one: _in_array(one, others[0], type_))
     raise UnsupportedSqlError(f"{call.name.removeprefix('$').replace('_', ' ').upper()} is not supported for arguments of type {type_}")
 
 
@@ -96,5 +96,5 @@ def _in_array(value: str, items: str, type_: Type) -> str:
     name = name_for(value + items)
     matches = f"list_transform({items}, lambda {name}: {equal(value, name, type_)})"
     return let(
-        matches, lambda all_: f"(CASE WHEN list_contains({all_}, TRUE) THEN TRUE WHEN list_count({all_}) = len({all_}) THEN FALSE END)"
+        [matches], lambda all_: f"(CASE WHEN list_contains({all_}, TRUE) THEN TRUE WHEN list_count({all_}) = len({all_}) THEN FALSE END)"
     )

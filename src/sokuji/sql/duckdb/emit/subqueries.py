@@ -9,9 +9,9 @@ from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enu
 from sokuji.errors import UnsupportedSqlError
 from sokuji.sql.duckdb.emit import inline, structs
 from sokuji.sql.duckdb.emit.emitter import Emitter, columns, type_of, unwrap
-from sokuji.sql.duckdb.emit.lets import let
 from sokuji.sql.duckdb.emit.literals import duckdb_type
 from sokuji.sql.duckdb.emit.ordering import order_items
+from sokuji.sql.duckdb.lets import let
 from sokuji.types import Kind
 
 _Kinds = enums.ResolvedSubqueryExprEnums
@@ -96,7 +96,7 @@ def _in(emitter: Emitter, node: Any) -> str:
         return f"({value} IN (SELECT {column} FROM {source}))"
     # NaN equals nothing, itself included; DuckDB finds it equal to itself.
     of_nan = f"(1 IN (SELECT CASE WHEN {column} IS NOT NULL THEN 0 END FROM {emitter.source(node.subquery)}))"
-    return let(value, lambda one: f"(CASE WHEN isnan({one}) THEN {of_nan} ELSE {one} IN (SELECT {column} FROM {source}) END)")
+    return let([value], lambda one: f"(CASE WHEN isnan({one}) THEN {of_nan} ELSE {one} IN (SELECT {column} FROM {source}) END)")
 
 
 _FORMS = {_Kinds.SCALAR: _scalar, _Kinds.EXISTS: _exists, _Kinds.ARRAY: _array, _Kinds.IN: _in}

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.sql.duckdb.functions.base import EnumName, SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.reference import evaluate
-from sokuji.sql.duckdb.functions.template import checked, emitted, let
+from sokuji.sql.duckdb.functions.template import checked, emitted
 from sokuji.sql.duckdb.functions.values import literal
+from sokuji.sql.duckdb.lets import let
 from sokuji.types import NUMERIC, Field, Kind, array, struct, to_duckdb
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from sokuji.sql.duckdb.functions.aggregates import aggregate
 from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
-from sokuji.sql.duckdb.functions.template import checked, emitted, let
+from sokuji.sql.duckdb.functions.template import checked, emitted
+from sokuji.sql.duckdb.lets import let
 
 
 def _number(name: str) -> Callable[[SqlCall], str]:

@@ -9,7 +9,8 @@ from sokuji.sql.duckdb.functions import sketch
 from sokuji.sql.duckdb.functions.aggregates import aggregate
 from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.reference import define
-from sokuji.sql.duckdb.functions.template import emitted, let
+from sokuji.sql.duckdb.functions.template import emitted
+from sokuji.sql.duckdb.lets import let
 from sokuji.types import BYTES, INT64, Field, Kind, Type, array, struct, to_duckdb
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from sokuji.sql.duckdb.functions import parts, room
 from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.reference import evaluate, reference
-from sokuji.sql.duckdb.functions.template import emitted, let, native, unsupported
+from sokuji.sql.duckdb.functions.template import emitted, native, unsupported
+from sokuji.sql.duckdb.lets import let
 from sokuji.types import to_duckdb
 
 

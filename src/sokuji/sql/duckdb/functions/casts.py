@@ -7,7 +7,8 @@ from collections.abc import Callable
 from sokuji.errors import UnsupportedSqlError
 from sokuji.sql.duckdb.functions.base import Cast, SqlCall
 from sokuji.sql.duckdb.functions.reference import evaluate
-from sokuji.sql.duckdb.functions.template import checked, let
+from sokuji.sql.duckdb.functions.template import checked
+from sokuji.sql.duckdb.lets import let
 from sokuji.types import STRING, Kind, to_duckdb
 
 

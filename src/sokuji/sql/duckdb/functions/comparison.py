@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 
 from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
-from sokuji.sql.duckdb.functions.template import emitted, let, macro, native
+from sokuji.sql.duckdb.functions.template import emitted, macro, native
+from sokuji.sql.duckdb.lets import let
 from sokuji.types import Kind, Type
 
 _NUMBER = re.compile(r"\(?-?\d+(\.\d*)?(e[-+]?\d+)?\)?")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.comparison import equal
-from sokuji.sql.duckdb.functions.template import emitted, let, native
+from sokuji.sql.duckdb.functions.template import emitted, native
+from sokuji.sql.duckdb.lets import let
 from sokuji.types import to_duckdb
 
 

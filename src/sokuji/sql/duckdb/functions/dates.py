@@ -10,7 +10,8 @@ from sokuji.duckdb_text import quote_text
 from sokuji.sql.duckdb.functions import parts
 from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.reference import evaluate, reference
-from sokuji.sql.duckdb.functions.template import checked, emitted, let, macro, native
+from sokuji.sql.duckdb.functions.template import checked, emitted, macro, native
+from sokuji.sql.duckdb.lets import let
 from sokuji.types import Kind, to_duckdb
 
 _LIMITS = {

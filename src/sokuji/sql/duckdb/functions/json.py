@@ -8,7 +8,8 @@ import re
 from sokuji.sql.duckdb.functions import parts
 from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall
 from sokuji.sql.duckdb.functions.reference import evaluate, reference
-from sokuji.sql.duckdb.functions.template import emitted, let
+from sokuji.sql.duckdb.functions.template import emitted
+from sokuji.sql.duckdb.lets import let
 
 _PLAIN_PATH = re.compile(r"\$(\.[A-Za-z_][A-Za-z0-9_]*)+")
 

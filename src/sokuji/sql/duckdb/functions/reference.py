@@ -22,7 +22,7 @@ from zetasql.wasi._pb2.zetasql.public import type_pb2
 from sokuji.errors import SqlError
 from sokuji.sql.duckdb.functions import values
 from sokuji.sql.duckdb.functions.base import EnumName, SignatureEntry, SqlCall, Support
-from sokuji.sql.duckdb.functions.template import let
+from sokuji.sql.duckdb.lets import let
 from sokuji.sql.front.protos import to_type
 from sokuji.sql.front.wasm import Calls, ResourcesError, zetasql
 from sokuji.sql.stop import NEVER, Stop, find

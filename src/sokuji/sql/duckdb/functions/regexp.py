@@ -5,7 +5,8 @@ from __future__ import annotations
 from sokuji.duckdb_text import quote_text
 from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall
 from sokuji.sql.duckdb.functions.reference import evaluate, reference
-from sokuji.sql.duckdb.functions.template import emitted, let
+from sokuji.sql.duckdb.functions.template import emitted
+from sokuji.sql.duckdb.lets import let
 
 
 def _constant_pattern(call: SqlCall) -> str | None:

@@ -12,7 +12,8 @@ from sokuji.errors import SqlError
 from sokuji.sql.duckdb.functions import parts, room
 from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.reference import evaluate, python, reference
-from sokuji.sql.duckdb.functions.template import checked, emitted, let, macro, native
+from sokuji.sql.duckdb.functions.template import checked, emitted, macro, native
+from sokuji.sql.duckdb.lets import let
 
 
 def _concat(call: SqlCall) -> str:

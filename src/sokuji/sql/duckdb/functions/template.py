@@ -3,42 +3,13 @@
 from __future__ import annotations
 
 import re
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
+from sokuji.sql.duckdb.lets import let
 from sokuji.types import to_duckdb
 
 Emit = Callable[[SqlCall], str]
-
-_ATOM = re.compile(r"""(?x)
-    \(?-?\d+(\.\d*)?([eE][-+]?\d+)?\)?(::\w+)?   # a number
-    | \w+(\.\w+)* | ("[^"]*")(\."[^"]*")*        # a column
-    | [$]\w+                                     # a parameter
-    | '[^']*'(::\w+)?                            # a string
-""")
-
-
-def atomic(text: str) -> bool:
-    """Whether a text is a column, a parameter or a literal, and so may be repeated at no cost."""
-    return _ATOM.fullmatch(text) is not None
-
-
-def let(values: Sequence[str], body: Callable[..., str]) -> str:
-    """DuckDB text in which each value is computed once, however often `body` repeats it.
-
-    DuckDB has no LET. A lambda over a list of one element is one, for about 20 ns a row; without it a chain of expressions that
-    each repeat an argument would double in size with every link.
-    """
-    if all(atomic(value) for value in values):
-        return f"({body(*values)})"
-    # The name follows from the values: an inner `let` of other values gets another name and hides nothing.
-    name = f"v{zlib.crc32(chr(0).join(values).encode()):08x}"
-    if len(values) == 1:
-        return f"list_transform([{values[0]}], lambda {name}: {body(name)})[1]"
-    packed = ", ".join(f"a{position} := {value}" for position, value in enumerate(values))
-    fields = (f"{name}.a{position}" for position in range(len(values)))
-    return f"list_transform([struct_pack({packed})], lambda {name}: {body(*fields)})[1]"
 
 
 def checked(cases: Mapping[str, str], value: str, *, safe: bool = False) -> str:
