@@ -6,12 +6,13 @@ import functools
 import sqlite3
 from abc import abstractmethod
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Connection, Engine, ExceptionContext, MetaData
 
+from sokuji.disk.sqlite import check, configure, is_damage, naming_damage
 from sokuji.disk.stored import check_format, sealed, unsealed
 from sokuji.errors import DamagedFileError
 from sokuji.meta.base import Catalog
@@ -19,12 +20,10 @@ from sokuji.meta.objects import ModelSignature, Ref
 
 Definition = TypeVar("Definition")
 
-_BUSY_TIMEOUT_MS = 30_000
 _CREATING = 0x736F6B75  # the id of this module's lock in PostgreSQL: any number that nobody else uses
 _FORMAT = 2  # 1 had no checksums, and no format
 _FORMATS = sa.Table("format", MetaData(), Column("id", BigInteger, primary_key=True), Column("format", BigInteger, nullable=False))
 _REMEDY = "restore it from a copy"
-_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 class DatabaseCatalog(Catalog):
@@ -97,9 +96,7 @@ def loaded(connection: Connection, content: bytes, kind: type[Definition]) -> De
 def _check(connection: Connection) -> None:
     url = connection.engine.url
     if connection.dialect.name == "sqlite":
-        state = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
-        if state != "ok":
-            raise DamagedFileError(url.database, str(state).replace("\n", " "), _REMEDY)
+        check(cast("sqlite3.Connection", connection.connection.driver_connection), url.database, _REMEDY)
     _FORMATS.create(connection, checkfirst=True)
     found = connection.scalar(sa.select(_FORMATS.c.format))
     check_format(found or 1, _FORMAT, url.render_as_string())
@@ -110,23 +107,10 @@ def _check(connection: Connection) -> None:
 
 
 def _name_damage(path: str | None, context: ExceptionContext) -> None:
-    if _is_damage(context.original_exception):
+    if is_damage(context.original_exception):
         raise DamagedFileError(path, str(context.original_exception), _REMEDY)
 
 
-def _is_damage(error: BaseException) -> bool:
-    """Whether SQLite reports a damaged file. Its message may quote bytes that are not text."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
-    damaged = isinstance(error, sqlite3.DatabaseError) and (code in _DAMAGED or "unsupported file format" in str(error))
-    return damaged or isinstance(error, UnicodeDecodeError)
-
-
-def _configure(path: str | None, connection: Any, _record: Any) -> None:
-    try:
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA foreign_keys = ON")
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-        if _is_damage(error):
-            raise DamagedFileError(path, str(error), _REMEDY) from error
-        raise
+def _configure(path: str | None, connection: sqlite3.Connection, _record: Any) -> None:
+    with naming_damage(path, _REMEDY):
+        configure(connection)

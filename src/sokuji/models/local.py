@@ -21,6 +21,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Connection, LargeBinary, MetaData, String
 
+from sokuji.disk.files import sync_file, sync_folder
 from sokuji.disk.stored import claim
 from sokuji.errors import AlreadyExistsError, ModelError, NotFoundError
 from sokuji.meta.database import DatabaseCatalog, create_tables, in_two_places
@@ -116,7 +117,7 @@ class LocalModelStore(ModelStore):
             staged.rename(folder)
             # Before the commit: a row must never be on disk without its folder.
             for changed in (folder.parent, folder.parent.parent, self._root):
-                _sync_entry(changed)
+                sync_folder(changed)
         self._unlock(staged)
         return registered
 
@@ -276,16 +277,8 @@ def _remove_if_abandoned(lock_file: Path) -> None:
 
 def _sync(folder: Path) -> None:
     for path in folder.rglob("*"):
-        _sync_entry(path)
-    _sync_entry(folder)
-
-
-def _sync_entry(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        (sync_folder if path.is_dir() else sync_file)(path)
+    sync_folder(folder)
 
 
 def _of(table: sa.Table, ref: Ref) -> sa.ColumnElement[bool]:

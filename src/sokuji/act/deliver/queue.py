@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sokuji.disk.files import make_folder
+from sokuji.disk.sqlite import check, configure
 from sokuji.disk.stored import check_format
 from sokuji.errors import DamagedFileError, SokujiError
 
@@ -83,11 +84,10 @@ class Queue:
     def _prepare(self) -> None:
         [(found,)] = self._database.execute("PRAGMA user_version")
         check_format(found, _FORMAT, self._path)
-        [(state, *_), *_] = self._database.execute("PRAGMA integrity_check(1)")
-        if state != "ok":
-            raise DamagedFileError(self._path, state.replace("\n", " "), _REMEDY)
+        check(self._database, self._path, _REMEDY)
         tables = self._database.execute("SELECT COUNT(*) FROM sqlite_master WHERE name = 'deliveries'").fetchall()
-        self._database.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;" + _SCHEMA)
+        configure(self._database)
+        self._database.executescript(_SCHEMA)
         if tables == [(1,)] and found < _FORMAT:
             self._upgrade()
         self._database.execute(f"PRAGMA user_version = {_FORMAT}")

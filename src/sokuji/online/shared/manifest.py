@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import secrets
 import threading
@@ -14,7 +13,7 @@ from typing import Self
 
 import msgspec
 
-from sokuji.disk.files import sync_folder
+from sokuji.disk.files import sync_file, sync_folder
 from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import OnlineStoreError
 from sokuji.online.base import Rows
@@ -121,7 +120,7 @@ class Disk:
         one.
         """
         for run in new_runs:
-            _sync(run.path)
+            sync_file(run.path)
         with self._lock:
             manifest = change(self.manifest)
             if blobs is not None:
@@ -141,7 +140,7 @@ class Disk:
             return msgspec.structs.replace(manifest, blobs_id=0, blobs_checksum=0)
         content, blobs_id = msgspec.msgpack.encode(dict(blobs)), next(self._ids)
         self._blobs_path(blobs_id).write_bytes(content)
-        _sync(self._blobs_path(blobs_id))
+        sync_file(self._blobs_path(blobs_id))
         return msgspec.structs.replace(manifest, blobs_id=blobs_id, blobs_checksum=zlib.crc32(content))
 
     def _read_blobs(self) -> dict[str, bytes]:
@@ -168,11 +167,3 @@ class Disk:
 
 def _files(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if _OWN.fullmatch(path.name)]
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
