@@ -13,7 +13,7 @@ def test_each_decision_has_the_offset_of_its_row(tmp_path: Path, opening: Openin
     with decisions_log(tmp_path, opening) as log:
         offsets = [append(log, row(name=name)) for name in "abc"]
         cursor = Cursor(log, back=100)
-        assert [(decision.id, decision.offset) for decision in cursor.read()] == list(zip("abc", offsets, strict=True))
+        assert [(each.decision.id, each.offset) for each in cursor.read()] == list(zip("abc", offsets, strict=True))
         assert cursor.is_at_end()
 
 
@@ -21,6 +21,6 @@ def test_it_begins_about_as_many_rows_before_the_end(tmp_path: Path, opening: Op
     with decisions_log(tmp_path, opening) as log:
         append(log, *(row(name=name) for name in "abcdefgh"))
         assert Cursor(log).read() == []
-        found = [decision.id for decision in Cursor(log, back=5).read()]
+        found = [each.decision.id for each in Cursor(log, back=5).read()]
         assert 0 < len(found) <= 5
         assert found == list("abcdefgh")[-len(found) :]

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from sokuji.act.decision import Decision, decisions
+from sokuji.act.decision import Recorded, decisions
 from sokuji.track.check import Limits
 from sokuji.track.columns import to_arrow
 from sokuji.track.parse import parse_batch
@@ -81,9 +81,9 @@ def check(opened: Side) -> None:
     while offset < log.end(0):
         read = log.read(0, offset, 1_000_000)
         for found in decisions(read):
-            assert isinstance(found, Decision), found
-            if found.rule in TRIGGERS:
-                made[found.rule, found.trigger_id] += 1
+            assert isinstance(found, Recorded), found
+            if found.decision.rule in TRIGGERS:
+                made[found.decision.rule, found.decision.trigger_id] += 1
         offset = read.next_offset
     assert made == wanted(opened)
 

@@ -12,8 +12,7 @@ import msgspec
 import pyarrow as pa
 import pytest
 
-from sokuji.act.decision import Decision as Made
-from sokuji.act.decision import decisions
+from sokuji.act.decision import Recorded, decisions
 from sokuji.act.pages.gate import Eligibility
 from sokuji.analyze.compile import Declared, compile_for
 from sokuji.analyze.progress import Progress
@@ -173,7 +172,7 @@ def shown(shop: Side, declared: Declared) -> dict[str, str | None]:
     progress = Progress(shop.folder / "analyze" / "progress", shop.logs.events.partitions)
     state = opened_recheck(shop, declared)
     checks = Eligibility(Rechecks({"shop": state}), shop.logs.events, progress.current, shop.logs.decisions, lambda: START_US + 5 * SECOND)
-    made = [each for each in decisions(shop.logs.decisions.read(0, 0, 100)) if isinstance(each, Made)]
+    made = [each.decision for each in decisions(shop.logs.decisions.read(0, 0, 100)) if isinstance(each, Recorded)]
     try:
         reasons = asyncio.run(checks.reasons(made, "1.1.1.1", []))
     finally:

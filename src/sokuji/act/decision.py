@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
@@ -12,8 +13,7 @@ import msgspec
 from sokuji.errors import SokujiError
 from sokuji.identity.resolve import USER, VISITOR
 from sokuji.log.base import Read
-from sokuji.rules import decision as rules
-from sokuji.rules.decision import DECIDED
+from sokuji.rules.decision import DECIDED, Decision
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +39,11 @@ def audiences(dataset: str, visitor_id: str | None, user_id: str | None) -> list
     return [Audience(kind, dataset, id_) for kind, id_ in ids if id_]
 
 
-class Decision(rules.Decision, frozen=True, kw_only=True, eq=False):
+@dataclass(frozen=True, slots=True, eq=False)
+class Recorded:
     """One row of the decisions log."""
 
+    decision: Decision
     offset: int
 
     def audiences(self, *, unsigned_users: bool) -> list[Audience]:
@@ -51,19 +53,21 @@ class Decision(rules.Decision, frozen=True, kw_only=True, eq=False):
 
         With `unsigned_users`, also the visitor whose event led to the decision and who claims to be the user.
         """
-        if self.profile.startswith(VISITOR):
-            return audiences(self.dataset, self.profile.removeprefix(VISITOR), None)
-        return audiences(self.dataset, self.visitor_id if unsigned_users else None, self.profile.removeprefix(USER))
+        if self.decision.profile.startswith(VISITOR):
+            return audiences(self.decision.dataset, self.decision.profile.removeprefix(VISITOR), None)
+        return audiences(
+            self.decision.dataset, self.decision.visitor_id if unsigned_users else None, self.decision.profile.removeprefix(USER)
+        )
 
     @property
     def size(self) -> int:
         """The approximate bytes of memory that it takes. Its ids come from strangers, and may be as long as an event."""
-        return _OVERHEAD_BYTES + len(msgspec.json.encode(self))
+        return _OVERHEAD_BYTES + len(msgspec.json.encode(self.decision))
 
     @property
     def kind(self) -> str | None:
         """The kind of action; None: there is nothing to do."""
-        return None if self.action is None else str(self.action.get("kind"))
+        return None if self.decision.action is None else str(self.decision.action.get("kind"))
 
     @property
     def is_for_page(self) -> bool:
@@ -72,17 +76,18 @@ class Decision(rules.Decision, frozen=True, kw_only=True, eq=False):
 
     def is_expired(self, now_us: int) -> bool:
         """Whether the decision is too old to be delivered."""
-        return self.expires_us <= now_us
+        return self.decision.expires_us <= now_us
 
     def message(self) -> dict[str, Any]:
         """The JSON message about the decision for a page."""
+        decision = self.decision
         return {
-            "id": self.id,
-            "rule": self.rule,
-            "arm": self.arm,
-            "action": self.action,
-            "trigger_id": self.trigger_id,
-            "expires_at": iso(self.expires_us),
+            "id": decision.id,
+            "rule": decision.rule,
+            "arm": decision.arm,
+            "action": decision.action,
+            "trigger_id": decision.trigger_id,
+            "expires_at": iso(decision.expires_us),
         }
 
 
@@ -100,21 +105,23 @@ class MalformedDecisionError(SokujiError):
 _COLUMNS = {"id": "message_id", "dataset": "dataset", "visitor_id": "visitor_id", "user_id": "user_id", "properties": "properties"}
 
 
-def decisions(read: Read) -> list[Decision | MalformedDecisionError]:
+def decisions(read: Read) -> list[Recorded | MalformedDecisionError]:
     """The decisions in rows of the log, with an error in the place of each unreadable one."""
     # By columns: a row of all columns as a dict of Python objects costs 20 us.
     columns = {"offset": read.offsets.tolist()} | {name: read.batch.column(column).to_pylist() for name, column in _COLUMNS.items()}
-    found: list[Decision | MalformedDecisionError] = []
+    found: list[Recorded | MalformedDecisionError] = []
     for index, event in enumerate(read.batch.column("event_name").to_pylist()):
         if event != DECIDED:
             continue
         row = {name: values[index] for name, values in columns.items()}
         try:
-            found.append(msgspec.convert(msgspec.json.decode(row["properties"] or "{}") | row, Decision))
+            decision = msgspec.convert(msgspec.json.decode(row["properties"] or "{}") | row, Decision)
         except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:  # TypeError: not an object
             problem = MalformedDecisionError(row, error)
             logger.error(str(problem))  # noqa: TRY400 - it is the row that is wrong
             found.append(problem)
+        else:
+            found.append(Recorded(decision, row["offset"]))
     return found
 
 

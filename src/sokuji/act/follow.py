@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from sokuji.act.decision import Decision, decisions
+from sokuji.act.decision import Recorded, decisions
 from sokuji.errors import OffsetTrimmedError
 from sokuji.log.base import Log
 
@@ -38,7 +38,7 @@ class Cursor:
         """Whether everything was read."""
         return self._log.end(PARTITION) <= self.offset
 
-    def read(self) -> list[Decision]:
+    def read(self) -> list[Recorded]:
         """The decisions in the next rows. Unreadable ones are logged (see `decisions`) and skipped."""
         try:
             read = self._log.read(PARTITION, self.offset, _READ_ROWS)
@@ -47,13 +47,13 @@ class Cursor:
             self.offset = error.start
             return []
         self.offset = read.next_offset
-        return [decision for decision in decisions(read) if isinstance(decision, Decision)]
+        return [each for each in decisions(read) if isinstance(each, Recorded)]
 
 
 class DecisionFollower:
     """Follows the log from about `back` rows before its end, and passes decisions to `receive` on the event loop."""
 
-    def __init__(self, log: Log, receive: Callable[[Sequence[Decision]], None], *, back: int) -> None:
+    def __init__(self, log: Log, receive: Callable[[Sequence[Recorded]], None], *, back: int) -> None:
         self._log, self._receive = log, receive
         self._cursor = Cursor(log, back=back)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="decisions-tail")

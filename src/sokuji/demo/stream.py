@@ -67,4 +67,4 @@ def follow(decisions: Log, figures: Figures, stop: threading.Event) -> None:
     cursor = Cursor(decisions)
     while not (stop.is_set() and cursor.is_at_end()):
         if decisions.wait({0: cursor.offset}, _WAIT_SECONDS):
-            figures.decided(cursor.read())
+            figures.decided(each.decision for each in cursor.read())

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from sokuji.act.decision import Decision, decisions
+from sokuji.act.decision import Recorded, decisions
 from sokuji.act.pages.gate import Eligibility
 from sokuji.clock import now_us
 from sokuji.errors import InvalidRequestError, OnlineStoreError
 from sokuji.log.base import Log
+from sokuji.rules.decision import Decision
 from tests.act.api import Told, append, decisions_log, row
 from tests.log.opening import Opening
 
@@ -25,8 +26,12 @@ def log(tmp_path: Path, opening: Opening) -> Iterator[Log]:
 
 
 def made(log: Log, *names: str) -> list[Decision]:
+    return [each.decision for each in read(log, *names)]
+
+
+def read(log: Log, *names: str) -> list[Recorded]:
     start = append(log, *(row(name=name) for name in names))
-    return [each for each in decisions(log.read(0, start, len(names))) if isinstance(each, Decision)]
+    return [each for each in decisions(log.read(0, start, len(names))) if isinstance(each, Recorded)]
 
 
 def eligibility(log: Log, state: Told, progress: int | None = None) -> Eligibility:
@@ -43,13 +48,14 @@ def records(log: Log) -> list[tuple[str, str]]:
 
 
 def test_what_is_not_shown_is_recorded_once_a_reason_whoever_asks_again(log: Log) -> None:
-    first, second = made(log, "d1", "d2")
+    found = read(log, "d1", "d2")
+    first, second = (each.decision for each in found)
 
     async def ask() -> None:
         told = {"d1": "stopped"}
         checks = eligibility(log, Told(lambda question: told.get(question.decision.id)))
         assert await checks.reasons([first, second, first], "1.1.1.1", []) == ["stopped", None, "stopped"]
-        assert await checks.eligible([first, second], "1.1.1.1", []) == [second]
+        assert await checks.eligible(found, "1.1.1.1", []) == [found[1]]
         assert records(log) == [("d1", "stopped")]
         told["d1"] = "quiet_hours"
         await checks.reasons([first], "1.1.1.1", [])

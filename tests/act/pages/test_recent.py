@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sokuji.act.decision import Audience, Decision
+from sokuji.act.decision import Audience, Recorded
 from sokuji.act.pages.recent import Recent
+from sokuji.rules.decision import Decision
 
 VISITORS = [Audience("visitor", "main", name) for name in "ab"]
 USERS = [Audience("user", "main", name) for name in "uv"]
@@ -28,27 +29,16 @@ rows = st.lists(
 )
 
 
-def decision(offset: int, fields: dict[str, Any]) -> Decision:
-    return Decision(
-        offset=offset,
-        id=f"d{offset}",
-        reason="event",
-        suppressed=False,
-        arm="a",
-        control=False,
-        holdout=False,
-        at_us=0,
-        trigger_id="m",
-        dataset="main",
-        **fields,
-    )
+def recorded(offset: int, fields: dict[str, Any]) -> Recorded:
+    same: dict[str, Any] = {"arm": "a", "control": False, "holdout": False, "at_us": 0, "trigger_id": "m", "dataset": "main"}
+    return Recorded(Decision(id=f"d{offset}", reason="event", suppressed=False, **same, **fields), offset)
 
 
-def concerns(each: Decision, people: list[Audience], *, unsigned: bool) -> bool:
+def concerns(each: Recorded, people: list[Audience], *, unsigned: bool) -> bool:
     for kind, _, id_ in people:
-        if each.profile == f"{kind[0]}:{id_}":
+        if each.decision.profile == f"{kind[0]}:{id_}":
             return True
-        if unsigned and kind == "visitor" and each.profile[0] == "u" and each.visitor_id == id_:
+        if unsigned and kind == "visitor" and each.decision.profile[0] == "u" and each.decision.visitor_id == id_:
             return True
     return False
 
@@ -58,22 +48,17 @@ def test_what_can_be_shown_is_the_last_of_each_rule_that_is_for_a_page_and_in_ti
     found: list[Any], after: int, now: int, unsigned: bool
 ) -> None:
     recent = Recent(1 << 30, unsigned_users=unsigned)
-    added = [decision(offset, fields) for offset, fields in enumerate(found)]
+    added = [recorded(offset, fields) for offset, fields in enumerate(found)]
     assert all(recent.add(each) for each in added)
     for people in [[VISITORS[0]], [USERS[0]], [VISITORS[1], USERS[1]], VISITORS + USERS]:
         theirs = [each for each in added if concerns(each, people, unsigned=unsigned)]
-        last = {each.rule: each for each in theirs}.values()
-        expected = sorted(
-            (
-                each
-                for each in last
-                if each.offset > after and each.expires_us > now and each.action is not None and each.action["kind"] == "popup"
-            ),
-            key=lambda each: each.offset,
-        )
+        last = {each.decision.rule: each for each in theirs}.values()
+        shown = [each for each in last if each.decision.action is not None and each.decision.action["kind"] == "popup"]
+        held = [each for each in shown if each.offset > after and each.decision.expires_us > now]
+        expected = sorted(held, key=lambda each: each.offset)
         assert recent.deliverable(people, after, now) == expected
         for each in added:
-            obstacle = recent.obstacle(each.id, people, now)[1]
+            obstacle = recent.obstacle(each.decision.id, people, now)[1]
             assert (obstacle == "unknown") == (each not in theirs)
             assert (obstacle is None) == (each in recent.deliverable(people, -1, now))
 
@@ -82,12 +67,12 @@ def test_what_can_be_shown_is_the_last_of_each_rule_that_is_for_a_page_and_in_ti
 def test_memory_is_bounded_and_holds_the_newest(found: list[Any], bytes_max: int) -> None:
     recent = Recent(bytes_max, unsigned_users=True)
     for offset, fields in enumerate(found):
-        recent.add(decision(offset, fields))
+        recent.add(recorded(offset, fields))
     kept = {f"d{offset}" for offset in range(len(found) - len(recent), len(found))}
     for offset, fields in enumerate(found):
-        each = decision(offset, fields)
+        each = recorded(offset, fields)
         for audience in recent.audiences(each):
-            assert (recent.obstacle(each.id, [audience], 0)[1] == "unknown") == (each.id not in kept)
+            assert (recent.obstacle(each.decision.id, [audience], 0)[1] == "unknown") == (each.decision.id not in kept)
     if not len(recent):
         assert not recent._last
 
@@ -96,7 +81,7 @@ def test_ids_as_long_as_events_take_no_more_memory() -> None:
     recent = Recent(1_000_000, unsigned_users=True)
     fields = {"visitor_id": "a", "user_id": None, "rule": "r1", "action": {"kind": "popup"}, "expires_us": 9}
     for offset in range(300):
-        recent.add(decision(offset, fields | {"profile": f"v:{offset}{'x' * 30_000}"}))
+        recent.add(recorded(offset, fields | {"profile": f"v:{offset}{'x' * 30_000}"}))
     assert 10 < len(recent) < 40
 
 
@@ -113,13 +98,13 @@ def test_what_is_said_early_of_decisions_takes_no_more_memory_than_it_may(monkey
     assert held < 2_000_000
     recent.show("d0", [VISITORS[0]])
     fields = {"visitor_id": "a", "user_id": None, "profile": "v:a", "rule": "r1", "action": {"kind": "popup"}, "expires_us": 9}
-    recent.add(decision(0, fields))
+    recent.add(recorded(0, fields))
     assert recent.deliverable(VISITORS, -1, 0) == []
 
 
 def test_the_same_id_again_is_left_out() -> None:
     recent = Recent(1 << 20, unsigned_users=False)
     fields = {"visitor_id": "a", "user_id": None, "profile": "v:a", "rule": "r1", "action": {"kind": "popup"}, "expires_us": 9}
-    assert recent.add(decision(0, fields))
-    assert not recent.add(decision(0, fields))
+    assert recent.add(recorded(0, fields))
+    assert not recent.add(recorded(0, fields))
     assert len(recent) == 1

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from sokuji.act.decision import Decision
+from sokuji.act.decision import Recorded
 from sokuji.act.pages.waiter import Waiter
 from sokuji.errors import CorruptLogError
 from sokuji.log.base import Log
@@ -34,11 +34,11 @@ class Worker:
         return self.ends
 
 
-def ids(decisions: list[Decision]) -> list[str]:
-    return [decision.id for decision in decisions]
+def ids(decisions: list[Recorded]) -> list[str]:
+    return [each.decision.id for each in decisions]
 
 
-async def timed(waiting: Awaitable[list[Decision]]) -> tuple[list[str], float]:
+async def timed(waiting: Awaitable[list[Recorded]]) -> tuple[list[str], float]:
     started = time.perf_counter()
     found = await waiting
     return ids(found), time.perf_counter() - started
@@ -69,8 +69,8 @@ def test_how_long_it_waits_tells_nothing_of_decisions_for_others(log: Log) -> No
         later(0.02, lambda: append(log, row(trigger_id="now", name="theirs")))
         later(0.2, lambda: append(log, row(trigger_id="now", name="own")))
 
-        def is_own(decision: Decision) -> bool:
-            return decision.id == "own"
+        def is_own(recorded: Recorded) -> bool:
+            return recorded.decision.id == "own"
 
         assert await waiter.wait("main", ["before"], {0: 10}, 0.05, is_own) == []
         found, seconds = await timed(waiter.wait("main", ["before", "now"], {0: 10}, 5, is_own))

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from sokuji.act.decision import CALL, WEBHOOK, Decision, MalformedDecisionError, decisions, iso
+from sokuji.act.decision import CALL, WEBHOOK, MalformedDecisionError, Recorded, decisions, iso
 from sokuji.act.deliver.address import RefusedAddressError, parse
 from sokuji.act.deliver.functions import Functions, Perform
 from sokuji.act.deliver.outcome import Breaker, DeliveryOutcome, pause_seconds, pause_seconds_max
@@ -148,13 +148,13 @@ class Deliverer:
         self._not_put_down += read.batch.num_rows
         is_worth_it = self._not_put_down >= _READ_ROWS
         room = Counter({endpoint: self._settings.endpoint_queue - count for endpoint, count in self._queue.counts.items()})
-        for decision in decisions(read):
-            if isinstance(decision, MalformedDecisionError):
+        for each in decisions(read):
+            if isinstance(each, MalformedDecisionError):
                 is_worth_it = True
-                row = decision.row
-                self._record(row["dataset"], row["id"], row["properties"] or "", DeliveryOutcome.final("malformed", str(decision)))
-            elif decision.kind in {WEBHOOK, CALL} and decision.id not in self._ended:
-                delivery = self._delivery(decision)
+                row = each.row
+                self._record(row["dataset"], row["id"], row["properties"] or "", DeliveryOutcome.final("malformed", str(each)))
+            elif each.kind in {WEBHOOK, CALL} and each.decision.id not in self._ended:
+                delivery = self._delivery(each)
                 if room.setdefault(delivery.endpoint, self._settings.endpoint_queue) > 0:
                     room[delivery.endpoint] -= 1
                     deliveries.append(delivery)
@@ -168,10 +168,10 @@ class Deliverer:
             self._not_put_down = 0
         self._offset = read.next_offset
 
-    def _delivery(self, decision: Decision) -> Delivery:
+    def _delivery(self, each: Recorded) -> Delivery:
+        decision, url = each.decision, None
         action = decision.action or {}
-        url = None
-        if decision.kind == WEBHOOK:
+        if each.kind == WEBHOOK:
             url, content = str(action.get("url")), action.get("body", {})
             try:
                 endpoint = parse(url).endpoint
@@ -179,7 +179,7 @@ class Deliverer:
                 endpoint = "invalid"  # the attempt reports the reason
         else:
             endpoint = f"call {decision.rule}"
-            content = decision.message() | {"dataset": decision.dataset, "visitor_id": decision.visitor_id, "user_id": decision.user_id}
+            content = each.message() | {"dataset": decision.dataset, "visitor_id": decision.visitor_id, "user_id": decision.user_id}
         return Delivery(
             id=decision.id,
             endpoint=endpoint,

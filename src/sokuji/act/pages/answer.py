@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from sokuji.act.decision import Audience, Decision, audiences
+from sokuji.act.decision import Audience, Recorded, audiences
 from sokuji.act.pages.token import Tokens
 from sokuji.act.pages.waiter import Waiter
 from sokuji.act.secret import Secret
@@ -48,10 +48,10 @@ class Answering:
         ends = {partition: self._log.end(partition) for partition in range(self._log.partitions)}
         messages = [str(event.message_id) for event in request.events]
 
-        def is_for_sender(decision: Decision) -> bool:  # by receiver, not by event: the request may repeat another visitor's message id
-            if decision.is_expired(self._clock()):  # of a message that is sent again
+        def is_for_sender(recorded: Recorded) -> bool:  # by receiver, not by event: the request may repeat another visitor's message id
+            if recorded.is_expired(self._clock()):  # of a message that is sent again
                 return False
-            return not senders.isdisjoint(decision.audiences(unsigned_users=self._unsigned_users))
+            return not senders.isdisjoint(recorded.audiences(unsigned_users=self._unsigned_users))
 
         found = await self._waiter.wait(request.source.dataset, messages, ends, self._seconds, is_for_sender)
         return [each.message() for each in found]

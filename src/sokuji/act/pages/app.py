@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import msgspec
 from msgspec import Struct
 
-from sokuji.act.decision import Decision, iso
+from sokuji.act.decision import Recorded, iso
 from sokuji.act.follow import PARTITION, DecisionFollower
 from sokuji.act.pages.gate import Eligibility
 from sokuji.act.pages.metrics import ActMetrics
@@ -164,8 +164,8 @@ class Act:
         """The metrics in Prometheus' text format."""
         return self._metrics.render()
 
-    def _receive(self, decisions: Sequence[Decision]) -> None:
-        self._streams.publish([decision for decision in decisions if self._recent.add(decision)])
+    def _receive(self, decisions: Sequence[Recorded]) -> None:
+        self._streams.publish([recorded for recorded in decisions if self._recent.add(recorded)])
 
     def _receive_shown(self, found: Sequence[Shown]) -> None:
         for decision_id, people in found:
@@ -224,17 +224,17 @@ class Act:
     async def _pull(self, grant: Grant, after: int, address: str) -> Answer:
         found = await self._streams.deliverable(grant, after, address)
         self._metrics.pulled(len(found))
-        actions = [decision.message() | {"cursor": str(decision.offset)} for decision in found]
+        actions = [recorded.message() | {"cursor": str(recorded.offset)} for recorded in found]
         return _private({"actions": actions})
 
     async def _check(self, grant: Grant, decision_id: str, address: str) -> Answer:
-        decision, obstacle = self._recent.obstacle(decision_id, grant.audiences, self._clock())
+        recorded, obstacle = self._recent.obstacle(decision_id, grant.audiences, self._clock())
         reason: str | None = obstacle
-        if decision is not None and obstacle is None:
-            [reason] = await self._eligibility.reasons([decision], address, grant.users(unsigned_users=self._unsigned_users))
+        if recorded is not None and obstacle is None:
+            [reason] = await self._eligibility.reasons([recorded.decision], address, grant.users(unsigned_users=self._unsigned_users))
             reason = reason or self._recent.obstacle(decision_id, grant.audiences, self._clock())[1]  # with displays reported meanwhile
-        elif decision is not None and decision.is_for_page and obstacle != "shown":
-            await self._eligibility.record(decision, str(obstacle), address)
+        elif recorded is not None and recorded.is_for_page and obstacle != "shown":
+            await self._eligibility.record(recorded.decision, str(obstacle), address)
         self._metrics.checked(reason)
         return _private({"eligible": reason is None, "reason": reason})
 

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from sokuji.act.decision import Decision
+from sokuji.act.decision import Recorded
 from sokuji.act.fate import INELIGIBLE, Fate, recorded, to_events
 from sokuji.clock import Clock
 from sokuji.errors import InvalidRequestError, SokujiError
 from sokuji.log.base import Log
-from sokuji.rules import decision as rules
+from sokuji.rules.decision import Decision
 from sokuji.rules.eligibility import Question
 
 logger = logging.getLogger(__name__)
@@ -83,10 +83,10 @@ class Eligibility:
             answers = await asyncio.shield(self._round)
         return answers[first : first + len(decisions)]
 
-    async def eligible(self, decisions: Sequence[Decision], address: str, users: Collection[str] | None) -> list[Decision]:
+    async def eligible(self, decisions: Sequence[Recorded], address: str, users: Collection[str] | None) -> list[Recorded]:
         """The decisions that may be shown. Arguments and errors are those of `reasons`."""
-        reasons = await self.reasons(decisions, address, users)
-        return [decision for decision, reason in zip(decisions, reasons, strict=True) if reason is None]
+        reasons = await self.reasons([each.decision for each in decisions], address, users)
+        return [each for each, reason in zip(decisions, reasons, strict=True) if reason is None]
 
     async def record(self, decision: Decision, reason: str, address: str) -> None:
         """Record that a decision was not shown, as a client at `address` reports; durable on return."""
@@ -130,7 +130,7 @@ class Eligibility:
         self._record([(question.decision, reason) for question, reason in zip(questions, answers, strict=True) if reason is not None])
         return answers
 
-    def _record(self, withheld: Sequence[tuple[rules.Decision, str]]) -> None:
+    def _record(self, withheld: Sequence[tuple[Decision, str]]) -> None:
         fates: dict[str, Fate] = {}
         for decision, reason in withheld:
             ids = (decision.id, decision.dataset, decision.visitor_id, decision.user_id, decision.rule, decision.arm)

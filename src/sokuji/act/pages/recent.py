@@ -6,7 +6,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Literal
 
-from sokuji.act.decision import Audience, Decision
+from sokuji.act.decision import Audience, Recorded
 
 # Displays of decisions that are not here yet: a page may get one from the collector before this process has read it.
 _EARLY_BYTES_MAX = 8 * 1024 * 1024
@@ -24,12 +24,12 @@ class Recent:
     """
 
     def __init__(self, bytes_max: int, *, unsigned_users: bool) -> None:
-        """Create the store. For `unsigned_users`, see `Decision.audiences`."""
+        """Create the store. For `unsigned_users`, see `Recorded.audiences`."""
         self._bytes_max, self._unsigned_users = bytes_max, unsigned_users
-        self._all: deque[tuple[Decision, int]] = deque()  # with its bytes, oldest first
+        self._all: deque[tuple[Recorded, int]] = deque()  # with its bytes, oldest first
         self._bytes = 0
-        self._by_id: dict[str, Decision] = {}
-        self._last: dict[Audience, dict[str, Decision]] = {}  # by rule
+        self._by_id: dict[str, Recorded] = {}
+        self._last: dict[Audience, dict[str, Recorded]] = {}  # by rule
         self._shown: set[str] = set()
         self._early: OrderedDict[str, list[Audience]] = OrderedDict()  # audiences that report having seen decisions that are not here
         self._early_bytes = 0
@@ -37,15 +37,15 @@ class Recent:
     def __len__(self) -> int:
         return len(self._all)
 
-    def add(self, decision: Decision) -> bool:
+    def add(self, recorded: Recorded) -> bool:
         """Add the next decision of the log; False if its id is already there."""
+        decision, size = recorded.decision, recorded.size
         if decision.id in self._by_id:
             return False
-        size = decision.size
-        self._all.append((decision, size))
-        self._by_id[decision.id] = decision
-        for audience in self.audiences(decision):
-            self._last.setdefault(audience, {})[decision.rule] = decision
+        self._all.append((recorded, size))
+        self._by_id[decision.id] = recorded
+        for audience in self.audiences(recorded):
+            self._last.setdefault(audience, {})[decision.rule] = recorded
         self.show(decision.id, self._take_early(decision.id))
         self._bytes += size
         while self._bytes > self._bytes_max:
@@ -59,9 +59,9 @@ class Recent:
 
         A report about another person's decision is ignored.
         """
-        decision = self._by_id.get(decision_id)
-        if decision is not None:
-            if not set(people).isdisjoint(decision.audiences(unsigned_users=True)):
+        recorded = self._by_id.get(decision_id)
+        if recorded is not None:
+            if not set(people).isdisjoint(recorded.audiences(unsigned_users=True)):
                 self._shown.add(decision_id)
             return
         early = self._take_early(decision_id)
@@ -77,52 +77,54 @@ class Recent:
 
     def oldest_us(self, now_us: int) -> int:
         """The time of the oldest decision that can still be shown; `now_us` if there is none."""
-        still = (decision.at_us for decision, _ in self._all if decision.is_for_page and not decision.is_expired(now_us))
+        still = (recorded.decision.at_us for recorded, _ in self._all if recorded.is_for_page and not recorded.is_expired(now_us))
         return min(still, default=now_us)
 
-    def audiences(self, decision: Decision) -> list[Audience]:
+    def audiences(self, recorded: Recorded) -> list[Audience]:
         """Everyone who may receive the decision."""
-        return decision.audiences(unsigned_users=self._unsigned_users)
+        return recorded.audiences(unsigned_users=self._unsigned_users)
 
-    def deliverable(self, audiences: Sequence[Audience], after: int, now_us: int) -> list[Decision]:
+    def deliverable(self, audiences: Sequence[Audience], after: int, now_us: int) -> list[Recorded]:
         """The decisions past offset `after` to show to a person who is all of `audiences`, oldest first."""
         found = [
-            decision
-            for decision in self._holding(audiences).values()
-            if decision.offset > after and decision.is_for_page and not decision.is_expired(now_us) and decision.id not in self._shown
+            recorded
+            for recorded in self._holding(audiences).values()
+            if recorded.offset > after and recorded.is_for_page and not recorded.is_expired(now_us)
+            if recorded.decision.id not in self._shown
         ]
-        return sorted(found, key=lambda decision: decision.offset)
+        return sorted(found, key=lambda recorded: recorded.offset)
 
-    def obstacle(self, decision_id: str, audiences: Sequence[Audience], now_us: int) -> tuple[Decision | None, Obstacle | None]:
+    def obstacle(self, decision_id: str, audiences: Sequence[Audience], now_us: int) -> tuple[Recorded | None, Obstacle | None]:
         """The decision, and the obstacle to showing it to a person who is all of `audiences`; None if no obstacle is known here."""
-        decision = self._by_id.get(decision_id)
-        if decision is None or set(audiences).isdisjoint(self.audiences(decision)):
+        recorded = self._by_id.get(decision_id)
+        if recorded is None or set(audiences).isdisjoint(self.audiences(recorded)):
             return None, "unknown"  # the same answer for another person's decision: ids reveal nothing
-        if not decision.is_for_page:
-            return decision, "nothing_to_show"
-        if decision.is_expired(now_us):
-            return decision, "expired"
+        if not recorded.is_for_page:
+            return recorded, "nothing_to_show"
+        if recorded.is_expired(now_us):
+            return recorded, "expired"
         if decision_id in self._shown:
-            return decision, "shown"
-        if self._holding(audiences).get(decision.rule) is not decision:
-            return decision, "superseded"
-        return decision, None
+            return recorded, "shown"
+        if self._holding(audiences).get(recorded.decision.rule) is not recorded:
+            return recorded, "superseded"
+        return recorded, None
 
-    def _holding(self, audiences: Sequence[Audience]) -> dict[str, Decision]:
+    def _holding(self, audiences: Sequence[Audience]) -> dict[str, Recorded]:
         """The last decision of each rule for any of `audiences`."""
-        found: dict[str, Decision] = {}
+        found: dict[str, Recorded] = {}
         for audience in audiences:
-            for rule, decision in self._last.get(audience, {}).items():
-                if rule not in found or found[rule].offset < decision.offset:
-                    found[rule] = decision
+            for rule, recorded in self._last.get(audience, {}).items():
+                if rule not in found or found[rule].offset < recorded.offset:
+                    found[rule] = recorded
         return found
 
-    def _forget(self, decision: Decision) -> None:
+    def _forget(self, recorded: Recorded) -> None:
+        decision = recorded.decision
         del self._by_id[decision.id]
         self._shown.discard(decision.id)
-        for audience in self.audiences(decision):
+        for audience in self.audiences(recorded):
             rules = self._last[audience]
-            if rules.get(decision.rule) is decision:
+            if rules.get(decision.rule) is recorded:
                 del rules[decision.rule]
             if not rules:
                 del self._last[audience]

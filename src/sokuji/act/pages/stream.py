@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from sokuji.act.decision import Audience, Decision
+from sokuji.act.decision import Audience, Recorded
 from sokuji.act.pages.gate import Eligibility
 from sokuji.act.pages.metrics import ActMetrics
 from sokuji.act.pages.recent import Recent
@@ -54,7 +54,7 @@ class Client:
 
     def __init__(self, grant: Grant, address: str) -> None:
         self.grant, self.address = grant, address
-        self.queue: deque[Decision] = deque()
+        self.queue: deque[Recorded] = deque()
         self.end: str | None = None  # the reason to end it
         self.changed = asyncio.Event()
 
@@ -121,22 +121,22 @@ class Streams:
         finally:
             self._remove(client)
 
-    async def deliverable(self, grant: Grant, after: int, address: str) -> list[Decision]:
+    async def deliverable(self, grant: Grant, after: int, address: str) -> list[Recorded]:
         """The decisions past offset `after` that still hold, given everything acknowledged before. Raises like `Eligibility.reasons`."""
         users = grant.users(unsigned_users=self._settings.unsigned_users)
         found = await self._eligibility.eligible(self._recent.deliverable(grant.audiences, after, self._clock()), address, users)
         still = self._recent.deliverable(grant.audiences, after, self._clock())  # without those shown meanwhile
-        return [decision for decision in found if decision in still]
+        return [recorded for recorded in found if recorded in still]
 
-    def publish(self, decisions: Sequence[Decision]) -> None:
+    def publish(self, decisions: Sequence[Recorded]) -> None:
         """Pass new decisions to their streams."""
-        for decision in decisions:
-            audiences = self._recent.audiences(decision) if decision.is_for_page else ()
+        for recorded in decisions:
+            audiences = self._recent.audiences(recorded) if recorded.is_for_page else ()
             for client in {client for audience in audiences for client in self._clients.get(audience, ())}:
                 if len(client.queue) >= self._settings.queue_decisions:
                     client.end = "slow"
                 else:
-                    client.queue.append(decision)
+                    client.queue.append(recorded)
                 client.changed.set()
 
     def close(self) -> None:
@@ -176,12 +176,12 @@ class Streams:
             else:
                 frame = self._frame(client.queue.popleft(), client.grant.audiences) if client.queue else _HEARTBEAT
 
-    def _frame(self, decision: Decision, audiences: Sequence[Audience]) -> bytes:
+    def _frame(self, recorded: Recorded, audiences: Sequence[Audience]) -> bytes:
         now = self._clock()
-        if self._recent.obstacle(decision.id, audiences, now)[1] is not None:  # expired or superseded while it waited
+        if self._recent.obstacle(recorded.decision.id, audiences, now)[1] is not None:  # expired or superseded while it waited
             return b""
-        self._metrics.streamed((now - decision.at_us) / 1_000_000)
-        return b"id: %d\nevent: action\ndata: %b\n\n" % (decision.offset, msgspec.json.encode(decision.message()))
+        self._metrics.streamed((now - recorded.decision.at_us) / 1_000_000)
+        return b"id: %d\nevent: action\ndata: %b\n\n" % (recorded.offset, msgspec.json.encode(recorded.message()))
 
 
 def _end(client: Client, reason: str) -> None:

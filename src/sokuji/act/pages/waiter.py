@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sokuji.act.decision import Decision
+from sokuji.act.decision import Recorded
 from sokuji.act.follow import Cursor
 from sokuji.log.base import Log
 
@@ -24,7 +24,7 @@ _WAITING_MAX = 10_000
 _POLL_SECONDS = 0.001
 
 _Message = tuple[str, str]  # dataset and message id
-Wanted = Callable[[Decision], bool]
+Wanted = Callable[[Recorded], bool]
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +43,7 @@ class Waiter:
         Before the offset that `analyzed` gives (by partition of the events log), all decisions are in the decisions log.
         """
         self._cursor, self._analyzed = Cursor(decisions_log), analyzed
-        self._kept: OrderedDict[_Message, list[tuple[Decision, int]]] = OrderedDict()  # with their sizes
+        self._kept: OrderedDict[_Message, list[tuple[Recorded, int]]] = OrderedDict()  # with their sizes
         self._kept_bytes = 0
         self._waiting: dict[_Message, list[_Waiting]] = {}
         self._requests = 0  # number of waiting requests
@@ -53,7 +53,7 @@ class Waiter:
 
     async def wait(
         self, dataset: str, message_ids: Sequence[str], ends: Mapping[int, int], timeout_seconds: float, wanted: Wanted = lambda _: True
-    ) -> list[Decision]:
+    ) -> list[Recorded]:
         """The `wanted` decisions on these messages of `dataset`, in the log's order, without control arms.
 
         Returns as soon as there are some, the messages are analyzed, or the time is up. Most messages cause no decision, and so need not
@@ -72,10 +72,10 @@ class Waiter:
         self._watch_from_now()
         if self._requests < _WAITING_MAX and not self._found(messages, wanted):
             await self._until_known(messages, ends, timeout_seconds, wanted)
-        return sorted(self._found(messages, wanted), key=lambda decision: decision.offset)
+        return sorted(self._found(messages, wanted), key=lambda recorded: recorded.offset)
 
-    def _found(self, messages: Sequence[_Message], wanted: Wanted) -> list[Decision]:
-        return [decision for message in messages for decision, _ in self._kept.get(message, ()) if wanted(decision)]
+    def _found(self, messages: Sequence[_Message], wanted: Wanted) -> list[Recorded]:
+        return [recorded for message in messages for recorded, _ in self._kept.get(message, ()) if wanted(recorded)]
 
     def _watch_from_now(self) -> None:
         if self._task is None:
@@ -120,16 +120,16 @@ class Waiter:
             self._task = None
             self._behind.clear()
 
-    def _keep(self, decisions: Sequence[Decision]) -> None:
-        for decision in decisions:
-            if not decision.is_for_page:
+    def _keep(self, decisions: Sequence[Recorded]) -> None:
+        for recorded in decisions:
+            if not recorded.is_for_page:
                 continue
-            message = (decision.dataset, decision.trigger_id)
-            size = decision.size
-            self._kept.setdefault(message, []).append((decision, size))
+            message = (recorded.decision.dataset, recorded.decision.trigger_id)
+            size = recorded.size
+            self._kept.setdefault(message, []).append((recorded, size))
             self._kept_bytes += size
             for waiting in self._waiting.get(message, ()):
-                if waiting.wanted(decision):
+                if waiting.wanted(recorded):
                     _finish(waiting)
         while len(self._kept) > _KEPT or self._kept_bytes > _KEPT_BYTES_MAX:
             _, oldest = self._kept.popitem(last=False)
