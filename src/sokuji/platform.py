@@ -7,13 +7,13 @@ import hashlib
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
 from sokuji.backends import Backends
 from sokuji.clock import now_us
+from sokuji.closing import Closing
 from sokuji.config import ACTIONS_FILE, FEATURES_FILE, SETTINGS_FILE, Config, load
 from sokuji.errors import InvalidRequestError, SqlError
 from sokuji.ml.sql import statement_handlers, table_functions
@@ -44,7 +44,7 @@ def _plain(value: Any) -> Any:
 _JSON = msgspec.json.Encoder(decimal_format="number", enc_hook=_plain)
 
 
-class Platform:
+class Platform(Closing):
     """The embedded platform: SQL, models and events of one project, in this process. Thread-safe.
 
     Processes of `sokuji up` on the same project may run at the same time. Without them, events stay in the log and are read from there.
@@ -233,9 +233,3 @@ class Platform:
         if "engine" in self.__dict__:
             self.__dict__.pop("engine").close()
         self._backends.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()

@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +23,7 @@ from sokuji.analyze.progress import Progress
 from sokuji.analyze.publish import bad_rows, identity_rows
 from sokuji.analyze.search import DEATHS, Search
 from sokuji.analyze.state.dataset import Position, Stage, oldest
+from sokuji.closing import Closing
 from sokuji.config import AnalyzeSettings
 from sokuji.events import STOPPED_WORKER, by_dataset
 from sokuji.rules.decision import to_events
@@ -37,7 +36,7 @@ _LOG = logging.getLogger(__name__)
 AnyMetric = Metric[CounterValue] | Metric[GaugeValue] | Metric[HistogramValue]
 
 
-class Worker:
+class Worker(Closing):
     """Works on the events of all datasets. One runs at a time; not thread-safe."""
 
     def __init__(self, logs: Logs, stages: Mapping[str, Stage], progress: Progress, settings: AnalyzeSettings) -> None:
@@ -258,12 +257,6 @@ class Worker:
         self._publisher.shutdown()
         for stage in self.stages.values():
             stage.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 def _published(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from sokuji.closing import Closing
 
 READ_BYTES_MAX = 128 * 1024 * 1024
 """A read ends after the frame that reaches this many bytes, so that a large `limit` cannot take all memory."""
@@ -25,7 +26,7 @@ class Read(NamedTuple):
     """The offset to read from next: greater than all of `offsets`, and at most that of the next row."""
 
 
-class Log(ABC):
+class Log(Closing):
     """One durable stream of Arrow rows with one schema, split into partitions. Each partition is strictly ordered.
 
     A row's offset is greater than that of the row before it in the partition, is not negative, and never changes. There may be gaps between
@@ -126,9 +127,3 @@ class Log(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release all resources; further calls are errors. Closing twice is a no-op."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()

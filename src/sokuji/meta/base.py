@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import Self
+from abc import abstractmethod
 
+from sokuji.closing import Closing
 from sokuji.meta.objects import Function, ModelSignature, Ref, Table
 
 
-class Catalog(ABC):
+class Catalog(Closing):
     """Names and definitions. Every change is one transaction and raises `version`, which tells readers that their copy is stale."""
 
     @abstractmethod
@@ -81,9 +80,3 @@ class Catalog(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release all resources. Closing twice is a no-op."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from sokuji.closing import Closing
 from sokuji.errors import ModelError
 from sokuji.meta.objects import ModelSignature, Ref
 
@@ -53,7 +53,7 @@ def check_model_name(ref: Ref) -> None:
         raise ModelError(f"model name {str(ref)!r} is not allowed; use letters, digits, underscores, dashes and spaces")
 
 
-class ModelStore(ABC):
+class ModelStore(Closing):
     """Versions by model. Registration is atomic: after a crash, the version exists completely or not at all.
 
     SQL sees the champion: the catalog has its signature. Every change of the champion changes both in one transaction.
@@ -119,9 +119,3 @@ class ModelStore(ABC):
     @abstractmethod
     def close(self) -> None:
         """Drop staged folders that were not registered. Closing twice is a no-op."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()

@@ -5,15 +5,16 @@ One writer reads and writes rows by key in batches (`OnlineStore`). Others read 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Protocol, Self, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from sokuji.closing import Closing
 
 Rows: TypeAlias = npt.NDArray[np.uint8]
 """Rows of equal width: uint8[n, width]."""
@@ -31,7 +32,7 @@ class Found(NamedTuple):
     """bool[n]: which keys have a row."""
 
 
-class OnlineStore(ABC):
+class OnlineStore(Closing):
     """Rows by key, with checkpoints.
 
     A store has one writer, which is one thread. Rows that are put stay in the writer's memory until a checkpoint. After a crash, the store
@@ -113,14 +114,8 @@ class OnlineStore(ABC):
         Does not checkpoint: rows put since the last checkpoint are lost.
         """
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
-
-class OnlineReader(ABC):
+class OnlineReader(Closing):
     """Reads the rows of a store beside its writer, without a lock. Not thread-safe: use one reader per thread.
 
     A reader sees each row complete, as it was last put, checkpointed or not. It does not see expired or erased rows. When the writer has
@@ -150,12 +145,6 @@ class OnlineReader(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release all resources; further calls are errors. Closing twice is a no-op."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 class OpenStore(Protocol):

@@ -7,16 +7,15 @@ import threading
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
 
+from sokuji.closing import Closing
 from sokuji.service.metrics import CONTENT_TYPE
 
 _JSON = "application/json"
 _CLIENT_SECONDS_MAX = 10.0  # each client holds a thread
 
 
-class HealthServer:
+class HealthServer(Closing):
     """Answers from its own thread: `/health` while the process lives, `/ready` from `ready`, `/metrics` from `metrics`.
 
     Serves from its construction until `close`.
@@ -72,9 +71,3 @@ class HealthServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()

@@ -13,11 +13,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 
+from sokuji.closing import Closing
 from sokuji.config import LakeSettings, LogSettings
 from sokuji.dedup.rule import RepeatRule
 from sokuji.disk.files import hold, make_folder
@@ -42,7 +41,7 @@ _LOG = logging.getLogger(__name__)
 AnyMetric = Metric[CounterValue] | Metric[GaugeValue] | Metric[HistogramValue]
 
 
-class Sink:
+class Sink(Closing):
     """Writes to the lake what the logs hold. One at a time may run on a folder; not thread-safe."""
 
     def __init__(
@@ -169,12 +168,6 @@ class Sink:
         self._maintenance.shutdown()
         self._shaper.close()
         os.close(self._lock)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 class Feed:

@@ -8,12 +8,12 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
+from sokuji.closing import Closing
 from sokuji.config import SqlSettings
 from sokuji.errors import AlreadyExistsError, ConflictError, QueryCancelledError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake
@@ -38,7 +38,7 @@ _ATTEMPTS = 10  # at a statement, each with what others made of its tables meanw
 _STATEMENTS = {**ddl.STATEMENTS, **dml.STATEMENTS}
 
 
-class Engine:
+class Engine(Closing):
     """Runs GoogleSQL over a catalog and a lake. Any number of threads may use it at once.
 
     `folders` are where the lake's files are: the only ones that queries can reach. `temporary` takes what does not fit into memory.
@@ -235,12 +235,6 @@ class Engine:
             self.cancel(query_id)
         if "_database" in self.__dict__:
             self._database.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 def _assert(node: Any, session: Session) -> Result:

@@ -11,14 +11,14 @@ import logging
 import os
 import zlib
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sokuji.closing import Closing
 from sokuji.disk.marked import REMEDY, AnyMark, Mark, check
 from sokuji.errors import DamagedFileError, FeatureError
 
@@ -93,7 +93,7 @@ class Strings:
         return pa.concat_arrays(found.chunks) if found.num_chunks else pa.array([], pa.string())
 
 
-class Vocabulary(Strings):
+class Vocabulary(Strings, Closing):
     """The only writer of a file, or strings in memory alone if `path` is None. Call `flush` before rows with its ids go to disk."""
 
     def __init__(self, path: Path | None = None, *, limit: int = LIMIT, bytes_max: int = BYTES_MAX) -> None:
@@ -190,12 +190,6 @@ class Vocabulary(Strings):
         if self._file is not None:
             self.flush()
             self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 def _sizes(texts: list[str]) -> list[int]:

@@ -10,13 +10,13 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sokuji.closing import Closing
 from sokuji.config import SqlSettings
 from sokuji.errors import QueryCancelledError
 from sokuji.meta.base import Catalog
@@ -93,7 +93,7 @@ class Database:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
 
-class QueryRun:
+class QueryRun(Closing):
     """One query while it runs: its connections, what was made for it, its time limit, and whether it was cancelled.
 
     DuckDB gives a connection one stream at a time, so each query of the run has a connection of its own.
@@ -250,12 +250,6 @@ class QueryRun:
             cursor.close()
         if "temporary" in self.__dict__:
             self.temporary.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
 
 def _expire(run: weakref.ref[QueryRun], limit: float) -> None:
