@@ -41,7 +41,7 @@ def audiences(dataset: str, visitor_id: str | None, user_id: str | None) -> list
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recorded:
-    """One row of the decisions log."""
+    """A decision and its place in the log: one row of it."""
 
     decision: Decision
     offset: int
