@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,6 @@ from tests.sql.duckdb.functions.domains import POINT
 # What a query's data can cause in DuckDB; every other error means that the SQL made from the statement was wrong.
 DATA_ERRORS = (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException)
 
-_COPIES = 6  # columns of each type
 _SCALARS = [Type(kind) for kind in Kind if kind not in {Kind.ARRAY, Kind.STRUCT, Kind.BIGNUMERIC}]
 _TYPES = {
     **{str(type_): type_ for type_ in _SCALARS},
@@ -46,6 +45,11 @@ class Form:
 
     sql: str
     columns: tuple[tuple[str, Type, str], ...]  # name, type and domain
+
+    @property
+    def table(self) -> str:
+        """The table it is asked of: one that has these columns alone, as the analyzer takes its time for each column of a table."""
+        return "_".join(["rows_of", *(name for name, _, _ in self.columns)])
 
 
 def parse(text: str, wrap: str = "{}") -> Form:
@@ -118,18 +122,17 @@ def _fill(request: Any, form: Form, rows: Sequence[tuple[Any, ...]], numbers: Se
 
 
 class Engine:
-    """Emits expressions over the columns of one wide table and runs them in DuckDB."""
+    """Emits expressions over the columns they need and runs them in DuckDB."""
 
-    def __init__(self) -> None:
+    def __init__(self, forms: Iterable[Form]) -> None:
         self._connection = duckdb.connect()
         self._functions: set[str] = set()
         self._kept: list[duckdb.DuckDBPyConnection | None] = []  # what the functions need to work
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("SET threads = 1")
-        columns = [Column(f"{_prefix(name)}_{copy}", type_) for name, type_ in _TYPES.items() for copy in range(1, _COPIES + 1)]
-        table = Table(Ref("t", "rows"), TableKind.TABLE, (Column("n", types.INT64), *columns))
         self._options = analyzer_options(shared())
-        catalog = to_catalog(Names({("wide",): table}), self._options.language_options)
+        tables: dict[tuple[str, ...], Table] = {(form.table,): _table(form) for form in forms}
+        catalog = to_catalog(Names(tables), self._options.language_options)
         self._request = service.RegisterCatalogRequest(simple_catalog=catalog)
         self._registered: int | None = None
         self._source = ""
@@ -140,18 +143,19 @@ class Engine:
             if connection is not None:
                 connection.close()
 
-    def emit(self, sql: str) -> tuple[str, list[Type], set[str]]:
-        """DuckDB SQL for a query over the table `wide`, the types of its columns and the signatures it calls.
+    def emit(self, form: Form, shape: str = "{select} ORDER BY n") -> tuple[str, Type, set[str]]:
+        """DuckDB SQL for an expression over its rows, its type and the signatures it calls.
 
         Raises:
             SqlError: it does not run here.
         """
         if self._registered is None:
             self._registered = shared().call("RegisterCatalog", self._request, service.RegisterResponse).registered_id
+        sql = shape.format(select=f"SELECT {form.sql} FROM {form.table}")
         request = service.AnalyzeRequest(options=self._options, sql_statement=sql, registered_catalog_id=self._registered)
         node = shared().call("Analyze", request, service.AnalyzeResponse).resolved_statement.resolved_query_stmt_node
         text = emit_query(node.output_column_list, node.query, self, {}, storable=False)
-        return text, [from_type(output.column.type) for output in node.output_column_list], _signatures(node)
+        return text, from_type(node.output_column_list[0].column.type), _signatures(node)
 
     def _register(self, text: str) -> None:
         names = set(FUNCTION_NAME.findall(text))
@@ -161,17 +165,15 @@ class Engine:
 
     def table(self, scan: Any) -> str:
         """The contract of the emitter's `Relations`."""
-        assert scan.table.name == "wide"
+        assert scan.table.name.startswith("rows_of")
         return "source"
 
     def table_function(self, scan: Any, queries: Sequence[str], emitter: Emitter) -> str:
         """The contract of the emitter's `Relations`."""
         raise AssertionError(f"{scan} {queries} {emitter}")
 
-    def run(
-        self, text: str, result: Sequence[Type], form: Form, rows: Sequence[tuple[Any, ...]], groups: Sequence[int] | None = None
-    ) -> list[tuple[Any, ...]]:
-        """The rows of an emitted query over these rows.
+    def run(self, text: str, result: Type, form: Form, rows: Sequence[tuple[Any, ...]], groups: Sequence[int] | None = None) -> list[Any]:
+        """The value of an emitted expression for each of these rows (or groups).
 
         Raises:
             duckdb.Error: it fails.
@@ -185,8 +187,12 @@ class Engine:
             cursor.execute(f"CREATE OR REPLACE TEMP TABLE source AS SELECT {', '.join(['n', *casts])} FROM arrow_rows")
             self._register(text)
             table = cursor.sql(text).to_arrow_table()
-        columns = [values.from_arrow(column, type_) for column, type_ in zip(table.columns, result, strict=True)]
-        return list(zip(*columns, strict=True))
+        return values.from_arrow(table.column(0), result)
+
+
+def _table(form: Form) -> Table:
+    columns = [Column("n", types.INT64), *(Column(name, type_) for name, type_, _ in form.columns)]
+    return Table(Ref("t", form.table), TableKind.TABLE, tuple(columns))
 
 
 def _signatures(node: Any) -> set[str]:
