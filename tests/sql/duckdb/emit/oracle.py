@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+from google.protobuf import empty_pb2
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 
 from sokuji.sql.duckdb import functions
@@ -41,16 +42,24 @@ class Oracle:
     def __init__(self, tables: Mapping[str, Table] | None = None) -> None:
         self.zetasql = shared()
         self.options = analyzer_options(self.zetasql)
-        self.tables = dict(tables or {})
+        self._catalog: int | None = None
+        self.hold(tables or {})
         self.duckdb = duckdb.connect()
         self.duckdb.execute("SET TimeZone = 'UTC'")
         self._kept: list[Any] = []  # what the functions need as long as they are called
 
-    def reference(self, sql: str) -> Rows:
-        """The rows GoogleSQL says."""
-        request = service.EvaluateQueryRequest(sql=sql, options=self.options)
-        self._catalog(request.simple_catalog)
+    def hold(self, tables: Mapping[str, Table]) -> None:
+        """Have these tables in place of those so far: both engines are asked about them many times."""
+        if self._catalog is not None:
+            self.zetasql.call("UnregisterCatalog", service.UnregisterRequest(registered_id=self._catalog), empty_pb2.Empty)
+        self.tables = dict(tables)
+        request = service.RegisterCatalogRequest()
+        request.simple_catalog.name = "test"
+        request.simple_catalog.builtin_function_options.language_options.CopyFrom(self.options.language_options)
         for name, table_ in self.tables.items():
+            proto = request.simple_catalog.table.add(name=name)
+            for column in table_.fields:
+                proto.column.add(name=column.name, type=to_type(column.type))
             # Every table needs an entry, also an empty one.
             data = request.table_content[name].table_data
             data.SetInParent()
@@ -58,6 +67,11 @@ class Oracle:
                 cells = data.row.add()
                 for value, column in zip(row, table_.fields, strict=True):
                     values.fill(cells.cell.add(), value, column.type)
+        self._catalog = self.zetasql.call("RegisterCatalog", request, service.RegisterResponse).registered_id
+
+    def reference(self, sql: str) -> Rows:
+        """The rows GoogleSQL says."""
+        request = service.EvaluateQueryRequest(sql=sql, options=self.options, registered_catalog_id=self._catalog)
         reply = self.zetasql.call("EvaluateQuery", request, service.EvaluateQueryResponse)
         types = [from_type(column.type) for column in reply.prepared.columns]
         return [
@@ -66,8 +80,7 @@ class Oracle:
 
     def analyze(self, sql: str) -> Any:
         """The resolved statement."""
-        request = service.AnalyzeRequest(sql_statement=sql, options=self.options)
-        self._catalog(request.simple_catalog)
+        request = service.AnalyzeRequest(sql_statement=sql, options=self.options, registered_catalog_id=self._catalog)
         return self.zetasql.call("Analyze", request, service.AnalyzeResponse).resolved_statement
 
     def emitted(self, sql: str, *, storable: bool = False) -> str:
@@ -99,14 +112,6 @@ class Oracle:
     def table_function(self, scan: Any, queries: Sequence[str], emitter: Emitter) -> str:
         """`Relations.table_function`: there is none here."""
         raise NotImplementedError
-
-    def _catalog(self, catalog: Any) -> None:
-        catalog.name = "test"
-        catalog.builtin_function_options.language_options.CopyFrom(self.options.language_options)
-        for name, table_ in self.tables.items():
-            proto = catalog.table.add(name=name)
-            for column in table_.fields:
-                proto.column.add(name=column.name, type=to_type(column.type))
 
 
 def same(left: Any, right: Any) -> bool:

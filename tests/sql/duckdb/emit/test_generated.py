@@ -186,7 +186,7 @@ def oracle() -> Oracle:
 @given(data=st.data())
 def test_generated_queries_give_the_rows_of_the_reference_implementation(oracle: Oracle, kind: Kind, data: st.DataObject) -> None:
     columns = "i INT64, f FLOAT64, s STRING, l ARRAY<INT64>"
-    oracle.tables = {"a": table(columns, *data.draw(ROWS)), "b": table(columns, *data.draw(ROWS))}
+    oracle.hold({"a": table(columns, *data.draw(ROWS)), "b": table(columns, *data.draw(ROWS))})
     sql = data.draw(st.composite(kind)())
     expected, actual = oracle.reference(sql), oracle.run(sql)
     assert same(multiset(actual), multiset(expected)), f"{actual}\nis not\n{expected}\nfor\n{sql}\nas\n{oracle.emitted(sql)}"
