@@ -1,1 +1,1 @@
-"""BigQuery ML: models trained and asked in SQL."""
+"""BigQuery ML: train and use models in SQL."""

@@ -1,4 +1,4 @@
-"""The contract between training and the SQL statements on top of it.
+"""The contract between training and the SQL statements that use it.
 
     trained = train.train(task, progress)             # -> Trained
     serving = artefact.save(trained, folder, rows)    # writes a staged folder, runs the parity gate -> Serving
@@ -36,11 +36,11 @@ RANKS = {DISTANCES: 2, PROBABILITIES: 2, PREDICTION: 1}
 
 @dataclass(frozen=True, slots=True)
 class TrainingTask:
-    """One CREATE MODEL, checked.
+    """One checked CREATE MODEL statement.
 
-    `options` has every option of the model type with its effective value, by lower-case name; None where it is found from the data.
-    The tables have the feature columns, the label column and the special columns that options name (`kmeans_init_col`,
-    `instance_weight_col`); other columns are ignored. Rows whose label is NULL are left out.
+    `options` has the effective value of every option of the model type, by lower-case name. An option is None where training derives it
+    from the data. The tables have the feature columns, the label column and the special columns that options name (`kmeans_init_col`,
+    `instance_weight_col`). Training ignores other columns, and rows whose label is NULL.
     """
 
     model_type: str
@@ -49,15 +49,15 @@ class TrainingTask:
     labels: tuple[Field, ...]  # empty for KMEANS, else one
     training: pa.Table
     evaluation: pa.Table | None = None  # None when the data was not split
-    start: Trained | None = None  # WARM_START: the model to go on from, of the same type, features and label
+    start: Trained | None = None  # WARM_START: the model that training continues from, of the same type, features and label
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster as it was after an iteration."""
+    """The state of a cluster after an iteration."""
 
     centroid_id: int  # from 1
-    radius: float  # root mean square distance of its rows
+    radius: float  # root mean square distance of its rows to its centroid
     size: int
 
 
@@ -71,11 +71,11 @@ class Iteration:
     learning_rate: float | None
     duration_ms: int
     clusters: tuple[Cluster, ...] = ()
-    run: int = 0  # WARM_START counts it up
+    run: int = 0  # the number of the training run; WARM_START adds one
 
 
 def stalled(losses: Sequence[float], min_rel_progress: float) -> bool:
-    """EARLY_STOP's rule: the last iteration improved the loss by less than `min_rel_progress` of what it was."""
+    """Whether EARLY_STOP ends the training: the last iteration lowered the loss by less than the fraction `min_rel_progress`."""
     if len(losses) < 2:
         return False
     before, after = losses[-2:]
@@ -83,23 +83,23 @@ def stalled(losses: Sequence[float], min_rel_progress: float) -> bool:
 
 
 Progress = Callable[[Iteration], None]
-"""Called after every iteration, in the training thread; an exception it raises ends the training."""
+"""Called after every iteration, in the training thread. An exception that it raises ends the training."""
 
 
 class Estimator(ABC):
-    """What training found, as plain arrays. It predicts natively, and writes itself into an ONNX graph."""
+    """The fitted parameters, as plain arrays. An estimator predicts in Python, and exports itself into an ONNX graph."""
 
     @abstractmethod
     def predict(self, design: Design) -> dict[str, Floats]:
-        """DISTANCES, PROBABILITIES or PREDICTION for preprocessed rows."""
+        """Predict preprocessed rows: DISTANCES, PROBABILITIES or PREDICTION."""
 
     @abstractmethod
     def export(self, graph: Graph, encoded: Encoded) -> dict[str, Tensor]:
-        """Add nodes that compute the same from the preprocessed tensors; float64."""
+        """Add nodes that compute the same as `predict` from the preprocessed tensors, in float64."""
 
     @abstractmethod
     def save(self, folder: Path) -> None:
-        """Write the parameters; a `load(folder)` of the same class reads them back exactly."""
+        """Write the parameters. `load(folder)` of the same class reads exactly these values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,19 +107,19 @@ class Trained:
     """A fitted model in memory."""
 
     model_type: str
-    options: Mapping[str, Any]  # as given, and None replaced by what was found
+    options: Mapping[str, Any]  # the options given, with None replaced by the derived value
     preprocessing: Preprocessing
     estimator: Estimator
-    classes: tuple[Any, ...]  # label values, ascending; the last of two is the positive class. Empty for other models
+    classes: tuple[Any, ...]  # label values, ascending; of two classes, the last is the positive class. Empty for models without classes
     history: tuple[Iteration, ...]
     feature_info: tuple[FeatureStatistics, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How a saved model is served, and what that decision rests on."""
+    """How a saved model is served, and why."""
 
     serving: str  # "onnx" or "native"
-    reason: str = ""  # why not ONNX
-    max_difference: float = 0.0  # between native and ONNX, over the rows compared
+    reason: str = ""  # why the model is not served by ONNX
+    max_difference: float = 0.0  # between native and ONNX predictions, over the rows compared
     rows: int = 0

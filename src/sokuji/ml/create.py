@@ -36,22 +36,22 @@ from sokuji.sql.result import Result
 from sokuji.types import Field, Kind
 
 Progress = Callable[[Ref, Iteration], None]
-"""Called after every iteration of a training; an exception it raises ends the training, and nothing of it is kept."""
+"""Called after every iteration of a training. An exception that it raises ends the training, and the model is not stored."""
 
 
 def unheard(ref: Ref, iteration: Iteration) -> None:
-    """The `Progress` nobody follows."""
+    """A `Progress` that does nothing."""
 
 
 _CLASS_LABELS = frozenset({Kind.STRING, Kind.BOOL, Kind.INT64, Kind.FLOAT64})
 _NUMBERS = frozenset({Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC})
 
-# Options that name a column which is no feature, and the types it may have.
+# Options that name a column that is not a feature, and the types the column may have.
 _COLUMN_OPTIONS = {"data_split_col": frozenset(Kind), "kmeans_init_col": frozenset({Kind.BOOL}), "instance_weight_col": _NUMBERS}
 
 
 class CreateModel:
-    """Runs `CREATE [OR REPLACE] MODEL [IF NOT EXISTS] m OPTIONS(...) AS query`. A failure leaves nothing behind."""
+    """Runs `CREATE [OR REPLACE] MODEL [IF NOT EXISTS] m OPTIONS(...) AS query`. A failure stores nothing."""
 
     def __init__(self, catalog: Catalog, store: ModelStore, *, progress: Progress = unheard, clock: Clock = now_us) -> None:
         self._catalog, self._store, self._progress, self._clock = catalog, store, progress, clock
@@ -87,7 +87,7 @@ class CreateModel:
         return Result((), message=_message(version, trained, task, time.monotonic() - started))
 
     def _exists(self, ref: Ref, mode: int) -> bool:
-        """Whether the model is there; raises for what training would be in vain for."""
+        """Whether the model exists. Raises the errors that would make the training useless."""
         if ref.dataset not in self._catalog.datasets():
             raise NotFoundError(f"Not found: Dataset {ref.dataset}")
         if any(table.ref == ref for table in self._catalog.tables(ref.dataset)):
@@ -119,12 +119,12 @@ class CreateModel:
 
 
 class DropModel:
-    """Runs `DROP MODEL [IF EXISTS] m`: every version of it."""
+    """Runs `DROP MODEL [IF EXISTS] m`: deletes every version of the model."""
 
     def __init__(self, catalog: Catalog, store: ModelStore) -> None:
         self._catalog, self._store = catalog, store
 
-    def __call__(self, statement: Any, sql: str, queries: Queries) -> Result:  # noqa: ARG002 the handlers' common form
+    def __call__(self, statement: Any, sql: str, queries: Queries) -> Result:  # noqa: ARG002 the common signature of handlers
         """See `StatementHandler`."""
         ref = to_ref(statement.name_path)
         if not any(model.ref == ref for model in self._catalog.models(ref.dataset)):
@@ -154,7 +154,7 @@ def _refuse_unsupported(statement: Any) -> None:
 
 
 def _places(statement: Any, queries: Queries) -> At:
-    """Adds the place of an option in the statement to an error about it. Raises SqlError for an option given twice."""
+    """Build the `At` that adds an option's position in the statement to its errors. Raises SqlError for an option given twice."""
     options: dict[str, Any] = {}
     for option in statement.option_list:
         if option.name.lower() in options:
@@ -198,7 +198,7 @@ def _task(result: Result, model_type: str, options: dict[str, Any], at: At) -> T
 
 
 def _start(ref: Ref, task: TrainingTask, before: ModelVersion | None) -> Trained:
-    """The model that WARM_START goes on from: the champion, which must have seen the same columns."""
+    """The model that WARM_START continues from: the champion, which must have been trained on the same columns."""
     if before is None:
         raise SqlError(f"option WARM_START goes on from a model that is there, and {ref} is not; leave it out")
     was = before.signature
@@ -239,9 +239,9 @@ def _label(fields: dict[str, Field], model_type: str, options: dict[str, Any]) -
 
 
 def _evaluate(task: TrainingTask, predictor: Predictor, folder: Path) -> Scores:
-    """ML.EVALUATE's row without data.
+    """Compute the row that ML.EVALUATE shows without data.
 
-    What other functions need of the rows is kept in `folder`: of classifiers the predictions, of k-means the distances.
+    Store in `folder` what other functions need of the rows: the predictions of classifiers, the distances of k-means.
     """
     if task.model_type == KMEANS:
         keep_distances(predictor, task.training, folder)
@@ -249,7 +249,7 @@ def _evaluate(task: TrainingTask, predictor: Predictor, folder: Path) -> Scores:
     (label,) = task.labels
     rows = task.training if task.evaluation is None else task.evaluation
     if task.evaluation is not None and predictor.trained.classes:
-        # A class that only evaluation rows have, which a split by time can bring about, is no reason to refuse the model.
+        # A split by time can give the evaluation rows a class that no training row has. Such rows are left out; the model is still good.
         classes = pa.array(predictor.trained.classes, rows[label.name].type)
         rows = rows.filter(pc.is_in(read_labels(rows[label.name]), value_set=classes))
     batches = rows.to_batches(max_chunksize=BATCH_ROWS)

@@ -1,4 +1,4 @@
-"""What a model says of rows whose label is known, and the numbers that follow; kept with a classifier for ML.EVALUATE without data."""
+"""Predictions for rows with known labels, and the metrics computed from them. A classifier stores them for ML.EVALUATE without data."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _METRICS = {KMEANS: CLUSTERING} | dict.fromkeys(CLASSIFIERS, CLASSIFICATION)
 
 
 def metric_names(model_type: str) -> tuple[str, ...]:
-    """ML.EVALUATE's columns for a model of this type."""
+    """The columns of ML.EVALUATE for a model of this type."""
     return _METRICS.get(model_type, REGRESSION)
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledPredictions:
-    """Rows with their label. A classifier: class codes (the position in the model's classes) and probabilities [N, K]."""
+    """Rows with their labels. For a classifier: class codes (positions in the model's classes) and probabilities [N, K]."""
 
     actual: npt.NDArray[Any]
     predicted: Floats
 
     def save(self, folder: Path) -> None:
-        """Write into a model's folder."""
+        """Write the rows into a model's folder."""
         columns = {str(number): column for number, column in enumerate(self.predicted.T)}
         table = pa.table({"actual": self.actual, **columns})
         with pa.OSFile(str(folder / FILE_NAME), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
@@ -50,7 +50,7 @@ class LabelledPredictions:
 
     @classmethod
     def load(cls, folder: Path) -> LabelledPredictions:
-        """Read back what `save` wrote.
+        """Read what `save` wrote.
 
         Raises:
             ModelError: the file is missing or damaged.
@@ -62,10 +62,10 @@ class LabelledPredictions:
 
 
 def outcome(predictor: Predictor, label: Field, rows: Iterable[tuple[pa.RecordBatch, pa.Array]]) -> LabelledPredictions:
-    """Predict batches of features with their labels; rows without a label are left out.
+    """Predict batches of features with their labels. Rows without a label are left out.
 
     Raises:
-        SqlError: a label the model was not trained on.
+        SqlError: the model was not trained on a label's value.
     """
     actual: list[npt.NDArray[Any]] = []
     predicted: list[Floats] = []
@@ -84,7 +84,7 @@ def _label_values(labels: pa.Array, label: Field, classes: tuple[Any, ...]) -> n
     if not classes:
         return np.asarray(labels.cast(pa.float64(), safe=False))
     known = pa.array(classes, type=to_arrow(label.type))
-    if labels.type != known.type:  # other numbers than the model's INT64 labels
+    if labels.type != known.type:  # the labels are another number type than the model's INT64 labels
         labels, known = labels.cast(pa.float64(), safe=False), known.cast(pa.float64(), safe=False)
     codes = pc.index_in(read_labels(labels), value_set=known)
     if codes.null_count:
@@ -98,14 +98,14 @@ def _label_values(labels: pa.Array, label: Field, classes: tuple[Any, ...]) -> n
 
 
 def scores(model_type: str, found: LabelledPredictions, *, threshold: float = 0.5) -> Scores:
-    """ML.EVALUATE's row for a supervised model."""
+    """The row of ML.EVALUATE for a supervised model."""
     if model_type in CLASSIFIERS:
         return classification(found.actual, found.predicted, threshold=threshold)
     return regression(found.actual, found.predicted)
 
 
 def cluster_scores(predictor: Predictor, rows: Iterable[pa.RecordBatch] | None = None) -> Scores:
-    """ML.EVALUATE's row for k-means: of these rows, or of those it was trained on.
+    """The row of ML.EVALUATE for k-means, for these rows or for the training rows.
 
     Raises:
         ModelError: the model has no clusters.

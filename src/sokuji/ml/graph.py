@@ -1,6 +1,6 @@
-"""A small writer of ONNX graphs.
+"""Write ONNX graphs.
 
-Versions are fixed, not the newest: ONNX Runtime refuses models newer than itself, and every deployed runtime since 1.18 reads these.
+The versions are fixed and not the newest: ONNX Runtime refuses models newer than itself, and every runtime since 1.18 reads these.
 """
 
 from __future__ import annotations
@@ -33,38 +33,38 @@ class _Node(NamedTuple):
 
 
 class Graph:
-    """Collects nodes. Inputs keep the names of the model's columns; every other name is made here and clashes with none of them."""
+    """Collects nodes. Inputs have the names of the model's columns. All other names are generated, distinct from the inputs' names."""
 
     def __init__(self, inputs: Mapping[str, bool]) -> None:
-        """`inputs`: column name -> whether it is a string (else float64). All have shape [N]."""
+        """Create a graph with `inputs`: column name -> whether it is a string (else float64). All have shape [N]."""
         self._inputs = dict(inputs)
         self._nodes: list[_Node] = []
         self._constants: dict[str, npt.NDArray[Any]] = {}
         self._taken = set(inputs)
 
     def input(self, name: str) -> Tensor:
-        """The tensor fed under `name`."""
+        """The input tensor `name`."""
         return Tensor(self, name)
 
     def constant(self, value: npt.ArrayLike) -> Tensor:
-        """A tensor stored with the model."""
+        """Add a constant tensor, which is stored in the model."""
         name = self._unique(f"constant{len(self._constants)}")
         self._constants[name] = np.asarray(value)
         return Tensor(self, name)
 
     def node(self, operator: str, *inputs: Tensor, domain: str = "", **attributes: Any) -> Tensor:
-        """The single output of a new node."""
+        """Add a node and return its single output."""
         output = self._unique(f"{operator}{len(self._nodes)}")
         self._nodes.append(_Node(operator, [tensor.name for tensor in inputs], output, domain, attributes))
         return Tensor(self, output)
 
     def cast(self, tensor: Tensor, to: int) -> Tensor:
-        """To another element type."""
+        """Convert a tensor to another element type."""
         return self.node("Cast", tensor, to=to)
 
     def build(self, outputs: Mapping[str, Tensor], ranks: Mapping[str, int]) -> onnx.ModelProto:
-        """The checked model. Outputs are float64 of the given ranks; one that is called like an input gets underscores added."""
-        import onnx  # a second of processor time, which who makes no model does not spend
+        """Build and check the model. Outputs are float64 of the given ranks; an output named like an input gets underscores appended."""
+        import onnx  # this import takes a second of processor time, so it is done only here
         from onnx import helper, numpy_helper
 
         given = [helper.make_tensor_value_info(name, STRING if string else DOUBLE, ["N"]) for name, string in self._inputs.items()]
@@ -89,7 +89,7 @@ class Graph:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A named value in a graph, with arithmetic: other operands are float64 constants."""
+    """A named value in a graph, with arithmetic. Operands that are not tensors become float64 constants."""
 
     graph: Graph
     name: str
@@ -110,7 +110,7 @@ class Tensor:
         return self._binary("MatMul", other)
 
     def floor(self) -> Tensor:
-        """The largest whole number not above, elementwise."""
+        """The largest whole number not above the value, elementwise."""
         return self.graph.node("Floor", self)
 
     def _binary(self, operator: str, other: Tensor | npt.ArrayLike) -> Tensor:
@@ -123,11 +123,11 @@ class Encoded:
     """Preprocessed rows inside a graph."""
 
     numbers: Tensor | None  # float64 [N, D]; None when D is 0
-    codes: Sequence[tuple[Tensor, int]]  # int64 [N] and the number of known categories, a category feature
+    codes: Sequence[tuple[Tensor, int]]  # int64 [N] and the number of known categories, per category feature
 
 
 def total(terms: Sequence[Tensor]) -> Tensor:
-    """The sum of one or more."""
+    """The sum of one or more tensors."""
     result = terms[0]
     for term in terms[1:]:
         result += term

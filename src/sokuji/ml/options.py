@@ -1,6 +1,6 @@
-"""OPTIONS(...) of CREATE MODEL: which model type takes which option, its default and the values it may have.
+"""OPTIONS(...) of CREATE MODEL: the options of each model type, their defaults and allowed values.
 
-Source: BigQuery's CREATE MODEL reference, a page a model type
+Source: BigQuery's CREATE MODEL reference, one page per model type
 (https://cloud.google.com/bigquery/docs/reference/standard-sql/bigqueryml-syntax-create).
 """
 
@@ -29,9 +29,9 @@ CLASSIFIERS = frozenset({LOGISTIC_REG, BOOSTED_TREE_CLASSIFIER})
 MODEL_TYPES = SUPERVISED | {KMEANS}
 
 MAX_WEIGHT = 1e30
-"""Of a row or a class: XGBoost keeps weights, and their sums, in float32."""
+"""The largest weight of a row or a class. XGBoost keeps weights, and sums of weights, in float32."""
 
-# BigQuery accepts these as other spellings of the same types.
+# BigQuery accepts these synonyms.
 _SYNONYMS = {"LINEAR_REGRESSION": LINEAR_REG, "LOGISTIC_REGRESSION": LOGISTIC_REG}
 
 _LATER_TYPES = frozenset(
@@ -42,12 +42,12 @@ _LATER_TYPES = frozenset(
         "XGBOOST",
     }
 )  # fmt: skip
-"""Model types BigQuery has and sokuji does not have yet."""
+"""Model types that BigQuery has and sokuji does not have yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class OptionRule:
-    """What a value must be: `check` gives the normalised value, or raises ValueError or TypeError; `expected` says it in words."""
+    """The rule for a value. `check` returns the normalised value, or raises ValueError or TypeError; `expected` describes it in words."""
 
     expected: str
     check: Callable[[Any], Any]
@@ -55,13 +55,13 @@ class OptionRule:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option, by its BigQuery name. A default of None means: found from the data, or absent."""
+    """One option, by its BigQuery name. A default of None means: derived from the data, or absent."""
 
     name: str
     types: frozenset[str]
     rule: OptionRule
     default: Any = None
-    # The only value sokuji can honour so far; anything else BigQuery allows is refused rather than ignored.
+    # The values sokuji supports so far. Other values that BigQuery allows are refused, not ignored.
     only: tuple[Any, ...] = ()
 
 
@@ -111,7 +111,7 @@ def _strings(value: Any) -> tuple[str, ...]:
 
 
 def _class_weights(value: Any) -> tuple[tuple[Any, float], ...]:
-    """[STRUCT(label, weight), ...], whose fields may have any name, as pairs."""
+    """[STRUCT(label, weight), ...] as pairs. The fields may have any name."""
     pairs = [tuple(item.values()) if isinstance(item, dict) else tuple(item) for item in value]
     weights = {label: float(weight) for label, weight in pairs}
     if len(weights) != len(pairs) or not all(0 <= weight <= MAX_WEIGHT for weight in weights.values()):
@@ -123,7 +123,7 @@ _BOOL = _instance(bool, "TRUE or FALSE")
 _STRING = _instance(str, "a string")
 _COLUMN = _instance(str, "the name of a column, as a string")
 _ANY = OptionRule("any value", lambda value: value)
-# XGBoost has its parameters as float32 and int32.
+# XGBoost stores its parameters as float32 and int32.
 _SMALLEST, _LARGEST = 1e-37, 1e38
 _FRACTION = _number(float, _SMALLEST, 1)
 _PENALTY = _number(float, 0, _LARGEST)
@@ -184,7 +184,7 @@ OPTIONS = (
     Option("MIN_SPLIT_LOSS", TREES, _PENALTY, 0.0),
     Option("SUBSAMPLE", TREES, _FRACTION, 1.0),
     Option("INSTANCE_WEIGHT_COL", TREES, _COLUMN),
-    # Recorded with the model: they describe it.
+    # Stored with the model as its description.
     *(Option(name, MODEL_TYPES, _STRING) for name in ("DESCRIPTION", "FRIENDLY_NAME")),
     Option("LABELS", MODEL_TYPES, _ANY),
     Option("ENABLE_GLOBAL_EXPLAIN", SUPERVISED, _BOOL, False, only=(False,)),
@@ -204,26 +204,26 @@ _UNSUPPORTED = {
     "XGBOOST_VERSION": "trees are trained by the XGBoost that is installed; leave it out",
     "APPROX_GLOBAL_FEATURE_CONTRIB": "approximate feature contributions are not supported yet",
 }
-"""Options BigQuery has that would change what a model is, and that sokuji cannot honour: refused, never ignored."""
+"""Options of BigQuery that would change the model and that sokuji does not support. They are refused, never ignored."""
 
 
 At = Callable[[str], AbstractContextManager[None]]
-"""What is done around the check of the option of this lower-case name: `create.py` adds its place to an error."""
+"""A context for the check of an option, given its lower-case name: `create.py` adds the option's position to an error."""
 
 
 def anywhere(_: str) -> AbstractContextManager[None]:
-    """The `At` of options that have no place."""
+    """The `At` of options without a position."""
     return nullcontext()
 
 
 def effective(given: Mapping[str, Any], at: At = anywhere, before: Mapping[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-    """The model type, and every option of that type with its effective value, by lower-case name.
+    """The model type, and the effective value of every option of that type, by lower-case name.
 
-    `before` are the effective options of the model that WARM_START goes on from: they take the place of defaults.
+    `before` has the effective options of the model that WARM_START continues from. They replace the defaults.
 
     Raises:
-        SqlError: the model type is missing, or an option or a value is not one BigQuery has.
-        UnsupportedSqlError: BigQuery has it, sokuji not yet.
+        SqlError: the model type is missing, or BigQuery has no such option or value.
+        UnsupportedSqlError: BigQuery has the option or value, but sokuji does not yet.
     """
     with at("model_type"):
         model_type = _model_type(given)
@@ -255,7 +255,7 @@ def _check_combinations(values: Mapping[str, Any], at: At) -> None:
             raise SqlError(f"option KMEANS_INIT_COL is for KMEANS_INIT_METHOD 'CUSTOM', not for {method!r}")
 
 
-# An option that has an effect only with certain values of another one.
+# Options that have an effect only with certain values of another option.
 _ONLY_WITH: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     "dropout": ("booster_type", ("DART",)),
     "dart_normalize_type": ("booster_type", ("DART",)),
@@ -265,11 +265,11 @@ _ONLY_WITH: Mapping[str, tuple[str, tuple[Any, ...]]] = {
     "data_split_eval_fraction": ("data_split_method", ("RANDOM", "SEQ")),
 }
 _OF_ITERATIONS = ("learn_rate_strategy", "learn_rate", "ls_init_learn_rate", "max_iterations", "early_stop", "min_rel_progress")
-"""Options of gradient descent, which the normal equation has no use for."""
+"""Options of gradient descent. The normal equation does not use them."""
 
 
 def _check_effects(given: set[str], values: Mapping[str, Any], at: At) -> None:
-    """Raises SqlError for an option that was given and would change nothing."""
+    """Raise SqlError for a given option that would have no effect."""
     for name, (other, needed) in _ONLY_WITH.items():
         if name in given and other in values and values[other] not in needed:
             with at(name):
@@ -318,6 +318,6 @@ def _unknown_option(name: str, model_type: str, table: Iterable[str]) -> SqlErro
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`; did you mean X?` for the nearest of `names`, or nothing when none is near."""
+    """`; did you mean X?` with the nearest of `names`; empty if none is near."""
     near = difflib.get_close_matches(name, list(names), n=1)
     return f"; did you mean {near[0]}?" if near else ""

@@ -1,4 +1,4 @@
-"""Training on all cores, by threads: numpy and Arrow let go of the interpreter while they compute."""
+"""Compute on all cores, by threads: numpy and Arrow release the interpreter lock while they compute."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 _here = threading.local()
-_threads = ThreadPoolExecutor(max(1, CORES - 1), thread_name_prefix="ml")  # starts them when they are needed
+_threads = ThreadPoolExecutor(max(1, CORES - 1), thread_name_prefix="ml")  # starts its threads on demand
 
 
 def each(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-    """`function` of every item, in their order, by the calling thread and others.
+    """Call `function` for every item, in the calling thread and others. The results are in the order of the items.
 
-    Inside of another `each` one after the other: the threads are taken.
+    Inside another `each`, the items are computed one after the other, because the threads are in use.
     """
     items = list(items)
     if len(items) < 2 or hasattr(_here, "is_working"):
@@ -48,7 +48,7 @@ def each(function: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
 
 
 def shares(count: int, step: int) -> list[range]:
-    """The starts of every `step` of `count` things, in as many ranges as there are cores."""
+    """Split range(0, count, step) into as many ranges as there are cores."""
     steps = -(-count // step)
     share = step * -(-steps // CORES)
     return [range(start, min(start + share, count), step) for start in range(0, count, share)] if count else []

@@ -1,4 +1,4 @@
-"""What `mlflow.pyfunc.load_model` loads from a model folder."""
+"""The entry point of `mlflow.pyfunc.load_model` for a model folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sokuji.ml.values import NULL_CATEGORY, Floats
 
 
 class FrameModel:
-    """Predicts data frames whose columns are the graph's inputs: numbers, BOOL as 0 and 1, TIMESTAMP as seconds since 1970, strings.
+    """Predicts data frames. Their columns are the graph's inputs: numbers, BOOL as 0 and 1, TIMESTAMP as seconds since 1970, strings.
 
     Missing values are NULL.
     """
@@ -24,7 +24,7 @@ class FrameModel:
         self._predictor = predictor
 
     def predict(self, frame: Any, params: Mapping[str, Any] | None = None) -> dict[str, Floats]:  # noqa: ARG002 MLflow passes it
-        """`Predictor.predict_columns` of a data frame's columns."""
+        """Call `Predictor.predict_columns` with a data frame's columns."""
         inputs = self._predictor.trained.preprocessing.inputs
         return self._predictor.predict_columns({item.name: _column(frame[item.name], item.kind) for item in inputs})
 

@@ -1,7 +1,7 @@
-"""ML.EVALUATE's numbers, ML.CONFUSION_MATRIX and ML.ROC_CURVE, by BigQuery's rules.
+"""The metrics of ML.EVALUATE, ML.CONFUSION_MATRIX and ML.ROC_CURVE, by BigQuery's rules.
 
-Where a rule differs from scikit-learn's the docstring says so. A number that is undefined for the data (a ratio with zero below,
-a logarithm of a negative number) is None, SQL's NULL.
+A docstring says where a rule differs from scikit-learn's. A metric that is undefined for the data (a division by zero, a logarithm of a
+negative number) is None, SQL's NULL.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ CLUSTERING = ("davies_bouldin_index", "mean_squared_distance")
 
 
 def regression(actual: Floats, predicted: Floats) -> Scores:
-    """The regression set.
+    """The regression metrics.
 
-    The median is the lower one, a value that occurs, where scikit-learn takes the middle of two.
+    The median is the lower of the two middle values, so it occurs in the data; scikit-learn takes the mean of the two.
     """
     if not actual.size:
         return dict.fromkeys(REGRESSION)
@@ -48,7 +48,7 @@ def regression(actual: Floats, predicted: Floats) -> Scores:
 
 
 def lower_median(values: Floats) -> float:
-    """The value in the middle, and of two values in the middle the smaller."""
+    """The middle value; if there are two, the smaller."""
     middle = (values.size - 1) // 2
     return float(np.partition(values, middle)[middle])
 
@@ -64,11 +64,11 @@ def _one_minus_ratio(above: float, below: float) -> float | None:
 
 
 def classification(actual: Ints, probabilities: Floats, *, threshold: float = 0.5) -> Scores:
-    """The classification set, of the class each row has and the probability of each class.
+    """The classification metrics, from the class of each row and the probability of each class.
 
-    Two classes: precision, recall and F1 of class 1, the positive one, predicted where its probability reaches `threshold`.
-    More: macro averages of every class of the model, an absent class counting 0, and `threshold` does not apply. Precision
-    without a prediction, and recall without a case, are 0. ROC AUC of more classes is the macro average of one against the rest.
+    Two classes: precision, recall and F1 of class 1, the positive class, which is predicted if its probability reaches `threshold`. More
+    classes: macro averages over all classes of the model; an absent class counts 0, and `threshold` does not apply. Precision without a
+    prediction, and recall without a case, are 0. With more than two classes, ROC AUC is the macro average of one class against the rest.
     """
     if not actual.size:
         return dict.fromkeys(CLASSIFICATION)
@@ -93,26 +93,26 @@ def _ratio(above: NDArray[np.int64], below: NDArray[np.int64]) -> Floats:
 
 
 def predicted_classes(probabilities: Floats, threshold: float = 0.5) -> Ints:
-    """The class predicted for each row: class 1 of two where its probability reaches `threshold`, else the most probable."""
+    """The predicted class of each row. Of two classes: class 1 if its probability reaches `threshold`. Of more: the most probable."""
     if probabilities.shape[1] == 2:
         return (probabilities[:, 1] >= threshold).astype(np.int64)
     return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
 
 
 def confusion_matrix(actual: Ints, predicted: Ints, classes: int) -> Ints:
-    """Rows by actual class and predicted class."""
+    """[actual class, predicted class]: the number of rows."""
     counts = np.bincount(actual * classes + predicted, minlength=classes * classes)
     return np.asarray(counts, dtype=np.int64).reshape(classes, classes)
 
 
 def log_loss(actual: Ints, probabilities: Floats) -> float:
-    """Mean negative logarithm of the probability of the class each row has, which is kept off 0 and 1 by 2^-52."""
+    """The mean negative logarithm of the probability of each row's class. Probabilities are clipped to 2^-52 ... 1 - 2^-52."""
     tiny = np.finfo(np.float64).eps
     return float(-np.log(np.clip(probabilities[np.arange(actual.size), actual], tiny, 1 - tiny)).mean())
 
 
 def roc_auc(actual: Ints, probabilities: Floats) -> float | None:
-    """Area under the ROC curve, exact; of more than two classes the macro average of one against the rest, absent ones left out."""
+    """The exact area under the ROC curve. For more than two classes: the macro average of one against the rest, without absent classes."""
     classes = probabilities.shape[1]
     columns = [1] if classes == 2 else range(classes)
     areas = [_binary_auc(actual == column, probabilities[:, column]) for column in columns]
@@ -121,7 +121,7 @@ def roc_auc(actual: Ints, probabilities: Floats) -> float | None:
 
 
 def _binary_auc(positive: NDArray[np.bool_], score: Floats) -> float | None:
-    """The probability that a positive row scores above a negative one, ties counting half (Mann-Whitney U)."""
+    """The probability that a positive row scores above a negative row; a tie counts half (Mann-Whitney U)."""
     positives = int(positive.sum())
     negatives = positive.size - positives
     if not positives or not negatives:
@@ -148,9 +148,9 @@ ROC_POINTS = 100
 
 
 def roc_curve(actual: Ints, positive_probability: Floats, thresholds: Floats | None = None) -> RocPoints:
-    """Counts of rows predicted positive (probability >= threshold), right and wrong.
+    """Count the true and false positives (probability >= threshold) at each threshold.
 
-    Without `thresholds` they are the percentiles of the predictions (values that occur, at most 101 of them).
+    Without `thresholds`, the thresholds are the percentiles of the predictions (values that occur, at most 101 of them).
     """
     if thresholds is None:
         if positive_probability.size:
@@ -169,10 +169,11 @@ def roc_curve(actual: Ints, positive_probability: Floats, thresholds: Floats | N
 
 
 def clustering(squared: Floats, sizes: Ints, between: Floats) -> Scores:
-    """The k-means set, from each cluster's sum of squared distances to its centroid, its rows, and the distances between centroids.
+    """The k-means metrics, from each cluster's sum of squared distances to its centroid and number of rows, and the distances between
+    centroids.
 
-    The Davies-Bouldin scatter of a cluster is the root mean square distance to its stored centroid, where scikit-learn takes the
-    mean distance to the mean of the rows given. Clusters without a row are left out; below two it is undefined.
+    The Davies-Bouldin scatter of a cluster is the root mean square distance to its stored centroid; scikit-learn takes the mean distance to
+    the mean of the given rows. Clusters without a row are left out. With fewer than two clusters the index is undefined.
     """
     if not sizes.any():
         return dict.fromkeys(CLUSTERING)
@@ -186,7 +187,7 @@ def clustering(squared: Floats, sizes: Ints, between: Floats) -> Scores:
 
 def _davies_bouldin(scatter: Floats, between: Floats) -> float | None:
     apart = ~np.eye(len(scatter), dtype=bool)
-    # Two centroids in one place have no ratio: BigQuery's index is undefined then, and a division would make it infinite.
+    # Two centroids at the same place have no ratio. BigQuery's index is then undefined; a division would make it infinite.
     if len(scatter) < 2 or not between[apart].all():
         return None
     ratios = np.divide(scatter[:, None] + scatter[None, :], between, out=np.zeros_like(between), where=apart)

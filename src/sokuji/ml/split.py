@@ -1,6 +1,6 @@
-"""DATA_SPLIT_METHOD: which rows a model is trained on, and which it is evaluated on.
+"""DATA_SPLIT_METHOD: which rows train a model, and which evaluate it.
 
-Decisions, and where BigQuery's documents contradict each other: docs/decisions/0080-data-split.md.
+docs/decisions/0080-data-split.md has the decisions, and the points where BigQuery's documents contradict each other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CHOSEN_BY_COLUMN = ("CUSTOM", "SEQ")
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Rows to train on, and rows to evaluate on: None when no row is set apart. Neither has the split column any more."""
+    """Rows to train on, and rows to evaluate on (None if there are none). The split column is removed from both."""
 
     training: pa.Table
     evaluation: pa.Table | None
@@ -37,8 +37,8 @@ def split(rows: pa.Table, options: Mapping[str, Any]) -> Split:
     """Split by the effective options of a supervised model.
 
     Raises:
-        SqlError: DATA_SPLIT_COL is missing, not a column, of the wrong type, or given for a method that has no use for it; or
-            the split leaves no row to train on.
+        SqlError: DATA_SPLIT_COL is missing, not a column, of the wrong type, or given for a method that does not use it; or the split
+            leaves no row to train on.
     """
     method, column = options["data_split_method"], options["data_split_col"]
     if method not in _CHOSEN_BY_COLUMN:
@@ -73,7 +73,7 @@ def _evaluation_rows(method: str, rows: int, fraction: float) -> int:
 
 
 def _custom(values: pa.ChunkedArray, column: str) -> NDArray[np.bool_]:
-    """TRUE and NULL are evaluation, FALSE is training."""
+    """TRUE and NULL mean evaluation, FALSE means training."""
     if not pa.types.is_boolean(values.type):
         raise SqlError(
             f"DATA_SPLIT_METHOD 'CUSTOM' needs a BOOL column, and {column} is not one (TRUE or NULL: evaluation, FALSE: training)"
@@ -82,7 +82,7 @@ def _custom(values: pa.ChunkedArray, column: str) -> NDArray[np.bool_]:
 
 
 def _last(values: pa.ChunkedArray, count: int) -> NDArray[np.bool_]:
-    """The `count` rows last in the column's order, NULL first as ORDER BY has it; among equal values the later row is later."""
+    """The last `count` rows in the column's order. NULL sorts first, as in ORDER BY; equal values keep the order of the rows."""
     order = pc.sort_indices(values, sort_keys=[("", "ascending", "at_start")]).to_numpy()
     chosen = np.zeros(len(order), dtype=bool)
     chosen[order[len(order) - count :]] = True
@@ -90,9 +90,9 @@ def _last(values: pa.ChunkedArray, count: int) -> NDArray[np.bool_]:
 
 
 def _chosen(hashes: NDArray[np.uint64], count: int) -> NDArray[np.bool_]:
-    """Which rows have the `count` smallest hashes, once equal rows are told apart by a number of their own: 0, 1, 2, ...
+    """Choose the `count` rows with the smallest hashes. Equal rows are numbered 0, 1, 2, ... and hashed again with this number.
 
-    Which rows are chosen does not depend on the order a query gave them in, because equal rows stand for each other.
+    The choice does not depend on the order of the rows, because equal rows are interchangeable.
     """
     order = np.argsort(hashes, kind="stable")
     ordered = hashes[order]
@@ -107,8 +107,7 @@ def _chosen(hashes: NDArray[np.uint64], count: int) -> NDArray[np.bool_]:
 def row_hashes(rows: pa.Table) -> NDArray[np.uint64]:
     """A 64-bit hash of each row's values, the same on every machine and in every version of sokuji.
 
-    A column's values are hashed by 8 bytes of BLAKE2b over their text, NULL as 0; the columns are folded together, in order, by the
-    finaliser of SplitMix64.
+    A value's hash is 8 bytes of BLAKE2b of its text; NULL is 0. The finaliser of SplitMix64 combines the columns in order.
     """
     total = np.zeros(rows.num_rows, dtype=np.uint64)
     for column in rows.columns:
@@ -121,7 +120,7 @@ def _column_hashes(values: pa.Array) -> NDArray[np.uint64]:
         values = values.cast(pa.int64())
     if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
         number = pc.fill_null(values, fill_value=0).to_numpy(zero_copy_only=False)
-        # Adding 0.0 makes -0.0, which equals 0.0 in SQL, the same bits.
+        # Adding 0.0 gives -0.0 the bits of 0.0: the two are equal in SQL.
         bits = (number.astype(np.float64) + 0.0 if number.dtype.kind == "f" else number.astype(np.int64)).view(np.uint64)
         return np.where(np.asarray(values.is_null()), np.uint64(0), _mix(bits))
     if pa.types.is_nested(values.type):
@@ -138,7 +137,7 @@ def _digest(text: str) -> int:
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014): near rows land far apart."""
+    """SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014): similar values get very different hashes."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

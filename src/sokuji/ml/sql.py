@@ -1,4 +1,4 @@
-"""What SQL gets from this package: handlers of statements, and the ML.* table functions."""
+"""What this package adds to SQL: statement handlers, and the ML.* table functions."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def table_functions(store: ModelStore) -> Mapping[str, AnyTableFunction]:
 
 
 def statement_handlers(catalog: Catalog, store: ModelStore, *, progress: Progress = unheard) -> Mapping[str, StatementHandler]:
-    """CREATE MODEL and DROP MODEL, by the field of `AnyResolvedStatementProto` they run; DROP is given models only."""
+    """CREATE MODEL and DROP MODEL, by their field of `AnyResolvedStatementProto`. The DROP handler receives only models."""
     return {
         "resolved_create_model_stmt_node": CreateModel(catalog, store, progress=progress),
         "resolved_drop_stmt_node": DropModel(catalog, store),

@@ -1,4 +1,4 @@
-"""From a checked CREATE MODEL to a fitted model."""
+"""Fit a model from a checked CREATE MODEL."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NUMBERS = {Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC}
 _CLASSES = {Kind.STRING, Kind.INT64, Kind.BOOL, Kind.FLOAT64}
 _FLOAT_CLASSES = 50
 _LARGEST_LABEL = 1e140
-_LARGEST_LABEL_OF_TREES = 1e19  # XGBoost computes in float32, also the squares of labels times weights, summed over the rows
+_LARGEST_LABEL_OF_TREES = 1e19  # XGBoost computes in float32, including the sum of squared labels times weights
 
 E = TypeVar("E", bound=Estimator)
 
@@ -70,7 +70,7 @@ def _train_kmeans(task: TrainingTask, progress: Progress) -> Trained:
         first = first_centroids(design, scores, options, chosen)
     else:
         first = carry_points(task.start.preprocessing, fitted, _estimator(task.start, KMeans).centroids)
-    del columns  # as large as the design
+    del columns  # they are as large as the design
     estimator, history = kmeans.fit(design, options, first, progress)
     return Trained(task.model_type, options, fitted, estimator, (), history, infos)
 
@@ -149,10 +149,10 @@ def _prepare(task: TrainingTask, *, classify: bool, for_trees: bool) -> _Data:
     evaluation = None
     if task.evaluation is not None:
         known = _with_label(task.evaluation, label.name)
-        if classify:  # a class the model cannot know has no loss
+        if classify:  # the model cannot know this class, so it has no loss
             known = known.filter(pc.is_in(read_labels(known[label.name]), value_set=pa.array(classes, known[label.name].type)))
         evaluation = labelled(known, fitted.read(known))
-    if evaluation is not None and not evaluation.weights.any():  # no rows, or none that counts
+    if evaluation is not None and not evaluation.weights.any():  # there are no rows, or all have weight 0
         evaluation = None
     return _Data(fitted, infos, classes, training, evaluation)
 
@@ -178,7 +178,7 @@ def _check_label(rows: pa.Table, label: Field, largest: float) -> None:
 
 
 def _check_sum(training: Labelled, label: str, *, classify: bool) -> None:
-    """Raises ModelError where XGBoost would find no split: the gain of each would be infinite."""
+    """Raise ModelError if XGBoost would find no split because the gain of each is infinite."""
     reached = 1.0 if classify else max(1.0, float(np.abs(training.targets).max()))
     weights = float(training.weights.sum())
     if reached * weights > _LARGEST_LABEL_OF_TREES:
@@ -211,7 +211,7 @@ def _targets(rows: pa.Table, task: TrainingTask, classes: tuple[Any, ...]) -> Fl
 
 
 def _indicators(targets: Floats, classes: tuple[Any, ...]) -> Floats:
-    """A column of 0 and 1 per class when there are more than two; otherwise as they are."""
+    """One column of 0 and 1 per class if there are more than two classes; otherwise `targets` unchanged."""
     if len(classes) <= 2:
         return targets
     return np.asarray(targets == np.arange(len(classes)), dtype=np.float64)
@@ -230,7 +230,7 @@ def _instance_weights(rows: pa.Table, column: str | None) -> Floats:
 
 
 def _class_weights(task: TrainingTask, classes: tuple[Any, ...], rows: pa.Table) -> Floats | None:
-    """A weight per class, or None when all count the same."""
+    """One weight per class, or None if all have weight 1."""
     if not classes:
         return None
     if task.options["auto_class_weights"]:

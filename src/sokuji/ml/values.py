@@ -1,4 +1,4 @@
-"""What a model says of its inputs: features, categories and their values."""
+"""Values that describe a model: statistics of features, and numbers per feature or category."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import numpy as np
 import numpy.typing as npt
 
 NULL_CATEGORY = "_null_filler"
-"""What BigQuery calls the category of a NULL, and how a NULL string is fed to a model's graph."""
+"""BigQuery's name for the category of a NULL. A NULL string enters a model's graph as this string."""
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureStatistics:
-    """One row of ML.FEATURE_INFO. Numbers describe the training rows; None where they have no meaning for the column's type."""
+    """One row of ML.FEATURE_INFO, about the training rows. A statistic is None if it has no meaning for the column's type."""
 
     input: str
     min: float | None
     max: float | None
     mean: float | None
     median: float | None
-    stddev: float | None  # of the sample (n - 1)
-    category_count: int | None  # without NULL
+    stddev: float | None  # sample standard deviation (n - 1)
+    category_count: int | None  # NULL not counted
     null_count: int
     dimension: int | None = None  # of an ARRAY
 
 
 @dataclass(frozen=True, slots=True)
 class CategoryValue:
-    """A number that belongs to one category of a feature: a weight, or a share of a cluster's rows."""
+    """A number for one category of a feature: a weight, or a share of a cluster's rows."""
 
     category: str  # NULL_CATEGORY for NULL
     value: float
@@ -38,7 +38,7 @@ class CategoryValue:
 
 @dataclass(frozen=True, slots=True)
 class FeatureValue:
-    """A number per feature (`number`), or per category of it (`categories`): a row of ML.CENTROIDS or ML.WEIGHTS."""
+    """A number per feature (`number`), or per category of a feature (`categories`): a row of ML.CENTROIDS or ML.WEIGHTS."""
 
     feature: str
     number: float | None

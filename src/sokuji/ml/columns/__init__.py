@@ -1,1 +1,1 @@
-"""Columns of a training table as a model's inputs."""
+"""Turn the columns of a training table into the inputs of a model."""

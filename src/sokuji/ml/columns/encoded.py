@@ -1,4 +1,4 @@
-"""Preprocessed rows, and the products estimators need of them."""
+"""Preprocessed rows, and the matrix products that estimators compute from them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Codes = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """`numbers` is [N, D], and `codes` has an [N] array for every category feature.
+    """Preprocessed rows: `numbers` is [N, D], and `codes` has one [N] array per category feature.
 
-    It stands for the matrix [N, width] in which every known category, NULL included, is a column of zeros and ones. That matrix is
-    never made: a feature with thousands of categories costs four bytes a row. A code equal to the feature's size is an unseen
-    category: zero in all columns.
+    A design represents the matrix [N, width] in which every known category, NULL included, is a column of zeros and ones. This matrix is
+    never built: a feature costs four bytes a row, however many categories it has. A code equal to the feature's size is an unseen category:
+    all its columns are zero.
     """
 
     numbers: Floats
@@ -32,22 +32,22 @@ class Design:
 
     @property
     def width(self) -> int:
-        """The columns of the matrix it stands for."""
+        """The number of columns of the represented matrix."""
         return int(self.numbers.shape[1]) + sum(self.sizes)
 
     def blocks(self) -> Iterator[tuple[Codes, slice]]:
-        """Every category feature's codes, and the columns it stands for."""
+        """Yield the codes of every category feature, and the matrix columns they represent."""
         start = self.numbers.shape[1]
         for codes, size in zip(self.codes, self.sizes, strict=True):
             yield codes, slice(start, start + size)
             start += size
 
     def take(self, rows: slice | npt.NDArray[np.integer]) -> Design:
-        """Some of the rows."""
+        """Select some of the rows."""
         return Design(self.numbers[rows], tuple(codes[rows] for codes in self.codes), self.sizes)
 
     def dense(self) -> Floats:
-        """The whole matrix: for few rows only."""
+        """Build the whole matrix. Use it for few rows only."""
         result = np.zeros((len(self), self.width))
         result[:, : self.numbers.shape[1]] = self.numbers
         for codes, columns in self.blocks():
@@ -73,12 +73,12 @@ class Design:
         return result
 
     def without(self, block: slice) -> Design:
-        """The same without the category feature whose columns `block` are."""
+        """The design without the category feature whose columns are `block`."""
         kept = [place for place, (_, columns) in enumerate(self.blocks()) if columns != block]
         return Design(self.numbers, tuple(self.codes[place] for place in kept), tuple(self.sizes[place] for place in kept))
 
     def gram(self, weights: Floats) -> Floats:
-        """[width, width] = the transposed matrix times the matrix, each row weighted."""
+        """[width, width] = the transposed matrix times the matrix, with a weight for each row."""
         dimensions = self.numbers.shape[1]
         result = np.zeros((self.width, self.width))
         result[:dimensions, :dimensions] = (self.numbers * weights[:, None]).T @ self.numbers
@@ -88,7 +88,7 @@ class Design:
         return result
 
     def by_category(self, codes: Codes, size: int, weights: Floats) -> Floats:
-        """[size, width]: the sum of the weighted rows of each category; an unseen one is left out."""
+        """[size, width]: the sum of the weighted rows of each category. Unseen categories are left out."""
         result = np.zeros((size, self.width))
         for column, values in enumerate(self.numbers.T):
             result[:, column] = np.bincount(codes, weights=weights * values, minlength=size + 1)[:size]
@@ -114,5 +114,5 @@ class Design:
 
 
 def with_unseen(table: Floats) -> Floats:
-    """One row per category, and a row of zeros for the unseen one."""
+    """Append a row of zeros, for the unseen category, to a table with one row per category."""
     return np.vstack([table, np.zeros((1, table.shape[1]))])

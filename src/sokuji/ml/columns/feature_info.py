@@ -1,4 +1,4 @@
-"""Statistics of the training rows: what preprocessing is fitted from and ML.FEATURE_INFO shows."""
+"""Statistics of the training rows. Preprocessing is fitted from them, and ML.FEATURE_INFO shows them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 from sokuji.ml.columns.inputs import Input
 from sokuji.ml.values import NULL_CATEGORY, FeatureStatistics, Floats
 
-_BLOCK = 8192  # BLAS keeps a product of so many numbers on one core
+_BLOCK = 8192  # BLAS computes a product of this many numbers on one core
 
 
 def describe_numbers(item: Input, values: Floats) -> FeatureStatistics:
-    """Of a numeric column; NaN is NULL."""
+    """Describe a numeric column. NaN is NULL."""
     missing = np.isnan(values)
     null_count = int(missing.sum())
     present = values[~missing] if null_count else values
@@ -35,17 +35,17 @@ def describe_numbers(item: Input, values: Floats) -> FeatureStatistics:
 
 
 def describe_categories(item: Input, categories: int, null_count: int) -> FeatureStatistics:
-    """Of a column whose values are categories."""
+    """Describe a column whose values are categories."""
     return FeatureStatistics(item.name, None, None, None, None, None, categories, null_count)
 
 
 def count_null_strings(values: pa.Array) -> int:
-    """How many are NULL, as `read_strings` writes it."""
+    """Count the NULLs, which `read_strings` writes as NULL_CATEGORY."""
     return pc.sum(pc.equal(values, NULL_CATEGORY)).as_py() or 0
 
 
 def _deviation(values: Floats, mean: float) -> float:
-    """Of the sample; block by block, which makes no copy of a column."""
+    """The sample's standard deviation, computed block by block to avoid a copy of the column."""
     squares = 0.0
     for start in range(0, values.size, _BLOCK):
         apart = values[start : start + _BLOCK] - mean

@@ -1,7 +1,7 @@
-"""The raw columns a model reads, and how each is carried into its graph.
+"""The raw columns that a model reads, and how the model's graph receives each of them.
 
-Two carriers, one tensor of shape [N] a column: float64 with NaN for NULL (numbers; BOOL as 0 and 1; TIMESTAMP as seconds since 1970 UTC),
-and string with `_null_filler` for NULL (STRING, DATE, DATETIME, TIME). NaN in a FLOAT64 column counts as NULL.
+The graph has one input tensor of shape [N] per column. It is float64 with NaN for NULL (numbers; BOOL as 0 and 1; TIMESTAMP as seconds
+since 1970 UTC), or string with `_null_filler` for NULL (STRING, DATE, DATETIME, TIME). NaN in a FLOAT64 column counts as NULL.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Column = Any
 
 
 class InputKind(enum.StrEnum):
-    """How a raw column is carried and what is made of it."""
+    """How a raw column is represented and encoded."""
 
     NUMBER = "number"
     BOOL = "bool"
@@ -47,17 +47,17 @@ _KINDS = {
 }
 
 BOUNDS = {
-    # float32's range: nothing overflows inside a graph, whichever precision it computes in.
+    # The range of float32: no value overflows inside a graph, whichever precision the graph computes in.
     InputKind.NUMBER: (-3.4e38, 3.4e38),
     InputKind.BOOL: (0.0, 1.0),
     InputKind.TIMESTAMP: (-62135596800.0, 253402300799.999999),  # years 1 to 9999
 }
-"""Numbers beyond these count as the bound."""
+"""Values outside these bounds are set to the bound."""
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One raw column; `path` leads to it through STRUCTs. `name` is that of the graph's input tensor, `<struct>_<field>` for a field."""
+    """One raw column. `path` leads to the column through STRUCTs; `name` names the graph's input tensor, `<struct>_<field>` for a field."""
 
     name: str
     kind: InputKind
@@ -65,10 +65,10 @@ class Input:
 
 
 def inputs(features: Iterable[Field]) -> tuple[Input, ...]:
-    """The raw columns of `features`, STRUCTs flattened.
+    """List the raw columns of `features`, with STRUCTs flattened.
 
     Raises:
-        ModelError: a type no model can use, or two columns that would have one name.
+        ModelError: a feature has a type that no model can use, or two columns have the same name.
     """
     found = [item for field in features for item in _flatten(field, "", ())]
     names = {item.name for item in found}
@@ -93,12 +93,12 @@ def _flatten(field: Field, prefix: str, path: tuple[str, ...]) -> Iterator[Input
 
 
 def read_column(item: Input, rows: pa.RecordBatch | pa.Table) -> Column:
-    """The column as its kind is carried."""
+    """Read the column as its kind is represented: float64 or strings."""
     return read_strings(item, rows) if item.kind is InputKind.STRING else read_numbers(item, rows)
 
 
 def read_numbers(item: Input, rows: pa.RecordBatch | pa.Table) -> Floats:
-    """The column as float64 with NaN for NULL, not clipped. May share memory with `rows`."""
+    """Read the column as float64 with NaN for NULL, without clipping. The result may share memory with `rows`."""
     column = _column(item, rows)
     if item.kind is InputKind.TIMESTAMP:
         micros = pc.cast(column, pa.timestamp("us", tz="UTC"), safe=False)
@@ -110,16 +110,16 @@ def read_numbers(item: Input, rows: pa.RecordBatch | pa.Table) -> Floats:
 
 
 def read_strings(item: Input, rows: pa.RecordBatch | pa.Table) -> pa.Array:
-    """The column as strings with `_null_filler` for NULL."""
+    """Read the column as strings with `_null_filler` for NULL."""
     column = _column(item, rows)
     text = pc.cast(column, pa.string())
     if pa.types.is_timestamp(column.type) or pa.types.is_time(column.type):
-        text = pc.replace_substring_regex(text, r"\.0+$", "")  # as GoogleSQL writes it
+        text = pc.replace_substring_regex(text, r"\.0+$", "")  # as GoogleSQL formats these types
     return pc.fill_null(text, NULL_CATEGORY)
 
 
 def read_labels(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
-    """Labels of classes: -0.0 becomes 0.0, which it equals in SQL and not in Arrow."""
+    """Class labels with -0.0 replaced by 0.0: the two are equal in SQL but not in Arrow."""
     return pc.add(column, 0.0) if pa.types.is_floating(column.type) else column
 
 

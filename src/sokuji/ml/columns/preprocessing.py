@@ -1,7 +1,8 @@
-"""From raw columns to what an estimator computes with: fitted once, described once, run by numpy in training and by ONNX in serving.
+"""Preprocessing of raw columns into the numbers and codes of an estimator. It is fitted once and described once; numpy runs it in training,
+ONNX in serving.
 
-A feature becomes either one number or one code, the position of its category. Categories are never expanded into columns of zeros
-and ones: a weight per category is looked up by its code, which gives the same sums.
+A feature becomes one number or one code, the position of its category. Categories are never expanded into columns of zeros and ones: the
+code looks up a weight per category, which gives the same sums.
 """
 
 from __future__ import annotations
@@ -25,20 +26,20 @@ from sokuji.ml.graph import INT64, ML_DOMAIN, Encoded, Graph, Tensor
 from sokuji.ml.values import NULL_CATEGORY, FeatureStatistics, Floats
 from sokuji.types import Field
 
-_BLOCK_ROWS = 4096  # what is made on the way stays in the processor's cache
-_NULL_KEY = -(2**31)  # no BOOL or calendar part has this value
-_FAR_APART = 1e9  # how much farther some values are from each other than most
+_BLOCK_ROWS = 4096  # intermediate results of this many rows fit into the processor's cache
+_NULL_KEY = -(2**31)  # NULL as a key; no BOOL or calendar part has this value
+_FAR_APART = 1e9  # a feature is refused if its whole range is this many times wider than the range of most values
 _SPREAD_ROWS = 10_000
-_CONSTANT_BELOW = 1e-12  # a standard deviation this small against the mean is rounding noise of a constant column
+_CONSTANT_BELOW = 1e-12  # a standard deviation this small relative to the mean is rounding noise of a constant column
 
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A numeric feature: (value - center) / scale, NULL first replaced by `fill` (None: it stays NaN)."""
+    """A numeric feature: (value - center) / scale. NULL is first replaced by `fill`; if `fill` is None, NULL stays NaN."""
 
     name: str
     input: str
-    part: str | None  # of a timestamp; None for the value itself
+    part: str | None  # a calendar part of a timestamp; None for the value itself
     fill: float | None
     center: float = 0.0
     scale: float = 1.0
@@ -46,7 +47,10 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """A categorical feature: position in the sorted `keys`; NULL is len(keys), a category not seen in training len(keys) + 1."""
+    """A categorical feature.
+
+    Its code is the position in the sorted `keys`; len(keys) is NULL, and len(keys) + 1 is a category not seen in training.
+    """
 
     name: str
     input: str
@@ -56,29 +60,29 @@ class Category:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The categories by code, as text, NULL included."""
+        """The categories as text, ordered by code, NULL included."""
         return (*(str(bool(key)).lower() if self.boolean else str(key) for key in self.keys), NULL_CATEGORY)
 
     @property
     def size(self) -> int:
-        """How many codes belong to known categories, NULL included; also the code of an unseen one."""
+        """The number of codes of known categories, NULL included. The same number is the code of an unseen category."""
         return len(self.keys) + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """The fitted description. Weights and centroids are in the order `numbers`, then `categories`."""
+    """The fitted preprocessing. Weights and centroids are in this order: `numbers`, then `categories`."""
 
     inputs: tuple[Input, ...]
     numbers: tuple[Number, ...]
     categories: tuple[Category, ...]
 
     def read(self, rows: pa.RecordBatch | pa.Table) -> dict[str, Column]:
-        """The raw columns by name, as the graph's inputs carry them."""
+        """Read the raw columns, by name, as the graph's inputs represent them."""
         return {item.name: read_column(item, rows) for item in self.inputs}
 
     def transform(self, columns: Mapping[str, Column]) -> Design:
-        """The same as `export`'s nodes, in numpy."""
+        """Compute in numpy what the nodes of `export` compute."""
         kinds = {item.name: item.kind for item in self.inputs}
         rows = len(next(iter(columns.values())))
         numbers = np.empty((rows, len(self.numbers)))
@@ -97,7 +101,7 @@ class Preprocessing:
         return Design(numbers, tuple(codes), tuple(category.size for category in self.categories))
 
     def export(self, graph: Graph) -> Encoded:
-        """Nodes that encode the graph's inputs."""
+        """Add nodes that encode the graph's inputs."""
         clipped = {item.name: _clipped(graph, item) for item in self.inputs if item.kind is not InputKind.STRING}
         numbers = _export_numbers(graph, self.numbers, clipped) if self.numbers else None
         codes = [(_export_codes(graph, category, clipped), category.size) for category in self.categories]
@@ -105,7 +109,7 @@ class Preprocessing:
 
 
 def read(features: Iterable[Field], rows: pa.Table) -> tuple[tuple[Input, ...], dict[str, Column]]:
-    """The raw columns of `features`, and what each holds, by name: read once, to `fit` and to transform.
+    """Read the raw columns of `features` once, for both `fit` and `transform`. Returns the columns' descriptions, and their values by name.
 
     Raises:
         ModelError: there are no features or no rows.
@@ -122,8 +126,8 @@ def fit(
 ) -> tuple[Preprocessing, tuple[FeatureStatistics, ...]]:
     """Learn means, deviations and categories from the training rows.
 
-    With `trees`, numbers stay as they are and NULL stays NaN. Otherwise NULL becomes the mean, and `standardize` makes
-    z-scores with the sample's standard deviation (n - 1).
+    With `trees`, numbers stay unchanged and NULL stays NaN. Otherwise NULL becomes the mean. `standardize` then makes z-scores with the
+    sample's standard deviation (n - 1).
     """
     fitted = parallel.each(lambda item: _fit(item, columns[item.name], standardize=standardize, trees=trees), items)
     numbers, categories, infos = ([*part] for part in zip(*fitted, strict=True))
@@ -152,7 +156,7 @@ def _fit(item: Input, column: Column, *, standardize: bool, trees: bool) -> tupl
 def _scaled(info: FeatureStatistics, *, standardize: bool) -> Number:
     mean, deviation = info.mean or 0.0, info.stddev or 0.0
     if info.min is not None and info.min == info.max:
-        mean = info.min  # exactly: the error of a mean of large numbers is large
+        mean = info.min  # exact, whereas the computed mean of large numbers has a large rounding error
     if not standardize:
         return Number(info.input, info.input, None, mean)
     varies = deviation > _CONSTANT_BELOW * abs(mean) and deviation > 1e-30
@@ -160,7 +164,7 @@ def _scaled(info: FeatureStatistics, *, standardize: bool) -> Number:
 
 
 def _check_spread(item: Input, column: Floats, info: FeatureStatistics) -> None:
-    """Raises ModelError for a feature that would say nothing of most rows, since a few of its values are so far from the others."""
+    """Raise ModelError for a feature whose outliers are so far away that most of its values would look equal."""
     infinite = int(np.isinf(column).sum())
     if infinite:
         raise ModelError(
@@ -189,7 +193,7 @@ def _part(column: Floats, kind: InputKind, part: str | None) -> Floats:
 
 
 def _within(values: Floats, low: float, high: float) -> Floats:
-    """`np.clip`, without a copy where there is nothing to clip."""
+    """Clip like `np.clip`, but without a copy if no value is outside the bounds."""
     if values.size and low <= np.fmin.reduce(values) and np.fmax.reduce(values) <= high:
         return values
     return np.clip(values, low, high)
@@ -203,12 +207,12 @@ def _codes(category: Category, column: Column, kind: InputKind) -> Codes:
     whole = np.where(np.isnan(values), _NULL_KEY, values).astype(np.int64)
     keys = np.array([_NULL_KEY, *category.keys], dtype=np.int64)
     place = np.minimum(np.searchsorted(keys, whole), len(keys) - 1)
-    codes = np.where(place == 0, category.size - 1, place - 1)  # _NULL_KEY sorts first, its code comes last
+    codes = np.where(place == 0, category.size - 1, place - 1)  # _NULL_KEY sorts first, but its code is the last
     return np.where(keys[place] == whole, codes, category.size).astype(np.int32)
 
 
 def _clipped(graph: Graph, item: Input) -> tuple[Tensor, Tensor]:
-    """The column within its bounds (0 for NULL), and where it is NULL."""
+    """The column within its bounds (0 for NULL), and a mask of its NULLs."""
     raw = graph.input(item.name)
     missing = graph.node("IsNaN", raw)
     present = graph.node("Where", missing, graph.constant(0.0), raw)

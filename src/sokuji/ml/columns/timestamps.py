@@ -1,7 +1,7 @@
-"""What BigQuery makes of a TIMESTAMP feature: calendar parts, each a feature `_TS_<part>_<column>`.
+"""Calendar parts of a TIMESTAMP feature, as in BigQuery: each is a feature `_TS_<part>_<column>`.
 
-Every formula is written once, for numpy arrays and for tensors of an ONNX graph alike: both have `+ - * /`, and `floor` is handed in.
-All numbers are whole and far below 2**53, so float64 is exact.
+Every formula is written once, for both numpy arrays and tensors of an ONNX graph: both have `+ - * /`, and the caller passes `floor`. All
+numbers are whole and far below 2**53, so float64 is exact.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def _modulo(value: Any, divisor: float, floor: Floor) -> Any:
 
 
 def _weekday(seconds: Any, floor: Floor) -> Any:
-    """1 is Sunday, as in EXTRACT(DAYOFWEEK)."""
+    """The day of the week. 1 is Sunday, as in EXTRACT(DAYOFWEEK)."""
     return _modulo(_days(seconds, floor) + 4.0, 7.0, floor) + 1.0
 
 
 def _civil(seconds: Any, floor: Floor) -> tuple[Any, Any, Any]:
-    """Year, month, day of the proleptic Gregorian calendar, counted in eras of 400 years that start on 1 March."""
+    """Year, month, day of the proleptic Gregorian calendar, computed in eras of 400 years that start on 1 March."""
     shifted = _days(seconds, floor) + _EPOCH_FROM_MARCH_0000
     era = floor(shifted / 146097.0)
     day_of_era = shifted - era * 146097.0
@@ -52,7 +52,7 @@ def _civil(seconds: Any, floor: Floor) -> tuple[Any, Any, Any]:
 
 
 def _week(seconds: Any, floor: Floor) -> Any:
-    """0 to 53; weeks begin on Sunday and days before the first Sunday are in week 0, as in EXTRACT(WEEK)."""
+    """The week, 0 to 53, as in EXTRACT(WEEK). Weeks begin on Sunday; days before the first Sunday are in week 0."""
     before = _civil(seconds, floor)[0] - 1.0
     new_year = before * 365.0 + floor(before / 4.0) - floor(before / 100.0) + floor(before / 400.0) - _EPOCH_FROM_0001
     day_of_year = _days(seconds, floor) - new_year
@@ -68,4 +68,4 @@ PARTS: dict[str, Callable[[Any, Floor], Any]] = {
     "WOY": _week,
     "YEAR": lambda seconds, floor: _civil(seconds, floor)[0],
 }
-"""Part -> function of seconds since 1970 UTC."""
+"""Calendar part -> function of seconds since 1970 UTC."""

@@ -1,1 +1,1 @@
-"""The models that are fitted here: linear and logistic regression, boosted trees, k-means."""
+"""The model types fitted here: linear and logistic regression, boosted trees, k-means."""

@@ -1,4 +1,4 @@
-"""Distances from rows to centroids, Euclidean or sqrt(1 - cosine)."""
+"""Distances from rows to centroids: Euclidean, or sqrt(1 - cosine)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sokuji.ml.values import Floats
 
 
 def distances(design: Design, centroids: Floats, *, cosine: bool) -> Floats:
-    """[N, K] to `centroids` [K, width], from differences row by row: slower and more exact than by products."""
+    """[N, K]: distances to `centroids` [K, width], from differences row by row. This is slower but more exact than by products."""
     if cosine:
         lengths = np.sqrt(design.squared_norms())[:, None] * np.linalg.norm(centroids, axis=1)
         products = design.dot(centroids.T)
@@ -25,5 +25,5 @@ def distances(design: Design, centroids: Floats, *, cosine: bool) -> Floats:
 
 
 def squares_by_code(block: Floats) -> Floats:
-    """[size + 1, K]: the squared distance from each category's zeros and ones to each centroid's `block` [K, size]."""
+    """[size + 1, K]: the squared distance from each category's row of zeros and ones to each centroid's `block` [K, size]."""
     return np.asarray(with_unseen(1 - 2 * block.T) + (block**2).sum(axis=1))

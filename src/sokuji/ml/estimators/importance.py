@@ -1,4 +1,4 @@
-"""What each feature does in boosted trees: ML.FEATURE_IMPORTANCE."""
+"""ML.FEATURE_IMPORTANCE: how much each feature contributes to boosted trees."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class Importance:
     """One row of ML.FEATURE_IMPORTANCE."""
 
     feature: str
-    weight: float  # how many splits use the feature
-    gain: float  # what such a split takes off the loss, on average
-    cover: float  # the sum of second derivatives of the rows such a split divides, on average
+    weight: float  # the number of splits that use the feature
+    gain: float  # how much such a split lowers the loss, on average
+    cover: float  # the sum of second derivatives over the rows of such a split, on average
 
 
 def importances(trained: Trained) -> list[Importance]:
-    """Of every feature, in the model's order; 0 for one that no split uses.
+    """The importance of every feature, in the model's order; 0 for a feature that no split uses.
 
     Raises:
         ModelError: the model has no trees.
@@ -46,7 +46,7 @@ def importances(trained: Trained) -> list[Importance]:
 
 
 def _columns(trained: Trained, *, one_hot: bool) -> list[str]:
-    """The feature each column of a tree's matrix belongs to."""
+    """The feature of each column of the trees' matrix."""
     names = [number.name for number in trained.preprocessing.numbers]
     for category in trained.preprocessing.categories:
         names += [category.name] * (category.size if one_hot else 1)
@@ -54,7 +54,7 @@ def _columns(trained: Trained, *, one_hot: bool) -> list[str]:
 
 
 def _splits(tree: Mapping[str, Any]) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Floats]:
-    """The matrix column of each split, and [splits, 3]: 1, its gain, its cover."""
+    """The matrix column of each split, and an array [splits, 3] of: 1, its gain, its cover."""
     inner = np.array(tree["left_children"]) != -1
     gain, cover = np.array(tree["loss_changes"])[inner], np.array(tree["sum_hessian"])[inner]
     return np.array(tree["split_indices"])[inner], np.column_stack([np.ones(len(gain)), gain, cover])

@@ -1,6 +1,7 @@
-"""KMEANS: Lloyd's iterations by BigQuery's rules.
+"""KMEANS: Lloyd's algorithm by BigQuery's rules.
 
-Distances are Euclidean, or sqrt(1 - cosine); then centroids are means of rows scaled to length one. An empty cluster keeps its centroid.
+Distances are Euclidean, or sqrt(1 - cosine). For cosine, a centroid is the mean of rows scaled to length one. An empty cluster keeps its
+centroid.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _FILE = "kmeans.json"
 
 @dataclass(frozen=True, slots=True)
 class KMeans(Estimator):
-    """`centroids` is [K, width], in preprocessed space; of the training rows nearest to each, `radii` and `sizes`."""
+    """A k-means model. `centroids` is [K, width] in preprocessed space; `radii` and `sizes` describe the training rows of each cluster."""
 
     centroids: Floats
     cosine: bool
@@ -39,11 +40,11 @@ class KMeans(Estimator):
         return {DISTANCES: distances(design, self.centroids, cosine=self.cosine)}
 
     def between_centroids(self) -> Floats:
-        """[K, K]: the distances from centroid to centroid."""
+        """[K, K]: the distances between centroids."""
         return self.predict(Design(self.centroids, (), ()))[DISTANCES]
 
     def export(self, graph: Graph, encoded: Encoded) -> dict[str, Tensor]:
-        """Distances from |x|^2 - 2 x c + |c|^2."""
+        """Add nodes that compute the distances as |x|^2 - 2 x c + |c|^2."""
         dimensions = self.centroids.shape[1] - sum(size for _, size in encoded.codes)
         numbers = self.centroids[:, :dimensions]
         norms = np.linalg.norm(self.centroids, axis=1)
@@ -67,19 +68,19 @@ class KMeans(Estimator):
         return {DISTANCES: graph.node("Sqrt", graph.node("Max", squares, graph.constant(0.0)))}
 
     def save(self, folder: Path) -> None:
-        """As one JSON file."""
+        """Write one JSON file."""
         state = {"centroids": self.centroids.tolist(), "cosine": self.cosine, "radii": self.radii, "sizes": self.sizes}
         (folder / _FILE).write_bytes(msgspec.json.encode(state))
 
     @classmethod
     def load(cls, folder: Path) -> KMeans:
-        """What `save` wrote."""
+        """Read what `save` wrote."""
         state = msgspec.json.decode((folder / _FILE).read_bytes())
         return cls(np.array(state["centroids"], dtype=np.float64), state["cosine"], tuple(state["radii"]), tuple(state["sizes"]))
 
 
 def _cosine_distance(graph: Graph, products: Tensor, squared_lengths: Tensor, norms: Floats) -> Tensor:
-    """A row or a centroid of length 0 has cosine 0 with everything."""
+    """The cosine distance. A row or a centroid of length 0 has cosine 0 with everything."""
     lengths = graph.node("Sqrt", squared_lengths) * norms
     zero = graph.node("Equal", lengths, graph.constant(0.0))
     cosine = products / graph.node("Where", zero, graph.constant(1.0), lengths)
@@ -88,7 +89,7 @@ def _cosine_distance(graph: Graph, products: Tensor, squared_lengths: Tensor, no
 
 
 def fit(design: Design, options: Mapping[str, Any], first: Floats, progress: Progress) -> tuple[KMeans, tuple[Iteration, ...]]:
-    """Cluster the rows, from the centroids `first` [K, width] on."""
+    """Cluster the rows, starting with the centroids `first` [K, width]."""
     cosine, centroids = options["distance_type"] == "COSINE", first
     assignment = Assignment(design, len(first), cosine=cosine)
     history: list[Iteration] = []
@@ -102,13 +103,13 @@ def fit(design: Design, options: Mapping[str, Any], first: Floats, progress: Pro
         progress(history[-1])
         if options["early_stop"] and stalled([entry.loss for entry in history], options["min_rel_progress"]):
             break
-    kept = assignment.move(centroids)  # once more: the last iteration assigned the rows, then moved the centroids
+    kept = assignment.move(centroids)  # once more: the last iteration moved the centroids after it assigned the rows
     radii = np.sqrt(kept.around(centroids, cosine=cosine) / np.maximum(kept.counts, 1))
     return KMeans(centroids, cosine, tuple(radii.tolist()), tuple(kept.counts.astype(int).tolist())), tuple(history)
 
 
 def _loss(sums: Sums, *, cosine: bool) -> tuple[float, tuple[Cluster, ...]]:
-    """The mean squared distance of all rows, and every cluster."""
+    """The mean squared distance of all rows to their centroids, and the description of every cluster."""
     within = sums.within(cosine=cosine)
     radii = np.sqrt(within / np.maximum(sums.counts, 1))
     clusters = (
@@ -118,12 +119,12 @@ def _loss(sums: Sums, *, cosine: bool) -> tuple[float, tuple[Cluster, ...]]:
 
 
 def default_clusters(rows: int) -> int:
-    """BigQuery's NUM_CLUSTERS when it is not given: log10 of the rows, from 2 to 100."""
+    """BigQuery's default of NUM_CLUSTERS: log10 of the number of rows, at least 2 and at most 100."""
     return min(max(round(math.log10(max(rows, 1))), 2), 100)
 
 
 def centroids(trained: Trained, *, standardize: bool = False) -> list[tuple[int, FeatureValue]]:
-    """ML.CENTROIDS: (centroid_id, value) for every centroid and feature, in the columns' own units unless `standardize`."""
+    """The rows of ML.CENTROIDS: (centroid_id, value) for every centroid and feature, in the columns' own units unless `standardize`."""
     estimator, preprocessing = trained.estimator, trained.preprocessing
     if not isinstance(estimator, KMeans):
         raise ModelError(f"ML.CENTROIDS needs a KMEANS model, this one is {trained.model_type}")

@@ -1,8 +1,9 @@
-"""Where k-means starts from: rows drawn at random, or near to it, whatever the order they come in.
+"""The first centroids of k-means: rows drawn at random, independent of the order of the rows.
 
-A query returns its rows in another order every time, and its sums differ in their last digit. So chance comes from the values of a row,
-rounded: each different row has a key, from which every draw makes a number in (0, 1), and the draw is won by the row with the least
--log(number) / weight. That is a draw in proportion to the weights, and a row that is new or gone changes it only by winning it.
+A query returns its rows in a different order every time, and its sums differ in the last digit. So the randomness comes from the rounded
+values of a row. Each distinct row has a key, and every draw turns the key into a number in (0, 1). The row with the least -log(number) /
+weight wins the draw. So a row wins with a probability in proportion to its weight, and adding or removing a row changes a draw only if that
+row wins it.
 """
 
 from __future__ import annotations
@@ -22,21 +23,22 @@ from sokuji.ml.values import Floats
 
 Keys = npt.NDArray[np.uint64]
 
-_GRID = 2.0**20  # z-scores that differ by less than a millionth are one value
-_BLOCK_ROWS = 4096  # what is made on the way stays in the processor's cache
-_ODD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: its multiples are far apart
+_GRID = 2.0**20  # z-scores that differ by less than a millionth count as equal
+_BLOCK_ROWS = 4096  # intermediate results of this many rows fit into the processor's cache
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # 2**64 divided by the golden ratio: its multiples are far apart
 _HALF = np.uint64(32)
-_BITS_LEFT_OUT = np.uint64(11)  # float64 has 53
+_BITS_LEFT_OUT = np.uint64(11)  # float64 has a precision of 53 bits
 
 
 def first_centroids(design: Design, scores: Design, options: Mapping[str, Any], chosen: npt.NDArray[np.bool_] | None) -> Floats:
-    """[K, width] by KMEANS_INIT_METHOD. `scores` are the rows with numbers as z-scores; `chosen` marks the rows of 'CUSTOM'.
+    """[K, width]: the first centroids by KMEANS_INIT_METHOD. `scores` are the rows with numbers as z-scores; `chosen` marks the rows of
+    'CUSTOM'.
 
-    RANDOM takes different rows as long as there are any; KMEANS++ draws each further row in proportion to its squared distance
-    to the nearest one so far. CUSTOM's are in the order of their values.
+    RANDOM takes distinct rows while there are any. KMEANS++ draws each further row in proportion to its squared distance to the nearest
+    centroid so far. The centroids of CUSTOM are sorted by their values.
 
     Raises:
-        ModelError: fewer rows than clusters, or `chosen` marks another number of rows than there are clusters.
+        ModelError: there are fewer rows than clusters, or the number of rows that `chosen` marks is not the number of clusters.
     """
     count = options["num_clusters"]
     if len(design) < count:
@@ -74,7 +76,7 @@ def _spread(design: Design, count: int, lots: _Lots, *, cosine: bool) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class _Lots:
-    """The different rows: where the first of each is, how many there are of it, and what its chances follow from."""
+    """The distinct rows: the position of the first row of each, its number of copies, and the key that random numbers derive from."""
 
     rows: npt.NDArray[np.intp]
     counts: Floats
@@ -89,20 +91,23 @@ class _Lots:
         return cls(order[first], np.diff(first, append=len(keys)).astype(np.float64), keys[first])
 
     def race(self, draw: int, weights: Floats) -> Floats:
-        """The row with the least wins the draw, with a chance in proportion to its weight; the next least would win without it."""
+        """Draw a number per distinct row.
+
+        The row with the least number wins the draw, with a probability in proportion to its weight. The next least would win without it.
+        """
         bits = _mixed(_mixed(_mixed(self.keys + np.uint64(draw)))) >> _BITS_LEFT_OUT
         with np.errstate(divide="ignore"):
             return np.asarray(-np.log((bits + 0.5) * 2.0**-53) / weights)
 
 
 def _keys(scores: Design) -> Keys:
-    """[N]: equal for rows that are equal, and for no others but by a chance of 2**-64."""
+    """[N]: a key for each row. Equal rows have equal keys; different rows have equal keys with a probability of 2**-64."""
     keys = np.zeros(len(scores), dtype=np.uint64)
 
     def fill(share: range) -> None:
         for start in share:
             block = slice(start, start + _BLOCK_ROWS)
-            rounded = np.rint(scores.numbers[block].T * _GRID) + 0.0  # no -0
+            rounded = np.rint(scores.numbers[block].T * _GRID) + 0.0  # + 0.0 turns -0.0 into 0.0
             for column in (*rounded.view(np.uint64), *(codes[block].astype(np.uint64) for codes in scores.codes)):
                 keys[block] = _mixed(keys[block] ^ column)
 
@@ -111,7 +116,7 @@ def _keys(scores: Design) -> Keys:
 
 
 def _mixed(keys: Keys) -> Keys:
-    """One to one; every bit goes up, then the upper half down."""
+    """Mix the bits of keys, one to one: every bit affects higher bits, then the upper half affects the lower."""
     keys = keys * _ODD
     keys ^= keys >> _HALF
     return keys

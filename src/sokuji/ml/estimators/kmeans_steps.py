@@ -1,7 +1,8 @@
-"""Lloyd's iterations over the training rows: which centroid is nearest to each, and the sums that the next centroids follow from.
+"""Lloyd's iterations over the training rows: find the nearest centroid of each row, and the sums that give the next centroids.
 
-The result is float64's, and most of the work is not. The nearest centroid is looked for in float32, and a row for which a second one
-is within float32's rounding is measured exactly. Sums are of float64, and only rows that changed clusters are added and taken away.
+The result is that of float64, but most of the work is not. The nearest centroid is searched in float32. If the two nearest centroids of a
+row are too close for float32, float64 decides. Sums are float64, and an iteration only adds and subtracts the rows that changed their
+cluster.
 """
 
 from __future__ import annotations
@@ -22,22 +23,22 @@ from sokuji.ml.values import Floats
 Labels = npt.NDArray[np.uint8]
 Singles = npt.NDArray[np.float32]
 
-# OpenBLAS hands a product of more than 2**18 multiplications to its threads, which for few columns costs far more than it saves.
+# OpenBLAS uses threads for a product of more than 2**18 multiplications. For few columns, the threads cost far more than they save.
 _MULTIPLICATIONS = 2**18
-_LEAST_ROWS = 64  # of a product, or calls cost more than multiplications
-_SCORES = 2**19  # made at once: they stay in the processor's cache
-_SUMMED_ROWS = 16_384  # by one thread at once
-# Of float64's 16 digits 12 are left when rows have gone away that made a cluster's squares this many times larger.
+_LEAST_ROWS = 64  # rows of a product; with fewer, calls cost more than multiplications
+_SCORES = 2**19  # number of scores computed at once: they stay in the processor's cache
+_SUMMED_ROWS = 16_384  # rows that one thread sums at once
+# Subtracting rows cancels digits. If a cluster's sum of squares shrinks by this factor, 12 of float64's 16 digits are left.
 _SHRUNK = 1e4
-_ROUNDING = 2.0**-24  # float32's, relative
+_ROUNDING = 2.0**-24  # relative rounding error of float32
 _TINY = 2.0**-126  # smaller products lose their digits
-_FAR = 1e12  # times the length of the longest row: a centroid farther out, which other rows brought about, is not for float32
-_ALL = 1e38  # leaves every row in doubt
+_FAR = 1e12  # times the length of the longest row; a centroid farther out is too far for float32
+_ALL = 1e38  # makes every row doubtful
 
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """Of the rows of each cluster: their sum [K, width], their number [K], their sum of squared lengths [K]."""
+    """Per cluster: the sum of its rows [K, width], their number [K], the sum of their squared lengths [K]."""
 
     rows: Floats
     counts: Floats
@@ -50,12 +51,12 @@ class Sums:
         return Sums(self.rows - other.rows, self.counts - other.counts, self.squares - other.squares)
 
     def centroids(self, before: Floats) -> Floats:
-        """[K, width]: the means; an empty cluster's centroid stays where it was `before`."""
+        """[K, width]: the means. The centroid of an empty cluster stays as in `before`."""
         means = self.rows / np.maximum(self.counts, 1)[:, None]
         return np.asarray(np.where(self.counts[:, None] > 0, means, before))
 
     def within(self, *, cosine: bool) -> Floats:
-        """[K]: the sum of squared distances to the mean."""
+        """[K]: the sum of squared distances to the cluster's mean."""
         if cosine:
             within = self.counts - np.linalg.norm(self.rows, axis=1)
         else:
@@ -63,7 +64,7 @@ class Sums:
         return np.asarray(np.maximum(within, 0))
 
     def around(self, centroids: Floats, *, cosine: bool) -> Floats:
-        """[K]: the sum of squared distances to `centroids`."""
+        """[K]: the sum of squared distances to the cluster's row of `centroids`."""
         products, squares = (self.rows * centroids).sum(axis=1), (centroids**2).sum(axis=1)
         if cosine:
             around = self.counts - np.divide(products, np.sqrt(squares), out=np.zeros_like(products), where=squares > 0)
@@ -73,7 +74,7 @@ class Sums:
 
 
 class Assignment:
-    """The training rows, each in a cluster. COSINE: rows are scaled to length one, and so are the centroids they are compared with."""
+    """The training rows and their clusters. COSINE scales rows to length one, and the centroids that they are compared with."""
 
     def __init__(self, design: Design, clusters: int, *, cosine: bool) -> None:
         self._clusters = clusters
@@ -81,10 +82,10 @@ class Assignment:
         self._screen = _Screen(design, self._rows, clusters)
         self._labels: Labels | None = None
         self._sums: Sums
-        self._largest: Floats  # squares of a cluster since all its rows were summed
+        self._largest: Floats  # the largest sum of squares of each cluster since all its rows were summed
 
     def move(self, centroids: Floats) -> Sums:
-        """Put every row to the nearest of `centroids` [K, width], the first of equal ones."""
+        """Assign every row to the nearest of `centroids` [K, width]; of equally near ones, to the first. Returns the new sums."""
         labels = self._screen.nearest(centroids)
         before, self._labels = self._labels, labels
         if before is None:
@@ -104,12 +105,12 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """What is summed."""
+    """The rows that are summed."""
 
     numbers: Floats  # [N, D]
     codes: tuple[Codes, ...]
     sizes: tuple[int, ...]
-    scale: Floats | None  # [N]: what COSINE multiplies a row with
+    scale: Floats | None  # [N]: the factor of each row for COSINE
     squares: Floats  # [N]: the squared lengths, scaled
 
     @classmethod
@@ -125,7 +126,7 @@ class _Rows:
 
         def fill(share: range) -> None:
             block = slice(share.start, share.stop)
-            self.numbers.take(rows[block], axis=0, out=numbers[block], mode="clip")  # others fill a copy of `out` first
+            self.numbers.take(rows[block], axis=0, out=numbers[block], mode="clip")  # other modes fill a copy of `out` first
 
         parallel.each(fill, parallel.shares(len(rows), 1))
         codes = tuple(codes.take(rows) for codes in self.codes)
@@ -133,7 +134,7 @@ class _Rows:
         return _Rows(numbers, codes, self.sizes, scale, self.squares.take(rows))
 
     def sums(self, labels: Labels, clusters: int) -> Sums:
-        """By cluster. Their rounding does not depend on the number of cores."""
+        """Sum the rows by cluster. The rounding does not depend on the number of cores."""
         count, dimensions = self.numbers.shape
         step = max(_LEAST_ROWS, _MULTIPLICATIONS // (clusters * max(dimensions, 1)))
         every = np.arange(clusters, dtype=np.uint8)[:, None]
@@ -159,8 +160,9 @@ class _Rows:
 
 
 class _Screen:
-    """The rows in float32, in blocks of columns, with a row of ones below. They are moved and scaled so that none is longer than 1:
-    float32 is finest near 0, and ends early.
+    """The rows in float32, in blocks of columns, with a row of ones below.
+
+    Rows are shifted and scaled so that none is longer than 1, because float32 is most precise near 0 and its range is small.
     """
 
     def __init__(self, design: Design, rows: _Rows, clusters: int) -> None:
@@ -173,13 +175,13 @@ class _Screen:
             self._center[:dimensions] = rows.numbers[:: count // 1000 + 1].mean(axis=0)
         self._unit = 1 / (2 * math.sqrt(rows.squares.max()) or 1)
         self._numbers = np.zeros((shape[0], dimensions + 1, width), dtype=np.float32)
-        self._lengths = np.full(shape, self._unit, dtype=np.float32)  # at most
+        self._lengths = np.full(shape, self._unit, dtype=np.float32)  # upper bounds
         self._codes = [_padded(codes, shape) for codes in rows.codes]
-        # No row with a category is shorter than 1, and others may be too short for float32.
+        # A row with a category has a length of at least 1. Other rows may be too short for float32.
         self._scale = _padded(rows.scale.astype(np.float32), shape) if rows.scale is not None and rows.sizes else None
         shares = parallel.shares(shape[0], 1)
         parallel.each(self._fill, shares)
-        # Scores are written to the same memory every time: fresh memory costs more than computing them.
+        # Scores are always written to the same memory: new memory costs more than the computation.
         together = min(len(shares[0]), max(1, _SCORES // (clusters * width)))
         self._shares = [(share, np.empty((together, clusters, width), dtype=np.float32)) for share in shares]
 
@@ -198,7 +200,7 @@ class _Screen:
         self._numbers[blocks.start : blocks.stop, dimensions] = 1
 
     def nearest(self, centroids: Floats) -> Labels:
-        """Every row's place in `centroids` [K, width]."""
+        """[N]: the index of the nearest row of `centroids` [K, width]."""
         cosine = self._rows.scale is not None
         count, width = len(self._design), self._lengths.shape[1]
         labels = np.empty(self._lengths.shape, dtype=np.uint8)
@@ -232,15 +234,16 @@ class _Screen:
 
 @dataclass(frozen=True, slots=True)
 class _Scorer:
-    """x c - |c|^2 / 2 is largest for the centroid c nearest to x; x c for COSINE, whose centroids all have one length.
+    """Scores a row x for a centroid c as x c - |c|^2 / 2, which is largest for the nearest centroid; for COSINE as x c, as all centroids
+    have one length.
 
-    In float32 that is wrong by less than (|x| |c| + |c|^2 / 2) * the number of its terms * 2**-24, in whatever order they are added.
+    In float32 a score is wrong by less than (|x| |c| + |c|^2 / 2) * the number of its terms * 2**-24, in any order of addition.
     """
 
     weights: Singles  # [K, D + 1]
     tables: list[Singles]  # [K, size + 1] for every category feature
-    per_length: np.float32  # what two scores of a row may be wrong by together: so much for its length,
-    constant: np.float32  # and so much for any
+    per_length: np.float32  # the maximal error of the difference of two scores of a row: this much per unit of its length,
+    constant: np.float32  # plus this much for every row
 
     @classmethod
     def of(cls, centroids: Floats, center: Floats, unit: float, rows: _Rows, *, cosine: bool) -> _Scorer:
@@ -250,13 +253,13 @@ class _Scorer:
         weights = np.column_stack([placed[:, :dimensions], squares * (0 if cosine else -0.5)])
         ends = itertools.accumulate(rows.sizes, initial=dimensions)
         tables = [with_unseen(unit * placed[:, low:high].T).T.astype(np.float32, order="C") for low, high in itertools.pairwise(ends)]
-        terms = dimensions + len(tables) + 8  # 8: what is rounded before and after the sum
+        terms = dimensions + len(tables) + 8  # 8: the roundings before and after the sum
         longest = math.sqrt(squares.max())
         constant = 2 * terms * (_ROUNDING * longest**2 / 2 + _TINY) if longest < _FAR else _ALL
         return cls(weights.astype(np.float32), tables, np.float32(2 * terms * _ROUNDING * longest), np.float32(constant))
 
     def doubt(self, lengths: Singles) -> Singles:
-        """How far below the largest score of a row another may be and yet be the larger one."""
+        """[rows]: a score this far below a row's largest score may still be the larger one in exact arithmetic."""
         return lengths * self.per_length + self.constant
 
 

@@ -1,8 +1,8 @@
-"""LINEAR_REG and LOGISTIC_REG: least squares, or batch gradient descent, by BigQuery's rules.
+"""LINEAR_REG and LOGISTIC_REG, by BigQuery's rules: least squares, or batch gradient descent.
 
-Both minimise  sum(weight * loss) / sum(weight) + l1 * |w| + l2 / 2 * |w|^2,  where loss is (y - z)^2 / 2 or the log loss; the intercept
-is not regularised. BigQuery does not publish how it scales L1_REG and L2_REG: this is the scale of Spark and glmnet.
-The losses shown are without regularisation: the mean squared error, or the log loss.
+Both minimise  sum(weight * loss) / sum(weight) + l1 * |w| + l2 / 2 * |w|^2,  where the loss is (y - z)^2 / 2 or the log loss. The intercept
+is not regularised. BigQuery does not publish how it scales L1_REG and L2_REG; the scale here is that of Spark and glmnet. The reported
+losses exclude regularisation: the mean squared error, or the log loss.
 """
 
 from __future__ import annotations
@@ -29,29 +29,33 @@ BATCH_GRADIENT_DESCENT = "BATCH_GRADIENT_DESCENT"
 NORMAL_EQUATION = "NORMAL_EQUATION"
 
 _FILE = "linear.json"
-_SINGULAR = 1e-10  # directions of the normal equations this weak against the strongest are rounding noise: their weight is 0
+# eigenvalues of the normal equations this small relative to the largest are rounding noise: their directions get weight 0
+_SINGULAR = 1e-10
 _SMALLEST_RATE = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class Linear(Estimator):
-    """`weights` is [width, M] and `intercept` [M] in preprocessed space; M is 1, or the number of classes when more than two."""
+    """A linear model.
+
+    `weights` is [width, M] and `intercept` [M] in preprocessed space. M is 1, or the number of classes if there are more than two.
+    """
 
     weights: Floats
     intercept: Floats
     logistic: bool
 
     def predict(self, design: Design) -> dict[str, Floats]:
-        """Probabilities, or predictions."""
+        """Predict probabilities if logistic, else values."""
         scores = self.scores(design)
         return {PROBABILITIES: probabilities(scores)} if self.logistic else {PREDICTION: scores[:, 0]}
 
     def scores(self, design: Design) -> Floats:
-        """[N, M]: before the link function."""
+        """[N, M]: the scores before the link function."""
         return design.dot(self.weights) + self.intercept
 
     def export(self, graph: Graph, encoded: Encoded) -> dict[str, Tensor]:
-        """The same sums, with a category's weight looked up by its code."""
+        """Add nodes that compute the same sums. A code looks up the weight of its category."""
         start = len(self.weights) - sum(size for _, size in encoded.codes)
         terms = [] if encoded.numbers is None else [encoded.numbers @ self.weights[:start]]
         for codes, size in encoded.codes:
@@ -63,28 +67,28 @@ class Linear(Estimator):
         return {PROBABILITIES: export_probabilities(graph, scores, outputs=len(self.intercept))}
 
     def save(self, folder: Path) -> None:
-        """As one JSON file."""
+        """Write one JSON file."""
         state = {"weights": self.weights.tolist(), "intercept": self.intercept.tolist(), "logistic": self.logistic}
         (folder / _FILE).write_bytes(msgspec.json.encode(state))
 
     @classmethod
     def load(cls, folder: Path) -> Linear:
-        """What `save` wrote."""
+        """Read what `save` wrote."""
         state = msgspec.json.decode((folder / _FILE).read_bytes())
         return cls(np.array(state["weights"], dtype=np.float64), np.array(state["intercept"], dtype=np.float64), state["logistic"])
 
 
 def probabilities(scores: Floats) -> Floats:
-    """[N, classes] of scores [N, M]: softmax, and for one score per row the sigmoid beside its complement."""
+    """[N, classes] from scores [N, M]: softmax. For one score per row: the sigmoid, and its complement in front."""
     if scores.shape[1] == 1:
-        positive = 0.5 * (1 + np.tanh(0.5 * scores))  # the sigmoid, without overflow
+        positive = 0.5 * (1 + np.tanh(0.5 * scores))  # the sigmoid, in a form that cannot overflow
         return np.hstack([1 - positive, positive])
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def export_probabilities(graph: Graph, scores: Tensor, *, outputs: int) -> Tensor:
-    """`probabilities` as nodes."""
+    """Add nodes that compute `probabilities`."""
     if outputs > 1:
         return graph.node("Softmax", scores, axis=1)
     positive = graph.node("Sigmoid", scores)
@@ -92,13 +96,13 @@ def export_probabilities(graph: Graph, scores: Tensor, *, outputs: int) -> Tenso
 
 
 def flat(graph: Graph, column: Tensor) -> Tensor:
-    """[N] of [N, 1]."""
+    """Reshape [N, 1] to [N]."""
     return graph.node("Reshape", column, graph.constant(np.array([-1], dtype=np.int64)))
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Rows with what is to be predicted: `targets` [N, M] (0 and 1 for classes), and how much each row counts."""
+    """Rows with their labels: `targets` [N, M] (0 and 1 for classes), and the weight of each row."""
 
     design: Design
     targets: Floats
@@ -106,19 +110,19 @@ class Labelled:
 
 
 def strategy(options: Mapping[str, Any], design: Design, *, logistic: bool) -> str:
-    """OPTIMIZE_STRATEGY with AUTO_STRATEGY resolved, by BigQuery's rule; a constant learning rate asks for descent.
+    """OPTIMIZE_STRATEGY, with AUTO_STRATEGY resolved by BigQuery's rule. A constant learning rate chooses gradient descent.
 
     Raises:
-        ModelError: the normal equation cannot do what is asked.
+        ModelError: the normal equation cannot solve this problem.
     """
-    if options["warm_start"]:  # equations have nothing to start from
+    if options["warm_start"]:  # the normal equation has no starting point
         return BATCH_GRADIENT_DESCENT
     asked = options["optimize_strategy"]
     if asked == NORMAL_EQUATION and (logistic or options["l1_reg"] > 0):
         raise ModelError("optimize_strategy NORMAL_EQUATION solves LINEAR_REG without l1_reg; use BATCH_GRADIENT_DESCENT")
     if asked != "AUTO_STRATEGY":
         return str(asked)
-    if options["learn_rate_strategy"] == "CONSTANT":  # which an equation has no use for
+    if options["learn_rate_strategy"] == "CONSTANT":  # the normal equation has no learning rate
         return BATCH_GRADIENT_DESCENT
     if logistic or options["l1_reg"] > 0 or design.width > 10_000 or len(design) < 10 * design.width:
         return BATCH_GRADIENT_DESCENT
@@ -134,7 +138,7 @@ def fit(
     progress: Progress,
     start: Linear | None = None,
 ) -> tuple[Linear, tuple[Iteration, ...]]:
-    """Fit by the resolved `optimize_strategy` in `options`; gradient descent goes on from `start`, or from 0."""
+    """Fit by the resolved `optimize_strategy` in `options`. Gradient descent starts from `start`, or from 0."""
     free = _free_columns(training.design, dummy=options["category_encoding_method"] == "DUMMY_ENCODING")
     if options["optimize_strategy"] == NORMAL_EQUATION:
         started = time.perf_counter()
@@ -148,7 +152,7 @@ def fit(
 
 
 def _free_columns(design: Design, *, dummy: bool) -> npt.NDArray[np.bool_]:
-    """Which weights are fitted; with dummy encoding the most frequent category of each feature has weight 0."""
+    """[width]: which weights are fitted. With dummy encoding, the most frequent category of each feature has weight 0."""
     free = np.ones(design.width, dtype=bool)
     if dummy:
         for codes, columns in design.blocks():
@@ -157,10 +161,10 @@ def _free_columns(design: Design, *, dummy: bool) -> npt.NDArray[np.bool_]:
 
 
 def _solve(training: Labelled, l2_reg: float, free: npt.NDArray[np.bool_], *, intercept: bool) -> Linear:
-    """The normal equations. Of all solutions (one-hot columns add up to the intercept) the one of least length.
+    """Solve the normal equations. One-hot columns add up to the intercept, so many solutions exist; the shortest is returned.
 
-    The feature of most categories is eliminated first, because its block of the equations is diagonal: what remains is as small as the
-    other features, however many categories that one has.
+    The feature with most categories is eliminated first, because its block of the equations is diagonal. The size of the remaining system
+    then depends only on the other features.
     """
     design, weights = training.design, training.weights / training.weights.sum()
     nothing = np.zeros(len(design), np.int32), slice(0, 0)
@@ -184,7 +188,8 @@ def _solve(training: Labelled, l2_reg: float, free: npt.NDArray[np.bool_], *, in
     strong = values > _SINGULAR * gram.diagonal().max()
     found = vectors[:, strong] @ (vectors[:, strong].T @ (right[others[kept]] - scaled.T @ right[block]) / values[strong])
     solution = np.concatenate([found, inverse * right[block] - scaled @ found])
-    idle = np.vstack([vectors[:, ~strong], -scaled @ vectors[:, ~strong]])  # what can be added without changing a prediction
+    # directions in which the solution can move without changing a prediction
+    idle = np.vstack([vectors[:, ~strong], -scaled @ vectors[:, ~strong]])
     solution -= idle @ np.linalg.solve(idle.T @ idle, idle.T @ solution)
 
     result = np.zeros(design.width + 1)
@@ -192,7 +197,7 @@ def _solve(training: Labelled, l2_reg: float, free: npt.NDArray[np.bool_], *, in
     return Linear(result[:-1, None], result[-1:], logistic=False)
 
 
-@np.errstate(over="ignore", invalid="ignore")  # a rate too high overflows, and is told by its loss
+@np.errstate(over="ignore", invalid="ignore")  # too high a rate overflows; the loss shows it
 def _descend(
     training: Labelled,
     evaluation: Labelled | None,
@@ -202,7 +207,7 @@ def _descend(
     *,
     progress: Progress,
 ) -> tuple[Linear, tuple[Iteration, ...]]:
-    """Batch gradient descent. Line search starts each iteration at twice the last rate and halves it until the objective falls."""
+    """Run batch gradient descent. Line search starts each iteration at twice the last rate, and halves it until the objective falls."""
     search = options["learn_rate_strategy"] == "LINE_SEARCH"
     rate = options["ls_init_learn_rate"] if search else options["learn_rate"]
     objective = _objective(estimator, training, options)
@@ -243,7 +248,7 @@ def _gradient(estimator: Linear, rows: Labelled, l2_reg: float) -> tuple[Floats,
 
 def _step(estimator: Linear, gradient: Floats, gradient_intercept: Floats, rate: float, l1_reg: float) -> Linear:
     weights = estimator.weights - rate * gradient
-    if l1_reg > 0:  # the proximal step of |w|: towards 0, and to 0 exactly when near
+    if l1_reg > 0:  # the proximal step of |w|: moves weights towards 0, and sets small ones to exactly 0
         weights = np.sign(weights) * np.maximum(np.abs(weights) - rate * l1_reg, 0)
     return Linear(weights, estimator.intercept - rate * gradient_intercept, estimator.logistic)
 
@@ -276,9 +281,9 @@ def _milliseconds(started: float) -> int:
 
 
 def weights(trained: Trained, *, standardize: bool = False) -> list[tuple[Any, FeatureValue]]:
-    """ML.WEIGHTS: (class label, weight) for every feature, in the columns' own units unless `standardize`.
+    """The rows of ML.WEIGHTS: (class label, weight) for every feature, in the columns' own units unless `standardize`.
 
-    The label is None except with more than two classes. The intercept is the feature `__INTERCEPT__`.
+    The label is None unless there are more than two classes. The intercept is the feature `__INTERCEPT__`.
     """
     estimator, preprocessing = trained.estimator, trained.preprocessing
     if not isinstance(estimator, Linear):

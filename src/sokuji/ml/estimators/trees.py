@@ -1,7 +1,7 @@
-"""BOOSTED_TREE_CLASSIFIER and BOOSTED_TREE_REGRESSOR, trained by XGBoost, the library BigQuery trains them with (docs/decisions/0070).
+"""BOOSTED_TREE_CLASSIFIER and BOOSTED_TREE_REGRESSOR, trained by XGBoost, as in BigQuery (docs/decisions/0070).
 
-A row is float32, as XGBoost has it everywhere: numbers as they are with NaN for NULL, and a category as its position from 1
-in the sorted categories, 0 for NULL and for one not seen in training.
+A row is float32, as everywhere in XGBoost. Numbers stay unchanged, with NaN for NULL. A category is its position, from 1, in the sorted
+categories; 0 is NULL and a category not seen in training.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from sokuji.ml.graph import DOUBLE, FLOAT, ML_DOMAIN, Encoded, Graph, Tensor
 from sokuji.ml.values import Floats
 
 _FILE = "booster.json"
-_BASE_SCORE = 0.5  # BigQuery's; as a probability it is a score of 0
+_BASE_SCORE = 0.5  # as in BigQuery; this probability is a score of 0
 _SEED = 0
-_ONE_HOT_COLUMNS = 2000  # four bytes each in every row: unlike elsewhere, here the zeros and ones are made
+_ONE_HOT_COLUMNS = 2000  # at four bytes each in every row: unlike elsewhere, the columns of zeros and ones are built here
 
 _PARAMETERS = {
     "num_parallel_tree": "num_parallel_tree",
@@ -41,18 +41,18 @@ _PARAMETERS = {
     "min_split_loss": "gamma",
     "subsample": "subsample",
 }
-"""BigQuery's option -> XGBoost's parameter, where the value is passed on as it is."""
+"""BigQuery's option -> XGBoost's parameter, for values that are passed on unchanged."""
 
 
 class Trees(Estimator):
-    """A trained booster, as the JSON text XGBoost saves; XGBoost itself is needed only to train and to predict natively."""
+    """A trained booster, as the JSON text that XGBoost saves. Only training and native prediction need XGBoost itself."""
 
     def __init__(self, model: bytes, *, classes: int, one_hot: bool) -> None:
-        """`classes` is 0 for a regression."""
+        """Create from the booster's JSON; `classes` is 0 for a regression."""
         self.model, self.classes, self.one_hot = model, classes, one_hot
 
     def predict(self, design: Design) -> dict[str, Floats]:
-        """By XGBoost. Raises MissingExtraError."""
+        """Predict by XGBoost. Raises MissingExtraError."""
         xgboost = load_xgboost()
         rows = xgboost.DMatrix(_matrix(design, one_hot=self.one_hot), missing=np.nan)
         margins = xgboost.Booster(model_file=bytearray(self.model)).predict(rows, output_margin=True).astype(np.float64)
@@ -61,7 +61,7 @@ class Trees(Estimator):
         return {PROBABILITIES: probabilities(margins.reshape(len(design), -1))}
 
     def export(self, graph: Graph, encoded: Encoded) -> dict[str, Tensor]:
-        """One TreeEnsembleRegressor of raw scores; the link function is added outside it."""
+        """Add one TreeEnsembleRegressor that computes raw scores, and the link function after it."""
         columns = [] if encoded.numbers is None else [graph.cast(encoded.numbers, FLOAT)]
         for codes, size in encoded.codes:
             columns.append(graph.node("Gather", graph.constant(_values_by_code(size, one_hot=self.one_hot)), codes))
@@ -75,14 +75,14 @@ class Trees(Estimator):
         return {PROBABILITIES: export_probabilities(graph, exact, outputs=outputs)}
 
     def save(self, folder: Path) -> None:
-        """As XGBoost's own file, with what it does not say in its attributes."""
+        """Write XGBoost's own file format, with the other fields as attributes."""
         document = json.loads(self.model)
         document["learner"]["attributes"] |= {"sokuji_classes": str(self.classes), "sokuji_one_hot": str(int(self.one_hot))}
         (folder / _FILE).write_text(json.dumps(document))
 
     @classmethod
     def load(cls, folder: Path) -> Trees:
-        """What `save` wrote."""
+        """Read what `save` wrote."""
         model = (folder / _FILE).read_bytes()
         attributes = json.loads(model)["learner"]["attributes"]
         return cls(model, classes=int(attributes["sokuji_classes"]), one_hot=attributes["sokuji_one_hot"] == "1")
@@ -91,11 +91,11 @@ class Trees(Estimator):
 def fit(
     training: Labelled, evaluation: Labelled | None, options: Mapping[str, Any], *, classes: int, progress: Progress
 ) -> tuple[Trees, tuple[Iteration, ...]]:
-    """Boost trees; `targets` of both are [N, 1], of class positions when `classes` is not 0.
+    """Boost trees. The `targets` of both arguments are [N, 1]; they are class positions if `classes` is not 0.
 
     Raises:
         MissingExtraError: XGBoost is not installed.
-        ModelError: one-hot encoding would make more columns than fit into memory, or XGBoost refuses the options.
+        ModelError: one-hot encoding would make too many columns for memory, or XGBoost refuses the options.
     """
     xgboost = load_xgboost()
     one_hot = options["category_encoding_method"] == "ONE_HOT_ENCODING"
@@ -120,7 +120,7 @@ def fit(
 
     def data(rows: Labelled, reference: Any = None) -> Any:
         matrix = _matrix(rows.design, one_hot=one_hot)
-        if options["tree_method"] in {"AUTO", "HIST"}:  # binned at once: a quarter of the memory
+        if options["tree_method"] in {"AUTO", "HIST"}:  # binned immediately, which takes a quarter of the memory
             return xgboost.QuantileDMatrix(matrix, label=rows.targets[:, 0], weight=rows.weights, ref=reference, missing=np.nan)
         return xgboost.DMatrix(matrix, label=rows.targets[:, 0], weight=rows.weights, missing=np.nan)
 
@@ -152,7 +152,7 @@ def _parameters(options: Mapping[str, Any], classes: int) -> dict[str, Any]:
 
 
 def _last_loss(log: Mapping[str, Mapping[str, list[float]]], name: str, *, squared: bool) -> float | None:
-    """The newest loss of one of the watched sets: the log loss, or the mean squared error."""
+    """The last loss of the data set `name`: the log loss, or the mean squared error."""
     if name not in log:
         return None
     value = next(iter(log[name].values()))[-1]
@@ -166,14 +166,14 @@ def _matrix(design: Design, *, one_hot: bool) -> npt.NDArray[np.float32]:
 
 
 def _values_by_code(size: int, *, one_hot: bool) -> npt.NDArray[np.float32]:
-    """[size + 1, columns]: what a row has for each code, of which the last two are NULL and unseen."""
+    """[size + 1, columns]: the values in a row for each code. The last two codes are NULL and unseen."""
     if one_hot:
         return np.vstack([np.eye(size, dtype=np.float32), np.zeros((1, size), dtype=np.float32)])
     return np.append(np.arange(1, size), [0, 0]).astype(np.float32)[:, None]
 
 
 def _ensemble(booster: Mapping[str, Any]) -> dict[str, Any]:
-    """TreeEnsembleRegressor's attributes: parallel lists with an entry per node, and per leaf."""
+    """The attributes of TreeEnsembleRegressor: parallel lists with one entry per node, or per leaf."""
     dart = booster["name"] == "dart"
     model = (booster["gbtree"] if dart else booster)["model"]
     shares = booster["weight_drop"] if dart else [1.0] * len(model["trees"])
@@ -206,9 +206,9 @@ _LEAF_ATTRIBUTES = [f"target_{name}" for name in ("treeids", "nodeids", "ids", "
 
 
 def load_xgboost() -> Any:
-    """The module. Raises MissingExtraError."""
-    # Read once, when the library is loaded. Its threads spin while they wait, which on cores shared with other processes made
-    # training ten times slower than sleeping does.
+    """Import XGBoost. Raises MissingExtraError."""
+    # The library reads this once, when it is loaded. By default its waiting threads spin; on cores shared with other processes, spinning
+    # made training ten times slower than sleeping.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         import xgboost

@@ -1,7 +1,7 @@
-"""WARM_START: what a model learnt, carried over to a preprocessing that was fitted on other rows.
+"""WARM_START: convert the parameters of a model to a preprocessing that was fitted on other rows.
 
-Means, deviations and categories are those of the new rows, so parameters change their numbers and keep their meaning: a centroid stays
-at the same place, and a weight gives the same predictions. A category that is new starts at 0; one that is gone is left out.
+Means, deviations and categories come from the new rows. So the numbers of the parameters change, but not their meaning: a centroid stays at
+the same place, and a weight gives the same predictions. A new category starts at 0; a category that no longer exists is left out.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sokuji.ml.values import Floats
 
 
 def carry_points(old: Preprocessing, new: Preprocessing, points: Floats) -> Floats:
-    """[K, width of `new`] of `points` [K, width of `old`]."""
+    """Convert `points` [K, width of `old`] to [K, width of `new`]."""
     (old_center, old_scale), (new_center, new_scale) = _affine(old), _affine(new)
     result = _categories(old, new, points)
     numbers = len(new.numbers)
@@ -22,7 +22,7 @@ def carry_points(old: Preprocessing, new: Preprocessing, points: Floats) -> Floa
 
 
 def carry_weights(old: Preprocessing, new: Preprocessing, weights: Floats, intercept: Floats) -> tuple[Floats, Floats]:
-    """`weights` [width, M] and `intercept` [M] of a linear model, for `new`."""
+    """Convert `weights` [width, M] and `intercept` [M] of a linear model to `new`."""
     (old_center, old_scale), (new_center, new_scale) = _affine(old), _affine(new)
     result = _categories(old, new, weights.T).T
     numbers = len(new.numbers)
@@ -37,7 +37,7 @@ def _affine(preprocessing: Preprocessing) -> tuple[Floats, Floats]:
 
 
 def _categories(old: Preprocessing, new: Preprocessing, values: Floats) -> Floats:
-    """[K, width of `new`] with the columns of categories that both have; the others are 0."""
+    """[K, width of `new`]: the columns of categories that both have; other columns are 0."""
     places = {column: place for place, column in enumerate(_columns(old))}
     columns = _columns(new)
     known = [place for place, column in enumerate(columns) if column in places]
@@ -47,6 +47,6 @@ def _categories(old: Preprocessing, new: Preprocessing, values: Floats) -> Float
 
 
 def _columns(preprocessing: Preprocessing) -> list[tuple[str, str | None]]:
-    """(feature, category) of every column; None for a number."""
+    """(feature, category) of every column; the category of a number is None."""
     numbers: list[tuple[str, str | None]] = [(number.name, None) for number in preprocessing.numbers]
     return numbers + [(category.name, label) for category in preprocessing.categories for label in category.labels]

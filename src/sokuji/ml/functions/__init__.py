@@ -1,1 +1,1 @@
-"""The ML.* table functions, a family a file; `ml/sql.py` gives the engine their table."""
+"""The ML.* table functions, one family per file. `ml/sql.py` lists them for the engine."""

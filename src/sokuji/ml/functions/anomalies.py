@@ -1,4 +1,4 @@
-"""ML.DETECT_ANOMALIES: rows far from the cluster they belong to, against how far the training rows were."""
+"""ML.DETECT_ANOMALIES: find rows that are far from their cluster, compared with the training rows."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ from sokuji.types import BOOL, FLOAT64, INT64, Field
 
 _FILE = "distances.npy"
 _OUTPUTS = (Field("is_anomaly", BOOL), Field("normalized_distance", FLOAT64), Field("CENTROID_ID", INT64))
-_ROWS_KEPT = 50_000  # of a larger table: the cut-off is then a sample's, right to a tenth of a percent of the rows
+# distances stored at most; for a larger table the threshold comes from a sample, exact to a tenth of a percent of the rows
+_ROWS_KEPT = 50_000
 
 
 def normalized_distances(predictor: Predictor, rows: pa.RecordBatch) -> tuple[Floats, Ints]:
-    """Each row's distance to its centroid over the root mean square of the training rows', and its cluster (from 0)."""
+    """The distance of each row to its centroid, divided by the training rows' root mean square distance; and its cluster, from 0."""
     estimator = predictor.trained.estimator
     if not isinstance(estimator, KMeans):
         raise ModelError(f"{predictor.trained.model_type} models have no clusters")
     distances = predictor.predict(rows)[DISTANCES]
     clusters = distances.argmin(axis=1)
     nearest, radii = distances[np.arange(len(clusters)), clusters], np.array(estimator.radii)[clusters]
-    far = np.where(nearest > 0, np.inf, 0.0)  # of a cluster whose rows all were the same
+    far = np.where(nearest > 0, np.inf, 0.0)  # a radius of 0: all training rows of the cluster were equal
     return np.divide(nearest, radii, out=far, where=radii > 0), clusters
 
 
@@ -53,7 +54,7 @@ def keep_distances(predictor: Predictor, rows: pa.Table, folder: Path) -> None:
 class DetectAnomalies(ModelFunction):
     """ML.DETECT_ANOMALIES(MODEL m, STRUCT(contamination), {TABLE t | (query)}).
 
-    A row is an anomaly when it is farther from its centroid than all but the fraction `contamination` of the training rows.
+    A row is an anomaly if its distance to its centroid is larger than that of all but the fraction `contamination` of the training rows.
     """
 
     name = "ML.DETECT_ANOMALIES"

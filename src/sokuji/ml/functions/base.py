@@ -1,4 +1,4 @@
-"""What every ML.* function does alike: find the model's version, check what it was called with, name its columns."""
+"""The common part of the ML.* functions: find the model's version, check the arguments, name the columns."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _NUMERIC = frozenset({Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC})
 
 
 def load(version: ModelVersion) -> Predictor:
-    """The model, ready to compute on all cores; the ones used last stay in memory."""
+    """Load a model that computes on all cores. The models used last stay in memory."""
     return _load(version.folder)
 
 
 @lru_cache(maxsize=32)
 def _load(folder: Path) -> Predictor:
-    # A folder never changes once registered, so a loaded model stays right for as long as it is kept.
+    # A folder never changes after its registration, so a loaded model stays valid.
     return Predictor(folder, threads=os.cpu_count() or 1)
 
 
 @contextmanager
 def kept(store: ModelStore, version: ModelVersion) -> Iterator[None]:
-    """Reading the files of a model that somebody drops meanwhile is no damage, but a reason to run the statement again.
+    """Raise ConflictError, not ModelError, if reading a model fails because somebody dropped it meanwhile: its files are not damaged.
 
     Raises:
-        ConflictError: `version` is no more.
+        ConflictError: `version` was dropped.
     """
     try:
         yield
@@ -66,7 +66,7 @@ class ModelFunction(ABC):
 
     @abstractmethod
     def columns(self, version: ModelVersion, call: TableCall) -> tuple[Field, ...]:
-        """The columns of the result; raises SqlError for input columns that do not fit the model."""
+        """The columns of the result. Raises SqlError for input columns that do not fit the model."""
 
     @abstractmethod
     def batches(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
@@ -90,7 +90,7 @@ class ModelFunction(ABC):
             yield from self.batches(version, call, rows)
 
     def _version(self, call: TableCall) -> ModelVersion:
-        """The version that `STRUCT('challenger' AS version)` names, or the champion, once the call is known to fit the function."""
+        """The version that `STRUCT('challenger' AS version)` names, or the champion. The call is checked first."""
         if call.model is None:
             raise SqlError(f"{self.name} needs a model as its first argument: {self.name}(MODEL dataset.model)")
         self._check_settings(call.settings)
@@ -124,22 +124,22 @@ def fraction(function: str, name: str, value: Any, largest: float, example: str 
 
 
 def arrow_schema(fields: Iterable[Field]) -> pa.Schema:
-    """The Arrow schema that carries `fields`."""
+    """The Arrow schema of `fields`."""
     return pa.schema([pa.field(field.name, to_arrow(field.type)) for field in fields])
 
 
 def table_batch(fields: Iterable[Field], columns: Iterable[Iterable[Any]]) -> pa.RecordBatch:
-    """A small result from Python values, a list a column."""
+    """A small result from Python values, one list per column."""
     schema = arrow_schema(fields)
     arrays = [pa.array(list(values), type=field.type) for values, field in zip(columns, schema, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 class ModelRows:
-    """The relation argument of a call, seen through the columns a model needs.
+    """The relation argument of a call, reduced to the columns that a model needs.
 
     Raises:
-        SqlError: a needed column is missing, there twice, or of a type that does not become the one the model was trained on.
+        SqlError: a needed column is missing, occurs twice, or has a type that cannot be converted to the type the model was trained on.
     """
 
     def __init__(self, function: str, version: ModelVersion, given: tuple[Field, ...], needed: Iterable[Field]) -> None:
@@ -160,17 +160,17 @@ class ModelRows:
         self._positions = [positions[field.name.lower()][0] for field in self._needed]
 
     def select(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The needed columns of a batch, under the names the model knows them by."""
+        """The needed columns of a batch, under the names that the model uses."""
         return pa.RecordBatch.from_arrays(
             [batch.column(position) for position in self._positions], names=[field.name for field in self._needed]
         )
 
 
 def beside(function: str, outputs: tuple[Field, ...], given: tuple[Field, ...]) -> tuple[Field, ...]:
-    """The columns of a result that has the input's beside its own.
+    """The columns of a result that has both the function's own and the input's columns.
 
     Raises:
-        SqlError: two would have one name, by which a query could not tell them apart.
+        SqlError: two columns would have the same name.
     """
     names = [field.name.lower() for field in (*outputs, *given)]
     for field in (*outputs, *given):
@@ -185,7 +185,7 @@ def beside(function: str, outputs: tuple[Field, ...], given: tuple[Field, ...]) 
 
 
 def _check_type(function: str, version: ModelVersion, needed: Field, given: Field) -> None:
-    # A model reads every number as FLOAT64, so that any of the number types does.
+    # A model reads every number as FLOAT64, so any number type fits.
     if given.type != needed.type and not {given.type.kind, needed.type.kind} <= _NUMERIC:
         raise SqlError(
             f"{function}: column {given.name} is {given.type}, and model {version.signature.ref} was trained on {needed.type}; "
@@ -194,7 +194,7 @@ def _check_type(function: str, version: ModelVersion, needed: Field, given: Fiel
 
 
 def restored(reader: Iterable[pa.RecordBatch], fields: tuple[Field, ...]) -> Iterator[pa.RecordBatch]:
-    """The rows in batches that fit a processor's cache, columns in exactly the Arrow types of `fields`, names as there."""
+    """The rows in batches that fit a processor's cache. Columns have exactly the Arrow types and names of `fields`."""
     types = [to_arrow(field.type) for field in fields]
     for batch in reader:
         columns = [column if column.type == type_ else column.cast(type_) for column, type_ in zip(batch.columns, types, strict=True)]

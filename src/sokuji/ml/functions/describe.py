@@ -1,4 +1,4 @@
-"""ML.CENTROIDS, ML.WEIGHTS, ML.FEATURE_INFO, ML.FEATURE_IMPORTANCE, ML.TRAINING_INFO: what training found."""
+"""ML.CENTROIDS, ML.WEIGHTS, ML.FEATURE_INFO, ML.FEATURE_IMPORTANCE, ML.TRAINING_INFO: describe a trained model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _fields(type_: Type, *names: str) -> tuple[Field, ...]:
 
 
 class _Description(ModelFunction):
-    """A function of a model alone."""
+    """A function whose only input is a model."""
 
     @abstractmethod
     def fields(self, trained: Trained) -> tuple[Field, ...]:
@@ -34,7 +34,7 @@ class _Description(ModelFunction):
 
     @abstractmethod
     def rows(self, trained: Trained, settings: Mapping[str, Any]) -> Iterable[tuple[Any, ...]]:
-        """The rows of the result, each at least as long as `fields`; what is beyond is left out."""
+        """The rows of the result. A row may be longer than `fields`; extra values are left out."""
 
     def columns(self, version: ModelVersion, call: TableCall) -> tuple[Field, ...]:  # noqa: ARG002 a description has no input to look at
         return self.fields(load(version).trained)
@@ -46,7 +46,7 @@ class _Description(ModelFunction):
 
 
 class Centroids(_Description):
-    """ML.CENTROIDS(MODEL m [, STRUCT(standardize)]): in the units of the columns, unless `standardize`."""
+    """ML.CENTROIDS(MODEL m [, STRUCT(standardize)]), in the units of the columns unless `standardize`."""
 
     name = "ML.CENTROIDS"
     types = frozenset({KMEANS})
@@ -68,7 +68,7 @@ class Centroids(_Description):
 
 
 class Weights(_Description):
-    """ML.WEIGHTS(MODEL m [, STRUCT(standardize)]): in the units of the columns, unless `standardize`."""
+    """ML.WEIGHTS(MODEL m [, STRUCT(standardize)]), in the units of the columns unless `standardize`."""
 
     name = "ML.WEIGHTS"
     types = GLM
@@ -85,7 +85,7 @@ class Weights(_Description):
 
 
 class FeatureInfo(_Description):
-    """ML.FEATURE_INFO(MODEL m): the training rows, a feature a row."""
+    """ML.FEATURE_INFO(MODEL m): statistics of the training rows, one row per feature."""
 
     name = "ML.FEATURE_INFO"
 
@@ -100,7 +100,7 @@ class FeatureInfo(_Description):
 
 
 class FeatureImportance(_Description):
-    """ML.FEATURE_IMPORTANCE(MODEL m): how often a tree model splits by a feature, and what that gains."""
+    """ML.FEATURE_IMPORTANCE(MODEL m): how often a tree model splits by a feature, and how much these splits gain."""
 
     name = "ML.FEATURE_IMPORTANCE"
     types = TREES
@@ -114,7 +114,7 @@ class FeatureImportance(_Description):
 
 
 class TrainingInfo(_Description):
-    """ML.TRAINING_INFO(MODEL m): an iteration a row."""
+    """ML.TRAINING_INFO(MODEL m): one row per iteration."""
 
     name = "ML.TRAINING_INFO"
 

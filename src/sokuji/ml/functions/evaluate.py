@@ -1,4 +1,4 @@
-"""ML.EVALUATE, ML.CONFUSION_MATRIX, ML.ROC_CURVE: how right a model is, on the rows given or on those kept from its training."""
+"""ML.EVALUATE, ML.CONFUSION_MATRIX, ML.ROC_CURVE: the quality of a model, on given rows or on rows stored at its training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sokuji.types import FLOAT64, INT64, Field
 
 
 class _Evaluation(ModelFunction):
-    """A function of the rows given, which must have the label column, or of the rows the model was evaluated on when it was trained."""
+    """A function of the given rows, which must have the label column, or else of the rows the model was evaluated on at its training."""
 
     takes_rows = True
 
@@ -94,7 +94,7 @@ class ConfusionMatrix(_Evaluation):
 
 
 def column_names(labels: Iterable[Any]) -> list[str]:
-    """A different column name for each label: what a name cannot have becomes `_`, and a leading digit gets one before it."""
+    """A distinct column name for each label. Characters that a name cannot have become `_`; a leading digit gets a `_` in front."""
     names: list[str] = []
     for label in labels:
         text = str(label).lower() if isinstance(label, bool) else str(label)

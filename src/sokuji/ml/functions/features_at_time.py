@@ -1,9 +1,9 @@
-"""ML.FEATURES_AT_TIME and ML.ENTITY_FEATURES_AT_TIME: the rows of a feature table that were known at a time.
+"""ML.FEATURES_AT_TIME and ML.ENTITY_FEATURES_AT_TIME: the rows of a feature table that were known at a given time.
 
 https://cloud.google.com/bigquery/docs/reference/standard-sql/bigqueryml-syntax-feature-time and -entity-feature-time. A feature table has
-`entity_id STRING`, `feature_timestamp TIMESTAMP` and features. The result has its columns, in its order; `feature_timestamp` is the time
-that was asked for. With `ignore_feature_nulls`, a NULL becomes the value of the nearest row before that has one, column by column. Which
-of two rows of one entity and one time is the later is not defined, but the same for all columns.
+`entity_id STRING`, `feature_timestamp TIMESTAMP` and features. The result has the same columns in the same order; `feature_timestamp` is
+the requested time. With `ignore_feature_nulls`, a NULL becomes the value of the nearest earlier row that has one, column by column. If two
+rows of an entity have the same time, either may count as the later, but the choice is the same for all columns.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def _features_at_time(inputs: Sequence[tuple[Field, ...]], queries: Sequence[str
 def _entity_features_at_time(inputs: Sequence[tuple[Field, ...]], queries: Sequence[str], arguments: Mapping[str, str]) -> str:
     columns, asked = inputs
     entity, timestamp = _place(columns, _ENTITY), _place(columns, _TIMESTAMP)
-    # Rows are numbered from an entity's first, so that those before a time do not depend on the time: the history is made once. An
-    # ASOF join then finds each time's last row by number, also where several rows have the same timestamp.
+    # Rows are numbered from the first row of an entity, so the numbers do not depend on the requested time and the history is computed
+    # once. An ASOF join then finds the last row of each time by its number, even if several rows have the same timestamp.
     return f"""WITH _history AS MATERIALIZED ({_history(columns, queries[0], f"{timestamp} IS NOT NULL", arguments)}),
         _last AS (SELECT {entity} AS entity, {timestamp} AS moment, max(row) AS row FROM _history GROUP BY ALL),
         _asked AS (SELECT {_place(asked, _ENTITY)} AS entity, {_place(asked, _TIME)} AS moment FROM ({queries[1]}) AS a({_places(asked)})),
@@ -62,7 +62,7 @@ def _entity_features_at_time(inputs: Sequence[tuple[Field, ...]], queries: Seque
 
 
 def _history(columns: Sequence[Field], query: str, condition: str, arguments: Mapping[str, str]) -> str:
-    """The rows of a feature table under private names, each with its number, `row`, in its entity's order of time; NULLs filled in."""
+    """SQL for the rows of a feature table under private names. `row` numbers an entity's rows by time. NULLs are filled if requested."""
     entity, timestamp, fill = _place(columns, _ENTITY), _place(columns, _TIMESTAMP), arguments.get("ignore_feature_nulls", "FALSE")
     number = f"row_number() OVER (PARTITION BY {entity} ORDER BY {timestamp}) AS row"
     rows = f"SELECT *, {number} FROM ({query}) AS t({_places(columns)}) WHERE {condition}"
@@ -101,4 +101,4 @@ FUNCTIONS: Mapping[str, RelationalFunction] = {
     "ml.features_at_time": RelationalFunction(1, {_TIME: TIMESTAMP, **_ROWS}, _schema, _features_at_time),
     "ml.entity_features_at_time": RelationalFunction(2, _ROWS, _schema, _entity_features_at_time),
 }
-"""By lower-case name."""
+"""The functions by lower-case name."""

@@ -1,4 +1,4 @@
-"""ML.PREDICT: what a model says of each row, as a stream."""
+"""ML.PREDICT: predict each row, as a stream."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_THRESHOLD = 0.5
 
 
 def output_columns(model_type: str, labels: tuple[Field, ...]) -> tuple[Field, ...]:
-    """The columns ML.PREDICT adds in front of its input's, for a model of this type and label."""
+    """The columns that ML.PREDICT adds in front of its input's columns, for a model of this type and label."""
     if model_type == KMEANS:
         nearest = struct([Field("CENTROID_ID", INT64), Field("DISTANCE", FLOAT64)])
         return Field("CENTROID_ID", INT64), Field("NEAREST_CENTROIDS_DISTANCE", array(nearest))
@@ -36,10 +36,10 @@ def output_columns(model_type: str, labels: tuple[Field, ...]) -> tuple[Field, .
 
 
 def threshold(function: str, call: TableCall, classes: int) -> float:
-    """The setting `threshold`, which a model of two classes has.
+    """The setting `threshold`, which exists only for models of two classes.
 
     Raises:
-        SqlError: it is not a number from 0 to 1, or the model has not two classes.
+        SqlError: the threshold is not a number from 0 to 1, or the number of classes is not two.
     """
     value = call.settings.get("threshold")
     if value is None:
@@ -93,14 +93,14 @@ def _clusters(distances: Floats, outputs: tuple[Field, ...]) -> list[pa.Array]:
 def _classes(probabilities: Floats, classes: tuple[Any, ...], cut: float, outputs: tuple[Field, ...]) -> list[pa.Array]:
     labels = pa.array(classes, type=to_arrow(outputs[0].type))
     predicted = labels.take(pa.array(predicted_classes(probabilities, cut)))
-    # From the greatest label to the smallest: docs/decisions/0081-ml-results.md.
+    # Labels descend: docs/decisions/0081-ml-results.md.
     descending = pa.array(np.tile(np.arange(len(classes))[::-1], len(probabilities)))
     probs = [labels.take(descending), pa.array(probabilities[:, ::-1].ravel())]
     return [predicted, _lists(probs, len(classes), outputs[1])]
 
 
 def _lists(values: list[pa.Array], length: int, output: Field) -> pa.Array:
-    """Arrays of `length` structs each, from the fields' values laid end to end."""
+    """Arrays of `length` structs each. `values` has one flat array per field."""
     type_ = to_arrow(output.type)
     offsets = np.arange(0, len(values[0]) + 1, length, dtype=np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(values, fields=list(type_.value_type)), type=type_)

@@ -1,1 +1,1 @@
-"""Fitted models as artefacts, checked and run: ONNX, MLmodel, predictions."""
+"""Save, check and run fitted models: ONNX, MLmodel, predictions."""

@@ -1,4 +1,4 @@
-"""A trained model as a folder of files, and back."""
+"""Save a trained model as a folder of files, and load it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _LOADERS: dict[str, Callable[[Path], Estimator]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Training:
-    """training.json."""
+    """The content of training.json."""
 
     model_type: str
     options: dict[str, Any]
@@ -58,9 +58,9 @@ class _Training:
 
 
 def save(trained: Trained, folder: Path, rows: pa.Table) -> Serving:
-    """Write the model into `folder`, which exists, and decide how it is served.
+    """Write the model into `folder`, which must exist, and decide how the model is served.
 
-    `rows` are real ones, such as the training rows; up to 2,000 of them, spread evenly, go through the parity gate.
+    `rows` are real rows, such as the training rows. The parity gate compares up to 2,000 of them, spread evenly.
     """
     positions = np.unique(np.linspace(0, rows.num_rows - 1, min(rows.num_rows, _ROWS_COMPARED)).astype(np.int64))
     real = trained.preprocessing.read(rows.take(positions))
@@ -80,7 +80,7 @@ def save(trained: Trained, folder: Path, rows: pa.Table) -> Serving:
 
 
 def load(folder: Path) -> tuple[Trained, Serving]:
-    """What `save` wrote.
+    """Read what `save` wrote.
 
     Raises:
         ModelError: a file is missing or damaged.
@@ -99,24 +99,24 @@ def load(folder: Path) -> tuple[Trained, Serving]:
 
 @contextmanager
 def readable(folder: Path) -> Iterator[None]:
-    """What is missing or damaged in a model's folder becomes a ModelError that names it."""
+    """Turn the errors of a missing or damaged file in a model's folder into a ModelError that names the folder."""
     try:
         yield
-    except (OSError, ValueError) as error:  # what Arrow, NumPy and readers of JSON raise
+    except (OSError, ValueError) as error:  # the errors of Arrow, NumPy and JSON readers
         raise ModelError(f"the model in {folder} cannot be read: {error}; train it again") from error
 
 
 def build_graph(trained: Trained) -> onnx.ModelProto:
-    """The whole model, preprocessing included, as one graph."""
+    """Build the whole model, preprocessing included, as one graph."""
     graph = Graph({item.name: item.kind is InputKind.STRING for item in trained.preprocessing.inputs})
     return graph.build(trained.estimator.export(graph, trained.preprocessing.export(graph)), RANKS)
 
 
 def check_golden(folder: Path, predict: Callable[[Mapping[str, Any]], Mapping[str, Floats]]) -> None:
-    """Predict the rows stored with the model again.
+    """Predict the rows stored with the model again, and compare.
 
     Raises:
-        ModelError: the answers differ from those at training time: another version of a library, or a damaged file.
+        ModelError: the predictions differ from those at training time; a library version changed, or a file is damaged.
     """
     with readable(folder), pa.OSFile(str(folder / _GOLDEN_FILE)) as file:
         golden = pa.ipc.open_file(file).read_all().combine_chunks()
@@ -147,11 +147,11 @@ def _stacked(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, A
     }
 
 
-_OUTPUT = "\0output "  # in front of an output's name: no column is called so
+_OUTPUT = "\0output "  # prefix of an output's name; no column name begins with it
 
 
 def _write_golden(folder: Path, columns: Mapping[str, Any], native: Mapping[str, Floats]) -> None:
-    """Rows spread over real and adversarial ones, with their native answers."""
+    """Store some of the real and adversarial rows, spread evenly, with their native predictions."""
     rows = len(next(iter(native.values())))
     positions = np.unique(np.linspace(0, rows - 1, min(rows, _GOLDEN_ROWS)).astype(np.int64))
     table = pa.table(

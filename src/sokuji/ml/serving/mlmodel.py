@@ -18,7 +18,7 @@ from sokuji.ml.values import Floats
 
 
 def write(folder: Path, preprocessing: Preprocessing, outputs: Mapping[str, Floats]) -> None:
-    """Describe the model in `folder`; `outputs` are any predictions of it. JSON is YAML, so the file needs no YAML writer."""
+    """Describe the model in `folder`. `outputs` are any predictions of it. JSON is valid YAML, so this needs no YAML writer."""
     columns = [
         {"name": item.name, "type": "string" if item.kind is InputKind.STRING else "double", "required": True}
         for item in preprocessing.inputs

@@ -1,4 +1,4 @@
-"""Whether a graph computes what the model computes: compared on real rows, and on rows made to go wrong."""
+"""Check that a graph computes the same as the model, on real rows and on adversarial rows."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from sokuji.ml.columns.preprocessing import Preprocessing
 from sokuji.ml.values import NULL_CATEGORY, Floats
 
 TOLERANCE = 1e-4
-"""The largest difference allowed: absolute up to 1, relative beyond."""
+"""The largest allowed difference: absolute for values up to 1, relative for larger values."""
 
 _NUMBERS = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 1e-300, 1e30, -1e30, 3.4e38, -1e300, 2.0**53 + 2)
 _DAY = 86_400.0
 _DAYS = ("1899-12-31", "1900-02-28", "1900-03-01", "1969-12-31", "1999-12-31", "2000-02-29", "2001-01-06", "2004-12-31", "2100-03-01")
 _TIMES = np.add.outer(np.array(_DAYS, "datetime64[s]").astype(np.float64), [0, _DAY - 1e-6]).ravel()
-"""The calendar's edges: ends of years and centuries, 29 February, none where there might be one, a week that a new year cuts in two."""
+"""Edge cases of the calendar: ends of years and centuries, 29 February, its absence in 1900 and 2100, weeks that a new year divides."""
 _STRINGS = (NULL_CATEGORY, "", " ", "\N{SNOWMAN} unseen \N{GREEK SMALL LETTER OMEGA}", "x" * 10_000)
 _CATEGORIES_TRIED = 50
 _MIXED_ROWS = 500
 
 
 def difference(native: Mapping[str, Floats], graph: Mapping[str, Floats]) -> float:
-    """The largest difference of any output; infinite where one side is NaN or infinite alone, or shapes differ."""
+    """The largest difference of any output. Infinite if only one side is NaN or infinite, or if shapes differ."""
     largest = 0.0
     for (_, expected), (_, found) in zip(native.items(), graph.items(), strict=True):
         if expected.shape != found.shape:
@@ -40,10 +40,10 @@ def difference(native: Mapping[str, Floats], graph: Mapping[str, Floats]) -> flo
 
 
 def adversarial(preprocessing: Preprocessing, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """Copies of real rows made to go wrong, the same for the same rows.
+    """Copies of real rows with difficult values. The result is the same for the same rows.
 
-    First one column of each is replaced: by NULL, by an unseen and every (or the first 50) category, by extremes, by what rounding to
-    float32 moves. Then rows have about two columns replaced, half of the time by NULL. The last row is NULL throughout.
+    The first rows have one column replaced: by NULL, an unseen category, every category (at most 50), extreme values, or values that change
+    when rounded to float32. The next rows have about two columns replaced, half of the time by NULL. In the last row all columns are NULL.
     """
     real = {name: column.to_pylist() if isinstance(column, pa.Array) else column for name, column in columns.items()}
     categories = {category.input: category.keys for category in preprocessing.categories}

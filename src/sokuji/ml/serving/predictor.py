@@ -1,4 +1,4 @@
-"""A saved model, loaded: rows in, numbers out."""
+"""Predict with a saved model."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from sokuji.ml.values import Floats
 
 
 class Predictor:
-    """Computes a model's raw outputs, through ONNX Runtime unless the model is served natively. Threads may share it."""
+    """Computes a model's raw outputs, by ONNX Runtime unless the model is served natively. Threads may share a predictor."""
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
-        """Load what `artefact.save` wrote, and predict its golden rows again; `threads` work on one batch.
+        """Load what `artefact.save` wrote, and check the golden rows. A batch is computed by `threads` threads.
 
         Raises:
-            ModelError: the folder cannot be read, or the answers are no longer those of training time.
+            ModelError: the folder cannot be read, or the predictions differ from those at training time.
         """
         self.trained, self.serving = load(folder)
         self._session: GraphSession | None = None
@@ -30,7 +30,7 @@ class Predictor:
         check_golden(folder, self.predict_columns)
 
     def predict(self, batch: pa.RecordBatch) -> dict[str, Floats]:
-        """`distances`, `probabilities` or `prediction` (see base.py), of rows that have the model's feature columns.
+        """`distances`, `probabilities` or `prediction` (see base.py) for rows that have the model's feature columns.
 
         Raises:
             ModelError: a feature column is missing.
@@ -38,7 +38,7 @@ class Predictor:
         return self.predict_columns(self.trained.preprocessing.read(batch))
 
     def predict_columns(self, columns: Mapping[str, Any]) -> dict[str, Floats]:
-        """The same of raw columns by input name, carried as inputs.py says."""
+        """Like `predict`, for raw columns by input name, represented as inputs.py says."""
         if self._session is not None:
             return self._session.run(columns)
         return self.trained.estimator.predict(self.trained.preprocessing.transform(columns))

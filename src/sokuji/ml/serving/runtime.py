@@ -1,4 +1,4 @@
-"""Running a model's ONNX graph."""
+"""Run a model's ONNX graph."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _FATAL_ONLY = 4
 
 
 class GraphSession:
-    """One loaded graph. `run` may be called from several threads at once."""
+    """One loaded graph. Several threads may call `run` at once."""
 
     def __init__(self, model: bytes, threads: int = 1) -> None:
-        """`threads` work on one call of `run`. Raises ModelError."""
+        """Load the graph. A call of `run` uses `threads` threads. Raises ModelError."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = _FATAL_ONLY  # what goes wrong is raised; logged it would be said twice
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would take cores from the rest
+        options.log_severity_level = _FATAL_ONLY  # errors are raised; a log would repeat them
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # spinning threads would take cores from other work
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except _ERRORS as error:
@@ -36,7 +36,7 @@ class GraphSession:
         self._outputs = [node.name for node in self._session.get_outputs()]
 
     def run(self, columns: Mapping[str, Any]) -> dict[str, Floats]:
-        """Outputs by name, of columns as `Preprocessing.read` gives them. Raises ModelError."""
+        """Compute the outputs, by name, for columns as `Preprocessing.read` returns them. Raises ModelError."""
         feeds = {name: _tensor(columns[name]) for name in self._inputs}
         try:
             values = self._session.run(self._outputs, feeds)

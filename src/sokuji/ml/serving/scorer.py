@@ -1,4 +1,4 @@
-"""One model scored in the stream."""
+"""Score events with one model."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ from sokuji.types import to_arrow
 
 
 class Scorer:
-    """One model, which answers with a number: a binary classifier with the probability of the positive class (1, TRUE, the greater
-    label), one of more classes with that of the likeliest class, a regression with its value, k-means with the CENTROID_ID.
+    """One model that scores with one number per row.
+
+    Binary classifier: the probability of the positive class (1, TRUE, the greater label). More classes: the probability of the most
+    probable class. Regression: the value. K-means: the CENTROID_ID.
     """
 
     def __init__(self, models: ModelStore, ref: Ref, version: int | None, features: Mapping[str, pa.DataType]) -> None:
-        """Load `version`, the champion if None; `features` are the columns that rows will have.
+        """Load `version`, or the champion if None. `features` are the columns that rows will have.
 
         Raises:
             NotFoundError: there is no such model, or it was dropped meanwhile.
-            ModelError: its files are damaged, or it needs a column that is no feature.
+            ModelError: the model's files are damaged, or the model needs a column that is not a feature.
         """
         found = models.get(ref, CHAMPION if version is None else version)
         self.version, self.folder = found.version, found.folder
@@ -46,11 +48,11 @@ class Scorer:
 
     @property
     def inputs(self) -> list[str]:
-        """The features it needs."""
+        """The features that the model needs."""
         return list(self._schema.names)
 
     def score(self, features: pa.RecordBatch) -> Floats:
-        """A number for each row."""
+        """One number for each row."""
         columns = [features.column(field.name).cast(field.type) for field in self._schema]
         said = self._predictor.predict(pa.RecordBatch.from_arrays(columns, schema=self._schema))
         if DISTANCES in said:

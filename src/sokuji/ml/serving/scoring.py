@@ -1,4 +1,4 @@
-"""Models scored in the stream: `scores.NAME` in a rule's condition is what the dataset's model NAME says of the features at that event."""
+"""Score events with models: `scores.NAME` in a rule's condition is the score of the dataset's model NAME for the features at that event."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _NAMED = re.compile(rf"\b{SCORES}\s*\.\s*`?(\w+)`?", re.IGNORECASE)
 
 
 def models_named(conditions: Iterable[str]) -> tuple[str, ...]:
-    """The models that conditions ask for, sorted."""
+    """The names of the models that `conditions` use, sorted."""
     return tuple(sorted({name for text in conditions for name in _NAMED.findall(text)}))
 
 
 class Scores:
-    """All models that a dataset's rules ask for. A model that is not trained yet scores NULL."""
+    """All models that a dataset's rules use. A model that is not trained yet scores NULL."""
 
     def __init__(self, models: ModelStore, dataset: str, names: Iterable[str], features: Mapping[str, pa.DataType]) -> None:
         """Load the champions of the models `names`."""
@@ -40,27 +40,27 @@ class Scores:
 
     @property
     def type(self) -> pa.StructType:
-        """Of the column `SCORES`."""
+        """The type of the column `SCORES`."""
         return pa.struct([(name, pa.float64()) for name in self.names])
 
     @property
     def versions(self) -> dict[str, int]:
-        """The versions that are in use."""
+        """The versions in use, by model."""
         return {name: scorer.version for name, scorer in self._scorers.items() if scorer is not None}
 
     def use(self, versions: Mapping[str, int]) -> None:
-        """Go back to these versions: those that a replay needs."""
+        """Load these versions again: a replay needs the versions of the first run."""
         for name in self._scorers.keys() & versions.keys():
             self._scorers[name] = self._load(name, versions[name])
 
     def refresh(self) -> None:
-        """Go over to the champions of now. Between two checkpoints the versions stay, so that a replay decides the same."""
+        """Switch to the current champions. Called only at checkpoints, so that a replay uses the same versions and decides the same."""
         for name, scorer in self._scorers.items():
             try:
                 champion = self._models.get(Ref(self._dataset, name))
             except NotFoundError:
                 champion = None
-            # By the folder: a model that was dropped and made again begins to count its versions again.
+            # Compare folders, not versions: a model that was dropped and created again counts its versions from the start.
             folder = None if champion is None else champion.folder
             if folder != (scorer.folder if scorer else None):
                 self._scorers[name] = None if champion is None else self._load(name, champion.version)
@@ -74,7 +74,7 @@ class Scores:
         return pa.StructArray.from_arrays(columns, fields=list(self.type)) if columns else pa.nulls(features.num_rows, self.type)
 
     def _load(self, name: str, version: int | None) -> Scorer | None:
-        from sokuji.ml.serving.scorer import Scorer  # which imports ONNX Runtime: most declarations name no model
+        from sokuji.ml.serving.scorer import Scorer  # imports ONNX Runtime; most declarations name no model
 
         try:
             return Scorer(self._models, Ref(self._dataset, name), version, self._features)
