@@ -1,1 +1,1 @@
-"""GoogleSQL text to a resolved statement: ZetaSQL's analyzer and what it is told of tables, functions and parameters."""
+"""Turn GoogleSQL text into a resolved statement, by ZetaSQL's analyzer, given the tables, functions and parameters it may name."""

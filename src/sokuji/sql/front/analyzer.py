@@ -1,4 +1,4 @@
-"""Google's own analyzer over our catalog: GoogleSQL text in, resolved and typed statements out."""
+"""Google's analyzer over our catalog: it turns GoogleSQL text into resolved, typed statements."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from sokuji.sql.front.wasm import Reply, ZetaSql
 from sokuji.sql.stop import Stop
 from sokuji.types import Field, Kind, Type
 
-# Features of ZetaSQL that BigQuery does not have, or that would change what BigQuery's statements mean.
+# Features of ZetaSQL that BigQuery does not have, or that would change the meaning of BigQuery's statements.
 _NOT_IN_BIGQUERY = (
     "TIMESTAMP_NANOS",
     "TIMESTAMP_PICOS",
@@ -50,7 +50,7 @@ _NOT_IN_BIGQUERY = (
 )
 _ALSO_IN_BIGQUERY = ("ALTER_COLUMN_SET_DATA_TYPE", "DISABLE_FLOAT32")
 
-# Rewrites to plain scans beyond ZetaSQL's defaults; each takes a node kind off the emitter.
+# Rewrites to plain scans, besides ZetaSQL's defaults. Each removes a kind of node that the emitter would have to handle.
 _REWRITES = ("REWRITE_ARRAY_FILTER_TRANSFORM", "REWRITE_ARRAY_INCLUDES", "REWRITE_INLINE_SQL_FUNCTIONS", "REWRITE_INLINE_SQL_UDAS")
 
 # BigQuery ML's scalar and analytic functions: ML.STANDARD_SCALER, HPARAM_RANGE.
@@ -60,23 +60,23 @@ _SQL_FUNCTION = re.compile(f"{GROUP}:", re.IGNORECASE)
 _SPACE = r"(?:\s|--[^\n]*(?:\n|$)|#[^\n]*(?:\n|$)|/\*.*?\*/|;)*"
 _BLANK = re.compile(_SPACE, re.DOTALL)
 _ALTER = re.compile(rf"{_SPACE}ALTER\b", re.DOTALL | re.IGNORECASE)
-_PROCEDURAL = re.compile(rf"{_SPACE}(?:EXECUTE|SET)\b", re.DOTALL | re.IGNORECASE)  # those that parse as plain statements too
+_PROCEDURAL = re.compile(rf"{_SPACE}(?:EXECUTE|SET)\b", re.DOTALL | re.IGNORECASE)  # procedural statements that also parse as plain ones
 _RETYPED = re.compile(r"\bALTER\s+COLUMN\s+(?:IF\s+EXISTS\s+)?`?(\w+)`?\s+SET\s+DATA\s+TYPE\s+(\w+)", re.IGNORECASE)
 _MAY_CALL_STORED = re.compile(rf"\.{_SPACE}`?\w+`?{_SPACE}\(", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What the script around a statement has defined so far."""
+    """The definitions made so far by the script around a statement."""
 
     functions: tuple[SqlFunction, ...] = ()
-    variables: Mapping[str, Variable] = field(default_factory=dict)  # by lower-case name; those of system variables begin with `@@`
-    tables: Catalog | None = None  # where its temporary tables are known
-    versions: Mapping[Path, Table] = field(default_factory=dict)  # those read as of a time, by private name
+    variables: Mapping[str, Variable] = field(default_factory=dict)  # by lower-case name; the names of system variables begin with `@@`
+    tables: Catalog | None = None  # the catalog of temporary tables
+    versions: Mapping[Path, Table] = field(default_factory=dict)  # tables read as of a time, by private name
 
 
 class ProceduralError(UnsupportedSqlError):
-    """A text is a script with procedural statements where plain ones are wanted; `tree` is its `ASTScriptProto`."""
+    """A text contains procedural statements where only plain ones are allowed; `tree` is the text's `ASTScriptProto`."""
 
     def __init__(self, message: str, tree: Any, **place: Any) -> None:
         super().__init__(message, **place)
@@ -85,9 +85,9 @@ class ProceduralError(UnsupportedSqlError):
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """A resolved statement (`AnyResolvedStatementProto`), the tables behind its paths, its table function calls by private name.
+    """A resolved statement (`AnyResolvedStatementProto`), the tables of its paths, and its table function calls by private name.
 
-    `functions` are the paths of the functions that the statement calls with a dataset in front.
+    `functions` are the paths of the called functions that are qualified with a dataset.
     """
 
     source: Statement
@@ -98,12 +98,12 @@ class Analysis:
     parameters: Bound = field(default_factory=Bound)
 
     def table(self, full_name: str) -> Table:
-        """The table that ZetaSQL knows under this name."""
+        """The table that ZetaSQL knows as `full_name`."""
         return next(table for path, table in self.tables.items() if ".".join(path) == full_name)
 
     @property
     def kind(self) -> str:
-        """The statement's node: "resolved_query_stmt_node", ..."""
+        """The name of the statement's node, such as "resolved_query_stmt_node"."""
         return leaf(self.statement)[0]
 
     @property
@@ -113,7 +113,7 @@ class Analysis:
 
 
 class _Registered:
-    """By what an analyzer finds its registration in an instance."""
+    """A key by which an analyzer finds its registration in an instance."""
 
 
 class Analyzer:
@@ -127,7 +127,7 @@ class Analyzer:
         *,
         version_of: VersionOf | None = None,
     ) -> None:
-        """Without `version_of`, tables that are read as of a time have the columns of now."""
+        """Create an analyzer. Without `version_of`, tables that are read as of a time have their current columns."""
         self._catalog, self._version_of = catalog, version_of
         self._functions = functions or {}
         self._zetasql = zetasql or wasm.zetasql()
@@ -136,7 +136,7 @@ class Analyzer:
         self._registered = _Registered()
 
     def until(self, stop: Stop) -> Analyzer:
-        """The same for one query, which ends what takes too long."""
+        """A copy of this analyzer for one query, whose calls end with `stop`."""
         bound = copy.copy(self)
         bound._zetasql = self._zetasql.until(stop)  # noqa: SLF001
         return bound
@@ -150,11 +150,11 @@ class Analyzer:
         return sorted({*(name for name in names if not name.startswith("$")), *library, *self._functions})
 
     def split(self, script: str) -> list[Statement]:
-        """The statements of a script, `;` between them.
+        """Split a script into its statements, which `;` separates.
 
         Raises:
-            ProceduralError: it all parses, but not all are plain statements.
-            SqlError: one of them does not parse, or there is none.
+            ProceduralError: the whole script parses, but some statements are not plain.
+            SqlError: a statement does not parse, or there is none.
         """
         data = script.encode()
         statements = []
@@ -170,7 +170,7 @@ class Analyzer:
         try:
             tables, end = self._tables(script, position)
         except SqlError as error:
-            if error.line is None:  # a limit, which is not of the grammar
+            if error.line is None:  # a limit was reached, which is not a syntax error
                 raise
             raise self._refusal(script, Statement(script, script, ((0, 0),)).locate(error)) from None
         statement = Statement(data[position:end].decode(), script, ((0, len(data[:position].decode())),), tables)
@@ -181,7 +181,7 @@ class Analyzer:
         return self._complete(statement), end
 
     def _tables(self, text: str, position: int) -> tuple[tuple[Path, ...], int]:
-        """The tables that the statement at a byte of the text names, and where the next one begins."""
+        """The tables that the statement at byte `position` of the text names, and the position of the next statement."""
         request = service.ExtractTableNamesFromNextStatementRequest(options=self._language)
         request.parse_resume_location.input = text
         request.parse_resume_location.byte_position = position
@@ -193,7 +193,7 @@ class Analyzer:
         return replace(statement, tables=(self._altered(statement), *statement.tables)) if _ALTER.match(statement.text) else statement
 
     def excerpt(self, script: str, start: int, end: int, *, prefix: str = "", suffix: str = "") -> Statement:
-        """A statement made of the bytes from `start` to `end` of a script, which parses as a whole, with text around them."""
+        """Make a statement of bytes `start` to `end` of a script that parses as a whole, with `prefix` and `suffix` around them."""
         data = script.encode()
         offset = len(data[:start].decode())
         text = f"{prefix}{data[start:end].decode()}{suffix}"
@@ -201,7 +201,7 @@ class Analyzer:
         return self._complete(Statement(text, script, pieces, self._tables(text, 0)[0]))
 
     def _altered(self, statement: Statement) -> Path:
-        """The name after ALTER TABLE, which ZetaSQL does not count among the tables a statement names."""
+        """The name after ALTER TABLE. ZetaSQL does not include it in the tables that a statement names."""
         path = next(nodes(self.parse(statement), "ASTPathExpressionProto"))
         return tuple(name.id_string for name in path.names)
 
@@ -211,7 +211,7 @@ class Analyzer:
         return self._zetasql.call("Parse", request, service.ParseResponse).parsed_statement
 
     def unfinished(self, script: str) -> bool:
-        """Whether a script that is being written needs more: a block is not closed, or there are only declarations yet."""
+        """Whether an interactive script is incomplete: a block is not closed, or there are only declarations so far."""
         try:
             statements = self._parse_script(script).statement_list_node.statement_list
         except SqlError as error:
@@ -223,13 +223,13 @@ class Analyzer:
         return self._zetasql.call("Parse", request, service.ParseResponse).parsed_script
 
     def _refusal(self, script: str, error: SqlError) -> SqlError:
-        """What to raise for a script of which a statement is not a plain one; `error` says so."""
+        """The error to raise for a script with a statement that is not plain; `error` is about this statement."""
         try:
             tree = self._parse_script(script)
         except SqlError as other:
             if other.line is None:
                 return other
-            # The one that understood more of it.
+            # Raise the error that is further down in the script.
             return max(error, Statement(script, script, ((0, 0),)).locate(other), key=lambda found: (found.line or 0, found.column or 0))
         message = "Procedural statements (DECLARE, SET, IF, LOOP, BEGIN ... END, EXECUTE IMMEDIATE, ...) cannot stand here"
         return ProceduralError(message, tree, line=error.line, column=error.column, sql=script)
@@ -240,10 +240,10 @@ class Analyzer:
         parameters: Parameters | Bound | None = None,
         scope: Scope | None = None,
     ) -> Analysis:
-        """Resolve one statement, which may name what is in `scope` besides what the catalog has.
+        """Resolve one statement. The statement may name the definitions in `scope` and those in the catalog.
 
         Raises:
-            SqlError: it is not valid; with ZetaSQL's message and the place.
+            SqlError: the statement is not valid. The error has ZetaSQL's message and position.
         """
         if isinstance(statement, str):
             statement = self.split(statement)[0]
@@ -265,7 +265,7 @@ class Analyzer:
         return tuple(dict.fromkeys(path for path in paths if "." in ".".join(path)))
 
     def _resolve(self, statement: Statement, calls: Sequence[ResolvedCall], bound: Bound, scope: Scope) -> Analysis:
-        """Resolve a statement whose calls of table functions are resolved already."""
+        """Resolve a statement whose table function calls are already resolved."""
         functions, variables = scope.functions, scope.variables
         paths = (*statement.tables, *(path for function in functions for path in function.definition.tables))
         tables = find_tables(self._catalog, paths, scope.tables) | dict(scope.versions)
@@ -277,7 +277,7 @@ class Analyzer:
             request = service.AnalyzeRequest(options=self._with_parameters(parameters, undeclared), sql_statement=statement.text)
             for name in variables.keys() - constants.keys():
                 request.options.system_variables.add(name_path=name.removeprefix(SYSTEM).split("."), type=to_type(variables[name].type))
-            if calls or functions:  # they are this statement's alone, so the catalog is sent along
+            if calls or functions:  # calls and functions belong to this statement only, so the catalog is sent with it
                 models = {call.model_path: call.call.model for call in calls if call.model_path and call.call.model}
                 names = Names(tables, models, tuple(call.private for call in calls), tuple(functions), constants)
                 request.simple_catalog.CopyFrom(to_catalog(names, self._language))
@@ -299,7 +299,10 @@ class Analyzer:
         return Analysis(statement, resolved, tables, {call.private.name: call for call in calls}, parameters=bound)
 
     def _with_parameters(self, bound: Bound, undeclared: Collection[str] = ()) -> Any:
-        """The options with the parameters' types but for those `undeclared`, whose types the statement is to say; of positions, any."""
+        """The options with the types of the parameters, except those in `undeclared`, whose types the statement determines.
+
+        If parameters are positional and any is undeclared, none is declared.
+        """
         options = analyzer_options_pb2.AnalyzerOptionsProto()
         options.CopyFrom(self._options)
         options.allow_undeclared_parameters = bool(undeclared)
@@ -319,7 +322,7 @@ class Analyzer:
         """The value and type of an expression without columns, computed by GoogleSQL's reference implementation.
 
         Raises:
-            SqlError: it is not valid, or fails.
+            SqlError: the expression is not valid, or fails.
         """
         if isinstance(expression, str):
             expression = Statement(expression, expression, ((0, 0),))
@@ -341,7 +344,7 @@ class Analyzer:
 
 
 class _Resolver:
-    """What resolving the calls of one statement needs."""
+    """The parts of an analyzer that resolving the calls of one statement needs."""
 
     def __init__(self, analyzer: Analyzer, bound: Bound, scope: Scope) -> None:
         self._analyzer, self._bound, self._scope = analyzer, bound, scope
@@ -365,16 +368,16 @@ class _Resolver:
 
 
 def _wanted(resolve: Callable[..., Any], bound: Bound, undeclared: Collection[str]) -> Mapping[str, Type]:
-    """The types that a statement itself gives to parameters whose values do not say all of it."""
+    """The types that a statement gives to parameters whose values do not determine their types."""
     try:
         resolved = resolve(bound, undeclared)
-    except SqlError:  # it needs their types, and those of the others
+    except SqlError:  # the statement needs the types of these parameters
         return {}
     return {node.name.lower() or str(node.position): from_type(node.parent.type) for node in nodes(resolved, "ResolvedParameterProto")}
 
 
 def _explained(error: SqlError, calls: Sequence[ResolvedCall]) -> SqlError:
-    """ZetaSQL's error in the words of the statement as it was written."""
+    """ZetaSQL's error, with the names that the original statement has."""
     message = _SQL_FUNCTION.sub("", error.message)
     for call in calls:
         message = re.sub(rf"\b{call.private.name}\b", call.name, message)
@@ -387,13 +390,13 @@ def _explained(error: SqlError, calls: Sequence[ResolvedCall]) -> SqlError:
 
 
 class _Caller(Protocol):
-    """What makes single calls: `ZetaSql`, `wasm.Instance`."""
+    """The interface for single calls; `ZetaSql` and `wasm.Instance` have it."""
 
     def call(self, method: str, request: Message, reply: type[Reply]) -> Reply: ...
 
 
 def language_options(zetasql: _Caller) -> Any:
-    """BigQuery's dialect, as `LanguageOptionsProto`."""
+    """The options of BigQuery's dialect, as `LanguageOptionsProto`."""
     request = service.LanguageOptionsRequest(maximum_features=True)
     options = zetasql.call("GetLanguageOptions", request, analyzer_options_pb2.LanguageOptionsProto)
     features = options_pb2.LanguageFeature
@@ -402,15 +405,15 @@ def language_options(zetasql: _Caller) -> Any:
     enabled |= {features.Value(f"FEATURE_{name}") for name in _ALSO_IN_BIGQUERY}
     options.enabled_language_features[:] = sorted(enabled)
     options.product_mode = options_pb2.PRODUCT_EXTERNAL
-    options.supported_statement_kinds.clear()  # none named: all of them
+    options.supported_statement_kinds.clear()  # an empty list allows all kinds
     options.reserved_keywords.append("QUALIFY")
     return options
 
 
 def analyzer_options(zetasql: _Caller) -> Any:
-    """`AnalyzerOptionsProto` for statements of BigQuery's dialect."""
+    """The `AnalyzerOptionsProto` for statements of BigQuery's dialect."""
     options = zetasql.call("GetAnalyzerOptions", service.AnalyzerOptionsRequest(), analyzer_options_pb2.AnalyzerOptionsProto)
-    # The defaults declare options of differential privacy, whose enum types need descriptors we do not send.
+    # The defaults declare options of differential privacy. Their enum types need descriptors that we do not send.
     options.ClearField("allowed_hints_and_options")
     options.language_options.CopyFrom(language_options(zetasql))
     options.default_timezone = "UTC"
@@ -421,7 +424,7 @@ def analyzer_options(zetasql: _Caller) -> Any:
 
 
 def _retyped(table: Table, columns: Sequence[tuple[str, str]]) -> Table:
-    """An events table whose columns have the types that the statement is to give them: any is possible, as they are read again."""
+    """An events table with the column types that the statement sets. Any type is allowed, because stored events are read again."""
     if table.kind is not TableKind.EVENTS:
         return table
     kinds = {name.lower(): Kind[type_.upper()] for name, type_ in columns if type_.upper() in Kind.__members__}

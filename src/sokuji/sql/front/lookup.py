@@ -1,7 +1,7 @@
-"""What a statement's names mean: looked up in the catalog, and handed to ZetaSQL as one small catalog.
+"""Look up a statement's names in the catalog, and give them to ZetaSQL as one small catalog.
 
-A `SimpleCatalog` of everything would be rebuilt with every change to any table (500 datasets of 1,000 columns take seconds), so
-it only holds what statements have named.
+The `SimpleCatalog` has only the names in statements. One of everything would be rebuilt at every change of any table, which takes seconds
+for 500 datasets of 1,000 columns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sokuji.sql.front.sql_functions import LIBRARY, SqlFunction
 from sokuji.types import INT64, STRING, TIMESTAMP, Field, Type
 
 Path = tuple[str, ...]
-"""A name as a statement writes it, one item an identifier: ("karte", "events"), or ("project.karte.events",) in backticks."""
+"""A name as a statement writes it, one item per identifier: ("karte", "events"), or ("project.karte.events",) in backticks."""
 
 _ARGUMENTS = {
     "model": function_pb2.ARG_TYPE_MODEL,
@@ -61,10 +61,10 @@ _INFORMATION_SCHEMA_VIEWS = {
 
 
 def ref(path: Sequence[str], what: str = "Table") -> Ref:
-    """The table, model or function a path names: the last two of its dotted parts; a project in front is allowed and not looked at.
+    """The table, model or function that a path names: the last two of its dotted parts. A project in front is allowed and ignored.
 
     Raises:
-        SqlError: there is no dataset in it, or there are too many parts; `what` is the word for what it names.
+        SqlError: the path has no dataset, or too many parts. `what` is the kind of object, for the message.
     """
     found = _ref(path)
     if found is None:
@@ -78,15 +78,15 @@ def _ref(path: Sequence[str]) -> Ref | None:
 
 
 def dataset(path: Sequence[str]) -> str:
-    """The dataset a path names: the last of its dotted parts; a project in front is allowed and not looked at."""
+    """The dataset that a path names: the last of its dotted parts. A project in front is allowed and ignored."""
     return ".".join(path).split(".")[-1]
 
 
 @dataclass(frozen=True, slots=True)
 class PrivateFunction:
-    """The one-off table function, with fixed output columns, that stands for one call.
+    """A table function with fixed output columns that replaces one call.
 
-    `arguments` are "model", "relation" or "constant"; a field is a named argument.
+    `arguments` are "model", "relation" or "constant". A field is a named argument.
     """
 
     name: str
@@ -96,17 +96,17 @@ class PrivateFunction:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the paths of one statement stand for."""
+    """The objects that the paths of one statement name."""
 
     tables: Mapping[Path, Table]
     models: Mapping[Path, ModelSignature] = field(default_factory=dict)
     functions: tuple[PrivateFunction, ...] = ()
     sql_functions: tuple[SqlFunction, ...] = ()
-    constants: Mapping[str, Type] = field(default_factory=dict)  # whose values the analyzer need not know
+    constants: Mapping[str, Type] = field(default_factory=dict)  # the analyzer needs only the types of constants, not their values
 
 
 def find_tables(catalog: Catalog, paths: Iterable[Path], temporary: Catalog | None = None) -> dict[Path, Table]:
-    """The table behind each path; one that is not there is left out, and ZetaSQL says so where it is named."""
+    """The table of each path. Missing tables are left out; ZetaSQL reports them where they are named."""
     found = {}
     for path in paths:
         table = _find_table(catalog, path, temporary)
@@ -138,13 +138,13 @@ TABLE_SUFFIX = "_TABLE_SUFFIX"
 
 
 def wildcard(wanted: Ref, matching: Sequence[Table]) -> Table:
-    """A table of all tables whose names begin alike, with the columns of the newest."""
+    """A table that combines all tables of a wildcard, with the columns of the newest."""
     newest = max(matching, key=lambda table: (table.created_at_us, table.ref.name))
     return Table(wanted, TableKind.TABLE, (*newest.columns, Column(TABLE_SUFFIX, STRING)))
 
 
 def members(catalog: Catalog, wildcard: Ref) -> list[Table]:
-    """The tables a name with `*` at its end stands for; views are not among them."""
+    """The tables that a name with `*` at its end matches, without views."""
     prefix = wildcard.name.removesuffix("*")
     tables = catalog.tables(wildcard.dataset)
     return [table for table in tables if table.ref.name.startswith(prefix) and table.kind is not TableKind.VIEW]
@@ -160,13 +160,13 @@ def _information_schema(parts: list[str]) -> Table | None:
 
 
 def find_model(catalog: Catalog, path: Path) -> ModelSignature | None:
-    """The model a path names."""
+    """The model that a path names, or None."""
     wanted = ref(path)
     return next((model for model in catalog.models(wanted.dataset) if model.ref == wanted), None)
 
 
 def find_functions(catalog: Catalog, paths: Iterable[Path]) -> tuple[SqlFunction, ...]:
-    """The stored functions behind the paths, and those that their bodies call; what is none is left out."""
+    """The stored functions of the paths, and the functions that their bodies call. Paths of other things are left out."""
     found: dict[Path, SqlFunction] = {}
     waiting = list(paths)
     while waiting:
@@ -176,7 +176,7 @@ def find_functions(catalog: Catalog, paths: Iterable[Path]) -> tuple[SqlFunction
         function = _find_function(catalog, path)
         if function is None:
             continue
-        key = tuple(name.lower() for name in path)  # as ZetaSQL looks up
+        key = tuple(name.lower() for name in path)  # ZetaSQL looks names up in any case
         if found.setdefault(key, function) != function:
             raise SqlError(f"{'.'.join(path)} differs from another function of this statement in case only, which is not supported")
         if found[key] is function:
@@ -199,7 +199,7 @@ def to_catalog(names: Names, language_options: Any) -> Any:
     for path, table in names.tables.items():
         proto = _folder(root, path[:-1]).table.add(name=path[-1], full_name=".".join(path))
         for column in table.columns:
-            # A pseudo-column can be named, but is not part of `*`.
+            # A query can name a pseudo-column, but `*` does not include it.
             proto.column.add(name=column.name, type=to_type(column.type), is_pseudo_column=column.name == TABLE_SUFFIX)
     for number, (path, model) in enumerate(names.models.items()):
         proto = _folder(root, path[:-1]).model.add(name=path[-1], id=number)
@@ -221,7 +221,7 @@ def _column(item: Field) -> Any:
 def _add_function(root: Any, function: PrivateFunction) -> None:
     proto = root.custom_tvf.add(name_path=[function.name], type=function_pb2.FunctionEnums.FIXED_OUTPUT_SCHEMA_TVF)
     for kind in function.arguments:
-        # ZetaSQL aborts on an argument of a signature that does not say how often it occurs.
+        # ZetaSQL aborts if an argument of a signature does not say how often it occurs.
         argument = proto.signature.argument.add(num_occurrences=1)
         if isinstance(kind, Field):
             argument.kind, argument.options.argument_name = function_pb2.ARG_TYPE_FIXED, kind.name
@@ -237,7 +237,7 @@ def _add_function(root: Any, function: PrivateFunction) -> None:
 def _folder(root: Any, path: Path) -> Any:
     folder = root
     for name in path:
-        # SimpleCatalog's names are case-insensitive; two datasets that differ in case only share one folder.
+        # Names in SimpleCatalog are case-insensitive. Two datasets whose names differ only in case share one folder.
         known = (child for child in folder.catalog if child.name.lower() == name.lower())
         folder = next(known, None) or folder.catalog.add(name=name)
     return folder

@@ -1,4 +1,4 @@
-"""Values of query parameters and their GoogleSQL types: the type that holds all values, so that none is changed."""
+"""Values of query parameters and their GoogleSQL types. A parameter's type is one that holds all its values unchanged."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Parameters = Mapping[str, Any] | Sequence[Any]
 
 
 Orders = dict[frozenset[str], Sequence[str]]
-"""By the names of a STRUCT's fields, in which order they are."""
+"""The order of a STRUCT's fields, by the set of their names."""
 
 
 class Parameter(NamedTuple):
-    """A type, and a value of exactly it: ARRAY as list, STRUCT as dict by the type's fields, in their order."""
+    """A type, and a value of exactly this type: ARRAY is a list, STRUCT a dict with the type's fields in their order."""
 
     value: Any
     type: Type
@@ -31,18 +31,18 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The parameters of a query by name in lower case, or by position from "1" on."""
+    """The parameters of a query, by lower-case name, or by position from "1"."""
 
     values: Mapping[str, Parameter] = field(default_factory=dict)
     is_positional: bool = False
 
     @property
     def untyped(self) -> Collection[str]:
-        """Those whose values say nothing of their type: they are NULL, or arrays of nothing else."""
+        """The parameters whose values do not determine a type: NULL, and arrays that are empty or have only NULLs."""
         return {name for name, parameter in self.values.items() if _is_untyped(parameter.value)}
 
     def with_types(self, types: Mapping[str, Type]) -> Self:
-        """The same values, those without a type of the one that the query wants there."""
+        """The same values. Untyped parameters get the type that the query expects."""
         fitting = {
             name: Parameter(self.values[name].value, types[name])
             for name in self.untyped & types.keys()
@@ -52,12 +52,13 @@ class Bound:
 
     @property
     def structs(self) -> Collection[str]:
-        """Those with fields, whose order says nothing."""
+        """The parameters with STRUCT fields. The order of these fields has no meaning."""
         return {name for name, parameter in self.values.items() if _has_fields(parameter.type)}
 
     def in_order(self, types: Mapping[str, Type], columns: Iterable[Type]) -> Self:
-        """The same values, with their fields in the order of others of the same names: of the type that the query wants there, else of
-        a column of its tables.
+        """The same values, with STRUCT fields in the order that the query expects.
+
+        The order is that of the expected type, else that of a table column whose fields have the same names.
         """
         orders: Orders = {}
         for column in columns:
@@ -68,16 +69,16 @@ class Bound:
         return type(self)({**self.values, **fitted}, self.is_positional)
 
     def by_name(self) -> Self:
-        """The same values, those of positions under names such as `_1`."""
+        """The same values. Positional parameters get names such as `_1`."""
         values = {f"_{name}": parameter for name, parameter in self.values.items()} if self.is_positional else self.values
         return type(self)(values)
 
 
 def bind(parameters: Parameters | Bound | None) -> Bound:
-    """The parameters with their types.
+    """Determine the types of the parameters.
 
     Raises:
-        SqlError: no GoogleSQL type holds the values of one; its name is said.
+        SqlError: no GoogleSQL type holds all values of a parameter. The message has its name.
     """
     if isinstance(parameters, Bound):
         return parameters
@@ -99,7 +100,7 @@ def bind(parameters: Parameters | Bound | None) -> Bound:
 
 
 def _aligned(type_: Type, orders: Orders) -> Type:
-    """A type whose STRUCTs have fields of the same names in one order, that of the first: GoogleSQL compares and joins them by place."""
+    """The type where STRUCTs with the same field names have one order, the first met. GoogleSQL compares fields by position."""
     if type_.element is not None:
         return array(_aligned(type_.element, orders))
     fields = {field.name.lower(): field for field in type_.fields}
@@ -112,7 +113,7 @@ def _has_fields(type_: Type) -> bool:
 
 
 def _in_order(type_: Type, wanted: Type) -> Type:
-    """A type with the fields of its STRUCTs in the order of those of `wanted`, where these have the same names."""
+    """The type with STRUCT fields in the order of `wanted`, where both have the same field names."""
     if type_.element is not None and wanted.element is not None:
         return array(_in_order(type_.element, wanted.element))
     fields = {field.name.lower(): field for field in type_.fields}
@@ -148,11 +149,11 @@ def _plain(name: str, value: Any) -> Any:
     return None if type(value).__name__ in _MISSING else value
 
 
-_MISSING = {"NAType", "NaTType"}  # pandas' NULLs
+_MISSING = {"NAType", "NaTType"}  # NULLs of pandas
 
 
 def _unwrapped(name: str, value: Any) -> Any:
-    """The value without what a library has around it."""
+    """The value in Python's own type, for values of NumPy, pandas or Arrow."""
     kind = value.dtype.kind if isinstance(value, np.ndarray | np.generic) else None
     if kind == "M":
         return _times(name, value)
@@ -161,12 +162,12 @@ def _unwrapped(name: str, value: Any) -> Any:
             return value.as_py() if isinstance(value, pa.Scalar) else value.to_pylist()
         except ValueError as error:
             raise SqlError(f"Query parameter {name}: {error}") from error
-    # NumPy's arrays and scalars, pandas' Series; but NumPy makes whole numbers of its durations.
+    # NumPy's arrays and scalars, and pandas' Series. NumPy would turn durations into whole numbers.
     return value.tolist() if hasattr(value, "tolist") and kind != "m" else value
 
 
 def _times(name: str, value: Any) -> Any:
-    """NumPy's times as Python's."""
+    """Convert NumPy's times to Python's."""
     unit = "D" if np.datetime_data(value.dtype)[0] in {"Y", "M", "W", "D"} else "us"
     rounded = value.astype(f"datetime64[{unit}]")
     found = rounded.tolist()
@@ -184,7 +185,7 @@ def _fields(name: str, value: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _type_of(name: str, values: Sequence[Any]) -> Type:
-    """The type that holds all of these values; INT64 if none is known."""
+    """The type that holds all of these values; INT64 if all are NULL."""
     known = [value for value in values if value is not None]
     if not known:
         return INT64
@@ -205,11 +206,11 @@ _COERCIONS = (
     (DATE, DATETIME),
     *((type_,) for type_ in (BOOL, STRING, BYTES, TIME, TIMESTAMP)),
 )
-"""Types that GoogleSQL coerces, each to those behind it."""
+"""Groups of types. GoogleSQL coerces each type to the later types of its group."""
 
 
 def _struct_type(name: str, values: Sequence[dict[str, Any]]) -> Type:
-    """Fields are told by their names: those that a value lacks are NULL in it."""
+    """The STRUCT type of dicts. Fields are matched by name; fields that a value does not have are NULL."""
     names: dict[str, str] = {}
     for value in values:
         for key in value:
@@ -255,13 +256,13 @@ def _decimal_type(name: str, value: decimal.Decimal) -> Type:
 _NUMERIC_STEP = decimal.Decimal("1e-9")
 _EXACT = decimal.Context(prec=2000, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
 _PYTHON: tuple[tuple[type, Type | Callable[[str, Any], Type]], ...] = (
-    (bool, BOOL),  # before int, which it is a subclass of
+    (bool, BOOL),  # before int, because bool is a subclass of int
     (int, _integer_type),
     (float, FLOAT64),
     (str, STRING),
     (bytes, BYTES),
     (decimal.Decimal, _decimal_type),
-    (dt.datetime, _datetime_type),  # before date
+    (dt.datetime, _datetime_type),  # before date, because datetime is a subclass of date
     (dt.date, DATE),
     (dt.time, TIME),
 )
@@ -277,7 +278,7 @@ def _mixed(name: str, values: Sequence[Any]) -> SqlError:
 
 
 def _fitted(name: str, value: Any, type_: Type) -> Any:
-    """The value as one of the type."""
+    """Convert the value to the type."""
     if value is None:
         return None
     if type_.element is not None:
@@ -316,7 +317,7 @@ def _civil(name: str, value: dt.date) -> dt.datetime:
 
 
 def _whole(name: str, value: dt.datetime) -> dt.datetime:
-    if getattr(value, "nanosecond", 0):  # pandas' Timestamp
+    if getattr(value, "nanosecond", 0):  # pandas' Timestamp has nanoseconds
         raise SqlError(f"Query parameter {name}: {value} has nanoseconds, which GoogleSQL's times do not hold")
     return value
 

@@ -1,4 +1,4 @@
-"""GoogleSQL types and values between ZetaSQL's protobuf messages, `sokuji.types` and Python."""
+"""Convert GoogleSQL types and values between ZetaSQL's protobuf messages, `sokuji.types` and Python."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def from_type(proto: Any) -> Type:
-    """The type a `TypeProto` stands for.
+    """The type of a `TypeProto`.
 
     Raises:
-        UnsupportedSqlError: a type this engine has no values of (GEOGRAPHY, RANGE, ...), or a field that DuckDB cannot name.
+        UnsupportedSqlError: the engine has no values of this type (GEOGRAPHY, RANGE, ...), or DuckDB cannot name a field.
     """
     if proto.type_kind == type_pb2.TYPE_ARRAY:
         return array(from_type(proto.array_type.element_type))
@@ -59,7 +59,7 @@ def from_type(proto: Any) -> Type:
 
 
 def to_type(type_: Type) -> Any:
-    """The `TypeProto` for a type."""
+    """The `TypeProto` of a type."""
     proto = type_pb2.TypeProto()
     if type_.element is not None:
         proto.type_kind = type_pb2.TYPE_ARRAY
@@ -75,10 +75,10 @@ def to_type(type_: Type) -> Any:
 
 
 def to_value(value: Any, type_: Type) -> Any:
-    """The `ValueProto` for a Python value of exactly the type; NULL is the empty message.
+    """The `ValueProto` of a Python value of exactly this type. NULL is the empty message.
 
     Raises:
-        UnsupportedSqlError: INTERVAL and JSON, whose values have no plain Python form.
+        UnsupportedSqlError: the type is INTERVAL or JSON; their values have no plain Python form.
     """
     proto = value_pb2.ValueProto()
     if value is None:
@@ -126,8 +126,9 @@ def _packed_time(value: dt.datetime | dt.time) -> int:
 
 
 def from_value(proto: Any, type_: Type) -> Any:
-    """The Python value of a `ValueProto`: ARRAY as list, STRUCT as dict, JSON as its text, TIMESTAMP as an aware datetime,
-    INTERVAL as (months, days, nanoseconds).
+    """The Python value of a `ValueProto`.
+
+    ARRAY is a list, STRUCT a dict, JSON its text, TIMESTAMP an aware datetime, INTERVAL (months, days, nanoseconds).
 
     Raises:
         UnsupportedSqlError: BIGNUMERIC.
@@ -165,7 +166,7 @@ def _unpacked_time(bits: int, nanos: int) -> dt.time:
 
 
 def _interval(data: bytes) -> tuple[int, int, int]:
-    # Microseconds, days, then months and the nanoseconds below a microsecond in one word: bit 31 the months' sign, 13 to 30 the months.
+    # Microseconds, days, then one word: bit 31 is the sign of the months, 13 to 30 the months, the rest nanoseconds below a microsecond.
     micros, days, bits = struct_module.unpack("<qiI", data)
     months = bits >> 13 & 0x3FFFF
     return -months if bits >> 31 else months, days, micros * 1000 + (bits & 0x3FF)
@@ -183,14 +184,14 @@ _READERS: dict[Kind, Callable[[Any], Any]] = {
 
 
 def leaf(message: Any) -> tuple[str, Any]:
-    """The name and message of the node inside an `Any...Proto`; a base class of several kinds is one more such message around it."""
+    """The name and message of the node inside an `Any...Proto`, through all nested messages for base classes."""
     name = message.WhichOneof("node")
     inner = getattr(message, name)
     return leaf(inner) if "node" in inner.DESCRIPTOR.oneofs_by_name else (name, inner)
 
 
 def span(message: Any) -> tuple[int, int]:
-    """Where a node is, start and end in bytes; its location is in the innermost of its base classes, under `parent`."""
+    """The start and end of a node in bytes. The location is in the innermost base class, under `parent`."""
     node = message
     while "parse_location_range" not in node.DESCRIPTOR.fields_by_name:
         node = node.parent if "parent" in node.DESCRIPTOR.fields_by_name else getattr(node, node.WhichOneof("node"))
@@ -198,7 +199,7 @@ def span(message: Any) -> tuple[int, int]:
 
 
 def nodes(message: Message, name: str) -> Iterator[Any]:
-    """Every message of type `name` in the tree below `message`, itself included, in the order of the text."""
+    """Every message of type `name` in the tree of `message`, including `message` itself, in the order of the text."""
     if message.DESCRIPTOR.name == name:
         yield message
     for child in children(message):

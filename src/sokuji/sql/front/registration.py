@@ -1,7 +1,7 @@
-"""Keeps one catalog registered inside an instance of ZetaSQL: the tables that statements have named so far.
+"""Keep one catalog registered in an instance of ZetaSQL: the tables that recent statements have named.
 
-Registering takes about 20 ms, most of it for the built-in functions, and analysing against a registered catalog a fifth of
-analysing with one sent along.
+Registering takes about 20 ms, most of it for built-in functions. Analysing with a registered catalog takes a fifth of the time of analysing
+with a catalog sent along.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from sokuji.sql.front.lookup import Names, Path, to_catalog
 from sokuji.sql.front.wasm import Calls
 from sokuji.types import Type
 
-_TABLES_MAX = 256  # then it starts again from the tables of one statement, so that it never grows without bound
+_TABLES_MAX = 256  # above this number, the catalog begins again with the tables of one statement, so that its size is bounded
 
 
 class Registration:
-    """One catalog registered in one instance, renewed when a statement names what it does not hold, or holds differently."""
+    """One catalog registered in one instance. It is renewed when a statement names a table that is missing or differs."""
 
     def __init__(self, language: Any) -> None:
         self._language = language
-        self._tables: dict[Path, tuple[Path, Table]] = {}  # by the path in lower case, as ZetaSQL looks up
+        self._tables: dict[Path, tuple[Path, Table]] = {}  # by lower-case path, because ZetaSQL looks names up in any case
         self._constants: Mapping[str, Type] = {}
         self._id: int | None = None
 
     def catalog(self, calls: Calls, tables: Mapping[Path, Table], mentioned: Sequence[Path], constants: Mapping[str, Type]) -> int:
-        """The id of a registered catalog in which each mentioned path is the table given, or unknown, with just these constants.
+        """The id of a registered catalog with exactly these constants. In it, each mentioned path is the given table, or unknown.
 
-        Valid until it is asked for another.
+        The id is valid until the next call.
         """
         wanted: dict[Path, tuple[Path, Table] | None] = {}
         for path in mentioned:

@@ -1,7 +1,7 @@
-"""Functions whose bodies are GoogleSQL: those of CREATE [TEMP] FUNCTION, and those of BigQuery's that ZetaSQL does not bring along.
+"""Functions with GoogleSQL bodies: those of CREATE [TEMP] FUNCTION, and functions of BigQuery that ZetaSQL lacks.
 
-ZetaSQL resolves a body at each call, with the types of its arguments, and puts it in the call's place: behind the analyzer there are no
-such functions any more.
+ZetaSQL resolves a body at each call, with the types of its arguments, and replaces the call by the result. So these functions exist only in
+the analyzer.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from sokuji.sql.front.protos import from_type, to_type
 from sokuji.types import Type
 
 GROUP = "Templated_SQL_Function"
-"""The name under which ZetaSQL knows this kind of function; its errors show it in front of the function's."""
+"""ZetaSQL's name for this kind of function. Its errors show the name in front of the function's name."""
 
 _MODES = function_pb2.FunctionEnums
 
 
 @dataclass(frozen=True, slots=True)
 class SqlFunction:
-    """A function under the path (see `names.Path`) by which a statement calls it."""
+    """A function, and the path (see `lookup.Path`) by which a statement calls it."""
 
     path: tuple[str, ...]
     definition: Function
 
     def proto(self) -> Any:
-        """The `FunctionProto` that ZetaSQL knows it by."""
+        """The `FunctionProto` for ZetaSQL."""
         definition = self.definition
         code = definition.body if definition.returns is None else f"CAST(({definition.body}) AS {definition.returns})"
         proto = function_proto.FunctionProto(name_path=self.path, group=GROUP)
@@ -43,7 +43,7 @@ class SqlFunction:
         proto.parse_resume_location.byte_position = 0
         proto.parse_resume_location.allow_resume = False
         signature = proto.signature.add()
-        # ZetaSQL aborts on a part of a signature that does not say how often it occurs.
+        # ZetaSQL aborts if a part of a signature does not say how often it occurs.
         signature.return_type.kind, signature.return_type.num_occurrences = function_pb2.ARG_TYPE_ARBITRARY, 1
         for argument in definition.arguments:
             _add_argument(signature, argument)
@@ -60,10 +60,10 @@ def _add_argument(signature: Any, argument: Argument) -> None:
 
 
 def from_statement(node: Any, ref: Ref, tables: Sequence[tuple[str, ...]], functions: Sequence[tuple[str, ...]]) -> Function:
-    """The function that a `ResolvedCreateFunctionStmtProto` defines; `tables` and `functions` are the paths that its body writes.
+    """The function that a `ResolvedCreateFunctionStmtProto` defines. `tables` and `functions` are the paths in its body.
 
     Raises:
-        UnsupportedSqlError: it is not written in SQL.
+        UnsupportedSqlError: the function is not written in SQL.
     """
     if node.language.upper() != "SQL":
         name = ".".join(node.parent.name_path)
@@ -88,7 +88,7 @@ def _argument(name: str, declared: Any) -> Argument:
 
 
 def coercion(name: str, type_: Type) -> SqlFunction:
-    """The function that gives back its argument, coerced to a type."""
+    """A function that returns its argument, coerced to a type."""
     return SqlFunction((name,), Function(Ref("", name), (Argument("value", type_),), "value"))
 
 
@@ -105,4 +105,4 @@ LIBRARY = (
         "IF(value IS NULL, NULL, STRPOS(NORMALIZE_AND_CASEFOLD(FORMAT('%t', value), NFKC), NORMALIZE_AND_CASEFOLD(part, NFKC)) > 0)",
     ),
 )
-"""BigQuery's own."""
+"""Functions of BigQuery that ZetaSQL lacks."""

@@ -1,4 +1,4 @@
-"""A statement's text, and how a place in it is a place in the script it came from."""
+"""A statement's text, and the position in the script for each position in the text."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from sokuji.errors import SqlError
 from sokuji.sql.front.lookup import Path
 
-_TAB = 8  # ZetaSQL counts a tab as up to the next multiple of this
+_TAB = 8  # ZetaSQL advances the column at a tab to the next multiple of this
 
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement of a script, or a part of one made into a statement of its own.
+    """One statement of a script, or a part of a statement as a statement of its own.
 
-    `pieces` says where the text comes from, as pairs (offset in `text`, offset in `script`) in characters, ascending: the text
-    from one pair's offset on is the script's from the other's. `tables` are the paths the text names.
+    `pieces` says where the text comes from, as pairs (offset in `text`, offset in `script`) in characters, ascending: from a pair's first
+    offset on, the text is that of the script from the second offset on. `tables` are the paths that the text names.
     """
 
     text: str
@@ -24,7 +24,7 @@ class Statement:
     tables: tuple[Path, ...] = ()
 
     def part(self, start: int, end: int) -> Statement:
-        """The statement's bytes from `start` to `end`, as ZetaSQL's parse locations count."""
+        """The statement's bytes from `start` to `end`, counted as ZetaSQL's parse locations."""
         data = self.text.encode()
         offset = len(data[:start].decode())
         text = data[start:end].decode()
@@ -32,16 +32,16 @@ class Statement:
         return Statement(text, self.script, ((0, self.script_offset(offset)), *further))
 
     def original(self, start: int, end: int) -> str:
-        """What the script has where the text has the characters from `start` to `end`."""
+        """The part of the script for the characters from `start` to `end` of the text."""
         return self.script[self.script_offset(start) : self.script_offset(end)]
 
     def script_offset(self, offset: int) -> int:
-        """Where in the script the character at `offset` of the text is."""
+        """The position in the script of the character at `offset` of the text."""
         start, script_start = max(piece for piece in self.pieces if piece[0] <= max(offset, self.pieces[0][0]))
         return script_start + offset - start
 
     def locate(self, error: SqlError) -> SqlError:
-        """The same error, its place counted in characters of the whole script."""
+        """The same error, with its position counted in characters of the whole script."""
         if error.line is None or error.column is None or error.sql is not None:
             return error
         return self.error_at(error.message, _offset(self.text, error.line, error.column), type(error))
@@ -55,7 +55,7 @@ class Statement:
 
 
 def _offset(text: str, line: int, column: int) -> int:
-    """The offset of a place that ZetaSQL gave: its columns count a tab as several."""
+    """The offset of a position from ZetaSQL, whose columns count a tab as several characters."""
     start = 0
     for _ in range(line - 1):
         start = text.find("\n", start) + 1

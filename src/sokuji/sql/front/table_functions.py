@@ -1,9 +1,9 @@
-"""Calls of `ML.*` table functions, made digestible for ZetaSQL.
+"""Rewrite calls of `ML.*` table functions so that ZetaSQL can resolve them.
 
-ZetaSQL must know a function's output columns before it resolves what is around the call, and these follow from the model and the
-input. So each call, inner ones first, is resolved alone: its input is analysed as a query of its own (with the WITH clauses it
-sees), its constants are evaluated, the function is asked for its columns, and the call is renamed, in place and at the same
-length, to a private function that has exactly these columns.
+ZetaSQL must know a function's output columns before it resolves the query around the call. The columns depend on the model and the input.
+So each call is resolved alone, inner calls first: its input is analysed as a separate query (with the WITH clauses in its scope), its
+constants are evaluated, and the function computes its columns. Then the call is renamed, in place and at the same length, to a private
+function with exactly these columns.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from sokuji.sql.front.statement import Statement
 from sokuji.types import Field, Kind, Type
 
 Span = tuple[int, int]
-"""Start and end in bytes of a statement's text, as ZetaSQL's parse locations are."""
+"""Start and end in bytes of a statement's text, as in ZetaSQL's parse locations."""
 
 _MAY_CALL = re.compile(r"\bml\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedCall:
-    """A call under its private name, with everything it needs to run."""
+    """A call under its private name, with everything that running it needs."""
 
-    name: str  # as the function is known: "ML.PREDICT"
+    name: str  # the public name of the function: "ML.PREDICT"
     private: PrivateFunction
     function: AnyTableFunction
     call: TableCall
@@ -42,24 +42,24 @@ class ResolvedCall:
 
 
 class CallResolver(Protocol):
-    """What resolving a call needs from the analyzer."""
+    """The parts of the analyzer that resolving a call needs."""
 
     def parse(self, statement: Statement) -> Message:
         """The syntax tree (`AnyASTStatementProto`)."""
 
     def columns(self, statement: Statement, calls: Sequence[ResolvedCall]) -> tuple[Field, ...]:
-        """The output columns of a query; positional parameters are named `@_<position>` in it."""
+        """The output columns of a query, in which positional parameters are named `@_<position>`."""
 
     def constant(self, statement: Statement) -> tuple[Any, Type]:
-        """The value of an expression without columns; positional parameters are named `@_<position>` in it."""
+        """The value of an expression without columns, in which positional parameters are named `@_<position>`."""
 
     def model(self, path: Path) -> ModelSignature | None:
-        """The model of that name."""
+        """The model with this name, or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A call in the syntax tree, and the WITH entries it sees: spans, each with whether it is RECURSIVE, outer ones first."""
+    """A call in the syntax tree, and the WITH entries in its scope: spans, each with whether it is RECURSIVE, outer ones first."""
 
     node: Any
     scopes: tuple[tuple[Span, bool], ...]
@@ -71,7 +71,7 @@ def resolve_calls(
     """The statement with every call renamed, and the calls.
 
     Raises:
-        SqlError: unknown function or model, an input that does not resolve, or arguments the function refuses.
+        SqlError: a function or model is unknown, an input does not resolve, or the function refuses its arguments.
     """
     if not _MAY_CALL.search(statement.text):
         return statement, ()
@@ -100,7 +100,7 @@ class _CallResolver:
         statement: Statement,
         functions: Mapping[str, AnyTableFunction],
         resolver: CallResolver,
-        parameters: Sequence[tuple[int, int]],  # where each `?` is, and its position
+        parameters: Sequence[tuple[int, int]],  # the offset of each `?`, and its position
         inner: tuple[ResolvedCall, ...],
     ) -> None:
         self.statement, self.functions, self.resolver, self.parameters, self.inner = statement, functions, resolver, parameters, inner
@@ -138,7 +138,7 @@ class _CallResolver:
         return ResolvedCall(name.upper(), self.private(kinds, output), function, call, model_path)
 
     def relational(self, item: _Found, name: str, function: RelationalFunction) -> ResolvedCall:
-        """A call whose named arguments ZetaSQL checks and coerces as it does those of any function."""
+        """Resolve a call with named arguments. ZetaSQL checks and coerces these as for any function."""
         kinds: list[str | Field] = []
         inputs: list[tuple[Field, ...]] = []
         for entry in item.node.argument_entries:
@@ -181,7 +181,7 @@ class _CallResolver:
         return names, model
 
     def input(self, entry: Any, scopes: Sequence[tuple[Span, bool]]) -> tuple[Field, ...]:
-        """The columns of a relation argument: of `WITH ... SELECT * FROM <argument>`."""
+        """The columns of a relation argument, from `WITH ... SELECT * FROM <argument>`."""
         start, end = span(entry)
         if entry.HasField("table_clause"):
             clause = entry.table_clause
@@ -196,20 +196,20 @@ class _CallResolver:
         return self.resolver.constant(self.excerpt([span(entry)]))
 
     def excerpt(self, parts: Sequence[str | Span]) -> Statement:
-        """A statement of pieces of this one and text between them."""
+        """A statement made of pieces of this statement, with text between them."""
         text = ""
         pieces: list[tuple[int, int]] = []
         for part in self.named(parts):
             if isinstance(part, str):
                 text += part
                 continue
-            # Places in text put between belong to no place in the script; the piece before or after is close enough.
+            # Text between pieces has no position in the script; an error there gets a position near the piece before it.
             pieces.append((len(text), self.script_offset(part[0])))
             text += self.data[part[0] : part[1]].decode()
         return Statement(text, self.statement.script, tuple(pieces), self.statement.tables)
 
     def named(self, parts: Sequence[str | Span]) -> Iterator[str | Span]:
-        """The same parts, each `?` in them a name: a piece does not keep its positions."""
+        """The same parts with a name for each `?`, because the pieces do not keep the positions of `?`."""
         for part in parts:
             if isinstance(part, str):
                 yield part

@@ -1,4 +1,4 @@
-"""Variables of a script, as statements see them."""
+"""Variables of a script, as statements use them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from sokuji.sql.front.protos import from_value
 from sokuji.types import Type
 
 SYSTEM = "@@"
-"""What the names of system variables begin with."""
+"""The prefix of the names of system variables."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A type, and a value of it."""
+    """A type, and a value of this type."""
 
     type: Type
     proto: Any = field(default_factory=value_pb2.ValueProto)  # the value as `ValueProto`, which is exact for every type
 
     @property
     def value(self) -> Any:
-        """The value as `protos.from_value` gives it."""
+        """The value as `protos.from_value` returns it."""
         return from_value(self.proto, self.type)

@@ -1,7 +1,7 @@
-"""Tables as of a time, made digestible for ZetaSQL.
+"""Rewrite tables as of a time so that ZetaSQL can resolve them.
 
-ZetaSQL asks what columns a table has, and not when. So each table that a statement reads `FOR SYSTEM_TIME AS OF` gets a private name in the
-statement's text, and the columns that it had then; the clause stays where it is.
+ZetaSQL knows one set of columns per table, not one per time. So each table that a statement reads `FOR SYSTEM_TIME AS OF` gets a private
+name in the statement's text, with the columns that the table had then. The clause stays in the text.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from sokuji.sql.front.statement import Statement
 from sokuji.types import Type
 
 VersionOf = Callable[[Table, dt.datetime], Table]
-"""Gives a table, which is no view, with the columns that it had at a time."""
+"""Returns a table that is not a view with the columns that it had at a time."""
 
 _MAY_BE_OLD = re.compile(r"\bSYSTEM(?:_TIME|\s+TIME)\b", re.IGNORECASE)
 
 
 class VersionResolver(Protocol):
-    """What is needed from the analyzer."""
+    """The parts of the analyzer that resolving versions needs."""
 
     def parse(self, statement: Statement) -> Message:
         """The syntax tree (`AnyASTStatementProto`)."""
 
     def constant(self, statement: Statement) -> tuple[Any, Type]:
-        """The value of an expression without columns; positional parameters are named `@_<position>` in it."""
+        """The value of an expression without columns, in which positional parameters are named `@_<position>`."""
 
     def table(self, path: Path) -> Table | None:
-        """The table that a path names and that has versions; None if there is none."""
+        """The table with versions that a path names; None if there is none."""
 
 
 def resolve_versions(statement: Statement, resolver: VersionResolver, version_of: VersionOf) -> tuple[Statement, dict[Path, Table]]:
-    """The statement with every table that is read as of a time under a private name, and these tables by that.
+    """The statement with a private name for every table that is read as of a time, and these tables by private name.
 
-    The body of a function is left as it is: it is stored, and the time may be one of its arguments.
+    The body of a function stays unchanged: it is stored, and the time may be one of its arguments.
 
     Raises:
-        SqlError: a time is not constant, or fails.
-        LakeError: there is no version of that time.
+        SqlError: a time is not constant, or its expression fails.
+        LakeError: the table has no version of that time.
     """
     if not _MAY_BE_OLD.search(statement.text):
         return statement, {}
@@ -62,8 +62,8 @@ def resolve_versions(statement: Statement, resolver: VersionResolver, version_of
         table = resolver.table(names)
         at, _ = resolver.constant(_time(statement, node.for_system_time.expression, parameters))
         if table is None or not isinstance(at, dt.datetime):
-            continue  # ZetaSQL says so
-        private = (f"{'.'.join(names)}@{len(found)}",)  # a name that no table can have
+            continue  # ZetaSQL reports it
+        private = (f"{'.'.join(names)}@{len(found)}",)  # no table can have this name
         found[private] = version_of(table, at)
         alias = "" if node.HasField("alias") else f" AS {_quoted(names[-1])}"
         renames.append((span(node.path_expr), f"{_quoted(private[0])}{alias}"))
@@ -71,7 +71,7 @@ def resolve_versions(statement: Statement, resolver: VersionResolver, version_of
 
 
 def _time(statement: Statement, expression: Message, parameters: list[tuple[int, int]]) -> Statement:
-    """The expression as a statement of its own, each `?` in it named."""
+    """The expression as a separate statement, with a name for each `?`."""
     start, end = span(expression)
     whole = statement.part(start, end)
     text = "".join(_named(statement.text.encode(), start, end, parameters))
@@ -103,7 +103,7 @@ def _renamed(statement: Statement, renames: list[tuple[tuple[int, int], str]], t
 
 
 def _pieces(statement: Statement, start: int, end: int) -> list[tuple[int, int]]:
-    """Where the characters from `start` to `end` come from."""
+    """The source of the characters from `start` to `end`, as `Statement.pieces`."""
     return [(start, statement.script_offset(start)), *(piece for piece in statement.pieces if start < piece[0] < end)]
 
 

@@ -1,8 +1,8 @@
-"""Runs ZetaSQL, compiled to WebAssembly, inside this process.
+"""Run ZetaSQL, compiled to WebAssembly, inside this process.
 
-The `zetasql` wheel carries Google's analyzer and its reference implementation as one WASM module with a protobuf interface. Its own
-client compiles the module at every start (18 s, 1.1 GB) and copies memory a byte at a time; this one keeps the compiled module in
-a cache file and copies with memmove. A call ends when its query is to end, and takes no more memory than the query may.
+The `zetasql` wheel has Google's analyzer and its reference implementation as one WASM module with a protobuf interface. The wheel's own
+client compiles the module at every start (18 s, 1.1 GB) and copies memory byte by byte. This client stores the compiled module in a cache
+file and copies with memmove. A call ends when its query is cancelled, and cannot use more memory than the query's limit.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sokuji.errors import SqlError
 from sokuji.machine import kept_folder
 from sokuji.sql.stop import NEVER, Stop
 
-# A resolved expression takes four levels of messages, and upb reads 100 of them, or any number: 25 operators in a row were too many.
+# A resolved expression takes four levels of messages. By default upb reads 100 levels, too few for 25 operators in a row.
 if api_implementation.Type() == "upb":
     api_implementation._c_module.SetAllowOversizeProtos(True)  # noqa: SLF001 as it says itself, the only way
 
@@ -43,22 +43,22 @@ TOO_DEEP = "The statement is nested too deeply, or is too long a chain of operat
 
 Reply = TypeVar("Reply", bound=Message)
 
-# An instance takes 120 MB. Another is started only when all were taken for so long, and up to so many.
+# An instance takes 120 MB. Another one starts only if all have been busy for this long, up to the maximum.
 _PATIENCE_SECONDS = 0.05
 _INSTANCES_MAX = 8
 _IDLE_MAX = 2
-# Memory of WASM only grows: an instance with more than this is given up after its call.
+# WASM memory never shrinks. An instance with more memory than this is discarded after its call.
 _KEPT_BYTES = 512 * 1024**2
-# What an instance needs for itself, whatever a query may take.
+# The limits of an instance's memory, whatever limit the query has. The minimum is what an instance itself needs.
 _MEMORY_MIN_MIB, _MEMORY_MAX_MIB = 256, 4095
 
 
 class AnalyzerCrashError(SqlError):
-    """A check inside ZetaSQL failed and its instance is gone; the next call gets a new one."""
+    """A check inside ZetaSQL failed, so its instance was restarted."""
 
 
 class ResourcesError(SqlError):
-    """An expression needs more memory than its query may take; its instance is gone."""
+    """An expression needs more memory than its query's limit, so its instance was restarted."""
 
 
 class Calls(Protocol):
@@ -66,24 +66,24 @@ class Calls(Protocol):
 
     @property
     def kept(self) -> WeakKeyDictionary[Any, Any]:
-        """What callers know to be inside of the instance, by an object of theirs."""
+        """The objects that callers have created inside the instance, by a key object of the caller."""
 
     def call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
         """Call `ZetaSqlLocalService_<method>`.
 
         Raises:
-            SqlError: ZetaSQL refused the request; the message is its own.
-            QueryCancelledError: the query is to end.
-            ResourcesError: it needs too much memory.
-            AnalyzerCrashError: the instance died.
+            SqlError: ZetaSQL refused the request; the message is ZetaSQL's.
+            QueryCancelledError: the query was cancelled.
+            ResourcesError: the call needs too much memory.
+            AnalyzerCrashError: the instance crashed.
         """
 
 
 class Instance:
-    """One instance of the module. Calls are serialised by a lock: an instance has one thread.
+    """One instance of the module. A lock serialises the calls, because an instance has one thread.
 
-    State that lives inside (registered catalogs, prepared expressions) is lost when a call is cut off or crashes: `kept` is empty then,
-    and `generation` grows.
+    State inside the instance (registered catalogs, prepared expressions) is lost when a call is interrupted or crashes. `kept` is then
+    empty, and `generation` increases.
     """
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class Instance:
         self._start()
 
     def _start(self) -> None:
-        self._engine = engine = _engine()  # of its own: its epoch ends the calls of this instance alone
+        self._engine = engine = _engine()  # an engine for each instance, because its epoch interrupts all calls of the engine
         store = wasmtime.Store(engine)
         store.set_epoch_deadline(1)
         wasi = wasmtime.WasiConfig()
@@ -119,11 +119,11 @@ class Instance:
                 if limit_mib != self._limit_mib:
                     self._store.set_limits(memory_size=limit_mib * 1024**2)
                     self._limit_mib = limit_mib
-                self._store.set_epoch_deadline(1)  # before `stop` can come
+                self._store.set_epoch_deadline(1)  # before `stop` can interrupt
                 with stop.interrupting(self._engine.increment_epoch):
                     data = self._call(f"ZetaSqlLocalService_{method}", request.SerializeToString())
             except (wasmtime.Trap, wasmtime.WasmtimeError, MemoryError) as error:
-                # An allocation that fails ends the instance wherever it is: how much there was tells.
+                # A failed allocation can crash the instance anywhere, so the size of its memory shows the cause.
                 is_full = isinstance(error, MemoryError) or 4 * self.memory_bytes > limit_mib * 1024**2
                 self._restart()
                 stop.check()
@@ -145,7 +145,7 @@ class Instance:
 
     def _restart(self) -> None:
         self.generation += 1
-        self._is_started = False  # until it is: where there is no memory for that, the next call tries again
+        self._is_started = False  # until the start succeeds; without memory for it, the next call tries again
         self._store.close()
         try:
             self._start()
@@ -156,7 +156,7 @@ class Instance:
 
     @property
     def memory_bytes(self) -> int:
-        """How much memory the module has."""
+        """The size of the module's memory."""
         return int(self._memory.data_len(self._store))
 
     def _call(self, method: str, request: bytes) -> bytes:
@@ -165,7 +165,7 @@ class Instance:
         size_at = exports["wasm_malloc"](store, 4)
         if not request_at or not size_at:
             raise MemoryError
-        # The address of the memory may move with every call that allocates, so it is asked for at each copy.
+        # Every call that allocates may move the memory, so each copy asks for its address.
         ctypes.memmove(self._address() + request_at, request, len(request))
         reply_at = exports[method](store, request_at, len(request), size_at)
         if reply_at == 0:
@@ -186,12 +186,12 @@ class Instance:
 
 
 class _Pool:
-    """Instances for callers at the same time. The one used last comes first: with one caller at a time there is one instance."""
+    """Instances for concurrent callers. The one used last is taken first, so callers that take turns need only one."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._idle: list[Instance] = []
-        self._taken: dict[Instance, float] = {}  # and since when
+        self._taken: dict[Instance, float] = {}  # instance -> the time it was taken
         self._starting = 0
 
     def take(self, stop: Stop) -> Instance:
@@ -245,18 +245,18 @@ class _Bound:
 
 
 class ZetaSql:
-    """ZetaSQL for any number of callers at the same time: a long call of one does not keep the others waiting. Thread-safe."""
+    """ZetaSQL for concurrent callers: a long call does not block other callers. Thread-safe."""
 
     def __init__(self, pool: _Pool | None = None, stop: Stop = NEVER) -> None:
         self._pool, self._stop = pool or _Pool(), stop
 
     def until(self, stop: Stop) -> ZetaSql:
-        """The same for one query, which ends calls, and the waiting for a turn."""
+        """A copy for one query. `stop` ends its calls, and its waiting for an instance."""
         return ZetaSql(self._pool, stop)
 
     @contextmanager
     def instance(self) -> Iterator[Calls]:
-        """An instance for several calls; nobody else has it inside the block."""
+        """An instance for several calls. No other caller uses it inside the block."""
         instance = self._pool.take(self._stop)
         try:
             yield _Bound(instance, self._stop)
@@ -264,20 +264,20 @@ class ZetaSql:
             self._pool.give_back(instance)
 
     def call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
-        """One call, which needs nothing of an earlier one; see `Calls`."""
+        """Make one call that does not depend on earlier calls; see `Calls`."""
         with self.instance() as calls:
             return calls.call(method, request, reply)
 
 
 @functools.cache
 def zetasql() -> ZetaSql:
-    """That of this process."""
+    """The ZetaSql of this process."""
     return ZetaSql()
 
 
 @functools.cache
 def shared() -> Instance:
-    """One instance for whoever makes all its calls from one thread."""
+    """One instance for callers that make all their calls from one thread."""
     return Instance()
 
 
@@ -295,13 +295,13 @@ def _refusal(text: str) -> SqlError:
 
 def _engine() -> wasmtime.Engine:
     config = wasmtime.Config()
-    config.shared_memory = True  # lets instructions for threads in
+    config.shared_memory = True  # allows instructions for threads
     config.epoch_interruption = True
     return wasmtime.Engine(config)
 
 
 def _binary() -> bytes:
-    """The module, its memory not shared between threads, of which there is one: shared memory knows no limits, and is slower."""
+    """The module with its memory marked as not shared. It has one thread, and shared memory has no limits and is slower."""
     binary = bytearray((files("zetasql") / "wasi" / "zetasql.wasm").read_bytes())
     place = binary.find(_SHARED_MEMORY)
     assert binary.count(_SHARED_MEMORY) == 1  # noqa: S101 the version of the package is pinned
@@ -311,7 +311,7 @@ def _binary() -> bytes:
 
 # The memory section of zetasql 0.1.5: one memory, shared and with a maximum, of 193 up to 65,536 pages.
 _SHARED_MEMORY = bytes.fromhex("050701 03 c101 808004")
-_SETTINGS = "epochs, memory not shared"  # what the compiled module depends on besides versions
+_SETTINGS = "epochs, memory not shared"  # the compiled module depends on these settings, besides versions
 
 
 def _module(engine: wasmtime.Engine) -> wasmtime.Module:
@@ -321,11 +321,11 @@ def _module(engine: wasmtime.Engine) -> wasmtime.Module:
     try:
         return wasmtime.Module.deserialize_file(engine, str(cached))
     except (OSError, wasmtime.WasmtimeError):
-        # Not there yet, or cut off by a full disk.
+        # The file is missing, or a full disk truncated it.
         compiled = _compile(engine)
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside and renamed, so that two processes starting at once never load half a file.
+        # The file is written under another name and then renamed, so that two processes starting at once never load half a file.
         with tempfile.NamedTemporaryFile(dir=cached.parent, delete=False) as file:
             file.write(compiled)
         Path(file.name).replace(cached)
@@ -341,7 +341,7 @@ def _compile(engine: wasmtime.Engine) -> bytes:
 
 
 def cache_file() -> Path | None:
-    """Where the compiled module is kept: one file for each combination of versions and machine it is valid for. As `kept_folder`."""
+    """The path of the compiled module: one file for each combination of versions and machine. None as for `kept_folder`."""
     root = kept_folder()
     versions = [importlib.metadata.version(name) for name in ("zetasql", "wasmtime")]
     key = hashlib.sha256("\n".join([_SETTINGS, *versions, platform.machine(), platform.platform()]).encode()).hexdigest()[:16]
