@@ -1,1 +1,1 @@
-"""GoogleSQL's scalar expressions evaluated over one Arrow batch."""
+"""Evaluate GoogleSQL's scalar expressions over one Arrow batch."""

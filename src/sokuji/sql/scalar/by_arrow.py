@@ -1,7 +1,8 @@
-"""Expressions that Arrow computes by itself: comparisons, logic and arithmetic on columns and constants, as most filters and rules are.
+"""Compute expressions by Arrow alone: comparisons, logic and arithmetic on columns and constants, like most filters and rules.
 
-A query costs DuckDB milliseconds however few rows it has, and these need microseconds. What is here means the same in both; all else is
-left to the query, and so is a batch on which one of these would fail: GoogleSQL has an error where a sum is too large or a divisor is 0.
+A DuckDB query takes milliseconds even for few rows; Arrow takes microseconds. The operations here have the same meaning in both. Other
+expressions are left to the query. So are batches on which an expression may fail: in GoogleSQL, a sum that is too large or a division by 0
+is an error.
 """
 
 from __future__ import annotations
@@ -37,17 +38,17 @@ _OF_LIKE = {"$between", "$in", "coalesce", "ifnull"}
 
 
 class UnsureError(Exception):
-    """A batch that only the query can tell about."""
+    """A batch needs the query, because the expression may fail on it."""
 
 
 class _NotPlainError(Exception):
-    """An expression that is not of this kind."""
+    """Arrow cannot compute an expression."""
 
 
 def compile_plain(analysis: Any) -> list[Compute | None]:
-    """What computes each column of a resolved `SELECT expression, ... FROM table`; None where Arrow cannot.
+    """Compile each column of a resolved `SELECT expression, ... FROM table`; None where Arrow cannot compute it.
 
-    What is returned raises `UnsureError` for rows on which the expression may fail.
+    The compiled functions raise `UnsureError` for rows on which the expression may fail.
     """
     name, query = unwrap(analysis.query)
     computed = {item.column.column_id: item.expr for item in query.expr_list} if name == "resolved_project_scan_node" else {}
@@ -64,7 +65,7 @@ def compile_plain(analysis: Any) -> list[Compute | None]:
 
 
 def whole(value: Value, rows: int) -> pa.Array:
-    """A column of what was computed."""
+    """The computed value as a column."""
     return pa.repeat(value, rows) if isinstance(value, pa.Scalar) else value
 
 
@@ -134,7 +135,7 @@ def _call(node: Any) -> Compute:
 
 
 def _operation(name: str, types: Sequence[Type], nodes: Sequence[Any]) -> Callable[..., Value]:
-    """The function of the arguments' values that a call is."""
+    """The function that computes a call from the values of its arguments."""
     if not types:
         raise _NotPlainError
     alike, ordered = len(set(types)) == 1, types[0] in _ORDERED
@@ -161,7 +162,7 @@ def _remainder(value: Value, by: Value) -> Value:
 def _finite(function: Callable[..., Value], *values: Value) -> Value:
     try:
         found = function(*values)
-    except pa.ArrowInvalid as error:  # too large, or divided by 0
+    except pa.ArrowInvalid as error:  # an overflow, or a division by 0
         raise UnsureError from error
     if pa.types.is_floating(found.type) and not pc.all(pc.is_finite(found), skip_nulls=True, min_count=0).as_py():
         raise UnsureError

@@ -1,7 +1,7 @@
-"""GoogleSQL scalar expressions over events, evaluated for a whole micro-batch: by Arrow where that can (`plain`), else in one DuckDB query.
+"""Evaluate GoogleSQL scalar expressions over a micro-batch of events: by Arrow where possible, the others in one DuckDB query.
 
-An expression sees an event as SQL sees a row of the lake's events table: `event_name`, `keys`, `_date`, ..., `context` and `properties` as
-JSON, and every property as a typed column. What it may see besides are columns that the batch has.
+For an expression, an event looks like a row of the lake's events table: `event_name`, `keys`, `_date`, ..., `context` and `properties` as
+JSON, and every property as a typed column. An expression can also name further columns of the batch.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ _UNKNOWN = re.compile(r"Unrecognized name: `?(\w+)`?")
 _UNREPEATABLE = re.compile(r'"ZetaSQL:(rand|generate_uuid|current_[a-z]+)"')
 _WORD = re.compile(r"\w+")
 _GUESSES = (STRING, FLOAT64, BOOL)
-_ASKED_MAX = 100  # rows of a batch that are asked alone why they fail; others are told what those said
-_COMPILED_MAX = 256  # of one project: views, conditions and what is checked when something is shown, by the types of properties
-_GUESSED_MAX = 4  # unknown properties of one expression: each triples the attempts
+_ASKED_MAX = 100  # failing rows of a batch that are evaluated alone to get their messages; other rows reuse these messages
+_COMPILED_MAX = 256  # compiled sets of expressions kept for one project: views, conditions, and checks for display, per types of properties
+_GUESSED_MAX = 4  # unknown properties of one expression; each triples the number of attempts
 
 
 class Evaluated(NamedTuple):
-    """What came of a batch."""
+    """The outcome of evaluating a batch."""
 
     values: pa.RecordBatch
-    """A column an expression, called by its text; NULL in rows that failed."""
+    """A column per expression, named by its text; NULL in rows that failed."""
     failed: dict[int, str]
-    """Why, for each row that an expression failed on."""
+    """The reason for each row on which an expression failed."""
 
 
 class Expressions:
-    """Expressions over events, compiled. Not thread-safe."""
+    """Compiled expressions over events. Not thread-safe."""
 
     def __init__(
         self,
@@ -70,40 +70,40 @@ class Expressions:
         columns: Mapping[str, pa.DataType] | None = None,
         numbers: frozenset[str] = frozenset(),
     ) -> None:
-        """Compile.
+        """Compile the expressions.
 
         Args:
-            texts: the expressions, each once.
-            properties: the types of properties that are known, from the events table. Another one, and one that makes an expression
-                invalid, gets the type that makes it valid: STRING, else FLOAT64, else BOOL.
-            said: the types that properties have whatever is known.
-            columns: further columns that batches have.
-            numbers: those of the expressions that must be numbers, so that a property alone is taken for one.
+            the expressions, without duplicates.
+            the known types of properties, from the events table. A property without a known type, or whose type makes an expression
+            invalid, gets the first of STRING, FLOAT64 and BOOL that makes the expression valid.
+            types of properties that take precedence over the known ones.
+            further columns of the batches.
+            the expressions that must be numbers. A property alone is then taken as a number.
 
         Raises:
-            SqlError: an expression is not valid; the message shows it with the place.
+            SqlError: an expression is not valid; the message shows the expression and the position.
         """
         kinds = tuple((columns or {}).items())
         self._compiled = _compile(tuple(texts), kinds, _named(texts, properties or {}), _named(texts, said or {}), numbers)
         self.types: dict[str, Type] = {field.name: field.type for field in self._compiled.fields}
-        """By text."""
+        """The type of each expression, by its text."""
         self.names = self._compiled.names
         """The columns and properties that the expressions read."""
         self.properties = dict(self._compiled.properties)
-        """Those of them that are properties, as `PropertyReader` wants them."""
+        """The properties among `names`, with their types for `PropertyReader`."""
         self._reader = PropertyReader(self.properties)
         self._opened = ExitStack()
 
     @property
     def log_columns(self) -> frozenset[str]:
-        """The columns of EVENT_SCHEMA that `evaluate` needs, beside those that properties are read from."""
+        """The columns of EVENT_SCHEMA that `evaluate` needs, besides the column that properties are read from."""
         sources = (_SOURCES.get(name, (name,)) for name in self.names - self.properties.keys())
         return frozenset(source for each in sources for source in each if source in EVENT_SCHEMA.names)
 
     def evaluate(self, batch: pa.RecordBatch, properties: Mapping[str, pa.Array] | None = None) -> Evaluated:
-        """The values for each row of `batch`, which has the columns of EVENT_SCHEMA and the further ones.
+        """The values for each row of `batch`, which has columns of EVENT_SCHEMA and the further columns.
 
-        It needs to have those of `names` only. `properties` are columns that were read from it already.
+        Only the columns in `names` are needed. `properties` are columns already read from the batch.
         """
         if not self._compiled.fields:
             return Evaluated(batch_of({}, batch.num_rows), {})
@@ -114,7 +114,7 @@ class Expressions:
             return self._queried(rows)
 
     def _mostly_plain(self, rows: pa.Table) -> pa.RecordBatch:
-        """The values, those by Arrow that it can compute. Raises UnsureError, and as `run`."""
+        """The values, computed by Arrow where possible. Raises UnsureError, and the errors of `run`."""
         stored = {name: in_one_piece(column) for name, column in zip(rows.column_names, rows.columns, strict=True)}
         found = {text: whole(compute(stored), rows.num_rows) for text, compute in self._compiled.plain}
         rest, names = self._compiled.rest, [field.name for field in self._compiled.fields]
@@ -144,11 +144,11 @@ class Expressions:
         if len(found) < len(self.properties):
             found = self._reader.read(batch.column("properties")) | found
         columns = {name: found[name] if name in found else _column(batch, name) for name in sorted(self.names)}
-        # A query that reads no column needs rows all the same.
+        # A query that reads no column still needs rows.
         return pa.table(columns or {"_": pa.nulls(batch.num_rows, pa.bool_())})
 
     def run(self, rows: pa.Table) -> pa.RecordBatch:
-        """The values for rows of the columns that the query reads. Raises duckdb.Error if an expression fails on one of them."""
+        """The values for rows that have the columns of the query. Raises duckdb.Error if an expression fails on a row."""
         fields = self._compiled.fields
         return pa.RecordBatch.from_arrays(self._run(self._compiled.query, fields, rows), names=[field.name for field in fields])
 
@@ -162,12 +162,12 @@ class Expressions:
         return [restore(in_one_piece(column), field.type) for column, field in zip(table.columns, fields, strict=True)]
 
     def _failures(self, rows: pa.Table) -> dict[int, str]:
-        """Why, for each row that is found to fail."""
+        """The reason for each row that is found to fail."""
         try:
             found = self._guarded.run(rows)
         except duckdb.Error:
-            return {}  # `_isolate` finds them
-        asked: dict[int, str] = {}  # by expression, what one row says
+            return {}  # `_isolate` will find the rows
+        asked: dict[int, str] = {}  # the message of one failing row, by expression
         budget = _ASKED_MAX
         reasons = {}
         for row, (place, message) in found.items():
@@ -176,7 +176,7 @@ class Expressions:
                 budget -= 1
                 said = self._ask(rows.slice(row, 1))
                 if said is None:
-                    continue  # it does not fail alone
+                    continue  # the row does not fail alone
                 asked[place] = said
             if said is None:
                 said = f"as of another event, {asked[place]}" if place in asked else "it fails"
@@ -184,7 +184,7 @@ class Expressions:
         return reasons
 
     def _ask(self, row: pa.Table) -> str | None:
-        """Why a row fails; None if it does not."""
+        """The reason why a row fails; None if it does not fail."""
         try:
             self.run(row)
         except duckdb.Error as error:
@@ -192,7 +192,7 @@ class Expressions:
         return None
 
     def _isolate(self, rows: pa.Table, numbers: npt.NDArray[np.intp], parts: list[pa.RecordBatch], failed: dict[int, str]) -> None:
-        """Halve until the rows that fail stand alone."""
+        """Split the rows in halves until each failing row is alone."""
         if rows.num_rows == 0:
             return
         try:
@@ -212,7 +212,7 @@ class Expressions:
             names=[field.name for field in self._compiled.fields],
         )
 
-    # Opened when Arrow first cannot tell, or a row fails: most datasets never need theirs, and 500 would open 3,000 of them.
+    # Opened when Arrow first cannot compute a batch, or a row fails. Most datasets never need a database; 500 datasets would open 3,000.
     @cached_property
     def _database(self) -> _Database:
         return self._opened.enter_context(closing(_Database(self._compiled.query)))
@@ -222,20 +222,20 @@ class Expressions:
         return self._opened.enter_context(closing(Guarded(self._compiled.guarded, _connect())))
 
     def close(self) -> None:
-        """Release the databases that were opened."""
+        """Close the databases that were opened."""
         self._opened.close()
 
 
 class _Compiled(NamedTuple):
-    """What expressions were compiled to."""
+    """The compiled form of the expressions."""
 
     fields: tuple[Field, ...]
     plain: tuple[tuple[str, Compute], ...]
-    """By text, what Arrow computes."""
+    """The expressions that Arrow computes, by text."""
     query: str
-    """DuckDB's query for all of them."""
+    """DuckDB's query for all expressions."""
     rest: str | None
-    """The query for those that Arrow does not compute, if there are any."""
+    """DuckDB's query for the expressions that Arrow does not compute; None if there are none."""
     guarded: GuardedQuery
     names: frozenset[str]
     properties: tuple[tuple[str, Type], ...]
@@ -252,7 +252,8 @@ def _compile(
     """Compile once for all datasets whose properties have the same types. Raises SqlError."""
     with MemoryCatalog() as catalog:
         scope = _Scope(catalog, dict(columns), dict(known), dict(said))
-        for text in (*numbers, *(text for text in texts if text not in numbers)):  # the pickiest first
+        # expressions that must be numbers first, because they restrict types most
+        for text in (*numbers, *(text for text in texts if text not in numbers)):
             scope.settle(text, wants_number=text in numbers)
         analysis = scope.analyze(_items(texts))
         plain = compile_plain(analysis)
@@ -273,7 +274,7 @@ def _compile(
 
 
 def _named(texts: Sequence[str], properties: Mapping[str, Type]) -> tuple[tuple[str, Type], ...]:
-    """Those of the properties that the expressions may name: the types of others change nothing."""
+    """The properties that the expressions may name. The types of other properties do not matter."""
     written = "\n".join(texts).lower()
     return tuple((name, type_) for name, type_ in sorted(properties.items()) if "\\" in written or name.lower() in written)
 
@@ -292,35 +293,35 @@ class _Database:
 
 
 class _Scope:
-    """What expressions can name, and the types that properties are found to have."""
+    """The columns that expressions can name, and the types chosen for properties."""
 
     def __init__(self, catalog: Catalog, columns: Mapping[str, pa.DataType], known: Mapping[str, Type], said: Mapping[str, Type]) -> None:
         self._catalog, self._analyzer = catalog, Analyzer(catalog)
         self._columns = [
             Column(field.name, JSON if field.name in JSON_COLUMNS else from_arrow(field.type))
             for field in FIXED_SCHEMA
-            if field.name not in PLACE_COLUMNS  # where an event is stored says nothing of the visitor
+            if field.name not in PLACE_COLUMNS  # the position of an event in the log is not about the visitor
         ]
         self._columns += [Column(name, from_arrow(type_)) for name, type_ in columns.items()]
         taken = {column.name.lower() for column in self._columns}
         self._said = {name.lower(): type_ for name, type_ in said.items()}
-        names = {name.lower(): name for name in (*said, *known)}  # the table's spelling, if it has one
+        names = {name.lower(): name for name in (*said, *known)}  # the spelling in the table, if there is one
         self.properties = {name: self._said.get(lower, known.get(name, STRING)) for lower, name in names.items() if lower not in taken}
         self._settled: list[tuple[str, bool]] = []
         catalog.create_dataset(_TABLE.dataset)
         self._define(self.properties)
 
     def analyze(self, items: str) -> Any:
-        """The resolved query for SELECT items."""
+        """The resolved query of the SELECT items."""
         return self._analyzer.analyze(f"SELECT {items} FROM {_TABLE}").node
 
     def settle(self, text: str, *, wants_number: bool) -> None:
-        """See that an expression is valid, giving types to properties that it is the first to name, or cannot take as they are."""
+        """Check that an expression is valid. Choose types for properties that it is the first to name, or whose types do not fit."""
         found = self._search(text, {}, wants_number)
         if isinstance(found, SqlError):
             found = self._retyped(text, wants_number) or found
         if isinstance(found, SqlError) and wants_number:
-            found = self._search(text, {}, wants_number=False)  # who wants the number says so
+            found = self._search(text, {}, wants_number=False)  # the caller reports that the expression is not a number
         if not isinstance(found, SqlError):
             self.properties |= found
             self._settled.append((text, wants_number))
@@ -329,7 +330,7 @@ class _Scope:
             raise found
 
     def _retyped(self, text: str, wants_number: bool) -> dict[str, Type] | None:
-        """Other types for known properties that make the expression valid, and leave those valid that were settled before."""
+        """Other types for known properties with which this expression is valid, and the earlier ones stay valid."""
         words = {word.lower() for word in _WORD.findall(text)}
         named = [name for name in self.properties if name.lower() in words and name.lower() not in self._said]
         if not 0 < len(named) <= _GUESSED_MAX:
@@ -345,7 +346,7 @@ class _Scope:
         return None if isinstance(found, SqlError) else found
 
     def _search(self, text: str, guessed: dict[str, Type], wants_number: bool) -> dict[str, Type] | SqlError:
-        """Types for the properties nobody knows that make the expression valid; the error of the first attempt if none do."""
+        """Types for unknown properties with which the expression is valid; if none fit, the error of the first attempt."""
         self._define(self.properties | guessed)
         try:
             type_ = self._type(text)
@@ -389,7 +390,7 @@ class _Scope:
 
 
 class _Relation:
-    """The batch as the emitter's relation, with `more` columns; remembers which are read."""
+    """The batch as a relation for the emitter, with the columns `more`. It records which columns are read."""
 
     def __init__(self, *more: str) -> None:
         self.names: set[str] = set()
@@ -403,7 +404,7 @@ class _Relation:
         return f"(SELECT {', '.join((*items, *self._more)) or 1} FROM {BATCH})"
 
     def table_function(self, scan: Any, queries: Sequence[str], emitter: Emitter) -> str:  # noqa: ARG002 - the emitter's protocol
-        """There are none in an expression."""
+        """Raise SqlError: an expression has no table functions."""
         raise SqlError(f"{scan.tvf.name} is a table function; an expression over one event is wanted")
 
 
@@ -416,7 +417,7 @@ def _items(texts: Sequence[str]) -> str:
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
-    # Those for files, which an expression has none of, would be eight; a worker has up to six such databases a dataset.
+    # By default there are eight threads for files, which expressions do not read. A worker has up to six such databases per dataset.
     connection = duckdb.connect(":memory:", config={"threads": 1, "async_threads": 0})
     for setting in ("TimeZone = 'UTC'", "enable_external_access = false", "lock_configuration = true"):
         connection.execute(f"SET {setting}")
@@ -428,7 +429,7 @@ def _reason(error: duckdb.Error) -> str:
 
 
 _SOURCES = {TIME_COLUMN: ("event_time",), "is_bot": ("context",), "keys": ("visitor_id", "user_id")}
-"""What the log calls the columns that are called otherwise, or made of others, in the events table."""
+"""The columns of the log that a column of the events table is renamed or built from."""
 
 
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
@@ -440,20 +441,20 @@ def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
 
 
 def batch_of(columns: Mapping[str, pa.Array], rows: int) -> pa.RecordBatch:
-    """A batch of these columns, which has its rows if there are none, too."""
+    """A batch of these columns; with the right number of rows even if there are no columns."""
     if columns:
         return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
     return pa.RecordBatch.from_struct_array(pa.array([{}] * rows, pa.struct([])))
 
 
 def in_one_piece(column: pa.ChunkedArray) -> pa.Array:
-    """A column of a table as one array; pyarrow leaves some types, and columns without chunks, in pieces."""
+    """A column of a table as one array. pyarrow does not combine the chunks of some types, and of columns without chunks."""
     array = column.combine_chunks()
     return array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
 
 
 def _located(error: SqlError, text: str) -> SqlError:
-    """The error at its place in the expression, which begins on the second line of what was analysed."""
+    """The error with its position in the expression, which begins on the second line of the analysed text."""
     line = None if error.line is None else error.line - 1
     hint = of_expression(text, error.message)
     return type(error)(error.message if hint is None else f"{error.message}\n{hint}", line=line, column=error.column, sql=text)

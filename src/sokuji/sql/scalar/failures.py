@@ -1,7 +1,7 @@
-"""Which rows of a batch expressions fail on: all of them found by one query, where DuckDB stops at the first.
+"""Find all rows of a batch on which expressions fail, by one query. DuckDB alone stops at the first.
 
-GoogleSQL's errors come from `error()` and from functions of the reference implementation. Here both note the row and go on with NULL. What
-DuckDB itself raises is caught row by row, by TRY.
+GoogleSQL's errors come from `error()` and from functions of the reference implementation. In these queries, both record the row and return
+NULL. TRY catches the errors of DuckDB itself, row by row.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from sokuji.sql.duckdb.emit.emitter import columns, select, unwrap
 from sokuji.sql.duckdb.functions.reference import FUNCTION_NAME, forgiving, register
 
 BATCH = "batch"
-"""What rows are called in queries."""
+"""The name of the rows in queries."""
 
 ROW = "#"
-"""The column with the number of each row; no property is called that."""
+"""The column with the number of each row. No property has this name."""
 
 Failures = dict[int, tuple[int, str | None]]
-"""By row: the place of the first expression that fails on it, and why, if that is known."""
+"""By row: the index of the first expression that fails on it, and the reason if it is known."""
 
 _NAME = FUNCTION_NAME.pattern
-# Not what is in quotes, and not what SAFE makes NULL of.
+# Neither text in quotes, nor calls whose failure SAFE turns into NULL.
 _RAISING = re.compile(rf"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\bTRY\((?:CAST\()?{_NAME}|\b(?P<name>error|{_NAME})\(""")
 _TAKE = "list_transform([outcome], lambda o: CASE WHEN o.failed THEN _raise(place, row_, NULL) ELSE o.value END)[1]"
 _MACROS = (
@@ -39,17 +39,20 @@ _MACROS = (
 
 
 class GuardedQuery(NamedTuple):
-    """A query that notes which rows expressions fail on, as text."""
+    """The text of a query that records the rows on which expressions fail."""
 
     text: str
     tried: tuple[int, ...]
-    """The places of the expressions that TRY stands around; it takes no subquery, and what DuckDB raises in one is left to the caller."""
+    """The indexes of the expressions inside TRY.
+
+    TRY does not accept subqueries; the caller must handle DuckDB's errors in these.
+    """
     functions: frozenset[str]
-    """The functions of the reference implementation that it calls."""
+    """The functions of the reference implementation that the query calls."""
 
     @classmethod
     def of(cls, analysis: Any, relation: Relations) -> GuardedQuery:
-        """The query of a resolved `SELECT expression, ... FROM table`; `relation` gives the table's rows, with `ROW`."""
+        """Build the query from a resolved `SELECT expression, ... FROM table`. `relation` has the table's rows, with `ROW`."""
         texts, rows = _parts(analysis, relation)
         tried = tuple(place for place, text in texts.items() if "SELECT " not in text)
         items = {place: _noting(text, place) for place, text in texts.items()}
@@ -59,19 +62,19 @@ class GuardedQuery(NamedTuple):
 
 
 class Guarded:
-    """The expressions of a query, in a database of their own. Not thread-safe."""
+    """The expressions of a query, in a separate database. Not thread-safe."""
 
     def __init__(self, query: GuardedQuery, connection: duckdb.DuckDBPyConnection) -> None:
-        """Prepare the database of `connection`, which is closed with this."""
+        """Prepare the database of `connection`. `close` closes the connection."""
         self._query, self._connection = query, connection
         self._notes = _Notes()
         self._functions = self._prepare()
 
     def run(self, rows: pa.Table) -> Failures:
-        """Which of the rows fail.
+        """Find the rows that fail.
 
         Raises:
-            duckdb.Error: something fails on every row, or DuckDB fails within a subquery.
+            an expression fails on every row, or DuckDB fails inside a subquery.
         """
         self._notes.clear()
         self._connection.register(BATCH, rows.append_column(ROW, pa.array(range(rows.num_rows), pa.int64())))
@@ -85,7 +88,7 @@ class Guarded:
         return self._notes.first_of_rows()
 
     def close(self) -> None:
-        """Release the database."""
+        """Close the database."""
         if self._functions is not None:
             self._functions.close()
         self._connection.close()
@@ -111,7 +114,10 @@ class Guarded:
 
 
 class _Notes:
-    """Why expressions failed, by row and expression. DuckDB holds it, so it must not know the connection: neither would ever be freed."""
+    """The reasons of failures, by row and expression.
+
+    DuckDB holds a reference to this object. So the object must not refer to the connection: otherwise neither would ever be freed.
+    """
 
     def __init__(self) -> None:
         self._messages: dict[tuple[int, int], str | None] = {}
@@ -135,7 +141,7 @@ class _Notes:
 
 
 def _parts(analysis: Any, relation: Relations) -> tuple[dict[int, str], str]:
-    """DuckDB's text of each expression that is more than a column, by place, and what follows FROM."""
+    """DuckDB's text of each expression that is not just a column, by index, and the text after FROM."""
     made = emitter(relation, {})
     name, project = unwrap(analysis.query)
     if name != "resolved_project_scan_node":

@@ -1,15 +1,15 @@
-"""What to write instead, for mistakes in a GoogleSQL expression that the analyzer finds."""
+"""Suggest corrections for mistakes in a GoogleSQL expression that the analyzer finds."""
 
 from __future__ import annotations
 
 import re
 
 FIXED_AS = {"visitor_id": "keys.visitor_id", "user_id": "keys.user_id", "event_time": "_date"}
-"""What columns of an event are called, by the names that newcomers give them. Without it they would be taken for properties."""
+"""Correct names of an event's columns, by names that newcomers use. Without this, such names would be taken as properties."""
 
 
 def of_expression(text: str, message: str) -> str | None:
-    """What to write instead in a GoogleSQL expression that the analyzer refuses with a message; None if nothing comes to mind."""
+    """A correction of a GoogleSQL expression that the analyzer refuses with `message`; None if none is known."""
     named = re.match(r"Unrecognized name: `?(\w+)", message)
     if named is not None and named[1].lower() in FIXED_AS:
         return f"it is called {FIXED_AS[named[1].lower()]}"
@@ -26,4 +26,4 @@ _EXPRESSIONS: tuple[tuple[str, str], ...] = (
     (r"argument types?:.*\bJSON\b", "a property is a typed column of its own: write revenue, not properties.revenue"),
     (r";\s*\n", "an expression ends without ;"),
 )
-"""By what is in the expression or the message."""
+"""Pattern in the expression or the message -> correction."""

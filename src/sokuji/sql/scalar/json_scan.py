@@ -1,10 +1,10 @@
-"""Finds the members of JSON objects without making objects of them: where each wanted value lies, and of what kind it is.
+"""Find the members of JSON objects without building objects: the position and the kind of each wanted value.
 
-What is unusual (keys with escapes, text that is no object) is left to a reader that is slow and knows it all: such rows are marked. So are
-values with escapes, with exponents or of many digits, by their kind. Nothing is validated that the log has validated.
+Unusual objects (keys with escapes, text that is not an object) are marked and left to a slower, complete reader. Values with escapes, with
+exponents or with many digits are left to it by their kind. The scan does not check what the log has already checked.
 """
 
-# ruff: noqa: PLR0917 compiled functions are handed numbers and arrays, as they make no objects
+# ruff: noqa: PLR0917 compiled functions take numbers and arrays as separate arguments, because they build no objects
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int32]
 
 NOTHING, TEXT, NUMBER, TRUE, FALSE, ESCAPED_TEXT, LONG_NUMBER, OTHER = range(8)
-"""Kinds of a member. NOTHING: it is not there; OTHER: null, an array or an object."""
+"""Kinds of a member. NOTHING: it is missing; OTHER: null, an array or an object."""
 
 UNKNOWN_MAX = 256
-"""Keys nobody has met before that a scan tells of; rows with further ones are marked as unusual."""
+"""The maximal number of unknown keys that one scan reports. Rows with further unknown keys are marked as unusual."""
 
 _SLOW = -1
-_DIGITS_MAX = 15  # a whole number of so many digits, divided by a power of ten, is the float64 that is nearest
+_DIGITS_MAX = 15  # a whole number with this many digits, divided by a power of ten, is the nearest float64
 _QUOTE, _ESCAPE, _OPEN, _CLOSE, _COMMA, _COLON, _MINUS, _PLUS, _POINT = (ord(sign) for sign in '"\\{},:-+.')
 _OPEN_LIST, _CLOSE_LIST, _ZERO, _NINE, _SPACE = (ord(sign) for sign in "[]09 ")
 _LOWER_E, _UPPER_E, _T, _F, _N = (ord(sign) for sign in "eEtfn")
 
 
 class MetKeys(NamedTuple):
-    """The keys that were met, by their hashes: a table for linear probing, of a power of two."""
+    """The known keys, by hash: a table with linear probing, whose size is a power of two."""
 
     hashes: npt.NDArray[np.uint64]  # 0: free
-    places: npt.NDArray[np.int32]  # the row of `Members` where values of that key go; -1 for keys that nobody wants
+    places: npt.NDArray[np.int32]  # the row of `Members` for values of the key; -1 for keys that are not wanted
 
 
 class Members(NamedTuple):
-    """A row a wanted key, a column an object."""
+    """The values found: one row per wanted key, one column per object."""
 
     kinds: Bytes
     starts: Places  # of the value's text, without quotes
@@ -48,7 +48,7 @@ class Members(NamedTuple):
 
 @compiled
 def hash_key(text: Bytes, start: int, end: int) -> np.uint64:
-    """FNV-1a; never 0. Who looks for collisions finds them, and spoils their own events only."""
+    """Hash a key by FNV-1a; never 0. An attacker who makes keys collide spoils only their own events."""
     hashed = np.uint64(0xCBF29CE484222325)
     for place in range(start, end):
         hashed = (hashed ^ np.uint64(text[place])) * np.uint64(0x100000001B3)
@@ -57,7 +57,7 @@ def hash_key(text: Bytes, start: int, end: int) -> np.uint64:
 
 @compiled
 def find_key(keys: MetKeys, hashed: np.uint64) -> int:
-    """Where the key is in the table, or where it would go."""
+    """The index of the key in the table, or of the free entry for it."""
     at = np.int64(hashed >> np.uint64(1)) & (keys.hashes.size - 1)
     while keys.hashes[at] not in (hashed, np.uint64(0)):
         at = (at + 1) & (keys.hashes.size - 1)
@@ -66,15 +66,17 @@ def find_key(keys: MetKeys, hashed: np.uint64) -> int:
 
 @compiled
 def add_key(keys: MetKeys, hashed: np.uint64, place: int) -> None:
-    """Enter a key into a table that has room."""
+    """Add a key to a table that has room."""
     at = find_key(keys, hashed)
     keys.hashes[at], keys.places[at] = hashed, place
 
 
 @compiled
 def scan(offsets: Places, text: Bytes, keys: MetKeys, members: Members, slow: Bytes, unknown: Places) -> int:
-    """Look through objects. `slow` is set to 1 where one is unusual; `unknown` gets pairs of (start, end) of new keys, and their number
-    is returned."""
+    """Scan objects.
+
+    `slow` is set to 1 for unusual objects. `unknown` gets pairs (start, end) of new keys; their number is returned.
+    """
     found = 0
     for row in range(offsets.size - 1):
         at, end = offsets[row], offsets[row + 1]
@@ -87,7 +89,7 @@ def scan(offsets: Places, text: Bytes, keys: MetKeys, members: Members, slow: By
 @compiled
 def _object(text: Bytes, at: int, end: int, row: int, keys: MetKeys, members: Members, slow: Bytes, unknown: Places, found: int) -> int:
     at = _blank(text, at, end)
-    slow[row] = 1  # until all of it is understood
+    slow[row] = 1  # until the whole object is understood
     if at >= end or text[at] != _OPEN:
         return found
     at = _blank(text, at + 1, end)
@@ -113,7 +115,7 @@ def _object(text: Bytes, at: int, end: int, row: int, keys: MetKeys, members: Me
         kind, at = _value(text, start, end)
         if kind == _SLOW:
             return found
-        if wanted >= 0 and members.kinds[wanted, row] == NOTHING:  # of a key that comes twice the first counts
+        if wanted >= 0 and members.kinds[wanted, row] == NOTHING:  # of a repeated key the first value counts
             quote = 1 if kind in (TEXT, ESCAPED_TEXT) else 0
             members.kinds[wanted, row] = kind
             members.starts[wanted, row], members.ends[wanted, row] = start + quote, at - quote
@@ -147,7 +149,7 @@ def _blank(text: Bytes, at: int, end: int) -> int:
 
 @compiled
 def _text_end(text: Bytes, at: int, end: int) -> tuple[int, bool]:
-    """The closing quote of a text, and whether there is an escape in it."""
+    """The position of the closing quote of a text, and whether the text has an escape."""
     while at < end and text[at] != _QUOTE:
         if text[at] == _ESCAPE:
             return _escaped_end(text, at, end), True
@@ -163,8 +165,8 @@ def _escaped_end(text: Bytes, at: int, end: int) -> int:
 
 
 @compiled
-def _value(text: Bytes, at: int, end: int) -> tuple[int, int]:  # noqa: PLR0911 - one a kind of value
-    """The kind of the value that begins here, and where it ends."""
+def _value(text: Bytes, at: int, end: int) -> tuple[int, int]:  # noqa: PLR0911 - one per kind of value
+    """The kind of the value at `at`, and its end."""
     if at >= end:
         return _SLOW, at
     sign = text[at]
@@ -219,7 +221,7 @@ def _nested(text: Bytes, at: int, end: int) -> tuple[int, int]:
 def take_numbers(
     text: Bytes, kinds: Bytes, starts: Places, ends: Places, values: npt.NDArray[np.float64], there: npt.NDArray[np.bool_]
 ) -> None:
-    """The numbers of one key where none is there yet."""
+    """Store the numbers of one key in rows that have no value yet."""
     for row in range(kinds.size):
         if kinds[row] == NUMBER and not there[row]:
             values[row], there[row] = _parsed(text, starts[row], ends[row]), True
@@ -242,7 +244,7 @@ def _parsed(text: Bytes, start: int, end: int) -> float:
 
 @compiled
 def take_bools(kinds: Bytes, values: npt.NDArray[np.bool_], there: npt.NDArray[np.bool_]) -> None:
-    """The truth values of one key where none is there yet."""
+    """Store the truth values of one key in rows that have no value yet."""
     for row in range(kinds.size):
         if kinds[row] in (TRUE, FALSE) and not there[row]:
             values[row], there[row] = kinds[row] == TRUE, True
@@ -250,7 +252,7 @@ def take_bools(kinds: Bytes, values: npt.NDArray[np.bool_], there: npt.NDArray[n
 
 @compiled
 def take_places(kinds: Bytes, starts: Places, ends: Places, first: Places, last: Places, there: npt.NDArray[np.bool_]) -> None:
-    """Where the texts of one key are, with their escapes, where none is there yet."""
+    """Store the positions of the texts of one key, with their escapes, in rows that have no value yet."""
     for row in range(kinds.size):
         if kinds[row] in (TEXT, ESCAPED_TEXT) and not there[row]:
             first[row], last[row], there[row] = starts[row], ends[row], True
@@ -258,7 +260,7 @@ def take_places(kinds: Bytes, starts: Places, ends: Places, first: Places, last:
 
 @compiled
 def copy_texts(text: Bytes, first: Places, last: Places, there: npt.NDArray[np.bool_], offsets: Places, into: Bytes) -> None:
-    """Put the texts one after the other; `offsets` is filled before."""
+    """Copy the texts one after the other into `into`. `offsets` must be filled before."""
     for row in range(first.size):
         if there[row]:
             into[offsets[row] : offsets[row + 1]] = text[first[row] : last[row]]

@@ -1,4 +1,4 @@
-"""Properties of events as typed columns: the values that the lake's events table has in the columns of their names."""
+"""Read properties of events as typed columns, with the same values as the columns of the lake's events table."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from sokuji.types import BOOL, FLOAT64, STRING, Type, to_arrow
 
 _TEXTS = msgspec.json.Decoder(list[str])
 _KEYS_MAX = 100_000
-_Part = tuple[json_scan.Bytes, json_scan.Places, json_scan.Places]  # of the values of one key: kinds, starts, ends
-_SCALARS = (str, int, float)  # and bool, which is an int
+_Part = tuple[json_scan.Bytes, json_scan.Places, json_scan.Places]  # the values of one key: kinds, starts, ends
+_SCALARS = (str, int, float)  # bool is an int
 _KINDS: dict[int, Type | None] = {
     json_scan.NOTHING: None,
     json_scan.TEXT: STRING,
@@ -36,17 +36,17 @@ _KINDS: dict[int, Type | None] = {
 
 
 class PropertyReader:
-    """Reads some properties. Names are matched as the lake does it: in any case, and what no name can have stands as `_`."""
+    """Reads some properties. Names match as in the lake: case does not matter, and `_` replaces characters that names cannot have."""
 
     def __init__(self, wanted: Mapping[str, Type]) -> None:
-        """`wanted` has the type of each property's column: STRING, FLOAT64 or BOOL. Values of other types are NULL."""
+        """Create a reader. `wanted` has the type of each property's column: STRING, FLOAT64 or BOOL. Values of other types are NULL."""
         self._wanted = dict(wanted)
         self._by_name = {name.lower(): name for name in wanted}
-        self._keys: dict[str, list[str]] = {name: [] for name in wanted}  # of each column, in order, as they came
-        self._places: dict[str, int] = {}  # of these keys, the rows that a scan fills
+        self._keys: dict[str, list[str]] = {name: [] for name in wanted}  # the keys of each column, sorted
+        self._places: dict[str, int] = {}  # key -> the row that a scan fills
         self._known = _KnownKeys()
         self.unfit: Counter[str] = Counter()
-        """How many values were of another type and so NULL, by property, since somebody took it away."""
+        """The number of values of other types, which became NULL, by property, since a caller last reset it."""
 
     def read(self, properties: pa.Array) -> dict[str, pa.Array]:
         """A column for each wanted property, from JSON objects."""
@@ -66,7 +66,7 @@ class PropertyReader:
         return {name: pc.replace_with_mask(column, mask, self._slowly(name, objects)) for name, column in columns.items()}
 
     def _scan(self, texts: _Texts) -> tuple[json_scan.Members, npt.NDArray[np.uint8]]:
-        """Where the values of the wanted keys are, and which objects are unusual."""
+        """The positions of the values of wanted keys, and which objects are unusual."""
         while True:
             shape = (len(self._places), len(texts.offsets) - 1)
             members = json_scan.Members(np.zeros(shape, np.uint8), np.empty(shape, np.int32), np.empty(shape, np.int32))
@@ -77,7 +77,7 @@ class PropertyReader:
                 return members, slow
 
     def _learn(self, keys: Iterable[str]) -> bool:
-        """Find the keys that belong to a wanted column; whether there are any."""
+        """Find the keys that belong to a wanted column. Returns whether there are any."""
         found = False
         for key in sorted(set(keys) - self._known.keys):
             name = column_name(key)
@@ -88,14 +88,14 @@ class PropertyReader:
                 self._places[key] = len(self._places)
                 found = True
             self._known.add(key, self._places.get(key, -1))
-        if len(self._known.keys) > _KEYS_MAX:  # keys that are data: they are looked at again
+        if len(self._known.keys) > _KEYS_MAX:  # keys that are data; forget them, they are looked up again
             self._known = _KnownKeys()
             for key, place in self._places.items():
                 self._known.add(key, place)
         return found
 
     def _column(self, name: str, members: json_scan.Members, texts: _Texts) -> pa.Array:
-        """What the scan found."""
+        """The column of the values that the scan found."""
         rows, type_ = members.kinds.shape[1], self._wanted[name]
         there = np.zeros(rows, np.bool_)
         places = [self._places[key] for key in self._keys[name]]
@@ -148,7 +148,7 @@ class _Texts:
         self.data = fixed(np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8))
 
     def strings(self, start: npt.NDArray[np.int32], end: npt.NDArray[np.int32], there: npt.NDArray[np.bool_]) -> pa.StringArray:
-        """The parts of it from `start` to `end`, NULL where nothing is there."""
+        """The parts of the text from `start` to `end`; NULL where `there` is false."""
         offsets = np.zeros(len(start) + 1, np.int32)
         np.cumsum(end - start, out=offsets[1:])
         texts = np.empty(int(offsets[-1]), np.uint8)
@@ -158,14 +158,14 @@ class _Texts:
 
 
 class _KnownKeys:
-    """The keys that were met, as a set and as the table of a scan."""
+    """The known keys, as a set and as the table of a scan."""
 
     def __init__(self) -> None:
         self.keys: set[str] = set()
         self.table = _table(64)
 
     def add(self, key: str, place: int) -> None:
-        """Enter a key that is not there; `place` is -1 if nobody wants it."""
+        """Add a new key; `place` is -1 if the key is not wanted."""
         self.keys.add(key)
         if 2 * len(self.keys) > self.table.hashes.size:
             before, self.table = self.table, _table(4 * self.table.hashes.size)
@@ -180,7 +180,7 @@ def _table(size: int) -> json_scan.MetKeys:
 
 
 def _unescaped(texts: pa.StringArray, escaped: npt.NDArray[np.bool_]) -> pa.StringArray:
-    """The texts, those that are `escaped` as JSON reads them."""
+    """The texts, with JSON escapes decoded in rows marked by `escaped`."""
     if not escaped.any():
         return texts
     mask = pa.array(escaped)
@@ -189,7 +189,7 @@ def _unescaped(texts: pa.StringArray, escaped: npt.NDArray[np.bool_]) -> pa.Stri
 
 
 def _take_long_numbers(text: json_scan.Bytes, part: _Part, values: npt.NDArray[np.float64], there: npt.NDArray[np.bool_]) -> None:
-    """The numbers of one key that the scan left, where none is there yet and FLOAT64 holds them."""
+    """Store the numbers of one key that the scan skipped, in rows that have no value yet, if FLOAT64 holds them."""
     kinds, starts, ends = part
     for row in np.flatnonzero((kinds == json_scan.LONG_NUMBER) & ~there).tolist():
         value = float(text[starts[row] : ends[row]].tobytes())
@@ -199,7 +199,7 @@ def _take_long_numbers(text: json_scan.Bytes, part: _Part, values: npt.NDArray[n
 def _object(text: str | None) -> dict[str, Any]:
     try:
         found = None if text is None else decode(text)
-    except (ValueError, RecursionError):  # no JSON that the collector takes
+    except (ValueError, RecursionError):  # the collector does not accept such JSON
         found = None
     return found if isinstance(found, dict) else {}
 
