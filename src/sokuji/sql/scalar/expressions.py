@@ -73,12 +73,12 @@ class Expressions:
         """Compile the expressions.
 
         Args:
-            the expressions, without duplicates.
-            the known types of properties, from the events table. A property without a known type, or whose type makes an expression
-            invalid, gets the first of STRING, FLOAT64 and BOOL that makes the expression valid.
-            types of properties that take precedence over the known ones.
-            further columns of the batches.
-            the expressions that must be numbers. A property alone is then taken as a number.
+            texts: the expressions, without duplicates.
+            properties: the known types of properties, from the events table. A property without a known type, or whose type makes an
+                expression invalid, gets the first of STRING, FLOAT64 and BOOL that makes the expression valid.
+            said: types of properties that take precedence over the known ones.
+            columns: further columns of the batches.
+            numbers: the expressions that must be numbers. A property alone is then taken as a number.
 
         Raises:
             SqlError: an expression is not valid; the message shows the expression and the position.
