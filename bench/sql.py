@@ -24,6 +24,7 @@ from sokuji.lake.delta.tables import DeltaLake
 from sokuji.lake.events import FIXED_SCHEMA, table_definition
 from sokuji.meta.objects import Ref
 from sokuji.meta.store import SqlCatalog
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 
 EVENTS = Ref("karte", "events")
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         _make_events(lake, arguments.events, arguments.visitors, arguments.days)
         with (
             SqlCatalog(f"sqlite:///{folder}/catalog.db") as catalog,
-            Engine(catalog, lake, folders=[folder / "lake"], temporary=folder / "spill", settings=settings) as engine,
+            Engine(catalog, lake, DuckDb([folder / "lake"], folder / "spill", settings)) as engine,
         ):
             catalog.create_dataset(EVENTS.dataset)
             catalog.put_table(table_definition(EVENTS, SCHEMA, None))

@@ -29,6 +29,7 @@ from sokuji.lake.delta.tables import DeltaLake
 from sokuji.lake.events import FIXED_SCHEMA, table_definition
 from sokuji.meta.objects import Ref
 from sokuji.meta.store import SqlCatalog
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 
 _EVENTS = Ref("shop", "events")
@@ -117,7 +118,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> None:
     lake = DeltaLake(folder / "lake")
     with (
         SqlCatalog(f"sqlite:///{folder / 'meta.db'}") as catalog,
-        Engine(catalog, lake, folders=[folder / "lake"], temporary=folder / "tmp", settings=settings) as engine,
+        Engine(catalog, lake, DuckDb([folder / "lake"], folder / "tmp", settings)) as engine,
     ):
         if not (folder / "made").exists():
             make_events(lake, catalog, events=arguments.events, visitors=arguments.visitors, days=arguments.days, threads=arguments.threads)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from sokuji.predict.features import Lookup
     from sokuji.sink.fresh import FreshLake
     from sokuji.sink.sink import Sink
+    from sokuji.sql.base import Backend
     from sokuji.verify.verifier import Verifier
 
 T = TypeVar("T")
@@ -335,6 +336,12 @@ class Backends:
     @property
     def _sink_folder(self) -> Path:
         return self.config.data / "sink"
+
+    def make_sql(self) -> Backend:
+        """What runs the queries of an engine."""
+        from sokuji.sql.duckdb.backend import DuckDb
+
+        return DuckDb([self.config.data / "lake"], self.config.data / "tmp", self.config.sql)
 
     @functools.cached_property
     def models(self) -> LocalModelStore:

@@ -173,13 +173,11 @@ class Platform(Closing):
     @functools.cached_property
     def engine(self) -> Engine:
         """The SQL engine, started on first use."""
-        backends, data = self._backends, self._backends.config.data
+        backends = self._backends
         return Engine(
             backends.catalog,
             backends.lake,
-            folders=[data / "lake"],
-            temporary=data / "tmp",
-            settings=backends.config.sql,
+            backends.make_sql(),
             handlers=statement_handlers(backends.catalog, backends.models),
             table_functions=table_functions(backends.models),
         )

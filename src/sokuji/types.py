@@ -1,4 +1,4 @@
-"""GoogleSQL's types, as named by the catalog, the SQL engine and results, and their representations in Arrow and in DuckDB."""
+"""GoogleSQL's types, as the catalog, the SQL engine and results name them, and how each is carried in Arrow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import NoReturn
 
 import pyarrow as pa
 
-from sokuji.duckdb_text import quote
 from sokuji.errors import SokujiError
 
 
@@ -99,22 +98,6 @@ _ARROW = {
     Kind.JSON: pa.string(),
 }
 
-# BIGNUMERIC has no entry: DuckDB's widest decimal has 38 digits, BIGNUMERIC 76.
-_DUCKDB = {
-    Kind.INT64: "BIGINT",
-    Kind.FLOAT64: "DOUBLE",
-    Kind.NUMERIC: "DECIMAL(38, 9)",
-    Kind.BOOL: "BOOLEAN",
-    Kind.STRING: "VARCHAR",
-    Kind.BYTES: "BLOB",
-    Kind.DATE: "DATE",
-    Kind.DATETIME: "TIMESTAMP",
-    Kind.TIME: "TIME",
-    Kind.TIMESTAMP: "TIMESTAMPTZ",
-    Kind.INTERVAL: "INTERVAL",
-    Kind.JSON: "JSON",
-}
-
 
 def to_arrow(type_: Type) -> pa.DataType:
     """The Arrow type for values of `type_`. The fields of a STRUCT have the names of `field_names`."""
@@ -126,24 +109,8 @@ def to_arrow(type_: Type) -> pa.DataType:
     return _ARROW[type_.kind]
 
 
-def to_duckdb(type_: Type) -> str:
-    """The DuckDB type for values of `type_`, as DDL text.
-
-    Raises:
-        SokujiError: BIGNUMERIC, which DuckDB cannot represent.
-    """
-    if type_.element is not None:
-        return f"{to_duckdb(type_.element)}[]"
-    if type_.kind is Kind.STRUCT:
-        fields = (f"{quote(name)} {to_duckdb(field.type)}" for name, field in zip(field_names(type_), type_.fields, strict=True))
-        return f"STRUCT({', '.join(fields)})"
-    if type_.kind not in _DUCKDB:
-        raise SokujiError(f"{type_} values cannot be computed with here; use NUMERIC (38 digits, 9 after the point) or FLOAT64")
-    return _DUCKDB[type_.kind]
-
-
 def field_names(type_: Type) -> tuple[str, ...]:
-    """The field names of a STRUCT in Arrow and DuckDB, where names must be unique, ignoring case.
+    """The field names of a STRUCT in Arrow and in engines, where names must be unique, ignoring case.
 
     A field without a name, or with the name of an earlier field, is called `_field_<position from 1>`.
     """

@@ -36,6 +36,7 @@ from sokuji.online.shared.reader import SharedReader
 from sokuji.online.shared.store import SharedStore
 from sokuji.sink.fresh import FreshLake
 from sokuji.sink.sink import Sink
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from sokuji.verify.verifier import Verifier
 from tests.lake.platform import log_rows
@@ -174,7 +175,7 @@ def engine(shop: Side) -> Iterator[Engine]:
         shop.lake, shop.logs.events, shop.logs.bad_events, shop.catalog,
         folder=shop.folder / "sink", rule=RULE, make_sink=shop.make_sink,
     )  # fmt: skip
-    with Engine(shop.catalog, lake, folders=[shop.folder / "lake"], temporary=shop.folder / "tmp") as opened:
+    with Engine(shop.catalog, lake, DuckDb([shop.folder / "lake"], shop.folder / "tmp")) as opened:
         yield opened
     lake.close()
 

@@ -20,6 +20,7 @@ from sokuji.analyze.attempts import Attempts
 from sokuji.analyze.search import KILLED, Search
 from sokuji.events import TIMESTAMP
 from sokuji.features.training.offline import OfflineFeatures
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from tests.analyze.dying import KILL, RAISE, dying
 from tests.analyze.side import SETTINGS, SHARED, Side, declare, numbered, read_all, side, verifier
@@ -87,7 +88,7 @@ def _check(shop: Side, declared: Any, reason: str) -> None:
     with dying(), shop.worker(declared) as worker:
         assert _features(worker) == EXPECTED
     labels = pa.table({"entity_id": list(EXPECTED), "time": pa.array([START_US + 100] * 2, TIMESTAMP)})
-    with Engine(shop.catalog, shop.lake, folders=[shop.folder / "lake"], temporary=shop.folder / "tmp") as engine:
+    with Engine(shop.catalog, shop.lake, DuckDb([shop.folder / "lake"], shop.folder / "tmp")) as engine:
         made = OfflineFeatures(shop.folder, engine.execute, shop.lake, shop.folder / "analyze").training(labels, dataset="shop").to_pylist()
     assert {row["entity_id"]: (row["n"], row["spend"]) for row in made} == EXPECTED
 

@@ -13,6 +13,7 @@ import pytest
 from sokuji.events import TIMESTAMP
 from sokuji.features.training.offline import OfflineFeatures
 from sokuji.features.training.sets import LEFT_OUT
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from tests.analyze.side import Side, declare, drain, numbered, side
 from tests.lake.platform import START_US
@@ -86,7 +87,7 @@ def test_labels_have_what_the_worker_served_then(shop: Side, tmp_path: Path) -> 
         people = pipeline.kernels[1].finalize(users[:, pipeline.layout.views[1]], at).to_pylist()
     assert len(shop.decisions()) == 8  # which are events of the lake, but none of the stream's
     shop.sink()
-    with Engine(shop.catalog, shop.lake, folders=[tmp_path / "lake"], temporary=tmp_path / "tmp") as engine:
+    with Engine(shop.catalog, shop.lake, DuckDb([tmp_path / "lake"], tmp_path / "tmp")) as engine:
         offline = OfflineFeatures(tmp_path, engine.execute, shop.lake, tmp_path / "analyze")
         made = offline.training(labels(asked), view="shopper", dataset="shop")
         assert made.drop_columns(["entity_id", "time"]).to_pylist() == served

@@ -17,6 +17,7 @@ from sokuji.identity.base import VISITORS_PER_USER_MAX, LinkKind
 from sokuji.meta.objects import Ref
 from sokuji.predict.features import Owners
 from sokuji.predict.still_valid import Merges
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from sokuji.verify import history
 from tests.analyze.side import SETTINGS, Side, declare, drain, numbered, read_all, side, verifier
@@ -131,7 +132,7 @@ def test_what_a_deleted_event_said_is_not_known_to_a_state_that_is_made_anew(tmp
 
 
 def _training(shop: Side, labels: pa.Table, view: str) -> pa.Table:
-    with Engine(shop.catalog, shop.lake, folders=[shop.folder / "lake"], temporary=shop.folder / "tmp") as engine:
+    with Engine(shop.catalog, shop.lake, DuckDb([shop.folder / "lake"], shop.folder / "tmp")) as engine:
         return OfflineFeatures(shop.folder, engine.execute, shop.lake, shop.folder / "analyze").training(labels, view=view, dataset="shop")
 
 
@@ -163,7 +164,7 @@ def _check_the_state(shop: Side) -> None:
 def _check_training(shop: Side) -> None:
     users = [key for key in _counts() if key.startswith("u:")]
     visitors = [key for key in _counts() if key.startswith("v:")]
-    with Engine(shop.catalog, shop.lake, folders=[shop.folder / "lake"], temporary=shop.folder / "tmp") as engine:
+    with Engine(shop.catalog, shop.lake, DuckDb([shop.folder / "lake"], shop.folder / "tmp")) as engine:
         offline = OfflineFeatures(shop.folder, engine.execute, shop.lake, shop.folder / "analyze")
         for view, name, keys, wanted in (("shopper", "n", visitors, _counts()), ("account", "user_n", users, _of_users())):
             at = pa.array([START_US + len(STREAM)] * len(keys), TIMESTAMP)

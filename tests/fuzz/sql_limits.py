@@ -18,6 +18,7 @@ from sokuji.config import SqlSettings
 from sokuji.errors import SokujiError
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.store import SqlCatalog, sqlite_url
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 
 LIMIT_SECONDS = 1.0
@@ -134,8 +135,8 @@ def fuzz(seed: int, seconds: float) -> int:
             settings = SqlSettings(timeout_seconds=LIMIT_SECONDS, memory_limit_mib=MEMORY_MIB)
             folders = [folder / "lake"]
             with (
-                Engine(catalog, lake, folders=folders, temporary=folder / "heavy", settings=settings) as heavy,
-                Engine(catalog, lake, folders=folders, temporary=folder / "small") as small,
+                Engine(catalog, lake, DuckDb(folders, folder / "heavy", settings)) as heavy,
+                Engine(catalog, lake, DuckDb(folders, folder / "small")) as small,
                 ThreadPoolExecutor(2) as pool,
             ):
                 small.execute("SELECT 'abc' LIKE p FROM (SELECT 'a%' AS p)").rows()

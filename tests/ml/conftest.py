@@ -15,6 +15,7 @@ from sokuji.ml.base import Iteration
 from sokuji.ml.create import Progress, unheard
 from sokuji.ml.sql import statement_handlers, table_functions
 from sokuji.models.local import LocalModelStore
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from sokuji.sql.result import Result
 from sokuji.types import from_arrow
@@ -32,8 +33,7 @@ class Workbench:
         self.engine = Engine(
             self.catalog,
             self.lake,
-            folders=[folder / "lake"],
-            temporary=folder / "temporary",
+            DuckDb([folder / "lake"], folder / "temporary"),
             handlers=statement_handlers(self.catalog, self.store, progress=self._progress),
             table_functions=table_functions(self.store),
         )

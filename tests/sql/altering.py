@@ -11,6 +11,7 @@ from pathlib import Path
 from sokuji.errors import SokujiError
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.store import SqlCatalog
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 
 
@@ -19,7 +20,7 @@ def main(folder: Path, name: str, task: str, count: int) -> None:
     lake = folder / "lake"
     with (
         SqlCatalog(f"sqlite:///{folder}/catalog.db") as catalog,
-        Engine(catalog, DeltaLake(lake), folders=[lake], temporary=folder / "spill") as engine,
+        Engine(catalog, DeltaLake(lake), DuckDb([lake], folder / "spill")) as engine,
     ):
         engine.execute("SELECT COUNT(*) FROM shop.t").rows()
         print("ready", flush=True)

@@ -9,6 +9,7 @@ import pytest
 
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.store import SqlCatalog
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 
 
@@ -17,7 +18,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     lake = tmp_path / "lake"
     with (
         SqlCatalog(f"sqlite:///{tmp_path}/catalog.db") as catalog,
-        Engine(catalog, DeltaLake(lake), folders=[lake], temporary=tmp_path / "spill") as engine,
+        Engine(catalog, DeltaLake(lake), DuckDb([lake], tmp_path / "spill")) as engine,
     ):
         catalog.create_dataset("shop")
         yield engine

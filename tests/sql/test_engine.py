@@ -12,6 +12,7 @@ import pytest
 
 from sokuji.errors import AlreadyExistsError, DamagedFileError, LakeError, NotFoundError, SokujiError, SqlError, UnsupportedSqlError
 from sokuji.meta.objects import Ref
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from sokuji.sql.extension import Queries
 from sokuji.sql.result import Result
@@ -327,7 +328,7 @@ def test_handlers_get_the_resolved_statement_and_may_query(engine: Engine, tmp_p
     handlers = {"resolved_create_model_stmt_node": create_model}
     options = "MODEL_TYPE='kmeans', hidden=[8, 4], weights=[STRUCT('a' AS label, 0.5 AS weight)]"
     sql = f"CREATE MODEL shop.m OPTIONS({options}) AS SELECT @x + 1 AS y"
-    with Engine(engine.catalog, engine.lake, folders=[], temporary=tmp_path, handlers=handlers) as other:
+    with Engine(engine.catalog, engine.lake, DuckDb([], tmp_path), handlers=handlers) as other:
         assert other.execute(f"SELECT 1; {sql}", {"x": 1}).message == "trained"
     assert seen["options"] == {"model_type": "kmeans", "hidden": [8, 4], "weights": [{"label": "a", "weight": 0.5}]}
     assert seen["rows"] == [(2,)]

@@ -16,6 +16,7 @@ from sokuji.config import SqlSettings
 from sokuji.errors import QueryCancelledError, SqlError
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.store import SqlCatalog
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 
 # A cross join of 16000^3 rows: far more than any of these tests waits for.
@@ -28,7 +29,7 @@ def limited(folder: Path, settings: SqlSettings) -> Iterator[Engine]:
     lake = folder / "lake"
     with (
         SqlCatalog(f"sqlite:///{folder}/catalog.db") as catalog,
-        Engine(catalog, DeltaLake(lake), folders=[lake], temporary=folder / "spill", settings=settings) as engine,
+        Engine(catalog, DeltaLake(lake), DuckDb([lake], folder / "spill", settings)) as engine,
     ):
         catalog.create_dataset("shop")
         yield engine

@@ -29,7 +29,7 @@ from sokuji.sql.engine import Engine
 from sokuji.sql.shell import run_shell
 folder = Path(sys.argv[1])
 catalog = SqlCatalog(f"sqlite:///{folder}/catalog.db")
-with catalog, Engine(catalog, DeltaLake(folder / "lake"), folders=[folder / "lake"], temporary=folder / "spill") as engine:
+with catalog, Engine(catalog, DeltaLake(folder / "lake"), DuckDb([folder / "lake"], folder / "spill")) as engine:
     catalog.create_dataset("shop", if_not_exists=True)
     run_shell(engine, folder / "history")
 """

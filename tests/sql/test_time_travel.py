@@ -13,6 +13,7 @@ import pytest
 
 from sokuji.errors import LakeError, SqlError, UnsupportedSqlError
 from sokuji.meta.objects import Column, Ref, Table, TableKind
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from sokuji.types import INT64, JSON, STRING
 from tests.lake.platform import Lakeside, lakeside
@@ -169,4 +170,4 @@ def test_an_events_table_before_a_column_came(tmp_path: Path) -> None:
 
 
 def _engine(side: Lakeside) -> Engine:
-    return Engine(side.catalog, side.lake, folders=[side.folder / "lake"], temporary=side.folder / "spill")
+    return Engine(side.catalog, side.lake, DuckDb([side.folder / "lake"], side.folder / "spill"))

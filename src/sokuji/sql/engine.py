@@ -1,4 +1,4 @@
-"""GoogleSQL statements, run: analysed by ZetaSQL, queries on DuckDB, everything else by whoever handles that kind of statement."""
+"""GoogleSQL statements, run: analysed by ZetaSQL, queries by the backend, everything else by whoever handles that kind of statement."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ import itertools
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
 from sokuji.closing import Closing
-from sokuji.config import SqlSettings
 from sokuji.errors import AlreadyExistsError, ConflictError, QueryCancelledError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog
 from sokuji.meta.objects import Ref
+from sokuji.sql.base import Backend, QueryRun
 from sokuji.sql.definitions import check_current, version_of
-from sokuji.sql.duckdb.run import Database, QueryRun
 from sokuji.sql.extension import AnyTableFunction, StatementHandler
 from sokuji.sql.front.analyzer import Analyzer, ProceduralError, Scope
 from sokuji.sql.front.lookup import find_tables
 from sokuji.sql.front.parameters import Bound, Parameters, bind
+from sokuji.sql.front.protos import leaf
 from sokuji.sql.front.sql_functions import SqlFunction, from_statement
 from sokuji.sql.front.statement import Statement
 from sokuji.sql.front.variables import Variable
@@ -33,6 +32,7 @@ from sokuji.sql.result import Result
 from sokuji.sql.session import Session
 from sokuji.sql.statements import ddl, dml, events_tables
 from sokuji.sql.statements.script import Script
+from sokuji.types import STRING, Field
 
 _ATTEMPTS = 10  # at a statement, each with what others made of its tables meanwhile
 _STATEMENTS = {**ddl.STATEMENTS, **dml.STATEMENTS}
@@ -41,7 +41,7 @@ _STATEMENTS = {**ddl.STATEMENTS, **dml.STATEMENTS}
 class Engine(Closing):
     """Runs GoogleSQL over a catalog and a lake. Any number of threads may use it at once.
 
-    `folders` are where the lake's files are: the only ones that queries can reach. `temporary` takes what does not fit into memory.
+    `backend` runs the queries, and is closed with the engine.
     `handlers` run further kinds of statements (CREATE MODEL), `table_functions` are known by lower-case name ("ml.predict").
     """
 
@@ -49,15 +49,12 @@ class Engine(Closing):
         self,
         catalog: Catalog,
         lake: Lake,
+        backend: Backend,
         *,
-        folders: Sequence[Path],
-        temporary: Path,
-        settings: SqlSettings | None = None,
         handlers: Mapping[str, StatementHandler] | None = None,
         table_functions: Mapping[str, AnyTableFunction] | None = None,
     ) -> None:
-        self.catalog, self.lake = catalog, lake
-        self._folders, self._temporary, self._settings = folders, temporary, settings or SqlSettings()
+        self.catalog, self.lake, self._backend = catalog, lake, backend
         self._handlers = handlers or {}
         self._table_functions: Mapping[str, AnyTableFunction] = table_functions or {}
         self._running: dict[str, QueryRun] = {}
@@ -67,10 +64,6 @@ class Engine(Closing):
     def analyzer(self) -> Analyzer:
         """The front end, started on first use."""
         return Analyzer(self.catalog, self._table_functions, version_of=functools.partial(version_of, self.catalog, self.lake))
-
-    @functools.cached_property
-    def _database(self) -> Database:
-        return Database(self._folders, self._temporary, self._settings)
 
     def execute(self, sql: str, parameters: Parameters | None = None, *, query_id: str | None = None) -> Result:
         """Run a statement, or the statements of a script one after another; the result is the last one's.
@@ -99,7 +92,7 @@ class Engine(Closing):
         with self._lock:
             if name in self._running:
                 raise SqlError(f"A query with the id {name} is running already")
-            run = self._running[name] = self._database.run()
+            run = self._running[name] = self._backend.run()
         try:
             try:
                 statements, procedure = self.analyzer.until(run.stop).split(sql), None
@@ -177,6 +170,8 @@ class Engine(Closing):
         kind, node = analysis.kind, analysis.node
         if kind == "resolved_query_stmt_node":
             return session.run_query(node.output_column_list, node.query)
+        if kind == "resolved_explain_stmt_node":
+            return _explain(node, session)
         if kind == "resolved_assert_stmt_node":
             return _assert(node, session)
         if kind == "resolved_create_view_stmt_node" and scope != Scope():
@@ -233,8 +228,15 @@ class Engine(Closing):
         """Cancel what runs and release everything."""
         for query_id in self.running():
             self.cancel(query_id)
-        if "_database" in self.__dict__:
-            self._database.close()
+        self._backend.close()
+
+
+def _explain(node: Any, session: Session) -> Result:
+    kind, query = leaf(node.statement)
+    if kind != "resolved_query_stmt_node":
+        raise UnsupportedSqlError("EXPLAIN is for queries only")
+    plan = session.run.explain(session.query(query.output_column_list, query.query))
+    return Result((Field("plan", STRING),), pa.table({"plan": [plan]}).to_reader())
 
 
 def _assert(node: Any, session: Session) -> Result:

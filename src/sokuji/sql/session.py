@@ -1,4 +1,4 @@
-"""One statement while it runs: what its tables, table functions and parameters are, and its queries."""
+"""One statement while it runs: what its names stand for, and its queries."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sokuji.duckdb_text import quote, quote_text
-from sokuji.errors import ConflictError, QueryCancelledError, SqlError, UnsupportedSqlError
+import pyarrow as pa
+from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_pb2
+
+from sokuji.errors import QueryCancelledError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.meta.base import Catalog
 from sokuji.meta.objects import Column, Ref, Table, TableKind
+from sokuji.sql.base import Home, QueryRun, RowChanges
 from sokuji.sql.definitions import changed, columns_of, follow, is_current, members_at
-from sokuji.sql.duckdb.emit import Emitter, emit_query, emitter
-from sokuji.sql.duckdb.emit.expressions import variable_name
-from sokuji.sql.duckdb.emit.literals import Constant
-from sokuji.sql.duckdb.relations import relation
-from sokuji.sql.duckdb.run import QueryRun
-from sokuji.sql.duckdb.temporary import SESSION, Home
-from sokuji.sql.extension import RelationalFunction
 from sokuji.sql.front.analyzer import Analysis, Analyzer
-from sokuji.sql.front.lookup import INFORMATION_SCHEMA, TABLE_SUFFIX, members, ref
-from sokuji.sql.front.protos import from_type, from_value, leaf, nodes, span
+from sokuji.sql.front.lookup import INFORMATION_SCHEMA, SESSION, TABLE_SUFFIX, members, ref
+from sokuji.sql.front.parameters import Parameter
+from sokuji.sql.front.protos import from_type, from_value, leaf, nodes, span, type_of
+from sokuji.sql.front.table_functions import ResolvedCall
 from sokuji.sql.front.variables import Variable
+from sokuji.sql.query import Query, StoredRows, SuffixedRows, TableRows, ViewRows
 from sokuji.sql.result import Result
 from sokuji.sql.statements.information_schema import rows
-from sokuji.types import BOOL, FLOAT64, INT64, NUMERIC, TIMESTAMP, Field, to_arrow
+from sokuji.types import FLOAT64, INT64, NUMERIC, Field
 
 _COERCED = {INT64: (NUMERIC, FLOAT64), NUMERIC: (FLOAT64,)}
+_UNUSED_ID = 1_000_000_000  # where no column id of an analysed statement is
 _REMEDY = "make it again with CREATE OR REPLACE VIEW"
 
 
 class Session:
-    """The `Queries` of statement handlers and the `Relations` of the emitter, for one analysed statement.
+    """The `Queries` of statement handlers and the `StatementNames` of the backend, for one analysed statement.
 
     A view inside it gets a session of its own on the same run; `within` are the views around it.
     """
@@ -53,21 +53,47 @@ class Session:
         self.catalog, self.lake, self.run, self.analysis = catalog, lake, run, analysis
         self._analyzer, self._within = analyzer, within
         self._snapshots = {} if snapshots is None else snapshots
-        # Literals: text that no value can break out of, and that DuckDB can fold.
-        self.parameters = {name: Constant(*parameter) for name, parameter in analysis.parameters.values.items()}
-        self._variables = variables or {}
-        self.parameters |= {variable_name(name): Constant(item.value, item.type) for name, item in self._variables.items()}
+        self.parameters: Mapping[str, Parameter] = analysis.parameters.values
+        self.variables: Mapping[str, Variable] = variables or {}
+
+    def query(self, output_columns: Sequence[Any], scan: Any) -> Query:
+        """A query of the statement, for the backend."""
+        return Query(output_columns, scan, output_schema(output_columns), self)
 
     def run_query(self, output_columns: Sequence[Any], scan: Any) -> Result:
         """Run a resolved query (`ResolvedOutputColumnProto` list and `AnyResolvedScanProto`) with the statement's parameters."""
-        schema = output_schema(output_columns)
-        return Result(schema, self.run.stream(emit_query(output_columns, scan, self, self.parameters), schema))
+        query = self.query(output_columns, scan)
+        return Result(query.schema, self.run.stream(query))
 
     def holds(self, condition: Any) -> bool:
         """Whether a resolved expression over no columns is TRUE."""
-        value = emitter(self, self.parameters).expression(condition)
-        [row] = self.run.stream(f"SELECT {value}", [Field("holds", BOOL)]).read_all().to_pylist()
-        return row["holds"] is True
+        return self._evaluate(condition) is True
+
+    def _evaluate(self, expression: Any) -> Any:
+        """The value of a resolved expression over no columns."""
+        column = resolved_ast_pb2.ResolvedComputedColumnProto(expr=expression)
+        column.column.column_id, column.column.name, column.column.table_name = _UNUSED_ID, "value", "$query"
+        column.column.type.CopyFrom(type_of(expression))
+        scan = resolved_ast_pb2.AnyResolvedScanProto()
+        project = scan.resolved_project_scan_node
+        project.parent.column_list.append(column.column)
+        project.expr_list.append(column)
+        project.input_scan.resolved_single_row_scan_node.SetInParent()
+        output = resolved_ast_pb2.ResolvedOutputColumnProto(name="value", column=column.column)
+        rows: pa.Table = self.run.stream(self.query([output], scan)).read_all()
+        return rows.column(0)[0].as_py()
+
+    def changes(self, node: Any, table: Table) -> RowChanges:
+        """What the statement, INSERT, UPDATE, DELETE or MERGE, makes of the newest rows of a table."""
+        snapshot = self.snapshot(table.ref) if table.kind is TableKind.EVENTS else self.newest(table)
+        return self.run.change(node, self._stored(table, snapshot, table.columns), self)
+
+    def rows(self, table: Table, columns: Sequence[Column]) -> pa.RecordBatchReader:
+        """The rows of these columns of a table, in its newest version."""
+        return self.run.stream(self._stored(table, self.newest(table), columns))
+
+    def _stored(self, table: Table, snapshot: Snapshot, columns: Sequence[Column]) -> StoredRows:
+        return StoredRows(self.home(table.ref).lake, snapshot, columns, of_events=table.kind is TableKind.EVENTS)
 
     def option_values(self, options: Sequence[Any]) -> dict[str, Any]:
         """`OPTIONS(...)` as Python values by lower-cased name; ARRAY as list, STRUCT as dict."""
@@ -88,18 +114,17 @@ class Session:
         if kind == "resolved_parameter_node":
             return self.analysis.parameters.values[node.name.lower() or str(node.position)].value
         if kind == "resolved_constant_node":
-            return self._variables[node.constant.name.lower()].value
+            return self.variables[node.constant.name.lower()].value
         part = self.analysis.source.part(*span(expression))
         named = None if self.analysis.parameters.is_positional else self.analysis.parameters
-        value, _ = self._analyzer.constant(part, named, self._variables)
+        value, _ = self._analyzer.constant(part, named, self.variables)
         return value
 
     def _time(self, expression: Any) -> dt.datetime:
         """The time of FOR SYSTEM_TIME AS OF. It may stand in the body of a function, so the statement's text does not say it."""
         if any(nodes(expression, "ResolvedColumnRefProto")):
             raise SqlError("FOR SYSTEM_TIME AS OF needs a constant TIMESTAMP: an argument of a function cannot stand there, nor a column")
-        value = emitter(self, self.parameters).expression(expression)
-        at = self.run.stream(f"SELECT {value}", [Field("at", TIMESTAMP)]).read_all().column(0)[0].as_py()
+        at = self._evaluate(expression)
         if at is None:
             raise self.located(expression, SqlError("FOR SYSTEM_TIME AS OF needs a TIMESTAMP, and not NULL"))
         assert isinstance(at, dt.datetime)  # noqa: S101 as any TIMESTAMP
@@ -107,7 +132,7 @@ class Session:
 
     def home(self, table: Ref) -> Home:
         """Where a table is known and kept."""
-        return self.run.temporary.home if table.dataset == SESSION else Home(self.catalog, self.lake)
+        return self.run.temporary if table.dataset == SESSION else Home(self.catalog, self.lake)
 
     def ref(self, path: Sequence[str]) -> Ref:
         """The table a path names, a temporary one if there is no dataset in it and there is one of that name.
@@ -154,8 +179,8 @@ class Session:
         """Let the statement read the newest versions from here on, as one does that starts over."""
         self._snapshots.clear()
 
-    def table(self, scan: Any) -> str:
-        """A relation with the columns of a `ResolvedTableScanProto`."""
+    def table(self, scan: Any) -> TableRows:
+        """As `StatementNames.table`."""
         table = self.analysis.table(scan.table.full_name)
         wanted = {column.name for column in scan.parent.column_list}
         columns = [column for column in table.columns if column.name in wanted]
@@ -163,28 +188,26 @@ class Session:
         if at is not None and (table.kind is TableKind.VIEW or table.ref.dataset.endswith(INFORMATION_SCHEMA)):
             raise UnsupportedSqlError(f"FOR SYSTEM_TIME AS OF on the view {table.ref}: use it on the tables inside the view")
         if table.ref.dataset.endswith(INFORMATION_SCHEMA):
-            return self.run.register(rows(self.catalog, table))
+            return rows(self.catalog, table)
         if table.ref.name.endswith("*"):
             return self._wildcard(table, columns, at)
         if table.kind is not TableKind.VIEW:
             snapshot = self.newest(table) if at is None else self._old(table, columns, at)
-            return relation(snapshot, columns, self.run, of_events=table.kind is TableKind.EVENTS)
+            return self._stored(table, snapshot, columns)
         return self._view(table, columns)
 
-    def _wildcard(self, table: Table, columns: Sequence[Column], at: dt.datetime | None) -> str:
+    def _wildcard(self, table: Table, columns: Sequence[Column], at: dt.datetime | None) -> SuffixedRows:
         read = [column for column in columns if column.name != TABLE_SUFFIX]
-        names = ", ".join(quote(column.name) for column in read) or "1"
-        selects = []
         there = members(self.catalog, table.ref) if at is None else members_at(self.catalog, self.lake, table.ref, at)
+        tables = {}
         for member in there:
-            suffix = quote_text(member.ref.name.removeprefix(table.ref.name.removesuffix("*")))
             snapshot = self.newest(member) if at is None else self.snapshot(member.ref, at)
             _check_types(table, member, read)
-            rows_of_member = relation(snapshot, read, self.run, of_events=member.kind is TableKind.EVENTS)
-            selects.append(f"SELECT {names}, {suffix} AS {TABLE_SUFFIX} FROM {rows_of_member}")
-        return f"({' UNION ALL '.join(selects)})"
+            suffix = member.ref.name.removeprefix(table.ref.name.removesuffix("*"))
+            tables[suffix] = self._stored(member, snapshot, read)
+        return SuffixedRows(TABLE_SUFFIX, tables)
 
-    def _view(self, view: Table, columns: Sequence[Column]) -> str:
+    def _view(self, view: Table, columns: Sequence[Column]) -> ViewRows:
         if view.ref in self._within or view.query is None:
             raise SqlError(f"The view {view.ref} is defined by itself: {' -> '.join(map(str, (*self._within, view.ref)))}")
         try:
@@ -195,29 +218,17 @@ class Session:
             raise SqlError(f"Invalid view {view.ref}: {error}") from error
         within = (*self._within, view.ref)
         inner = Session(self.catalog, self.lake, self._analyzer, run=self.run, analysis=analysis, within=within, snapshots=self._snapshots)
-        query = emit_query(analysis.node.output_column_list, analysis.node.query, inner)
-        places = _places(view, _outputs(analysis))
-        items = (f"{places(column)} AS {quote(column.name)}" for column in columns)
-        return f"(SELECT {', '.join(items) or 1} FROM ({query}))"
+        place = _places(view, _outputs(analysis))
+        query = inner.query(analysis.node.output_column_list, analysis.node.query)
+        return ViewRows(query, {column.name: place(column) for column in columns})
 
     def query_names(self, query: str) -> tuple[str, ...]:
         """What a query that is to be a view's calls its columns."""
         return tuple(field.name for field in _outputs(self._analyzer.analyze(query)))
 
-    def table_function(self, scan: Any, queries: Sequence[str], within: Emitter) -> str:
-        """The relation of a call's rows. Those computed in Python are kept in a table, since the query may read them twice."""
-        resolved = self.analysis.calls[scan.tvf.name]
-        if isinstance(resolved.function, RelationalFunction):
-            named = [argument.name for argument in resolved.private.arguments if isinstance(argument, Field)]
-            values = [within.independent(argument.expr) for argument in scan.argument_list if argument.HasField("expr")]
-            return f"({resolved.function.emit(resolved.call.inputs, queries, dict(zip(named, values, strict=True)))})"
-        rows = None
-        if resolved.call.input is not None:
-            rows = self.run.stream(within.complete(queries[0]), resolved.call.input)
-        result = resolved.function.run(resolved.call, rows)
-        if [(field.name, field.type) for field in result.schema] != [(each.name, to_arrow(each.type)) for each in resolved.private.output]:
-            raise ConflictError(f"the model that {resolved.name} names was replaced by someone else meanwhile; run the statement again")
-        return self.run.store(result)
+    def call(self, scan: Any) -> ResolvedCall:
+        """As `StatementNames.call`."""
+        return self.analysis.calls[scan.tvf.name]
 
 
 def _check_types(wildcard: Table, member: Table, columns: Sequence[Column]) -> None:
@@ -232,7 +243,7 @@ def _check_types(wildcard: Table, member: Table, columns: Sequence[Column]) -> N
             )
 
 
-def _places(view: Table, outputs: Sequence[Field]) -> Callable[[Column], str]:
+def _places(view: Table, outputs: Sequence[Field]) -> Callable[[Column], int]:
     """Where a view's query, whose columns are now these, has each of those that the view was made with: its tables may have changed since.
 
     What is returned raises SqlError for a column that is not there any more, or is of another type.
@@ -241,14 +252,14 @@ def _places(view: Table, outputs: Sequence[Field]) -> Callable[[Column], str]:
     made = view.query_names or [column.name for column in view.columns]
     keys = dict(zip([column.name for column in view.columns], _told_apart(made), strict=True))
 
-    def place(column: Column) -> str:
+    def place(column: Column) -> int:
         key = keys[column.name]
         if key not in places:
             raise SqlError(f"Invalid view {view.ref}: its query has no column {key[0]} any more; {_REMEDY}")
         type_ = outputs[places[key]].type
         if type_ != column.type:
             raise SqlError(f"Invalid view {view.ref}: its column {key[0]} was {column.type} when it was made, and is {type_}; {_REMEDY}")
-        return f"o{places[key] + 1}"
+        return places[key]
 
     return place
 

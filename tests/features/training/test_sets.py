@@ -16,6 +16,7 @@ from sokuji.events import TIMESTAMP
 from sokuji.features import events, sessions, view
 from sokuji.features.kernel.strings import Vocabulary
 from sokuji.features.training.sets import training
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from tests.features.kernel.test_kernel import assert_same
 from tests.features.oracle import US, Event, Oracle
@@ -45,7 +46,7 @@ def side(tmp_path: Path) -> Iterator[Lakeside]:
 
 @pytest.fixture
 def engine(side: Lakeside) -> Iterator[Engine]:
-    with Engine(side.catalog, side.lake, folders=[side.folder / "lake"], temporary=side.folder / "tmp") as made:
+    with Engine(side.catalog, side.lake, DuckDb([side.folder / "lake"], side.folder / "tmp")) as made:
         yield made
 
 

@@ -17,6 +17,7 @@ from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.store import SqlCatalog
 from sokuji.ml.functions.features_at_time import FUNCTIONS
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from tests.searching import examples
 
@@ -94,7 +95,7 @@ def started(folder: Path) -> Iterator[Engine]:
     lake = folder / "lake"
     with (
         SqlCatalog(f"sqlite:///{folder}/catalog.db") as catalog,
-        Engine(catalog, DeltaLake(lake), folders=[lake], temporary=folder / "spill", table_functions=FUNCTIONS) as engine,
+        Engine(catalog, DeltaLake(lake), DuckDb([lake], folder / "spill"), table_functions=FUNCTIONS) as engine,
     ):
         catalog.create_dataset("shop")
         yield engine

@@ -15,8 +15,8 @@ from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import Emitter, emit_expression, emit_query
 from sokuji.sql.duckdb.emit.literals import from_proto
-from sokuji.sql.duckdb.functions import values
 from sokuji.sql.duckdb.functions.reference import FUNCTION_NAME
+from sokuji.sql.front import values
 from sokuji.sql.front.analyzer import analyzer_options
 from sokuji.sql.front.lookup import Names, to_catalog
 from sokuji.sql.front.protos import from_type

@@ -172,7 +172,7 @@ def _quoted(token: str) -> str:
 
 
 def scalar(token: str, kind: Kind) -> Any:
-    """A scalar in the form `sokuji.sql.duckdb.functions.values` has it in."""
+    """A scalar in the form `sokuji.sql.front.values` has it in."""
     try:
         match kind:
             case Kind.INT64:

@@ -18,6 +18,7 @@ import pytest
 from sokuji.errors import SqlError
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.store import SqlCatalog
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 
 D = decimal.Decimal
@@ -34,7 +35,7 @@ def make_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     folder: Path = tmp_path_factory.mktemp("engine")
     with (
         SqlCatalog(f"sqlite:///{folder}/catalog.db") as catalog,
-        Engine(catalog, DeltaLake(folder / "lake"), folders=[folder / "lake"], temporary=folder / "spill") as engine,
+        Engine(catalog, DeltaLake(folder / "lake"), DuckDb([folder / "lake"], folder / "spill")) as engine,
     ):
         catalog.create_dataset("shop")
         engine.execute("CREATE TABLE shop.t (s STRING, n INT64, x FLOAT64, d DATE, xs ARRAY<STRING>)")

@@ -10,6 +10,7 @@ import pytest
 from sokuji.errors import AlreadyExistsError, NotFoundError, SqlError, UnsupportedSqlError
 from sokuji.meta.objects import Ref
 from sokuji.meta.store import SqlCatalog
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 
 
@@ -78,7 +79,7 @@ def test_a_stored_function_is_there_for_later_statements_and_other_processes(eng
     assert rows(engine, sql) == [(3, 7, 11, 15)]
     with (
         SqlCatalog(f"sqlite:///{tmp_path}/catalog.db") as catalog,
-        Engine(catalog, engine.lake, folders=[tmp_path / "lake"], temporary=tmp_path / "other") as other,
+        Engine(catalog, engine.lake, DuckDb([tmp_path / "lake"], tmp_path / "other")) as other,
     ):
         assert rows(other, sql) == [(3, 7, 11, 15)]
         other.execute("DROP FUNCTION shop.plus")

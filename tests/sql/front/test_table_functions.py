@@ -15,6 +15,7 @@ from sokuji.errors import ModelError, SqlError, UnsupportedSqlError
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.objects import ModelSignature, Ref
 from sokuji.meta.store import SqlCatalog
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from sokuji.sql.extension import TableCall, TableFunction
 from sokuji.types import BOOL, FLOAT64, INT64, Field, to_arrow
@@ -75,7 +76,7 @@ def engine(tmp_path: Path, predict: Predict) -> Iterator[Engine]:
     functions: dict[str, TableFunction] = {"ml.predict": predict, "ml.centroids": Centroids()}
     with (
         SqlCatalog(f"sqlite:///{tmp_path}/catalog.db") as catalog,
-        Engine(catalog, DeltaLake(lake), folders=[lake], temporary=tmp_path / "spill", table_functions=functions) as engine,
+        Engine(catalog, DeltaLake(lake), DuckDb([lake], tmp_path / "spill"), table_functions=functions) as engine,
     ):
         catalog.create_dataset("shop")
         catalog.put_model(MODEL)
@@ -204,9 +205,7 @@ def test_a_result_larger_than_memory_goes_to_disk(tmp_path: Path, predict: Predi
         Engine(
             catalog,
             DeltaLake(lake),
-            folders=[lake],
-            temporary=tmp_path / "spill",
-            settings=SqlSettings(memory_limit_mib=100),
+            DuckDb([lake], tmp_path / "spill", SqlSettings(memory_limit_mib=100)),
             table_functions={"ml.predict": predict},
         ) as engine,
     ):

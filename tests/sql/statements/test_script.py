@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from sokuji.config import SqlSettings
 from sokuji.errors import AlreadyExistsError, NotFoundError, QueryCancelledError, SqlError, UnsupportedSqlError
 from sokuji.lake.base import Lake
 from sokuji.meta.objects import Ref
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 
 
@@ -255,14 +257,12 @@ def test_execute_gives_the_last_result_and_leaves_nothing_running(engine: Engine
     assert engine.running() == []
 
 
-def test_an_endless_loop_ends_with_its_time(engine: Engine) -> None:
+def test_an_endless_loop_ends_with_its_time(engine: Engine, tmp_path: Path) -> None:
     lake: Lake = engine.lake
     with Engine(
         engine.catalog,
         lake,
-        folders=engine._folders,
-        temporary=engine._temporary,
-        settings=SqlSettings(timeout_seconds=1),
+        DuckDb([tmp_path / "lake"], tmp_path / "spill", SqlSettings(timeout_seconds=1)),
     ) as hasty:
         for body in ("", "SELECT 1;", "BEGIN SELECT ERROR('x'); EXCEPTION WHEN ERROR THEN SELECT 2; END;"):
             with pytest.raises(QueryCancelledError, match="time limit"):

@@ -14,12 +14,12 @@ from sokuji.lake.delta.physical import ROW_BITS, RowColumn, can_number, from_sto
 from sokuji.lake.stored import finite, stored_type
 from sokuji.meta.objects import Column
 from sokuji.sql.duckdb.emit.literals import duckdb_type
-from sokuji.sql.duckdb.run import QueryRun
+from sokuji.sql.duckdb.run import DuckDbQueries
 from sokuji.types import FLOAT64, INT64, from_arrow
 
 
 def relation(
-    snapshot: Snapshot, columns: Sequence[Column], run: QueryRun, *, row_column: RowColumn | None = None, of_events: bool = False
+    snapshot: Snapshot, columns: Sequence[Column], run: DuckDbQueries, *, row_column: RowColumn | None = None, of_events: bool = False
 ) -> str:
     """What to write after FROM to read `columns` of a snapshot, in the catalog's types whatever the files hold.
 
@@ -51,7 +51,7 @@ class Numbered:
         """DuckDB SQL for the place in the snapshot's files of the one that has the row of this number."""
         return f"({number} >> {ROW_BITS})"
 
-    def relation(self, columns: Sequence[Column], run: QueryRun, files: Sequence[int] | None = None) -> str:
+    def relation(self, columns: Sequence[Column], run: DuckDbQueries, files: Sequence[int] | None = None) -> str:
         """As `relation`, of all files or of those at these places; `column` can be one of the columns."""
         snapshot = self._snapshot if files is None else self._only(files)
         return relation(snapshot, columns, run, row_column=self._place, of_events=self._of_events)

@@ -16,10 +16,10 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.closing import Closing
 from sokuji.config import SqlSettings
 from sokuji.errors import QueryCancelledError
 from sokuji.meta.base import Catalog
+from sokuji.sql.base import Home
 from sokuji.sql.duckdb.errors import translate
 from sokuji.sql.duckdb.functions.reference import FUNCTION_NAME, QUERY_VARIABLE, register
 from sokuji.sql.duckdb.temporary import TemporaryTables
@@ -81,10 +81,6 @@ class Database:
         """Temporary tables for one run."""
         return TemporaryTables(self._tables / self.name())
 
-    def run(self) -> QueryRun:
-        """A query's run, to be closed when its rows are read."""
-        return QueryRun(self)
-
     def close(self) -> None:
         """Release everything; runs under way fail."""
         for connection in (self._connection, *self._kept):
@@ -93,7 +89,7 @@ class Database:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
 
-class QueryRun(Closing):
+class DuckDbQueries:
     """One query while it runs: its connections, what was made for it, its time limit, and whether it was cancelled.
 
     DuckDB gives a connection one stream at a time, so each query of the run has a connection of its own.
@@ -114,14 +110,18 @@ class QueryRun(Closing):
         self._timer.start()
 
     @functools.cached_property
-    def temporary(self) -> TemporaryTables:
-        """The run's temporary tables, made on first use."""
+    def _tables_of_run(self) -> TemporaryTables:
         return self._database.tables()
 
     @property
+    def temporary(self) -> Home:
+        """As `QueryRun.temporary`."""
+        return self._tables_of_run.home
+
+    @property
     def temporary_catalog(self) -> Catalog | None:
-        """Where temporary tables are known, if there were any."""
-        return self.temporary.home.catalog if "temporary" in self.__dict__ else None
+        """As `QueryRun.temporary_catalog`."""
+        return self.temporary.catalog if "_tables_of_run" in self.__dict__ else None
 
     def cancel(self, reason: str) -> None:
         """Stop the run as soon as possible; whoever reads its rows gets QueryCancelledError with `reason`. Any thread may call."""
@@ -175,7 +175,7 @@ class QueryRun(Closing):
                     cursor.execute(f"DROP TABLE IF EXISTS {name}")
             self._tables.clear()
 
-    def stream(self, sql: str, schema: Sequence[Field]) -> pa.RecordBatchReader:
+    def select(self, sql: str, schema: Sequence[Field]) -> pa.RecordBatchReader:
         """Run `sql`; its columns get the names and types of `schema`, by position.
 
         Raises:
@@ -248,11 +248,11 @@ class QueryRun(Closing):
         self._drop()
         for cursor in self._cursors:
             cursor.close()
-        if "temporary" in self.__dict__:
-            self.temporary.close()
+        if "_tables_of_run" in self.__dict__:
+            self._tables_of_run.close()
 
 
-def _expire(run: weakref.ref[QueryRun], limit: float) -> None:
+def _expire(run: weakref.ref[DuckDbQueries], limit: float) -> None:
     alive = run()
     if alive is not None:
         alive.cancel(f"The query ran into its time limit of {limit:g} s ([sql] timeout_seconds)")

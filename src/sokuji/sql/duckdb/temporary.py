@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
-from sokuji.lake.base import Lake
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.meta.base import Catalog
 from sokuji.meta.memory import MemoryCatalog
-
-SESSION = "_SESSION"
-"""The dataset of temporary tables; it may stand in front of their names."""
-
-
-class Home(NamedTuple):
-    """Where a table is known and kept."""
-
-    catalog: Catalog
-    lake: Lake
+from sokuji.sql.base import Home
+from sokuji.sql.front.lookup import SESSION
 
 
 class TemporaryTables:

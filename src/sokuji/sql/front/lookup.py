@@ -16,7 +16,6 @@ from zetasql.wasi._pb2.zetasql.public import function_pb2, simple_table_pb2
 from sokuji.errors import NotFoundError, SqlError
 from sokuji.meta.base import Catalog
 from sokuji.meta.objects import Column, ModelSignature, Ref, Table, TableKind
-from sokuji.sql.duckdb.temporary import SESSION
 from sokuji.sql.front.protos import to_type
 from sokuji.sql.front.sql_functions import LIBRARY, SqlFunction
 from sokuji.types import INT64, STRING, TIMESTAMP, Field, Type
@@ -31,6 +30,8 @@ _ARGUMENTS = {
 }
 
 INFORMATION_SCHEMA = "INFORMATION_SCHEMA"
+SESSION = "_SESSION"
+"""The dataset of temporary tables; it may stand in front of their names."""
 
 _INFORMATION_SCHEMA_VIEWS = {
     "SCHEMATA": (("catalog_name", STRING), ("schema_name", STRING)),

@@ -190,6 +190,14 @@ def leaf(message: Any) -> tuple[str, Any]:
     return leaf(inner) if "node" in inner.DESCRIPTOR.oneofs_by_name else (name, inner)
 
 
+def type_of(expression: Any) -> Any:
+    """The `TypeProto` of an expression; it is in the innermost of its base classes, under `parent`."""
+    _, node = leaf(expression)
+    while "type" not in node.DESCRIPTOR.fields_by_name:
+        node = node.parent
+    return node.type
+
+
 def span(message: Any) -> tuple[int, int]:
     """The start and end of a node in bytes. The location is in the innermost base class, under `parent`."""
     node = message

@@ -14,15 +14,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import pyarrow as pa
 from google.protobuf.message import Message
 
-from sokuji.errors import SqlError, UnsupportedSqlError
+from sokuji.errors import ConflictError, SqlError, UnsupportedSqlError
 from sokuji.meta.objects import ModelSignature
 from sokuji.sql.extension import AnyTableFunction, RelationalFunction, TableCall
 from sokuji.sql.front.lookup import Path, PrivateFunction
 from sokuji.sql.front.protos import children, nodes, span
 from sokuji.sql.front.statement import Statement
-from sokuji.types import Field, Kind, Type
+from sokuji.types import Field, Kind, Type, to_arrow
 
 Span = tuple[int, int]
 """Start and end in bytes of a statement's text, as in ZetaSQL's parse locations."""
@@ -39,6 +40,19 @@ class ResolvedCall:
     function: AnyTableFunction
     call: TableCall
     model_path: Path | None = None
+
+    def rows(self, argument: pa.RecordBatchReader | None) -> pa.RecordBatchReader:
+        """The result of a function that is computed in Python, over the rows of its relation argument, if it has one.
+
+        Raises:
+            ConflictError: the model is not the one any more that the statement was analysed with.
+        """
+        if isinstance(self.function, RelationalFunction):
+            raise TypeError(f"{self.name} is a query itself, and has no rows of its own")
+        result = self.function.run(self.call, argument)
+        if [(field.name, field.type) for field in result.schema] != [(each.name, to_arrow(each.type)) for each in self.private.output]:
+            raise ConflictError(f"the model that {self.name} names was replaced by someone else meanwhile; run the statement again")
+        return result
 
 
 class CallResolver(Protocol):

@@ -11,22 +11,19 @@ from typing import Any
 import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enums
 
-from sokuji.duckdb_text import quote
 from sokuji.errors import AlreadyExistsError, ConflictError, LakeError, NotFoundError, SqlError, UnsupportedSqlError
 from sokuji.lake.delta.commits import LOG_FOLDER
 from sokuji.lake.events import FED
 from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.meta.objects import check_name as check_object_name
 from sokuji.sql.definitions import define, defined, follow
-from sokuji.sql.duckdb.relations import relation
-from sokuji.sql.duckdb.temporary import SESSION
-from sokuji.sql.front.lookup import INFORMATION_SCHEMA, dataset, find_functions, ref
+from sokuji.sql.front.lookup import INFORMATION_SCHEMA, SESSION, dataset, find_functions, ref
 from sokuji.sql.front.protos import from_type, leaf, span
 from sokuji.sql.front.sql_functions import from_statement
 from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session
 from sokuji.sql.statements import events_tables
-from sokuji.types import Field, to_arrow
+from sokuji.types import to_arrow
 
 _ATTEMPTS = 100
 _SET_OPTIONS = "resolved_set_options_action_node"
@@ -378,12 +375,11 @@ _ALTERATIONS = {
 
 def _rewrite(table: Table, read: Sequence[Column], columns: Sequence[Column], session: Session) -> None:
     """Write all rows anew, the columns `read` as `columns`: a name that is free must not show old values later."""
-    snapshot = session.newest(table)
-    items = ", ".join(f"{quote(old.name)} AS {quote(new.name)}" for old, new in zip(read, columns, strict=True))
-    fields = [Field(column.name, column.type) for column in columns]
-    rows = session.run.stream(f"SELECT {items} FROM {relation(snapshot, read, session.run)}", fields)
+    rows = session.rows(table, read)
+    schema = pa.schema([field.with_name(column.name) for field, column in zip(rows.schema, columns, strict=True)])
+    renamed = pa.RecordBatchReader.from_batches(schema, (pa.record_batch(batch.columns, schema=schema) for batch in rows))
     catalog, lake = session.home(table.ref)
-    lake.replace(table.ref, define(rows, columns), read_version=snapshot.version)
+    lake.replace(table.ref, define(renamed, columns), read_version=session.newest(table).version)
     follow(catalog, lake, table.ref)
 
 

@@ -8,30 +8,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_pb2
 
 from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.meta.objects import Table, TableKind
 from sokuji.sql.definitions import define
-from sokuji.sql.duckdb.emit import changes, emitter
 from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session
 from sokuji.sql.statements import events_tables
-from sokuji.sql.statements.rewriting import Emit, rewriting
-from sokuji.types import INT64, Field
 
 
 def insert(node: Any, session: Session) -> Result:
     """INSERT, of values or of a query."""
     table = _target(node, session)
-    query = changes.inserted(emitter(session, session.parameters), node, table.columns)
-    stored = session.run.store(session.run.stream(query, _places(table)))
-    count = _count(f"SELECT count(*) FROM {stored}", session)
-    if count:
-        rows = define(session.run.stream(f"FROM {stored}", _fields(table)), table.columns)
+    found = session.changes(node, table)
+    if found.count:
+        rows = define(found.rows, table.columns)
         session.home(table.ref).lake.append(table.ref, rows, expected=session.newest(table).schema)
-    return _result("Inserted", "into", count, table)
+    return _result("Inserted", "into", found.count, table)
 
 
 def delete(node: Any, session: Session) -> Result:
@@ -39,27 +33,25 @@ def delete(node: Any, session: Session) -> Result:
     table = _target(node, session)
     if table.kind is TableKind.EVENTS:
         return events_tables.delete(table, node, session)
-    return _change(table, session, lambda emitter, row: changes.deleted(emitter, node, row), "Deleted", "from", new_rows=False)
+    return _change(table, node, session, "Deleted", "from")
 
 
 def update(node: Any, session: Session) -> Result:
     """UPDATE, also with a FROM."""
-    table = _target(node, session)
-    return _change(table, session, lambda emitter, row: changes.updated(emitter, node, table.columns, row), "Updated", "in")
+    return _change(_target(node, session), node, session, "Updated", "in")
 
 
 def merge(node: Any, session: Session) -> Result:
     """MERGE."""
-    table = _target(node, session)
-    return _change(table, session, lambda emitter, row: changes.merged(emitter, node, table.columns, row), "Changed", "in")
+    return _change(_target(node, session), node, session, "Changed", "in")
 
 
-def _change(table: Table, session: Session, emit: Emit, verb: str, preposition: str, *, new_rows: bool = True) -> Result:
-    lake, before = session.home(table.ref).lake, session.newest(table)
-    found = rewriting(session, lake, before, table.columns, emit, new_rows=new_rows)
+def _change(table: Table, node: Any, session: Session, verb: str, preposition: str) -> Result:
+    found = session.changes(node, table)
     if found.count:
         # What others commit meanwhile may be what the statement would have read, also if it is rows in new files.
-        lake.rewrite(table.ref, found.files, define(found.rows, table.columns), read_version=before.version)
+        version = session.newest(table).version
+        session.home(table.ref).lake.rewrite(table.ref, found.files, define(found.rows, table.columns), read_version=version)
     return _result(verb, preposition, found.count, table)
 
 
@@ -75,19 +67,6 @@ def _target(node: Any, session: Session) -> Table:
     if table.kind is TableKind.EVENTS and not isinstance(node, resolved_ast_pb2.ResolvedDeleteStmtProto):
         raise UnsupportedSqlError(f"{table.ref} is fed from the log; its rows cannot be changed by statements, but for DELETE")
     return table
-
-
-def _fields(table: Table) -> list[Field]:
-    return [Field(column.name, column.type) for column in table.columns]
-
-
-def _places(table: Table) -> list[Field]:
-    return [Field(f"o{place}", column.type) for place, column in enumerate(table.columns, start=1)]
-
-
-def _count(query: str, session: Session) -> int:
-    rows: pa.Table = session.run.stream(query, [Field("count", INT64)]).read_all()
-    return int(rows.column(0)[0].as_py())
 
 
 def _result(verb: str, preposition: str, count: int, table: Table) -> Result:

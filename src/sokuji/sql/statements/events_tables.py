@@ -17,11 +17,9 @@ from sokuji.lake.events import COLUMNS_MAX, EVENTS, FIXED_SCHEMA, IDENTITIES, PR
 from sokuji.meta.objects import Table, TableKind
 from sokuji.sink.shape import Shaper
 from sokuji.sink.writers import define
-from sokuji.sql.duckdb.emit import changes
 from sokuji.sql.front.protos import from_type, leaf
 from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session
-from sokuji.sql.statements.rewriting import rewriting
 from sokuji.types import to_arrow
 
 REBUILD = "what a worker made of it before stays until `sokuji apply --rebuild`"
@@ -132,10 +130,7 @@ def delete(table: Table, node: Any, session: Session) -> Result:
     count = 0
     for attempt in range(_ATTEMPTS):
         session.renew()
-        snapshot = session.snapshot(table.ref)
-        found = rewriting(
-            session, lake, snapshot, table.columns, lambda emit, row: changes.deleted(emit, node, row), new_rows=False, of_events=True
-        )
+        found = session.changes(node, table)
         count = found.count
         if not count:
             break

@@ -16,7 +16,7 @@ import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.public import value_pb2
 
 from sokuji.errors import QueryCancelledError, SokujiError, SqlError, UnsupportedSqlError
-from sokuji.sql.duckdb.functions import values
+from sokuji.sql.front import values
 from sokuji.sql.front.analyzer import Analyzer
 from sokuji.sql.front.parameters import Bound, Parameter
 from sokuji.sql.front.protos import from_type, leaf, nodes, span
@@ -335,7 +335,7 @@ class Script:
 
 
 def variable(value: Any, type_: Type) -> Variable:
-    """A variable of a value as `functions.values` has it."""
+    """A variable of a value as `front.values` has it."""
     proto = value_pb2.ValueProto()
     values.fill(proto, value, type_)
     return Variable(type_, proto)

@@ -13,7 +13,7 @@ from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 
 from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import Emitter, emit_query
-from sokuji.sql.duckdb.functions import values
+from sokuji.sql.front import values
 from sokuji.sql.front.analyzer import analyzer_options
 from sokuji.sql.front.protos import from_type, to_type
 from sokuji.sql.front.wasm import shared
@@ -25,7 +25,7 @@ Rows = list[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Table:
-    """Column names and types ("x INT64, s STRING"), and rows in the form of `functions.values`."""
+    """Column names and types ("x INT64, s STRING"), and rows in the form of `front.values`."""
 
     fields: tuple[Field, ...]
     rows: Rows = field(default_factory=list)

@@ -201,7 +201,7 @@ POINT = types.struct([Field("a", types.INT64), Field("b", types.FLOAT64)])
 
 
 def values(type_: Type, domain: str = "", *, nulls: bool = True) -> st.SearchStrategy[Any]:
-    """Values of a type, NULL among them, in the form `sokuji.sql.duckdb.functions.values` has them in."""
+    """Values of a type, NULL among them, in the form `sokuji.sql.front.values` has them in."""
     if type_.element is not None:
         strategy: st.SearchStrategy[Any] = st.lists(values(type_.element, domain), max_size=4)
     elif type_.kind is Kind.STRUCT:

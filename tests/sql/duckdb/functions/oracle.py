@@ -18,8 +18,9 @@ from sokuji.errors import SqlError
 from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.sql.duckdb import functions
 from sokuji.sql.duckdb.emit import Emitter, emit_query
-from sokuji.sql.duckdb.functions import values
 from sokuji.sql.duckdb.functions.reference import FUNCTION_NAME
+from sokuji.sql.duckdb.types import to_duckdb
+from sokuji.sql.front import values
 from sokuji.sql.front.analyzer import analyzer_options
 from sokuji.sql.front.lookup import Names, to_catalog
 from sokuji.sql.front.protos import from_type, to_type
@@ -181,7 +182,7 @@ class Engine:
         arrays = [pa.array(groups or range(len(rows)), pa.int64())]
         arrays += [values.to_arrow([row[place] for row in rows], type_) for place, (_, type_, _) in enumerate(form.columns)]
         names = ["n", *(name for name, _, _ in form.columns)]
-        casts = [f"CAST({name} AS {types.to_duckdb(type_)}) AS {name}" for name, type_, _ in form.columns]
+        casts = [f"CAST({name} AS {to_duckdb(type_)}) AS {name}" for name, type_, _ in form.columns]
         with self._connection.cursor() as cursor:
             cursor.register("arrow_rows", pa.table(arrays, names=names))
             cursor.execute(f"CREATE OR REPLACE TEMP TABLE source AS SELECT {', '.join(['n', *casts])} FROM arrow_rows")

@@ -8,8 +8,9 @@ from typing import Any, Self
 
 from sokuji.duckdb_text import quote_text
 from sokuji.errors import UnsupportedSqlError
+from sokuji.sql.duckdb.types import to_duckdb
 from sokuji.sql.front.protos import from_value
-from sokuji.types import Kind, Type, field_names, to_duckdb
+from sokuji.types import Kind, Type, field_names
 
 
 class Constant(str):

@@ -8,9 +8,10 @@ from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.sql.duckdb.functions.base import EnumName, SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.reference import evaluate
 from sokuji.sql.duckdb.functions.template import checked, emitted
-from sokuji.sql.duckdb.functions.values import literal
 from sokuji.sql.duckdb.lets import let
-from sokuji.types import NUMERIC, Field, Kind, array, struct, to_duckdb
+from sokuji.sql.duckdb.types import to_duckdb
+from sokuji.sql.front.values import literal
+from sokuji.types import NUMERIC, Field, Kind, array, struct
 
 
 def aggregate(call: SqlCall, name: str, *arguments: str, order: bool = False, where: str = "", distinct: bool | None = None) -> str:

@@ -11,7 +11,8 @@ from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.reference import define
 from sokuji.sql.duckdb.functions.template import emitted
 from sokuji.sql.duckdb.lets import let
-from sokuji.types import BYTES, INT64, Field, Kind, Type, array, struct, to_duckdb
+from sokuji.sql.duckdb.types import to_duckdb
+from sokuji.types import BYTES, INT64, Field, Kind, Type, array, struct
 
 
 def _quantiles(call: SqlCall) -> str:

@@ -10,7 +10,7 @@ from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.reference import evaluate, reference
 from sokuji.sql.duckdb.functions.template import emitted, native, unsupported
 from sokuji.sql.duckdb.lets import let
-from sokuji.types import to_duckdb
+from sokuji.sql.duckdb.types import to_duckdb
 
 
 def _at(base: int, *, safe: bool) -> Callable[[SqlCall], str]:

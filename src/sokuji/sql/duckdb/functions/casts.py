@@ -9,7 +9,8 @@ from sokuji.sql.duckdb.functions.base import Cast, SqlCall
 from sokuji.sql.duckdb.functions.reference import evaluate
 from sokuji.sql.duckdb.functions.template import checked
 from sokuji.sql.duckdb.lets import let
-from sokuji.types import STRING, Kind, to_duckdb
+from sokuji.sql.duckdb.types import to_duckdb
+from sokuji.types import STRING, Kind
 
 
 def cast(cast_: Cast) -> str:

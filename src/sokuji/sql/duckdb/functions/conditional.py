@@ -6,7 +6,7 @@ from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.comparison import equal
 from sokuji.sql.duckdb.functions.template import emitted, native
 from sokuji.sql.duckdb.lets import let
-from sokuji.types import to_duckdb
+from sokuji.sql.duckdb.types import to_duckdb
 
 
 def _joined(operator: str) -> list[SignatureEntry]:

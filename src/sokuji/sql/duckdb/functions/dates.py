@@ -12,7 +12,8 @@ from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.functions.reference import evaluate, reference
 from sokuji.sql.duckdb.functions.template import checked, emitted, macro, native
 from sokuji.sql.duckdb.lets import let
-from sokuji.types import Kind, to_duckdb
+from sokuji.sql.duckdb.types import to_duckdb
+from sokuji.types import Kind
 
 _LIMITS = {
     Kind.DATE: ("DATE '0001-01-01'", "DATE '9999-12-31'"),

@@ -20,13 +20,14 @@ from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
 from zetasql.wasi._pb2.zetasql.public import type_pb2
 
 from sokuji.errors import SqlError
-from sokuji.sql.duckdb.functions import values
 from sokuji.sql.duckdb.functions.base import EnumName, SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.lets import let
+from sokuji.sql.duckdb.types import to_duckdb
+from sokuji.sql.front import values
 from sokuji.sql.front.protos import to_type
 from sokuji.sql.front.wasm import Calls, ResourcesError, zetasql
 from sokuji.sql.stop import NEVER, Stop, find
-from sokuji.types import BOOL, Field, Kind, Type, to_duckdb
+from sokuji.types import BOOL, Field, Kind, Type
 
 QUERY_VARIABLE = "sokuji_query"
 """The DuckDB variable of a connection with the number of the `Stop` of the query that runs on it."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from sokuji.sql.duckdb.functions.base import SignatureEntry, SqlCall, Support
 from sokuji.sql.duckdb.lets import let
-from sokuji.types import to_duckdb
+from sokuji.sql.duckdb.types import to_duckdb
 
 Emit = Callable[[SqlCall], str]
 

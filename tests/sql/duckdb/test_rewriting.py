@@ -18,6 +18,7 @@ from sokuji.lake.events import EVENTS
 from sokuji.meta.objects import Ref
 from sokuji.meta.store import SqlCatalog
 from sokuji.platform import Platform
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from tests.searching import examples
 
@@ -33,7 +34,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     lake = folder / "lake"
     with (
         SqlCatalog(f"sqlite:///{folder}/catalog.db") as catalog,
-        Engine(catalog, DeltaLake(lake), folders=[lake], temporary=folder / "spill") as engine,
+        Engine(catalog, DeltaLake(lake), DuckDb([lake], folder / "spill")) as engine,
     ):
         catalog.create_dataset("shop")
         yield engine
