@@ -38,6 +38,7 @@ _KINDS = {
 }
 _NUMBERS = {kind: number for number, kind in _KINDS.items()}
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_DIGITS = decimal.Context(prec=38)  # Python's own rounds NUMERIC to 28
 
 
 def from_type(proto: Any) -> Type:
@@ -101,7 +102,7 @@ def _set_scalar(proto: Any, value: Any, kind: Kind) -> None:
         case Kind.FLOAT64:
             proto.double_value = value
         case Kind.NUMERIC:
-            scaled = int(decimal.Decimal(value).scaleb(9))
+            scaled = int(_DIGITS.scaleb(decimal.Decimal(value), 9))
             size = (scaled.bit_length() // 8) + 1
             proto.numeric_value = scaled.to_bytes(size, "little", signed=True)
         case Kind.DATE:
@@ -174,7 +175,7 @@ def _interval(data: bytes) -> tuple[int, int, int]:
 
 _UNCHANGED = {Kind.INT64, Kind.FLOAT64, Kind.BOOL, Kind.STRING, Kind.BYTES, Kind.JSON}
 _READERS: dict[Kind, Callable[[Any], Any]] = {
-    Kind.NUMERIC: lambda value: decimal.Decimal(int.from_bytes(value, "little", signed=True)).scaleb(-9),
+    Kind.NUMERIC: lambda value: _DIGITS.scaleb(decimal.Decimal(int.from_bytes(value, "little", signed=True)), -9),
     Kind.DATE: lambda value: _EPOCH.date() + dt.timedelta(days=value),
     Kind.TIMESTAMP: lambda value: value.ToDatetime(tzinfo=dt.UTC),
     Kind.DATETIME: _datetime,
