@@ -98,3 +98,21 @@ def _stored_interval(array: pa.Array) -> pa.Array:
     values = np.frombuffer(array.buffers()[1], layout, count=len(array), offset=array.offset * layout.itemsize)
     children = [pa.array(values[name].astype(np.int64)) for name in layout.names or ()]
     return pa.StructArray.from_arrays(children, fields=list(_INTERVAL), mask=array.is_null())
+
+
+def restored(column: pa.Array, type_: Type) -> pa.Array:
+    """Values of `type_` that a file has in `column`, in the Arrow type that carries them."""
+    target = to_arrow(type_)
+    if column.type == target:
+        return column
+    if type_.element is not None:
+        if column.offset:
+            column = pa.concat_arrays([column])  # offsets of a slice cannot be joined with its NULLs
+        items = restored(column.values, type_.element)
+        return pa.ListArray.from_arrays(column.offsets, items, type=target, mask=column.is_null() if column.null_count else None)
+    if type_.fields:
+        children = [restored(pc.struct_field(column, place), field.type) for place, field in enumerate(type_.fields)]
+        return pa.StructArray.from_arrays(children, fields=list(target), mask=column.is_null())
+    if pa.types.is_interval(target):
+        return pa.array([None if value is None else tuple(value.values()) for value in column.to_pylist()], target)
+    return column.cast(target)

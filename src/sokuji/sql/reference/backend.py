@@ -1,0 +1,99 @@
+"""GoogleSQL's reference implementation as a backend, for tests and small data: it decides what SQL means, and takes its time."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+
+from sokuji.config import SqlSettings
+from sokuji.lake.base import Lake
+from sokuji.meta.base import Catalog
+from sokuji.meta.memory import MemoryCatalog
+from sokuji.sql.base import Backend, Home, QueryRun, RowChanges
+from sokuji.sql.front.lookup import SESSION
+from sokuji.sql.query import Query, StatementNames, StoredRows
+from sokuji.sql.reference.changes import changes_of
+from sokuji.sql.reference.evaluation import Evaluation
+from sokuji.sql.reference.rows import stored_reader
+from sokuji.sql.stop import Stop
+
+
+class Reference(Backend):
+    """Holds what a query reads, and its rows, in memory. Tables are read by `Lake.scan`, so that any lake will do."""
+
+    def __init__(self, make_lake: Callable[[], Lake], settings: SqlSettings | None = None) -> None:
+        """`make_lake` makes the lake of a run's temporary tables."""
+        self._make_lake, self._settings = make_lake, settings or SqlSettings()
+        self._runs: set[ReferenceRun] = set()
+
+    def run(self) -> ReferenceRun:
+        """As `Backend.run`."""
+        run = ReferenceRun(self._make_lake, self._settings, self._runs.discard)
+        self._runs.add(run)
+        return run
+
+    def close(self) -> None:
+        """As `Backend.close`."""
+        for run in list(self._runs):
+            run.cancel("The engine was closed")
+            run.close()
+
+
+class ReferenceRun(QueryRun):
+    """The run of statements that are evaluated at once, each as a whole."""
+
+    def __init__(self, make_lake: Callable[[], Lake], settings: SqlSettings, closed: Callable[[ReferenceRun], None]) -> None:
+        self._make_lake, self._closed = make_lake, closed
+        self.stop = Stop(settings.memory_limit_mib)
+        limit = settings.timeout_seconds
+        self._timer = threading.Timer(limit, self.stop.now, [f"The query ran into its time limit of {limit:g} s ([sql] timeout_seconds)"])
+        self._timer.daemon = True
+        self._timer.start()
+
+    @functools.cached_property
+    def _home(self) -> Home:
+        home = Home(MemoryCatalog(), self._make_lake())
+        home.catalog.create_dataset(SESSION)
+        return home
+
+    @property
+    def temporary(self) -> Home:
+        """As `QueryRun.temporary`."""
+        return self._home
+
+    @property
+    def temporary_catalog(self) -> Catalog | None:
+        """As `QueryRun.temporary_catalog`."""
+        return self._home.catalog if "_home" in self.__dict__ else None
+
+    def stream(self, query: Query | StoredRows) -> pa.RecordBatchReader:
+        """As `QueryRun.stream`."""
+        self.check()
+        if isinstance(query, StoredRows):
+            return stored_reader(query)
+        return Evaluation(query.names, self.stop).rows(query).reader()
+
+    def change(self, node: Any, target: StoredRows, names: StatementNames) -> RowChanges:
+        """As `QueryRun.change`."""
+        self.check()
+        return changes_of(node, target, names, self.stop)
+
+    def explain(self, query: Query) -> str:
+        """As `QueryRun.explain`: the query as the reference implementation is given it."""
+        return Evaluation(query.names, self.stop).text(query)
+
+    def forget(self) -> None:
+        """As `QueryRun.forget`: nothing is kept."""
+
+    def cancel(self, reason: str) -> None:
+        """As `QueryRun.cancel`."""
+        self.stop.now(reason)
+
+    def close(self) -> None:
+        """As `QueryRun.close`."""
+        self._timer.cancel()
+        self._closed(self)
