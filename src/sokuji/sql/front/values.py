@@ -1,7 +1,7 @@
-"""GoogleSQL values between Arrow columns and ZetaSQL's `ValueProto`, by whole columns.
+"""Convert GoogleSQL values between Arrow columns and ZetaSQL's `ValueProto`, by whole columns.
 
-A value is carried as the plainest Python object that holds all of its type: DATE is days and DATETIME, TIME and TIMESTAMP are
-microseconds as int, NUMERIC a Decimal, INTERVAL (months, days, nanoseconds), JSON its text, ARRAY a list, STRUCT a tuple.
+A value is the simplest Python object that holds all values of its type. DATE is days, and DATETIME, TIME and TIMESTAMP are microseconds, as
+int. NUMERIC is a Decimal, INTERVAL (months, days, nanoseconds), JSON its text, ARRAY a list, STRUCT a tuple.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ def from_arrow(array: Any, type_: Type) -> list[Any]:
     if type_.kind in _INTEGERS:
         array = array.cast(_INTEGERS[type_.kind])
     if type_.kind is Kind.JSON:
-        array = readable_values(array.cast(pa.string()))  # GoogleSQL's JSON has no number beyond FLOAT64, and refuses all rows for one
+        array = readable_values(array.cast(pa.string()))  # GoogleSQL's JSON refuses all rows if one has a number beyond FLOAT64
     values: list[Any] = array.to_pylist()
     return values
 
 
 def to_arrow(values: Sequence[Any], type_: Type) -> pa.Array:
-    """The Arrow array of the type `sokuji.types.to_arrow(type_)` for values of any nesting."""
+    """The Arrow array of the type `sokuji.types.to_arrow(type_)`, for values of any nesting."""
     target = arrow_type(type_)
     if type_.element is not None:
         offsets: list[int | None] = [0]
@@ -82,7 +82,7 @@ def to_arrow(values: Sequence[Any], type_: Type) -> pa.Array:
 
 
 def fill(proto: Any, value: Any, type_: Type) -> None:
-    """Set a `ValueProto`; NULL is the empty message."""
+    """Set a `ValueProto`. NULL is the empty message."""
     if value is None:
         return
     if type_.element is not None:
@@ -167,7 +167,7 @@ def _seconds(bits: int) -> int:
 
 
 def literal(value: str | float | bytes) -> str:
-    """A constant as GoogleSQL writes it."""
+    """The GoogleSQL text of a constant."""
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
     if isinstance(value, bytes):
@@ -185,14 +185,14 @@ def literal(value: str | float | bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What an instance has for expressions: their options, and a registered catalog of GoogleSQL's functions alone."""
+    """What an instance keeps for expressions: the options, and a registered catalog that has only GoogleSQL's functions."""
 
     options: Any
     catalog: int
 
 
 class _Key:
-    """By what that is found in an instance."""
+    """The key for `_Known` in an instance."""
 
 
 _KEY = _Key()
@@ -202,7 +202,7 @@ def _known(calls: Calls) -> _Known:
     if _KEY not in calls.kept:
         options = analyzer_options(calls)
         options.ClearField("enabled_rewrites")
-        # Sent along with each request, the catalog would take four times as long.
+        # Sending the catalog with each request would take four times as long.
         request = service.RegisterCatalogRequest()
         request.simple_catalog.name = "reference"
         request.simple_catalog.builtin_function_options.language_options.CopyFrom(options.language_options)
@@ -212,6 +212,6 @@ def _known(calls: Calls) -> _Known:
 
 
 def prepare_request(sql: str, calls: Calls) -> Any:
-    """A `PrepareRequest` for an expression in BigQuery's dialect, with GoogleSQL's functions and no tables."""
+    """A `PrepareRequest` for an expression in BigQuery's dialect, with GoogleSQL's functions and without tables."""
     known = _known(calls)
     return service.PrepareRequest(sql=sql, options=known.options, registered_catalog_id=known.catalog)

@@ -1,6 +1,6 @@
-"""The table of function signatures: what each function of GoogleSQL is in DuckDB.
+"""The table of function signatures: what DuckDB runs for each function of GoogleSQL.
 
-A signature that is not in the table, or is there as unsupported, raises: running and being wrong is the worst outcome.
+A signature that is missing in the table, or marked as unsupported, raises an error. A wrong result would be worse.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ TABLE: dict[str, SignatureEntry] = {function.signature: function for family in _
 
 
 def lookup(signature_id: int, name: str) -> SignatureEntry:
-    """The entry for a signature.
+    """The entry of a signature.
 
     Raises:
-        UnsupportedSqlError: it is not in the table, or is there as unsupported; the message names the function.
+        UnsupportedSqlError: the signature is not in the table, or is marked as unsupported. The message names the function.
     """
     signature = FunctionSignatureId.Name(signature_id) if signature_id in FunctionSignatureId.values() else ""
     function = TABLE.get(signature)

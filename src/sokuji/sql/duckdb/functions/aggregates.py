@@ -1,4 +1,4 @@
-"""Aggregate functions, which are window functions too when they have an OVER."""
+"""Aggregate functions. With OVER, they are window functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sokuji.types import NUMERIC, Field, Kind, array, struct
 
 
 def aggregate(call: SqlCall, name: str, *arguments: str, order: bool = False, where: str = "", distinct: bool | None = None) -> str:
-    """DuckDB text of one aggregate with the call's modifiers; `where` further restricts its rows."""
+    """DuckDB text of one aggregate with the call's modifiers. `where` restricts its rows further."""
     inside = f"DISTINCT {', '.join(arguments)}" if (call.distinct if distinct is None else distinct) else ", ".join(arguments)
     if order and call.order_by:
         inside += f" ORDER BY {', '.join(call.order_by)}"
@@ -93,7 +93,7 @@ def _comparable(call: SqlCall) -> None:
 
 def _any_value(call: SqlCall) -> str:
     if call.having is None:
-        # NULLs are ignored unless it says otherwise.
+        # NULLs are ignored by default.
         return aggregate(call, "first" if call.ignore_nulls is False else "any_value", *call.arguments)
     kind, key = call.having
     return aggregate(call, f"arg_{kind.lower()}_null", call.arguments[0], key)
@@ -122,7 +122,7 @@ def _string_agg(call: SqlCall) -> str:
     separator = delimiter[0] if delimiter else "','"
     if separator.startswith("CAST(NULL"):
         raise SqlError("Illegal NULL separator in STRING_AGG")
-    literal = separator.startswith("'")  # DuckDB wants a constant, and takes nothing else for one
+    literal = separator.startswith("'")  # DuckDB wants a constant separator, and only accepts a literal as such
     if literal and call.limit is None and not call.distinct and call.over is None:
         return aggregate(call, "string_agg", value, separator, order=True)
     items = aggregate(call, "list", value, order=True, where=f"{value} IS NOT NULL")
@@ -149,7 +149,7 @@ def _count(call: SqlCall) -> str:
 
 
 def _spread(name: str, least: int) -> Callable[[SqlCall], str]:
-    """Statistics that are NULL for too few rows and NaN as soon as one value is not finite."""
+    """Statistics that are NULL for too few rows, and NaN if any value is not finite."""
 
     def emit(call: SqlCall) -> str:
         _no_having(call)
@@ -157,10 +157,10 @@ def _spread(name: str, least: int) -> Callable[[SqlCall], str]:
         finite = " AND ".join(f"isfinite(CAST({argument} AS DOUBLE))" for argument in call.arguments)
         odd = aggregate(call, "bool_or", f"NOT ({finite})", where=known, distinct=False)
         count = aggregate(call, "count", *([f"CASE WHEN {known} THEN 1 END"] if len(call.arguments) > 1 else call.arguments))
-        # DuckDB raises for infinities, so they are kept from it.
+        # DuckDB raises an error for infinities, so they are replaced by NULL.
         safe_arguments = [f"CASE WHEN {finite} THEN {argument} END" for argument in call.arguments]
         value = aggregate(call, name, *safe_arguments)
-        if len(call.arguments) == 1:  # of finite values, a variance too large for FLOAT64 is infinite
+        if len(call.arguments) == 1:  # a variance of finite values that is too large for FLOAT64 is infinite
             value = f"CASE WHEN isfinite({value}) THEN {value} ELSE CAST('inf' AS DOUBLE) END"
         return f"(CASE WHEN {count} < {least} THEN NULL WHEN {odd} THEN CAST('nan' AS DOUBLE) ELSE {value} END)"
 
@@ -173,7 +173,7 @@ def _listed(signatures: str) -> list[SignatureEntry]:
     def emit(call: SqlCall) -> str:
         _no_having(call)
         count = 2 if call.name in {"covar_pop", "covar_samp", "corr"} else 1
-        settings = call.constants[count:]  # a delimiter, a mode
+        settings = call.constants[count:]  # a delimiter, or a mode
         row = struct(Field(f"f{position}", type_) for position, type_ in enumerate(call.types[:count]))
         fields = ", ".join(f"f{position} := {value}" for position, value in enumerate(call.arguments[:count]))
         known = f"{call.arguments[0]} IS NOT NULL" if count == 1 else ""

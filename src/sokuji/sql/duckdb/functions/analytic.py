@@ -1,4 +1,4 @@
-"""Functions that only exist with an OVER: numbering, navigation and percentiles."""
+"""Functions that require OVER: numbering, navigation and percentiles."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _interpolated(ordered: str, at: str) -> str:
         place = f"({at} * (len({items}) - 1))"
         low, high = f"{items}[CAST(floor({place}) AS BIGINT) + 1]", f"{items}[CAST(ceil({place}) AS BIGINT) + 1]"
         part = f"({place} - floor({place}))"
-        # With a NULL on one side GoogleSQL takes the other.
+        # If one neighbour is NULL, GoogleSQL takes the other.
         return (
             f"CASE WHEN len({items}) = 0 OR {items} IS NULL THEN NULL WHEN {part} = 0 OR {high} IS NULL THEN {low} "
             f"WHEN {low} IS NULL THEN {high} ELSE {low} * (1 - {part}) + {high} * {part} END"

@@ -1,4 +1,4 @@
-"""Approximate aggregates. The APPROX_* are computed exactly here, which their contract allows; HLL_COUNT keeps sketches."""
+"""Approximate aggregates. APPROX_* are computed exactly, which GoogleSQL allows; HLL_COUNT uses sketches."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _top_count(call: SqlCall) -> str:
 
 
 def _top_sum(call: SqlCall) -> str:
-    """A value whose weights are all NULL has the sum NULL, and comes last."""
+    """A value whose weights are all NULL has the sum NULL, and sorts last."""
     value, weight, number = call.arguments
     items = aggregate(call, "list", f"struct_pack(v := {value}, w := {weight})")
     row = array(struct([Field("v", call.types[0]), Field("w", call.types[1])]))
@@ -63,7 +63,7 @@ def _heaviest(items: list[tuple[Any, Any]], number: int) -> list[tuple[Any, Any]
 
 
 def _hash(value: str, type_: Type) -> str:
-    """63 bits that follow from a value alone, in whatever version of DuckDB."""
+    """63 bits that depend only on the value, in every version of DuckDB."""
     text = f"hex({value})" if type_.kind is Kind.BYTES else f"CAST({value} AS VARCHAR)"
     return f"CAST(md5_number_lower({text}) >> 1 AS BIGINT)"
 

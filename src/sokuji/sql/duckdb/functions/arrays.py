@@ -1,4 +1,4 @@
-"""Functions on ARRAYs, and the ones that make them."""
+"""Functions on ARRAYs, and functions that make ARRAYs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sokuji.sql.duckdb.types import to_duckdb
 def _at(base: int, *, safe: bool) -> Callable[[SqlCall], str]:
     def emit(call: SqlCall) -> str:
         def body(items: str, index: str) -> str:
-            # DuckDB counts from 1, and a negative index from the end.
+            # DuckDB counts from 1, and negative indexes from the end.
             inside = f"{index} >= {base} AND {index} < len({items}) + {base}"
             value = f"{items}[{index} + {1 - base}]"
             if safe or call.safe:
@@ -46,11 +46,11 @@ def _concat(call: SqlCall) -> str:
 
 _ELEMENTS_MAX = 1_048_575  # BigQuery's limit; the reference implementation stops at 16,000
 _ELEMENT_BYTES = 8
-_SURE = 1 << 60  # up to here no step can leave INT64
+_SURE = 1 << 60  # up to this size, no step can leave INT64
 
 
 def _series(start: str, end: str, step: str, item: str = "x") -> str:
-    """The numbers from `start` to `end` as a list, each made into `item`; the arguments are repeated."""
+    """The numbers from `start` to `end` as a list, each converted to `item`. The text repeats the arguments."""
     numbers = f"generate_series({start}, {end}, {step})"
     listed = numbers if item == "x" else f"list_transform({numbers}, lambda x: {item})"
     return (
@@ -62,7 +62,7 @@ def _series(start: str, end: str, step: str, item: str = "x") -> str:
 
 def _int_array(call: SqlCall) -> str:
     if _is_constant_series(call):
-        # Nothing but this: around it, in a CASE or a lambda, DuckDB would make the list anew for each of 2,048 rows.
+        # Return only this call: inside a CASE or a lambda, DuckDB would build the list again for each of 2,048 rows.
         return f"generate_series({', '.join(call.arguments)})"
 
     def body(*bounds: str) -> str:
@@ -76,7 +76,7 @@ def _int_array(call: SqlCall) -> str:
 
 
 def _is_constant_series(call: SqlCall) -> bool:
-    """Whether all arguments are known, and make an array."""
+    """Whether all arguments are constants and make an array."""
     if not call.constants or not all(isinstance(bound, int) and abs(bound) < _SURE for bound in call.constants):
         return False
     start, end, step = (*call.constants, 1)[:3]
@@ -109,7 +109,7 @@ def _date_array(call: SqlCall) -> str:
 def _to_string(call: SqlCall) -> str:
     items, separator, *default = call.arguments
     if parts.constant(call, 1) is None:
-        return evaluate(call)  # DuckDB joins by a constant only
+        return evaluate(call)  # DuckDB accepts only a constant separator
     if not default:
         return f"array_to_string({items}, {separator})"
 

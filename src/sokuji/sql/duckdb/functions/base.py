@@ -1,4 +1,4 @@
-"""What the signature table says of one function."""
+"""The contents of one entry of the signature table."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class Support(enum.StrEnum):
     NATIVE = "native"  # a DuckDB function or operator with the same semantics
     MACRO = "macro"  # an expression of several DuckDB functions
     UDF = "udf"  # a vectorised Python function
-    UNSUPPORTED = "unsupported"  # raises, naming the function
+    UNSUPPORTED = "unsupported"  # raises an error that names the function
 
 
 class EnumName(str):
-    """A constant argument of an enum type: a date part ("WEEK_MONDAY"), a normalisation or rounding mode."""
+    """A constant argument of an enum type: a date part ("WEEK_MONDAY"), a normalisation mode or a rounding mode."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Lambda:
-    """A lambda argument: `body` is DuckDB text in which `parameters` are free names, as in `lambda x, i: body`."""
+    """A lambda argument: `body` is DuckDB text with the free names `parameters`, as in `lambda x, i: body`."""
 
     parameters: tuple[str, ...]
     body: str
@@ -35,22 +35,22 @@ class Lambda:
 
 @dataclass(frozen=True, slots=True)
 class SqlCall:
-    """One resolved call, its arguments already DuckDB SQL text (each safe to embed without more parentheses).
+    """One resolved call. Its arguments are DuckDB SQL text, each safe to embed without more parentheses.
 
-    An enum argument has type STRING, its name as a string literal in `arguments` and an `EnumName` in `constants`. A lambda
-    argument has its `Lambda` in `constants`, an empty text in `arguments` and the type of its body.
+    An enum argument has type STRING, its name as a string literal in `arguments`, and an `EnumName` in `constants`. A lambda argument has
+    its `Lambda` in `constants`, an empty text in `arguments`, and the type of its body.
     """
 
-    name: str  # as ZetaSQL names it, lower case: "concat", "$add", "timestamp_diff"
+    name: str  # ZetaSQL's name in lower case: "concat", "$add", "timestamp_diff"
     arguments: tuple[str, ...]
     types: tuple[Type, ...]  # of the arguments
     result: Type
-    # Constant (literal) arguments as Python values by position, None elsewhere; empty, or as long as `arguments`.
+    # Constant (literal) arguments as Python values by position, None for others; empty, or as long as `arguments`.
     constants: tuple[Any, ...] = ()
     safe: bool = False  # SAFE.f(...): errors become NULL
     # Aggregate and analytic calls only:
     distinct: bool = False
-    ignore_nulls: bool | None = None  # None: not said
+    ignore_nulls: bool | None = None  # None: not specified
     order_by: tuple[str, ...] = ()  # DuckDB ORDER BY items
     limit: str | None = None
     having: tuple[str, str] | None = None  # ("MAX" | "MIN", expression)
@@ -65,20 +65,20 @@ class SignatureEntry:
     signature: str
     support: Support
     emit: Callable[[SqlCall], str] | None = None  # DuckDB SQL for a call; None when unsupported
-    reason: str = ""  # why it is unsupported, or where it deviates
+    reason: str = ""  # why the signature is unsupported, or how it deviates
 
 
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """One resolved cast between scalar types; the casts of an ARRAY's elements and a STRUCT's fields come one by one.
+    """One resolved cast between scalar types. Casts of the elements of an ARRAY and of the fields of a STRUCT are separate.
 
-    `sokuji.sql.duckdb.functions` exports `lookup(context_id, name) -> Function` and `cast(Cast) -> str`; both raise UnsupportedSqlError,
-    naming what is not there.
+    `sokuji.sql.duckdb.functions` exports `lookup(context_id, name) -> SignatureEntry` and `cast(Cast) -> str`. Both raise
+    UnsupportedSqlError that names the missing function or cast.
     """
 
     value: str  # DuckDB SQL, safe to embed without more parentheses
     source: Type
     target: Type
-    safe: bool = False  # SAFE_CAST: a value that does not convert becomes NULL
+    safe: bool = False  # SAFE_CAST: a value that cannot be converted becomes NULL
     format: str | None = None  # the FORMAT clause, as DuckDB SQL
-    time_zone: str | None = None  # its AT TIME ZONE clause, as DuckDB SQL
+    time_zone: str | None = None  # the AT TIME ZONE clause of the FORMAT clause, as DuckDB SQL

@@ -1,4 +1,4 @@
-"""CAST and SAFE_CAST between scalar types, with GoogleSQL's text forms."""
+"""CAST and SAFE_CAST between scalar types, with GoogleSQL's text formats."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sokuji.types import STRING, Kind
 
 
 def cast(cast_: Cast) -> str:
-    """DuckDB text for a cast.
+    """DuckDB text of a cast.
 
     Raises:
-        UnsupportedSqlError: there is none.
+        UnsupportedSqlError: the cast is not supported.
     """
     if Kind.BIGNUMERIC in {cast_.source.kind, cast_.target.kind}:
         raise UnsupportedSqlError("BIGNUMERIC is not supported; use NUMERIC (38 digits, 9 after the point) or FLOAT64")
@@ -47,7 +47,7 @@ def _by_reference(cast_: Cast, value: str | None = None) -> str:
 
 
 def _when(condition: str, value: str) -> Callable[[Cast], str]:
-    """DuckDB's cast where both agree, the reference implementation for the other values."""
+    """Use DuckDB's cast for values where it agrees with GoogleSQL, and the reference implementation for other values."""
 
     def emit(cast_: Cast) -> str:
         def body(name: str) -> str:
@@ -81,7 +81,7 @@ def _text(value: str) -> Callable[[Cast], str]:
     return lambda cast_: value.format(cast_.value)
 
 
-# DuckDB converts these without a way to differ or to fail.
+# For these, DuckDB's conversion never differs and never fails.
 _NATIVE = {
     (Kind.INT64, Kind.FLOAT64),
     (Kind.INT64, Kind.NUMERIC),

@@ -1,4 +1,4 @@
-"""Comparisons, by GoogleSQL's rules for NaN (equal to nothing, not even itself) and for NULLs inside STRUCTs and ARRAYs."""
+"""Comparisons by GoogleSQL's rules: NaN equals nothing, not even itself; STRUCTs and ARRAYs can contain NULLs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NUMBER = re.compile(r"\(?-?\d+(\.\d*)?(e[-+]?\d+)?\)?")
 
 
 def equal(left: str, right: str, type_: Type) -> str:
-    """DuckDB text for `left = right`. Both are repeated: bind them first."""
+    """DuckDB text of `left = right`. The text repeats both, so bind them first."""
     if type_.element is not None:
         element = type_.element
         pairs = f"list_transform(list_zip({left}, {right}), lambda p: {equal('p[1]', 'p[2]', element)})"
@@ -31,7 +31,7 @@ def equal(left: str, right: str, type_: Type) -> str:
 
 
 def _all(conditions: str) -> str:
-    # bool_and ignores NULLs: false decides, else a NULL does.
+    # bool_and ignores NULLs. Here false wins over NULL, and NULL over true.
     return let(
         [conditions],
         lambda items: (
@@ -42,7 +42,7 @@ def _all(conditions: str) -> str:
 
 
 def less(left: str, right: str, type_: Type, operator: str = "<") -> str:
-    """DuckDB text for `left < right` (or `<=`), where DuckDB holds NaN to be the greatest number."""
+    """DuckDB text of `left < right` (or `<=`). In DuckDB, NaN is the greatest number."""
     if type_.kind is Kind.FLOAT64 and not _NUMBER.fullmatch(right):
         known = "" if _NUMBER.fullmatch(left) else f" AND {left} IS NOT NULL"
         return f"({left} {operator} {right} AND NOT (isnan({right}){known}))"
@@ -79,7 +79,7 @@ def _in(call: SqlCall) -> str:
 def _in_array(call: SqlCall) -> str:
     type_ = call.types[0]
     if type_.kind not in {Kind.FLOAT64, Kind.STRUCT, Kind.ARRAY}:
-        # By DuckDB's own search: comparing all elements first makes a list of each row's array.
+        # Use DuckDB's own search: comparing all elements first would build a list for each row.
         return let(
             call.arguments,
             lambda value, items: (

@@ -1,4 +1,4 @@
-"""Logical operators, CASE and its shorter forms."""
+"""Logical operators, CASE and its short forms."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _case(arguments: tuple[str, ...]) -> str:
 
 def _case_with_value(call: SqlCall) -> str:
     value, *rest = call.arguments
-    # Only the value is bound: the results of branches that are not taken must not be computed.
+    # Bind only the value: results of branches that are not taken must not be computed.
     type_ = call.types[0]
     bound = let([value], lambda name: name)
     if bound == f"({value})":

@@ -23,7 +23,7 @@ _LIMITS = {
 
 
 def in_range(call: SqlCall, value: str) -> str:
-    """`value` of the call's result type, unless it is outside the years 1 to 9999: then an error (NULL if safe)."""
+    """`value` with the call's result type. Outside the years 1 to 9999, an error (NULL if safe)."""
     low, high = _LIMITS[call.result.kind]
     message = f"'{call.name.upper()} overflow: the result is not between the years 1 and 9999'"
     outcome = "NULL" if call.safe else f"error({message})"
@@ -31,7 +31,7 @@ def in_range(call: SqlCall, value: str) -> str:
     return let([typed], lambda name: f"CASE WHEN {name} < {low} OR {name} > {high} THEN {outcome} ELSE {name} END")
 
 
-# Beyond these counts every result is out of range, and DuckDB's own arithmetic might overflow first.
+# With larger counts, every result is out of range, and DuckDB's own arithmetic might overflow first.
 _MOST = {"DAY": 3_652_060, "WEEK": 521_723, "MONTH": 119_989, "QUARTER": 39_997, "YEAR": 10_000}
 
 
@@ -73,7 +73,7 @@ def _time_add(sign: str) -> Callable[[SqlCall], str]:
 
 
 def _boundaries(call: SqlCall, left: str, right: str, part: str) -> str | None:
-    """How many times such a part begins between two DATEs or DATETIMEs."""
+    """The number of beginnings of this part between two DATEs or DATETIMEs."""
     if parts.is_week(part):
         return f"{parts.week_number(f'CAST({left} AS DATE)', part)} - {parts.week_number(f'CAST({right} AS DATE)', part)}"
     if part == "ISOYEAR":
@@ -93,12 +93,12 @@ def _timestamp_diff(call: SqlCall) -> str:
     part = parts.constant(call, 2)
     if part not in parts.MICROSECONDS:
         return evaluate(call)
-    # Whole units of the time between, not boundaries: this is where TIMESTAMP_DIFF and DATETIME_DIFF differ.
+    # Count whole units, not boundaries: this is the difference between TIMESTAMP_DIFF and DATETIME_DIFF.
     return f"((epoch_us({call.arguments[0]}) - epoch_us({call.arguments[1]})) // {parts.MICROSECONDS[part]})"
 
 
 def _truncated(value: str, kind: Kind, part: str) -> str | None:
-    """The beginning of the part that a DATE or DATETIME lies in."""
+    """The beginning of the part that contains a DATE or DATETIME."""
     type_ = "DATE" if kind is Kind.DATE else "TIMESTAMP"
     if parts.is_week(part):
         return let(
@@ -118,7 +118,7 @@ def _trunc(call: SqlCall) -> str:
     if part is None or (_truncated("x", kind, part) is None):
         return evaluate(call)
     if parts.is_week(part) or part == "ISOYEAR":
-        # The beginning may lie before year 1.
+        # The beginning may be before year 1.
         return let(call.arguments[:1], lambda value: in_range(call, _truncated(value, kind, part) or ""))
     return _truncated(call.arguments[0], kind, part) or ""
 
@@ -176,7 +176,7 @@ def _extract(call: SqlCall) -> str:
 
 _NAMED = {"$extract_date": "DATE", "$extract_time": "TIME", "$extract_datetime": "DATETIME"}
 
-# What strftime of DuckDB writes exactly as GoogleSQL does, for the years from 1000 on.
+# Elements that DuckDB's strftime formats exactly like GoogleSQL, for years from 1000.
 _FORMATS = {
     "Y": "%Y",
     "m": "%m",
@@ -199,7 +199,7 @@ _FORMATS = {
     "R": "%H:%M",
 }
 _TIME_ELEMENTS = set("HMSTIpR")
-_FORMAT_LENGTH_MAX = 1000  # what is longer is left to the reference implementation, which can be interrupted
+_FORMAT_LENGTH_MAX = 1000  # longer formats go to the reference implementation, which can be interrupted
 
 
 def _strftime_format(call: SqlCall) -> str | None:
@@ -221,7 +221,7 @@ def _strftime_format(call: SqlCall) -> str | None:
     return out
 
 
-# The module's C library writes nothing for these.
+# The C library inside the WASM module formats these as nothing.
 _MISSING = re.compile(r"((?:%%|%[^klP%]|[^%])*)(%[klP])?")
 _WRITTEN = {
     "%k": "lpad(CAST(hour({0}) AS VARCHAR), 2, ' ')",
@@ -254,7 +254,7 @@ def _format(call: SqlCall) -> str:
     return f"({' || '.join(texts)})"
 
 
-# And it reads none of these, which others stand for.
+# It cannot parse these either, so others replace them.
 _READ = {"%F": "%Y-%m-%d", "%k": "%H", "%l": "%I", "%P": "%p"}
 
 
@@ -327,13 +327,13 @@ def _current(target: str) -> Callable[[SqlCall], str]:
 
 
 def _since_epoch(unit: int) -> str:
-    # Rounded down, also before 1970, where // would round up.
+    # Round down, also before 1970, where // would round up.
     return f"CASE WHEN epoch_us({{0}}) % {unit} < 0 THEN epoch_us({{0}}) // {unit} - 1 ELSE epoch_us({{0}}) // {unit} END"
 
 
 _DAY = parts.MICROSECONDS["DAY"]
 _BETWEEN = "(epoch_us({0}) - epoch_us({1}))"
-# Arrow, in which results leave, counts an INTERVAL's time in nanoseconds.
+# Results leave as Arrow, which stores the time of an INTERVAL in nanoseconds.
 _TOO_FAR = {f"abs({_BETWEEN}) > 9223372036854775": "'INTERVAL overflow: an interval of time cannot be longer than 292 years here'"}
 
 TABLE: list[SignatureEntry] = [

@@ -15,23 +15,23 @@ _PLAIN_PATH = re.compile(r"\$(\.[A-Za-z_][A-Za-z0-9_]*)+")
 
 
 def _scalar(call: SqlCall) -> str:
-    """The scalar at a path. DuckDB finds it in a thirtieth of the time, and writes strings, integers and truth the same way."""
+    """The scalar at a path. DuckDB takes a thirtieth of the time, and formats strings, integers and booleans like GoogleSQL."""
     path = parts.constant(call, 1)
     if path is None or not _PLAIN_PATH.fullmatch(path) or call.safe:
         return evaluate(call)
 
     def body(value: str) -> str:
         exact = evaluate(dataclasses.replace(call, arguments=(value, call.arguments[1]), constants=(None, path)))
-        # DuckDB folds constants in branches that are not taken: what is not JSON must not get there.
+        # DuckDB folds constants even in branches that are not taken, so text that is not JSON must not get there.
         valid = f"CASE WHEN json_valid({value}) THEN {value} END"
         text = f"json_extract_string({valid}, '{path}')"
-        # TRY: DuckDB folds a constant in every branch, also those that are not taken.
+        # TRY is needed because DuckDB folds constants in every branch, even those that are not taken.
         text = f"TRY(json_extract_string({value}, '{path}'))"
         found = (
             f"CASE coalesce(TRY(json_type({value}, '{path}')), 'NULL') WHEN 'VARCHAR' THEN {text} WHEN 'UBIGINT' THEN {text} "
             f"WHEN 'BOOLEAN' THEN {text} WHEN 'NULL' THEN NULL WHEN 'OBJECT' THEN NULL WHEN 'ARRAY' THEN NULL ELSE {exact} END"
         )
-        # What is not JSON as a whole may still have a value in front of where it goes wrong.
+        # Text that is not valid JSON as a whole may still have a value before the invalid part.
         return f"CASE WHEN {value} IS NULL THEN NULL WHEN json_valid({value}) THEN {found} ELSE {exact} END"
 
     return let(call.arguments[:1], body)

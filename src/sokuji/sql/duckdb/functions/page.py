@@ -1,4 +1,4 @@
-"""The page of the manual that says how each function runs: `python -m sokuji.sql.duckdb.functions.page` writes docs/sql-functions.md."""
+"""Generate docs/sql-functions.md, the page that says how each function runs: `python -m sokuji.sql.duckdb.functions.page`."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ compares the page with the table.
 
 _NAMES = {Support.NATIVE: "native", Support.MACRO: "macro", Support.UDF: "reference", Support.UNSUPPORTED: "unsupported"}
 
-# Operators and others that ZetaSQL resolves away without saying so of their signatures.
+# Operators and others that ZetaSQL rewrites, although their signatures do not say so.
 _REWRITTEN = {"$concat_op", "$like_any", "$like_all", "$not_like_any", "$not_like_all", "grouping"}
 
 
 def page() -> str:
-    """The whole page."""
+    """The text of the whole page."""
     rows = sorted(row for function in _builtin() for row in _rows(function))
     return _HEAD + "".join(f"| {' | '.join(row)} |\n" for row in rows)
 

@@ -1,4 +1,4 @@
-"""Date parts: how long each is, where it begins, and what a time zone makes of an instant."""
+"""Date parts: the length and the beginning of each, and conversions to and from time zones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MICROSECONDS = {
 }
 MONTHS = {"MONTH": 1, "QUARTER": 3, "YEAR": 12}
 
-# Days from the first day of such a week to Thursday 1970-01-01.
+# Days from the first day of a week of this kind to Thursday 1970-01-01.
 _WEEKS = {
     "WEEK": 4,
     "WEEK_MONDAY": 3,
@@ -30,31 +30,31 @@ _WEEKS = {
     "WEEK_SATURDAY": 5,
     "ISOWEEK": 3,
 }
-_BEFORE_ANY = 7 * 110_000  # days; keeps dividends positive for every year from 1 on, where DuckDB's // rounds towards zero
+_BEFORE_ANY = 7 * 110_000  # in days; keeps dividends positive from year 1, because DuckDB's // rounds towards zero
 
 
 def is_week(part: str) -> bool:
-    """Whether a part is one of the kinds of week."""
+    """Whether a part is a kind of week."""
     return part in _WEEKS
 
 
 def day_number(date: str) -> str:
-    """Days since 1970-01-01 of a DATE."""
+    """Days from 1970-01-01 to a DATE."""
     return f"({date} - DATE '1970-01-01')"
 
 
 def week_number(date: str, part: str) -> str:
-    """A number that grows by one where such a week begins."""
+    """A number that increases by one at the beginning of each week of this kind."""
     return f"(({day_number(date)} + {_WEEKS[part] + _BEFORE_ANY}) // 7)"
 
 
 def days_into_week(date: str, part: str) -> str:
-    """Days from the beginning of such a week to the date."""
+    """Days from the beginning of a week of this kind to the date."""
     return f"(({day_number(date)} + {_WEEKS[part] + _BEFORE_ANY}) % 7)"
 
 
 def constant(call: SqlCall, position: int) -> str | None:
-    """A constant STRING or enum argument."""
+    """The value of a constant STRING or enum argument; None for other arguments."""
     value = call.constants[position] if position < len(call.constants) else None
     return value if isinstance(value, str) else None
 
@@ -63,7 +63,7 @@ _OFFSET = re.compile(r"([+-])(\d{1,2})(?::(\d{2}))?")
 
 
 def zone(call: SqlCall, position: int) -> str | None:
-    """The time zone argument of a call, UTC when it is left out; None for one that DuckDB does not know as GoogleSQL does."""
+    """The time zone argument of a call, UTC by default; None if DuckDB does not know the zone as GoogleSQL does."""
     if position >= len(call.arguments):
         return "UTC"
     name = constant(call, position)
@@ -72,7 +72,7 @@ def zone(call: SqlCall, position: int) -> str | None:
 
 
 def to_local(timestamp: str, name: str) -> str:
-    """The DATETIME that clocks in a zone show at a TIMESTAMP."""
+    """The DATETIME on clocks in a zone at a TIMESTAMP."""
     offset = _offset_us(name)
     return f"timezone({quote_text(name)}, {timestamp})" if offset is None else f"(timezone('UTC', {timestamp}) + to_microseconds({offset}))"
 

@@ -1,7 +1,7 @@
-"""Functions that run in GoogleSQL's reference implementation, as vectorised functions of DuckDB.
+"""Run functions in GoogleSQL's reference implementation, as vectorised functions of DuckDB.
 
-The analyzer's WASM module carries the implementation that defines GoogleSQL. At about 25 us a row it is no engine, but for functions that
-analytics calls seldom, and whose every corner is documented nowhere else (PARSE_TIMESTAMP, FORMAT, NET.*), it is exact.
+The analyzer's WASM module has the implementation that defines GoogleSQL. It takes about 25 us per row, too slow for an engine. But it is
+exact for functions that analytics rarely calls and whose details are documented nowhere else (PARSE_TIMESTAMP, FORMAT, NET.*).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sokuji.sql.stop import NEVER, Stop, find
 from sokuji.types import BOOL, Field, Kind, Type
 
 QUERY_VARIABLE = "sokuji_query"
-"""The DuckDB variable of a connection with the number of the `Stop` of the query that runs on it."""
+"""A DuckDB variable of each connection: the number of the `Stop` of the query that runs on the connection."""
 
 FUNCTION_NAME = re.compile(r"\bgooglesql_[a-z0-9_]+_[0-9a-f]{12}\b")
 
@@ -43,23 +43,23 @@ class Definition:
     sql: str
     types: tuple[Type, ...]
     result: Type
-    function: Callable[..., Any] | None = None  # Python that computes it for one row without NULLs, instead of the expression
-    whole: Callable[..., pa.Array] | None = None  # Python that computes it for all rows, given the query's `Stop` and the columns
+    function: Callable[..., Any] | None = None  # Python that computes one row without NULLs, instead of the expression
+    whole: Callable[..., pa.Array] | None = None  # Python that computes all rows, given the query's `Stop` and the columns
 
 
 _definitions: dict[str, Definition] = {}
 
-_CALL_BYTES = 1024**2  # of arguments in one call, about: an array of the implementation has 1 MB at most
+_CALL_BYTES = 1024**2  # approximate size of the arguments of one call; an array of the implementation has at most 1 MB
 _RESULT_BYTES_MAX = 2**31 - 1  # of one text column of Arrow
 _TOO_LARGE = ("Cannot construct array Value larger than", "Out of memory for MemoryAccountant")
 
 
 def reference(signatures: str, sql: str | None = None, *, named: tuple[str, ...] = ()) -> list[SignatureEntry]:
-    """Entries computed by the reference implementation.
+    """Make entries that the reference implementation computes.
 
     Args:
-        sql: how GoogleSQL writes the call, `{0}` for the first argument; the function's name and its arguments when None.
-        named: the last arguments, which must be written by name.
+        sql: the call in GoogleSQL, with `{0}` for the first argument. If None, the function's name and its arguments.
+        named: the names of the last arguments, which GoogleSQL requires.
     """
 
     def emit(call: SqlCall) -> str:
@@ -74,7 +74,7 @@ def reference(signatures: str, sql: str | None = None, *, named: tuple[str, ...]
 
 
 def evaluate(call: SqlCall, sql: str | None = None) -> str:
-    """DuckDB text that evaluates a call in the reference implementation; constants become part of the expression."""
+    """DuckDB text that evaluates a call in the reference implementation. Constants become part of the expression."""
     constants = call.constants or (None,) * len(call.arguments)
     columns: list[int] = []
     written: list[str] = []
@@ -102,7 +102,7 @@ _NORMAL_FORMS = {"NFC", "NFKC", "NFD", "NFKD"}
 
 
 def _written(name: EnumName) -> str:
-    """How GoogleSQL writes an enum argument: date parts and normal forms are words, the others strings."""
+    """GoogleSQL text of an enum argument: date parts and normal forms are words, others are strings."""
     if name.startswith("WEEK_"):
         return f"WEEK({name.removeprefix('WEEK_')})"
     word = name in _NORMAL_FORMS or "_" not in name
@@ -110,7 +110,7 @@ def _written(name: EnumName) -> str:
 
 
 def _carried(type_: Type) -> str:
-    """The DuckDB type of a column of the function: JSON goes through Arrow as text."""
+    """The DuckDB type of a column of the function. JSON passes through Arrow as text."""
     return re.sub(r"\bJSON\b", "VARCHAR", to_duckdb(type_))
 
 
@@ -123,7 +123,7 @@ def define(
     *,
     whole: Callable[..., pa.Array] | None = None,
 ) -> str:
-    """The name of the DuckDB function for a GoogleSQL expression; `register` makes it exist."""
+    """The name of the DuckDB function for a GoogleSQL expression. `register` creates the function."""
     key = hashlib.sha256(f"{sql}\0{types}\0{result}".encode()).hexdigest()[:12]
     name = f"googlesql_{re.sub(r'[^a-z0-9]+', '_', label.lower()).strip('_')}_{key}"
     _definitions[name] = Definition(name, sql, types, result, function, whole)
@@ -131,7 +131,7 @@ def define(
 
 
 def over_columns(label: str, function: Callable[..., pa.Array], types: tuple[Type, ...], result: Type) -> str:
-    """The name of the DuckDB function for Python that is given the query's `Stop` and the columns of all rows that are worked on."""
+    """The name of the DuckDB function for a Python function of the query's `Stop` and the columns of a chunk of rows."""
     return define(label, label, types, result, whole=function)
 
 
@@ -142,7 +142,7 @@ def python(call: SqlCall, label: str, function: Callable[..., Any], arity: int) 
 
 
 def forgiving(name: str) -> Definition:
-    """The function that gives `STRUCT(failed, value)` where the function of that name gives its value or raises."""
+    """The function that returns `STRUCT(failed, value)`, where the function `name` returns its value or raises."""
     raising = _definitions[name]
     result = Type(Kind.STRUCT, fields=(Field("failed", BOOL), Field("value", raising.result)))
     sql = f"STRUCT(ISERROR({raising.sql}) AS failed, IFERROR({raising.sql}, NULL) AS value)"
@@ -174,15 +174,15 @@ def _forgiving_all(function: Callable[..., pa.Array], result: Type) -> Callable[
 
 
 def register(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPyConnection | None:
-    """Make the functions that a DuckDB statement calls exist in the connection's database; call it before running the statement.
+    """Create the functions that a DuckDB statement calls, in the connection's database. Call this before running the statement.
 
-    What is returned, if anything was to be made, is a connection that DuckDB reads from whenever it calls the functions: keep it as long
-    as they are called, as the process crashes without it, and close it with the database.
+    If functions were created, the result is a connection that DuckDB reads from whenever it calls them. Keep the connection while the
+    functions are called, because the process crashes without it. Close it with the database.
     """
     names = {name for name in FUNCTION_NAME.findall(sql) if name in _definitions}
     if not names:
         return None
-    # A connection with a result under way takes no other statement; the function is seen from all of the database's connections.
+    # A connection with a pending result accepts no other statement. All connections of the database see the function.
     cursor = connection.cursor()
     for name in names:
         try:
@@ -194,7 +194,7 @@ def register(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.DuckDBPy
 
 
 def _create(connection: duckdb.DuckDBPyConnection, definition: Definition) -> None:
-    # The evaluator must not know the connection: DuckDB holds the evaluator, and neither would ever be freed.
+    # The evaluator must not refer to the connection: DuckDB holds the evaluator, so neither would ever be freed.
     evaluator = _Evaluator(definition)
     parameters: list[Any] = [duckdb.sqltype("BIGINT"), *(duckdb.sqltype(_carried(type_)) for type_ in definition.types or (BOOL,))]
     name = f"{definition.name}_for_query"
@@ -206,13 +206,13 @@ def _create(connection: duckdb.DuckDBPyConnection, definition: Definition) -> No
         type=PythonUDFType.ARROW,
         null_handling=FunctionNullHandling.SPECIAL,
     )
-    # The function is the database's, and a call of it belongs to a query: which one, its connection says.
+    # The function belongs to the database, but each call belongs to a query. The connection has the query's number.
     columns = ", ".join(f"a{position}" for position in range(len(parameters) - 1))
     connection.execute(f"CREATE MACRO {definition.name}({columns}) AS {name}(getvariable('{QUERY_VARIABLE}'), {columns})")
 
 
 def exceeded(stop: Stop, what: str) -> ResourcesError:
-    """The error for `what` takes more memory than a query may; it ends the query."""
+    """The error that `what` needs more memory than the query's limit. It ends the query."""
     limit = f"the query's limit of {stop.memory_mib} MiB ([sql] memory_limit_mib)"
     error = ResourcesError(f"Resources exceeded: {what} more memory than {limit}")
     _end(stop, error)
@@ -220,17 +220,17 @@ def exceeded(stop: Stop, what: str) -> ResourcesError:
 
 
 def _end(stop: Stop, error: ResourcesError) -> None:
-    """There is to be no NULL of SAFE, as an error of the data would be."""
+    """End the query, so that SAFE does not turn this error into NULL, as it does with errors of the data."""
     if stop is not NEVER:
         stop.now(error.message)
 
 
 class _Evaluator:
-    """Calls an expression for whole columns. The first one has the number of the query's `Stop`, the same in each row."""
+    """Calls an expression for whole columns. The first column has the number of the query's `Stop`, the same in each row."""
 
     def __init__(self, definition: Definition) -> None:
         self._definition = definition
-        # DuckDB counts the parameters of what it registers.
+        # DuckDB counts the parameters of a function that it registers.
         parameters = [
             inspect.Parameter(f"p{position}", inspect.Parameter.POSITIONAL_ONLY) for position in range(1 + max(len(definition.types), 1))
         ]
@@ -257,7 +257,7 @@ class _Evaluator:
         return pa.concat_arrays(computed) if computed else values.to_arrow([], definition.result)
 
     def _part(self, lists: list[list[Any]], count: int, stop: Stop) -> list[Any]:
-        """The results of some rows, in halves if they are too large for one call together."""
+        """The results of some rows. If the rows are too large for one call, they are split in halves."""
         try:
             return self._evaluate(lists, count, stop)
         except SqlError as error:
@@ -286,7 +286,7 @@ class _Evaluator:
         return [values.read(element.struct_value.field[0], self._definition.result) for element in reply.value.array_value.element]
 
     def _row(self, row: tuple[Any, ...], stop: Stop) -> Any:
-        assert self._definition.function is not None  # noqa: S101 asked before
+        assert self._definition.function is not None  # noqa: S101 the caller checked it
         stop.check()
         return None if None in row else self._definition.function(*row)
 

@@ -15,7 +15,7 @@ def _constant_pattern(call: SqlCall) -> str | None:
 
 
 def _valid(pattern: str) -> bool:
-    # What RE2 reads alike whatever its options; the reference implementation takes care of the rest, its errors included.
+    # RE2 reads these patterns the same with any options. The reference implementation handles the others, including errors.
     return "(?" not in pattern and "\\C" not in pattern and "\\p" not in pattern and "\n" not in pattern
 
 
@@ -47,7 +47,7 @@ def _extract(call: SqlCall) -> str:
 
 
 def _group_always_matches(pattern: str) -> bool:
-    # A group that took no part in the match is NULL in GoogleSQL and empty in DuckDB.
+    # A group that is not part of the match is NULL in GoogleSQL and empty in DuckDB.
     after = pattern.partition(")")[2][:1]
     return pattern.count("(") == 0 or (pattern.count("(") == 1 and "\\(" not in pattern and "|" not in pattern and after not in set("?*{"))
 

@@ -1,8 +1,8 @@
-"""Room for what DuckDB's own functions make.
+"""Limit the memory of large values that DuckDB's own functions make.
 
-DuckDB counts the memory of joins, sorts and aggregates, but not that of the 2,048 rows a function works on, and looks at an interrupt only
-between them. So what makes much out of little says how much before it does: the rows that are to be large are added up over all that are
-worked on, and the query ends if they are too many for its limit, or if its time is up.
+DuckDB counts the memory of joins, sorts and aggregates. It does not count the memory of the 2,048 rows that a function works on, and checks
+for interrupts only between such chunks. So an expression that makes large values first reports their size. The sizes of all rows of a chunk
+are added, and the query ends if they exceed its limit or if its time is up.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from sokuji.sql.duckdb.functions.reference import exceeded, over_columns
 from sokuji.sql.stop import Stop
 from sokuji.types import BOOL, INT64
 
-_FREE_BYTES = 32 * 1024  # a row; 2,048 such rows are 64 MiB
-_SHARE = 2  # of a query's memory may be made at once: what is made of it next takes as much again
+_FREE_BYTES = 32 * 1024  # per row; 2,048 such rows are 64 MiB
+_SHARE = 2  # only this fraction of a query's memory may be made at once, because the next step needs as much again
 
 
 def within(bytes_: str, value: str) -> str:
-    """DuckDB text of `value`, which takes so many bytes in a row and is made only if there is room for it."""
+    """DuckDB text of `value`, which takes `bytes_` bytes in a row and is computed only if there is room for it."""
     name = over_columns("room", _is_refused, (INT64,), BOOL)
     refused = f"CASE WHEN {bytes_} > {_FREE_BYTES} THEN {name}(CAST({bytes_} AS BIGINT)) ELSE false END"
     return f"CASE WHEN {refused} THEN NULL ELSE {value} END"

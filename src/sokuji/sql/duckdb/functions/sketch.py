@@ -1,7 +1,7 @@
-"""HyperLogLog sketches, as HLL_COUNT makes them: Flajolet et al., 2007, with the values' hashes themselves while they are few.
+"""HyperLogLog sketches for HLL_COUNT (Flajolet et al., 2007). A sketch with few values keeps their hashes.
 
-A sketch is BYTES of its own format; BigQuery's are not read. Hashes have 63 bits: the first `precision` of them choose a register, which
-keeps the greatest position of the first 1 in the rest.
+A sketch is BYTES in its own format; sketches of BigQuery cannot be read. Hashes have 63 bits. The first `precision` bits choose a register,
+which keeps the maximal position of the first 1 in the other bits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Sketch:
     registers: npt.NDArray[np.uint8] | None = None
 
     def dense(self, precision: int) -> npt.NDArray[np.uint8]:
-        """The registers at this precision or a lower one."""
+        """The registers at this precision, which must not be higher than the sketch's."""
         if self.registers is None:
             assert self.hashes is not None  # noqa: S101 one of the two is always there
             rest = _BITS - precision
@@ -38,12 +38,12 @@ class Sketch:
         spare = self.precision - precision
         index = np.arange(len(self.registers), dtype=np.int64)
         low = index & ((1 << spare) - 1)
-        # The bits that no longer choose a register come in front of those whose first 1 was counted.
+        # The bits that no longer choose a register come before the bits whose first 1 was counted.
         rank = np.where(low == 0, np.where(self.registers > 0, self.registers + spare, 0), _rank(low, spare))
         return _highest((index >> spare)[self.registers > 0], rank[self.registers > 0], precision)
 
     def count(self) -> int:
-        """How many distinct values went in, estimated; exact while their hashes are kept."""
+        """The estimated number of distinct values; exact while the hashes are kept."""
         if self.hashes is not None:
             return len(self.hashes)
         registers = self.dense(self.precision)
@@ -62,7 +62,7 @@ class Sketch:
 
 
 def _rank(values: npt.NDArray[np.int64], bits: int) -> npt.NDArray[np.int64]:
-    """The position, from 1, of the first 1 among this many bits; one more than there are when there is none."""
+    """The position, from 1, of the first 1 in this many bits; `bits` + 1 if there is none."""
     length = np.zeros(len(values), np.int64)
     rest = values.copy()
     for shift in (32, 16, 8, 4, 2, 1):
@@ -79,7 +79,7 @@ def _highest(index: npt.NDArray[np.int64], rank: npt.NDArray[np.int64], precisio
 
 
 def make(hashes: Sequence[int], precision: int) -> bytes:
-    """The sketch of values by their hashes.
+    """The sketch of values, given their hashes.
 
     Raises:
         SqlError: the precision is out of range.
@@ -93,7 +93,7 @@ def read(data: bytes) -> Sketch:
     """The sketch that `to_bytes` wrote.
 
     Raises:
-        SqlError: it is not one.
+        SqlError: the data is not a sketch.
     """
     if data[:4] != _MAGIC or len(data) < 6:
         raise SqlError("Invalid or unsupported HLL sketch: only sketches made by HLL_COUNT here are read")
@@ -104,7 +104,7 @@ def read(data: bytes) -> Sketch:
 
 
 def merge(sketches: Sequence[bytes]) -> Sketch:
-    """The sketch of everything that went into any of these, at the lowest of their precisions."""
+    """The sketch of all values of these sketches, at their lowest precision."""
     parts = [read(data) for data in sketches]
     precision = min(part.precision for part in parts)
     hashes = [part.hashes for part in parts if part.hashes is not None]

@@ -21,7 +21,7 @@ def _concat(call: SqlCall) -> str:
 
 
 def _or_reference(condition: str, value: str) -> Callable[[SqlCall], str]:
-    """DuckDB's function where both agree, the reference implementation for the other values."""
+    """Use DuckDB's function for values where it agrees with GoogleSQL, and the reference implementation for other values."""
 
     def emit(call: SqlCall) -> str:
         def body(*arguments: str) -> str:
@@ -44,7 +44,7 @@ def _trim(name: str) -> list[SignatureEntry]:
             return f"{name}({call.arguments[0]}, {call.arguments[1]})"
         if len(call.arguments) == 2:
             return evaluate(call)
-        # GoogleSQL trims every Unicode white space, DuckDB only the space.
+        # GoogleSQL trims all Unicode white space, DuckDB only spaces.
         return _or_reference(_ASCII, f"{name}({{0}}, {_WHITE})")(call)
 
     return emitted(signature, emit)
@@ -53,7 +53,7 @@ def _trim(name: str) -> list[SignatureEntry]:
 _WHITE = "chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || ' '"
 
 
-_LONGEST = 2**31 - 1  # no string is as long, and DuckDB's own limit is a little above
+_LONGEST = 2**31 - 1  # no string is this long; DuckDB's own limit is a little above
 _SHORT = f"CASE WHEN {{1}} > {_LONGEST} THEN {_LONGEST} ELSE {{1}} END"
 
 
@@ -81,7 +81,7 @@ def _normalize_and_casefold(call: SqlCall) -> str:
     form = parts.constant(call, 1) or "NFC"
     if form in {"NFC", "NFD"}:
         return evaluate(call)
-    normalize = _FORMS[form]  # the module lacks the tables for these
+    normalize = _FORMS[form]  # the WASM module lacks the tables for these
     return python(call, f"casefold_{form.lower()}", lambda text: normalize(normalize(text).casefold()), 1)
 
 
@@ -101,7 +101,7 @@ def _from_base32(text: str) -> bytes:
 
 def _reverse(call: SqlCall) -> str:
     def body(text: str) -> str:
-        # DuckDB's own function keeps together what looks like one character.
+        # DuckDB's own function keeps the code points of a grapheme together.
         characters = f"array_to_string(list_reverse(string_split({text}, '')), '')"
         listed = room.within(f"{_CHARACTER_BYTES} * strlen({text})", characters)
         return f"CASE WHEN {_ASCII.format(text)} THEN reverse({text}) ELSE {listed} END"
@@ -109,7 +109,7 @@ def _reverse(call: SqlCall) -> str:
     return let(call.arguments, body)
 
 
-_CHARACTER_BYTES = 16  # in a list
+_CHARACTER_BYTES = 16  # the size of one in a list
 
 
 def _split(call: SqlCall) -> str:

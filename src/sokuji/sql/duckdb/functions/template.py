@@ -1,4 +1,4 @@
-"""How an entry of the signature table says what DuckDB runs: text with `{0}`, `{1}`, ... for the arguments."""
+"""Templates for entries of the signature table: DuckDB text with `{0}`, `{1}`, ... for the arguments."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Emit = Callable[[SqlCall], str]
 
 
 def checked(cases: Mapping[str, str], value: str, *, safe: bool = False) -> str:
-    """`value`, unless a condition among `cases` holds: then the error whose message (a DuckDB expression) it maps to, or NULL if safe."""
+    """`value`, unless a condition of `cases` holds: then the error with its message (a DuckDB expression), or NULL if safe."""
     branches = " ".join(f"WHEN {condition} THEN {'NULL' if safe else f'error({message})'}" for condition, message in cases.items())
     return f"(CASE {branches} ELSE {value} END)"
 
 
 def expression(*templates: str, errors: Mapping[str, str] | None = None, raises: bool = False) -> Emit:
-    """What writes a call by a template, chosen by the number of arguments when there are several.
+    """A function that writes a call by a template. If there are several, the number of arguments chooses one.
 
     Args:
         templates: DuckDB text; `{0}` is the first argument, `{type}` the DuckDB type of the result.
-        errors: conditions under which GoogleSQL raises, with the message as a DuckDB expression.
-        raises: DuckDB itself raises for what GoogleSQL raises for.
+        errors: conditions for which GoogleSQL raises an error, with the message as a DuckDB expression.
+        raises: whether DuckDB itself raises the errors that GoogleSQL raises.
     """
     errors = errors or {}
     by_arity = {_arity(text): text for text in templates}
@@ -44,7 +44,7 @@ def expression(*templates: str, errors: Mapping[str, str] | None = None, raises:
 
         parts = [text, *errors, *errors.values()]
         repeated = any(sum(part.count(f"{{{position}}}") for part in parts) > 1 for position in range(len(call.arguments)))
-        # Inside TRY an argument's own error would be lost, and DuckDB allows no volatile function there: error() is one.
+        # TRY would hide the errors of an argument, and DuckDB allows no volatile function inside TRY, such as error().
         return let(call.arguments, body) if repeated or (call.safe and raises) else f"({body(*call.arguments)})"
 
     return emit
@@ -72,5 +72,5 @@ def emitted(signatures: str, emit: Emit, support: Support = Support.MACRO) -> li
 
 
 def unsupported(signatures: str, reason: str) -> list[SignatureEntry]:
-    """Entries that raise."""
+    """Entries that raise an error."""
     return [SignatureEntry(signature, Support.UNSUPPORTED, None, reason) for signature in signatures.split()]
