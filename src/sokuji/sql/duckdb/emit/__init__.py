@@ -1,4 +1,4 @@
-"""From ZetaSQL's resolved tree to DuckDB SQL."""
+"""Write ZetaSQL's resolved tree as DuckDB SQL."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Emitter", "Relations", "emit_expression", "emit_query", "emitter", "
 def emit_query(
     output_columns: Sequence[Any], scan: Any, relations: Relations, parameters: Mapping[str, str] | None = None, *, storable: bool = True
 ) -> str:
-    """The DuckDB SELECT statement for a query.
+    """The DuckDB SELECT statement of a query.
 
-    Its columns are `o1`, `o2`, ... in the order of `output_columns` (`ResolvedOutputColumnProto`); their names are the caller's to give.
-    `parameters` are DuckDB expressions by lower-cased name, or by position ("1", "2", ...); `literal` makes them. With `storable`, arrays
-    come out as BigQuery stores them: NULL as [], and a NULL element is an error.
+    Its columns are `o1`, `o2`, ... in the order of `output_columns` (`ResolvedOutputColumnProto`); the caller must rename them.
+    `parameters` are DuckDB expressions by lower-case name, or by position ("1", "2", ...), made by `literal`. With `storable`, arrays have
+    the form that BigQuery stores: NULL becomes [], and a NULL element is an error.
 
     Raises:
-        UnsupportedSqlError: something in the query does not run here; the message names it.
+        UnsupportedSqlError: a part of the query is not supported; the message names it.
     """
     rows = emitter(relations, parameters or {}).source(scan)
     items = [f"{finished(output.column, stored=storable)} AS o{place}" for place, output in enumerate(output_columns, start=1)]
@@ -32,10 +32,10 @@ def emit_query(
 
 
 def emit_expression(expression: Any, columns: Mapping[str, str]) -> str:
-    """The DuckDB expression for a resolved scalar expression; `columns` are DuckDB expressions by lower-cased name.
+    """The DuckDB expression of a resolved scalar expression. `columns` are DuckDB expressions by lower-case name.
 
     Raises:
-        UnsupportedSqlError: something in it does not run here; the message names it.
+        UnsupportedSqlError: a part of the expression is not supported; the message names it.
     """
     return emitter(_NoRelations(), columns).expression(expression)
 

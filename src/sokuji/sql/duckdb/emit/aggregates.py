@@ -20,7 +20,7 @@ _IGNORE_NULLS = {_MODIFIERS.DEFAULT_NULL_HANDLING: None, _MODIFIERS.IGNORE_NULLS
 
 
 def aggregate_scan(emitter: Emitter, node: Any) -> str:
-    """GROUP BY, also with grouping sets, and aggregation of everything. What it needs computed is computed one SELECT further in."""
+    """GROUP BY, also with grouping sets, and aggregation without keys. An inner SELECT computes the keys and arguments."""
     base = node.parent
     source = emitter.source(base.input_scan)
     keys = [f"{emitter.expression(item.expr)} AS c{item.column.column_id}" for item in base.group_by_list]
@@ -36,9 +36,9 @@ def aggregate_scan(emitter: Emitter, node: Any) -> str:
         computed[call.output_column.column_id] = f"CAST(GROUPING(c{call.group_by_column.column.column_id}) AS BIGINT)"
     items = [f"{computed[id_]} AS c{id_}" if id_ in computed else f"c{id_}" for id_ in (column.column_id for column in columns(node))]
     if not base.group_by_list and not base.grouping_set_list:
-        # Without a key there is one group, also when no aggregate says so.
+        # Without a key there is one group, even if no aggregate is computed.
         return select(items or ["count(*) AS c0"], f"FROM {source}")
-    # Where no row comes in, GoogleSQL has no group for the empty grouping set; DuckDB has.
+    # Without input rows, GoogleSQL has no group for the empty grouping set, but DuckDB has one.
     rows_only = " HAVING count(*) > 0" if base.grouping_set_list or base.rollup_column_list else ""
     return select(items, f"FROM {source} GROUP BY {_grouping(base)}{rows_only}")
 
@@ -47,7 +47,7 @@ def computed_column(item: Any) -> Any:
     """The `ResolvedComputedColumnProto` of an aggregate or window function.
 
     Raises:
-        UnsupportedSqlError: its errors are to appear only where its value is used.
+        UnsupportedSqlError: the errors of the function are deferred until its value is used.
     """
     name, inner = unwrap(item)
     if name != "resolved_computed_column_node":
@@ -56,7 +56,7 @@ def computed_column(item: Any) -> Any:
 
 
 def _aggregate(emitter: Emitter, expression: Any, base: Any, marks: list[str]) -> str:
-    """One aggregate; `marks` takes what it needs to know of each row of its group."""
+    """One aggregate. `marks` collects columns about rows of its group that an inner SELECT must compute."""
     _, node = unwrap(expression)
     if node.group_by_list:
         raise UnsupportedSqlError("Multi-level aggregation is not supported")
@@ -78,7 +78,7 @@ def _aggregate(emitter: Emitter, expression: Any, base: Any, marks: list[str]) -
 
 
 def _mark(emitter: Emitter, kind: str, expression: Any, where: str | None, base: Any) -> str:
-    """Whether a row is among those of its group with the greatest or smallest value."""
+    """Whether a row has the greatest or smallest value of its group."""
     if base.grouping_set_list or base.rollup_column_list:
         raise UnsupportedSqlError(f"HAVING {kind} inside an aggregate is not supported with several grouping sets")
     value, type_ = emitter.expression(expression), type_of(expression)
@@ -87,13 +87,13 @@ def _mark(emitter: Emitter, kind: str, expression: Any, where: str | None, base:
     over = f"OVER (PARTITION BY {keys})" if keys else "OVER ()"
     mark = f"({value}) = {kind.lower()}({value}) {over}"
     if type_.kind is Kind.FLOAT64:
-        # One NaN makes the greatest and the smallest value NaN, which equals nothing.
+        # If one value is NaN, the greatest and the smallest value are NaN, which equals nothing.
         mark = f"NOT bool_or(isnan({value})) {over} AND {mark}"
     return mark
 
 
 def with_modifiers(emitter: Emitter, node: Any) -> SqlCall:
-    """A call with what aggregate and window functions have in common."""
+    """The common parts of aggregate and window function calls."""
     modifiers = node.parent
     return dataclasses.replace(
         function_call(emitter, node),
@@ -119,7 +119,7 @@ def _set(keys: list[int]) -> str:
 
 
 def _sets(item: Any) -> list[list[int]]:
-    """The grouping sets one item stands for, as lists of column ids."""
+    """The grouping sets of one item, as lists of column ids."""
     name, node = unwrap(item)
     match name:
         case "resolved_grouping_set_node":

@@ -1,4 +1,4 @@
-"""Function calls of every kind, as the signature table reads them."""
+"""Prepare function calls of every kind for the signature table."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf import descriptor_pool
 from zetasql.wasi._pb2.zetasql.public import type_pb2
 
-# Imported for what importing them does: the enums they describe become known to the descriptor pool.
+# These imports make the enums known to the descriptor pool.
 from zetasql.wasi._pb2.zetasql.public.functions import array_find_mode_pb2 as _array_find  # noqa: F401
 from zetasql.wasi._pb2.zetasql.public.functions import array_zip_mode_pb2 as _array_zip  # noqa: F401
 from zetasql.wasi._pb2.zetasql.public.functions import bitwise_agg_mode_pb2 as _bitwise_agg  # noqa: F401
@@ -25,15 +25,15 @@ from sokuji.sql.duckdb.functions.base import EnumName, Lambda, SqlCall
 from sokuji.sql.front.protos import from_value
 from sokuji.types import STRING, Kind, Type
 
-# Their value differs from one row, and one reading of a WITH table, to the next.
+# The values of these differ between rows, and between two reads of a WITH table.
 _VOLATILE = {"rand", "generate_uuid"}
 
 
 def emit_call(node: Any, call: SqlCall) -> str:
-    """The SQL the signature table has for a call.
+    """The SQL text of a call, by the signature table.
 
     Raises:
-        UnsupportedSqlError: it has none.
+        UnsupportedSqlError: the function is not supported.
     """
     function = functions.lookup(base_of(node).signature.context_id, call.name)
     if function.emit is None:
@@ -42,7 +42,7 @@ def emit_call(node: Any, call: SqlCall) -> str:
 
 
 def shown_name(name: str) -> str:
-    """The name of a function as a user knows it."""
+    """The name of a function as users write it."""
     return name.removeprefix("$").upper()
 
 
@@ -54,7 +54,7 @@ def base_of(node: Any) -> Any:
 
 
 def function_call(emitter: Emitter, node: Any) -> SqlCall:
-    """What a call of any kind says of its function and arguments."""
+    """The function and the arguments of a call of any kind."""
     base = base_of(node)
     name = base.function.name.split(":", 1)[-1].lower()
     emitter.volatile |= name in _VOLATILE
@@ -100,7 +100,7 @@ def _generic_argument(emitter: Emitter, argument: Any) -> tuple[str, Type, Any]:
 
 
 def is_enum(node: Any) -> bool:
-    """Whether an expression is a date part or the like."""
+    """Whether an expression is of an enum type, such as a date part."""
     return bool(type_proto(node).type_kind == type_pb2.TYPE_ENUM)
 
 

@@ -1,7 +1,7 @@
-"""INSERT, UPDATE, DELETE and MERGE as queries: the rows to append, or the rows of the target that change.
+"""INSERT, UPDATE, DELETE and MERGE as queries: the rows to append, or the changed rows of the target.
 
-Of the latter, the columns are `row_`, which tells where in the target the row stands (NULL if it is inserted), `action`, and but for
-DELETE the row as it will be, `o1`, `o2`, ... in the order of the table's columns.
+The columns of changed rows are `row_`, which identifies the row in the target (NULL if the row is inserted), and `action`. Except for
+DELETE, they also have the new row, `o1`, `o2`, ... in the order of the table's columns.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from sokuji.types import Type, field_names
 UPDATED, DELETED, INSERTED = range(3)
 
 _ROW, _SOURCE_ROW = "row_", "source_row_"
-_UNUSED_ID = 1_000_000_000  # where no column id of an analysed statement is
+_UNUSED_ID = 1_000_000_000  # larger than any column id of an analysed statement
 _TOO_MANY = "UPDATE/MERGE must match at most one source row for each target row"
 
 
 def inserted(emitter: Emitter, node: Any, columns: Sequence[Column]) -> str:
-    """The rows an INSERT appends, as `o1`, `o2`, ... in the order of the table's columns."""
+    """The rows that an INSERT appends, as `o1`, `o2`, ... in the order of the table's columns."""
     if node.insert_mode != enums.ResolvedInsertStmtEnums.OR_ERROR:
         raise UnsupportedSqlError("INSERT OR IGNORE, OR REPLACE and OR UPDATE are not supported")
     names = [column.name for column in node.insert_column_list]
@@ -46,12 +46,12 @@ def _row_values(emitter: Emitter, row: Any) -> list[str]:
 
 
 def _value(emitter: Emitter, expression: Any) -> str:
-    # No column here has a default, and then DEFAULT is NULL.
+    # Columns have no defaults here, so DEFAULT is NULL.
     return "NULL" if unwrap(expression)[0] == "resolved_dmldefault_node" else emitter.expression(expression)
 
 
 def _row(values: Mapping[str, str], columns: Sequence[Column]) -> list[str]:
-    """A written row in the order of the table's columns, in exactly their types."""
+    """A new row in the order of the table's columns, with exactly their types."""
     by_name = {name.lower(): value for name, value in values.items()}
     return [f"{_stored(by_name.get(column.name.lower(), 'NULL'), column)} AS o{place}" for place, column in enumerate(columns, start=1)]
 
@@ -65,7 +65,7 @@ def _stored(value: str, column: Column) -> str:
 
 
 class ChangedTable:
-    """The table that is changed: these of its columns, and `row`, which tells its rows apart."""
+    """The changed table: the given columns, and `row`, which identifies its rows."""
 
     def __init__(self, emitter: Emitter, scan: Any, columns: Sequence[Column], row: Column) -> None:
         whole = type(scan)()
@@ -86,14 +86,14 @@ class ChangedTable:
 
 
 def deleted(emitter: Emitter, node: Any, row: Column) -> str:
-    """The rows that DELETE takes away."""
+    """The rows that DELETE removes."""
     target = ChangedTable(emitter, node.table_scan, (), row)
     condition = emitter.expression(node.where_expr)
     return select([_ROW, f"{DELETED} AS action"], f"FROM ({target.rows}) AS t WHERE {condition}")
 
 
 def updated(emitter: Emitter, node: Any, columns: Sequence[Column], row: Column) -> str:
-    """The rows that UPDATE changes, as they will be."""
+    """The new versions of the rows that UPDATE changes."""
     target = ChangedTable(emitter, node.table_scan, columns, row)
     values = _new_values(emitter, node.update_item_list)
     items = [_ROW, f"{UPDATED} AS action", *target.row(values)]
@@ -104,7 +104,7 @@ def updated(emitter: Emitter, node: Any, columns: Sequence[Column], row: Column)
 
 
 def _once(changes: str) -> str:
-    """The same changes, which must be of different rows."""
+    """The same changes, with an error if two of them change the same row."""
     check = f"CASE WHEN count(*) OVER (PARTITION BY {_ROW}) > 1 THEN error({quote_text(_TOO_MANY)}) END"
     return select(
         ["* EXCLUDE (check_)"], f"FROM ({select(['*', f'{check} AS check_'], f'FROM ({changes}) AS u')}) AS v WHERE check_ IS NULL"
@@ -112,7 +112,7 @@ def _once(changes: str) -> str:
 
 
 def _new_values(emitter: Emitter, items: Any) -> dict[int, str]:
-    """What SET makes of each column it names; several fields of one column are set one after another."""
+    """The new value of each column that SET names. Several fields of one column are set one after another."""
     values: dict[int, str] = {}
     for item in items:
         if item.delete_list or item.update_list or item.insert_list or item.update_item_element_list:
@@ -123,7 +123,7 @@ def _new_values(emitter: Emitter, items: Any) -> dict[int, str]:
 
 
 def _path(target: Any) -> tuple[Any, list[tuple[Type, int]]]:
-    """The column a SET names, and the fields inside it, as STRUCT type and position."""
+    """The column that a SET names, and the fields inside it, as STRUCT type and position."""
     name, node = unwrap(target)
     if name == "resolved_column_ref_node":
         return node.column, []
@@ -146,11 +146,11 @@ _Match = _Action = enums.ResolvedMergeWhenEnums
 
 
 def merged(emitter: Emitter, node: Any, columns: Sequence[Column], row: Column) -> str:
-    """The rows that MERGE changes or inserts, as they will be, and those that it deletes, as they are."""
+    """The rows that MERGE updates or inserts, in their new versions, and the rows that it deletes, in their old."""
     target = ChangedTable(emitter, node.table_scan, columns, row)
     source = select(["*", f"row_number() OVER () AS {_SOURCE_ROW}"], f"FROM {emitter.source(node.from_scan)}")
     pairs = select([_ROW, _SOURCE_ROW], f"FROM target_, source_ WHERE {emitter.expression(node.merge_expr)}")
-    # The target is not held in memory: its files are read alike each time, and each time only what is needed of them.
+    # The target is not kept in memory: every read of its files gives the same rows, and reads only the needed columns.
     with_ = f"WITH target_ AS NOT MATERIALIZED ({target.rows}), source_ AS MATERIALIZED ({source}), pairs_ AS MATERIALIZED ({pairs})"
     clauses = {kind: [clause for clause in node.when_clause_list if clause.match_type == kind] for kind in range(3)}
     joined = f"pairs_ JOIN target_ USING ({_ROW}) JOIN source_ USING ({_SOURCE_ROW})"
@@ -166,13 +166,13 @@ def merged(emitter: Emitter, node: Any, columns: Sequence[Column], row: Column) 
 
 
 def _choice(emitter: Emitter, clauses: Sequence[Any]) -> str:
-    """The place of the first clause whose condition holds; NULL if none does."""
+    """The index of the first clause whose condition holds; NULL if none holds."""
     conditions = (emitter.expression(clause.match_expr) if clause.HasField("match_expr") else "TRUE" for clause in clauses)
     return f"CASE {' '.join(f'WHEN {condition} THEN {place}' for place, condition in enumerate(conditions))} END"
 
 
 def _changes(emitter: Emitter, target: ChangedTable, clauses: Sequence[Any], rows: str) -> str:
-    """The updates and deletions of one kind of match."""
+    """The updates and deletions for one kind of match."""
     sets = [_new_values(emitter, clause.update_item_list) for clause in clauses]
     actions = [UPDATED if clause.action_type == _Action.UPDATE else DELETED for clause in clauses]
     items = [_ROW, f"CASE clause_ {' '.join(f'WHEN {place} THEN {action}' for place, action in enumerate(actions))} END AS action"]

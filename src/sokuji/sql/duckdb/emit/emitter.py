@@ -1,4 +1,4 @@
-"""What every emitting function is handed: the rest of the emitter, and what the statement's names mean."""
+"""What every emitting function receives: the emitter for other nodes, and the meaning of the statement's names."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from sokuji.types import STRING, Type
 
 
 class Relations(Protocol):
-    """What stands behind the tables and table functions of one statement."""
+    """The tables and table functions of one statement."""
 
     def table(self, scan: Any) -> str:
-        """DuckDB SQL that can follow FROM, for a `ResolvedTableScanProto`; its columns have the table's column names."""
+        """DuckDB SQL for FROM, for a `ResolvedTableScanProto`. Its columns have the table's column names."""
 
     def table_function(self, scan: Any, queries: Sequence[str], emitter: Emitter) -> str:
-        """DuckDB SQL that can follow FROM, for a `ResolvedTVFScanProto`; its columns have the names of the function's result.
+        """DuckDB SQL for FROM, for a `ResolvedTVFScanProto`. Its columns have the names of the function's result.
 
-        `queries` are the SELECT statements of the relation arguments, within the statement that `emitter` is at.
+        `queries` are the SELECT statements of the relation arguments, inside the statement that `emitter` writes.
         """
 
 
@@ -30,31 +30,31 @@ Emit = Callable[["Emitter", Any], str]
 
 
 class Emitter:
-    """Turns the nodes of one statement into SQL text by two tables of functions, keyed by the nodes' names.
+    """Writes the nodes of one statement as SQL text, by two tables of functions, keyed by the names of nodes.
 
-    A column of the resolved tree is called `c<column id>` everywhere: ids are unique in a statement, so that a correlated
-    reference needs no qualification.
+    A column of the resolved tree is named `c<column id>` everywhere. Ids are unique in a statement, so correlated references need no
+    qualification.
     """
 
     def __init__(
         self, scans: Mapping[str, Emit], expressions: Mapping[str, Emit], relations: Relations, parameters: Mapping[str, str]
     ) -> None:
         self.relations = relations
-        self.parameters = parameters  # DuckDB expressions by lower-cased name, or by position from 1
-        self.replaced: dict[int, str] = {}  # SQL for the columns that are not simply `c<id>`
-        self.tables: dict[str, tuple[str, Sequence[int]]] = {}  # of WITH, by name: the name in DuckDB and the column ids
+        self.parameters = parameters  # DuckDB expressions by lower-case name, or by position from 1
+        self.replaced: dict[int, str] = {}  # SQL for columns that are not simply `c<id>`
+        self.tables: dict[str, tuple[str, Sequence[int]]] = {}  # tables of WITH, by name: the name in DuckDB and the column ids
         self.definitions: list[str] = []  # the WITH entries in scope, as SQL
         self.recursions: list[tuple[str, Sequence[int]]] = []  # the recursive tables being defined, the innermost last
         self.lifted: dict[int, str] | None = None  # see `lifting`
-        self.volatile = False  # a call was emitted whose value differs from row to row
+        self.volatile = False  # whether a call was emitted whose value differs from row to row
         self._scans, self._expressions = scans, expressions
         self._names = 0
 
     def scan(self, node: Any) -> str:
-        """A SELECT statement whose columns are those of the scan's column list.
+        """A SELECT statement with the columns of the scan's column list.
 
         Raises:
-            UnsupportedSqlError: the scan cannot be run here.
+            UnsupportedSqlError: the scan is not supported.
         """
         name, inner = unwrap(node)
         if name not in self._scans:
@@ -65,10 +65,10 @@ class Emitter:
         return text
 
     def expression(self, node: Any) -> str:
-        """A DuckDB expression, safe to embed without more parentheses.
+        """A DuckDB expression that is safe to embed without more parentheses.
 
         Raises:
-            UnsupportedSqlError: the expression cannot be run here.
+            UnsupportedSqlError: the expression is not supported.
         """
         name, inner = unwrap(node)
         if name not in self._expressions:
@@ -80,23 +80,23 @@ class Emitter:
         return self.replaced.get(column_id) or f"c{column_id}"
 
     def name(self) -> str:
-        """A name nothing else in the statement has."""
+        """A name that is unique in the statement."""
         self._names += 1
         return f"t{self._names}"
 
     def source(self, node: Any) -> str:
-        """What follows FROM to read a scan."""
+        """The text after FROM that reads a scan."""
         return f"({self.scan(node)}) AS {self.name()}"
 
     def complete(self, query: str) -> str:
-        """A SELECT statement emitted here, with the WITH entries in scope: one that can run alone."""
+        """A SELECT statement from this emitter with the WITH entries in scope, so that it can run alone."""
         return f"WITH RECURSIVE {', '.join(self.definitions)} {query}" if self.definitions else query
 
     def independent(self, expression: Any) -> str:
-        """A DuckDB expression that has one and the same value however often it stands in the statement.
+        """A DuckDB expression that has the same value wherever it occurs in the statement.
 
         Raises:
-            UnsupportedSqlError: it depends on the row of a query around it, or on chance.
+            UnsupportedSqlError: the value depends on the row of an outer query, or is random.
         """
         before, self.volatile = self.volatile, False
         text = self.expression(expression)
@@ -107,9 +107,9 @@ class Emitter:
 
     @contextmanager
     def lifting(self) -> Iterator[dict[int, str]]:
-        """Collect the outer columns that the arguments of aggregates name, for the SELECT below to hand up as its own.
+        """Collect the outer columns in arguments of aggregates. An inner SELECT must return them as its own columns.
 
-        An aggregate over nothing but outer columns would be one of the outer query in DuckDB, as in standard SQL.
+        DuckDB, like standard SQL, would take an aggregate over outer columns alone as an aggregate of the outer query.
         """
         before, self.lifted = self.lifted, {}
         yield self.lifted
@@ -117,7 +117,7 @@ class Emitter:
 
     @contextmanager
     def replacing(self, columns: Mapping[int, str]) -> Iterator[None]:
-        """Refer to these columns by other SQL in the meantime."""
+        """Refer to these columns by other SQL inside the block."""
         before = self.replaced
         self.replaced = {**before, **columns}
         yield
@@ -134,7 +134,7 @@ def unwrap(node: Any) -> tuple[str, Any]:
 
 
 def unsupported(name: str) -> UnsupportedSqlError:
-    """The error for a node that is in no table, by its name."""
+    """The error for a node that is in no table, with its name."""
     words = name.removeprefix("resolved_").removesuffix("_node").replace("_base", "").replace("_", " ")
     return UnsupportedSqlError(f"{words} is not supported")
 
@@ -145,7 +145,7 @@ def columns(scan: Any) -> list[Any]:
 
 
 def type_of(expression: Any) -> Type:
-    """The type of an expression node, wrapped or not. Values of an enum (date parts, modes) are carried as their names."""
+    """The type of an expression node, wrapped or not. Values of an enum (date parts, modes) are represented by their names."""
     proto = type_proto(expression)
     return STRING if proto.type_kind == type_pb2.TYPE_ENUM else from_type(proto)
 
@@ -162,5 +162,5 @@ def _inherited(node: Any, name: str) -> Any:
 
 
 def select(items: Sequence[str], rest: str) -> str:
-    """A SELECT statement; one without columns still has rows."""
+    """A SELECT statement. Without items, it still has rows."""
     return f"SELECT {', '.join(items) or '1 AS c0'} {rest}".rstrip()

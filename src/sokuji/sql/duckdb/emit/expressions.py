@@ -1,4 +1,4 @@
-"""Expressions: one function a kind of node, and the calls, which the signature table answers for."""
+"""Expressions: one function per kind of node. The signature table handles calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sokuji.sql.duckdb.functions.template import checked
 from sokuji.sql.duckdb.lets import let
 from sokuji.types import STRING, Kind, Type, field_names
 
-# Comparisons of STRUCTs go field by field in GoogleSQL; DuckDB compares them whole and finds NULL fields equal.
+# GoogleSQL compares STRUCTs field by field; DuckDB compares them as a whole, and NULL fields as equal.
 _COMPARISONS = {"$equal", "$not_equal", "$in", "$in_array"}
 
 
@@ -29,7 +29,7 @@ def _parameter(emitter: Emitter, node: Any) -> str:
 
 
 def variable_name(name: str) -> str:
-    """The name among the parameters of a script's variable, or of a system variable with its `@@`."""
+    """The name of a script's variable among the parameters. System variables keep their name with `@@`."""
     return name if name.startswith("@@") else f"variable {name}"
 
 
@@ -84,7 +84,7 @@ def _limited(value: str, type_: Type, parameters: Any, *, safe: bool) -> str:
     elif parameters.HasField("numeric_type_parameters") and type_.kind is Kind.NUMERIC:
         precision, scale = parameters.numeric_type_parameters.precision, parameters.numeric_type_parameters.scale
         kept = f"CAST(round({{0}}, {scale}) AS DECIMAL(38, 9))"
-        # Of as many digits as NUMERIC has, none is too many.
+        # With the maximal number of digits of NUMERIC, every value fits.
         limit = f"abs({kept}) >= 1{'0' * (precision - scale)}" if precision - scale < 29 else "false"
         message = f"'{type_}({precision}, {scale}) has precision {precision} and scale {scale} but got a value that is not in range'"
     else:

@@ -1,6 +1,6 @@
-"""Subqueries that read no table, as plain expressions: over the elements of one array, or over one row of computed columns.
+"""Write subqueries that read no table as plain expressions: over the elements of one array, or over one row of computed columns.
 
-DuckDB would run them as joins, at several times the cost and in an order of its own.
+DuckDB would run them as joins, several times slower and in an undefined order.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from sokuji.sql.duckdb.lets import let
 
 @dataclass(frozen=True, slots=True)
 class Elements:
-    """A scan of an array: the expression of a list, and what the scan's columns are for one item, called `item`, of it."""
+    """A scan of an array: `rows` is the expression of a list, and `columns` are the scan's columns for one item, named `item`."""
 
     rows: str
     item: str
     columns: dict[int, str]
-    offset: int | None  # the column that counts the items, by which they are in order
+    offset: int | None  # the column with the index of the items, by which they are ordered
     at_most_one: bool = False
 
     def values(self, column_id: int) -> str:
-        """One column of the scan as a list; NULL where the array is NULL."""
+        """One column of the scan as a list; NULL if the array is NULL."""
         value = self.columns[column_id]
         return self.rows if value == self.item else f"list_transform({self.rows}, lambda {self.item}: {value})"
 
 
 def elements(emitter: Emitter, scan: Any) -> Elements | None:
-    """A scan of an array's elements, perhaps filtered, projected or cut; None for any other, and where a lambda cannot stand."""
+    """A scan of an array's elements, possibly filtered, projected or limited. None for other scans, and if a lambda cannot express it."""
     name, node = unwrap(scan)
     if name == "resolved_array_scan_node":
         return _array(emitter, node)
@@ -66,14 +66,14 @@ def _over_item(emitter: Emitter, expression: Any, source: Elements) -> str | Non
     before, emitter.volatile = emitter.volatile, False
     with emitter.replacing(source.columns):
         text = emitter.expression(expression)
-    # DuckDB has no subqueries inside lambdas; and a random number must be drawn once, however often its column is named.
+    # DuckDB has no subqueries inside lambdas. And a random number must be drawn once, however often its column is used.
     fits = "SELECT " not in text and not emitter.volatile
     emitter.volatile |= before
     return text if fits else None
 
 
 def _order(_emitter: Emitter, node: Any, source: Elements) -> Elements | None:
-    """The order the items are in already; any other needs a sort."""
+    """The scan itself if it already has this order; None otherwise, because it needs a sort."""
     item = node.order_by_item_list[0]
     ordered = len(node.order_by_item_list) == 1 and not item.is_descending and item.column_ref.column.column_id == source.offset
     return source if ordered else None
@@ -98,7 +98,7 @@ _STEPS = {
 
 
 def scalar(source: Elements, column_id: int) -> str:
-    """The only value of a column; NULL where there is none."""
+    """The only value of a column; NULL if there is none."""
     values = source.values(column_id)
     if source.at_most_one:
         return f"list_extract({values}, 1)"
@@ -107,7 +107,7 @@ def scalar(source: Elements, column_id: int) -> str:
 
 
 def row(emitter: Emitter, scan: Any, column_id: int) -> str | None:
-    """A column of a scan of one row, made by nothing but projections; None for any other scan."""
+    """A column of a scan of one row that only projections compute; None for other scans."""
     projections = []
     name, node = unwrap(scan)
     while name == "resolved_project_scan_node":

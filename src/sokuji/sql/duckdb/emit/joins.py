@@ -18,7 +18,7 @@ _JOINS = {
 
 
 def join_scan(emitter: Emitter, node: Any) -> str:
-    """`FROM a JOIN b ON ...`; USING comes resolved, as an ON and a projection."""
+    """`FROM a JOIN b ON ...`. The analyzer turns USING into ON and a projection."""
     left, right = emitter.source(node.left_scan), emitter.source(node.right_scan)
     lateral = "LATERAL " if node.is_lateral else ""
     condition = emitter.expression(node.join_expr) if node.HasField("join_expr") else "TRUE"
@@ -27,7 +27,7 @@ def join_scan(emitter: Emitter, node: Any) -> str:
 
 
 def array_scan(emitter: Emitter, node: Any) -> str:
-    """`FROM UNNEST(a, b) WITH OFFSET`, alone or joined to a scan whose columns the arrays may name."""
+    """`FROM UNNEST(a, b) WITH OFFSET`, alone or joined to a scan whose columns the arrays may use."""
     if node.HasField("join_expr"):
         return _conditional(emitter, node)
     source = f"FROM {emitter.source(node.input_scan)}" if node.HasField("input_scan") else ""
@@ -35,7 +35,7 @@ def array_scan(emitter: Emitter, node: Any) -> str:
 
 
 def _unnest(emitter: Emitter, node: Any, rest: str, *, outer: bool) -> str:
-    """One SELECT that computes the arrays, inside one that unnests them: side by side, the shorter ones padded with NULL."""
+    """A SELECT that unnests arrays side by side, over a SELECT that computes them. Shorter arrays are padded with NULL."""
     arrays = [f"a{column.column_id}" for column in node.element_column_list]
     computed = [f"{emitter.expression(array)} AS {name}" for array, name in zip(node.array_expr_list, arrays, strict=True)]
     if len(arrays) > 1:
@@ -46,7 +46,7 @@ def _unnest(emitter: Emitter, node: Any, rest: str, *, outer: bool) -> str:
         inner = select(["*"] * bool(rest) + computed, rest)
     position = f"range(len({arrays[0]}))"
     if outer:
-        # A row whose array is empty or NULL appears once, with NULL for element and offset.
+        # A row whose array is empty or NULL appears once, with NULL for the element and the offset.
         empty = f"coalesce(len({arrays[0]}), 0) = 0"
         arrays = [f"(CASE WHEN {empty} THEN [NULL] ELSE {name} END)" for name in arrays]
         position = f"(CASE WHEN {empty} THEN [NULL] ELSE {position} END)"
@@ -62,7 +62,7 @@ def _unnest(emitter: Emitter, node: Any, rest: str, *, outer: bool) -> str:
 
 
 def _length(arrays: list[str], mode: str) -> str:
-    """How many rows arrays side by side make; `mode` is an expression."""
+    """The number of rows of arrays side by side. `mode` is an expression."""
     lengths = [f"coalesce(len({name}), 0)" for name in arrays]
     longest, shortest = f"greatest({', '.join(lengths)})", f"least({', '.join(lengths)})"
     unequal = f"CAST(error({quote_text('Unnested arrays under STRICT mode must have equal lengths')}) AS BIGINT)"
@@ -74,7 +74,7 @@ def _length(arrays: list[str], mode: str) -> str:
 
 
 def _conditional(emitter: Emitter, node: Any) -> str:
-    """`JOIN UNNEST(a) ON condition`: the condition filters the elements of a row before a LEFT JOIN asks whether there are any."""
+    """`JOIN UNNEST(a) ON condition`: the condition filters the elements of a row before a LEFT JOIN checks whether any are left."""
     source = emitter.source(node.input_scan)
     elements = _unnest(emitter, node, "", outer=False)
     condition = emitter.expression(node.join_expr)

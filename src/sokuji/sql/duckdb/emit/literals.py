@@ -1,4 +1,4 @@
-"""GoogleSQL values as DuckDB literals, exactly."""
+"""Write GoogleSQL values as exact DuckDB literals."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from sokuji.types import Kind, Type, field_names
 
 
 class Constant(str):
-    """The text of a literal that still knows its value, as that of a query parameter does."""
+    """The text of a literal together with its value, as for a query parameter."""
 
     __slots__ = ("value",)
     value: Any
 
     def __new__(cls, value: Any, type_: Type) -> Self:
-        """The literal for a value as `literal` takes it."""
+        """Make the literal of a value, as `literal` accepts it."""
         text = super().__new__(cls, literal(value, type_))
         text.value = value
         return text
 
 
 def literal(value: Any, type_: Type) -> str:
-    """A Python value (as `sql.protos.from_value` gives it) as an expression of exactly the DuckDB type of `type_`.
+    """A Python value (as `protos.from_value` returns it) as an expression of exactly the DuckDB type of `type_`.
 
     Raises:
-        UnsupportedSqlError: DuckDB cannot carry the type.
+        UnsupportedSqlError: DuckDB has no such type.
     """
     if value is None:
         return f"CAST(NULL AS {duckdb_type(type_)})"
@@ -49,7 +49,7 @@ def from_proto(proto: Any, type_: Type) -> str:
     """A `ValueProto` as an expression of exactly the DuckDB type of `type_`.
 
     Raises:
-        UnsupportedSqlError: DuckDB cannot carry the type.
+        UnsupportedSqlError: DuckDB has no such type.
     """
     which = proto.WhichOneof("value")
     if which is None:
@@ -65,10 +65,10 @@ def from_proto(proto: Any, type_: Type) -> str:
 
 
 def struct(type_: Type, values: list[str]) -> str:
-    """The expression that makes a STRUCT of the expressions for its fields.
+    """The expression of a STRUCT, given the expressions of its fields.
 
     Raises:
-        UnsupportedSqlError: it has no fields, which DuckDB cannot carry.
+        UnsupportedSqlError: the STRUCT has no fields; DuckDB has no such type.
     """
     if not values:
         raise UnsupportedSqlError("A STRUCT without fields is not supported")
@@ -77,10 +77,10 @@ def struct(type_: Type, values: list[str]) -> str:
 
 
 def duckdb_type(type_: Type) -> str:
-    """The name of the DuckDB type that carries `type_`.
+    """The name of the DuckDB type for `type_`.
 
     Raises:
-        UnsupportedSqlError: there is none.
+        UnsupportedSqlError: there is no such type.
     """
     if type_.kind is Kind.BIGNUMERIC:
         raise UnsupportedSqlError("BIGNUMERIC is not supported; use NUMERIC (38 digits, 9 after the point) or FLOAT64")
@@ -89,7 +89,7 @@ def duckdb_type(type_: Type) -> str:
 
 def _float(value: float) -> str:
     if math.isfinite(value):
-        # With an exponent DuckDB reads a DOUBLE, without one a DECIMAL.
+        # DuckDB reads a number with an exponent as DOUBLE, without one as DECIMAL.
         digits = repr(value)
         digits = digits if "e" in digits else f"{digits}e0"
         return f"({digits})" if digits.startswith("-") else digits

@@ -1,4 +1,4 @@
-"""ORDER BY, with the places of NULL and NaN that GoogleSQL gives them."""
+"""ORDER BY, with the positions of NULL and NaN as in GoogleSQL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sokuji.errors import UnsupportedSqlError
 
 
 def order_items(items: Iterable[Any]) -> list[str]:
-    """`ResolvedOrderByItemProto`s as DuckDB ORDER BY items."""
+    """Write `ResolvedOrderByItemProto`s as DuckDB ORDER BY items."""
     return [text for item in items for text in _item(item)]
 
 
@@ -27,12 +27,12 @@ def _item(item: Any) -> list[str]:
     plain = f"c{column.column_id} {direction} NULLS {nulls}"
     if column.type.type_kind != type_pb2.TYPE_DOUBLE:
         return [plain]
-    # NaN is the smallest value of GoogleSQL and the largest of DuckDB.
+    # NaN is the smallest value in GoogleSQL and the largest in DuckDB.
     return [f"isnan(c{column.column_id}) {'ASC' if item.is_descending else 'DESC'} NULLS {nulls}", plain]
 
 
 def nulls_place(item: Any) -> str:
-    """FIRST or LAST; NULL is the smallest value unless the query says otherwise."""
+    """FIRST or LAST. NULL is the smallest value unless the query says otherwise."""
     modes = enums.ResolvedOrderByItemEnums
     if item.null_order == modes.ORDER_UNSPECIFIED:
         return "LAST" if item.is_descending else "FIRST"

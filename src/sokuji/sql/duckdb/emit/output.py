@@ -1,4 +1,4 @@
-"""The last step of a query: values exactly of the types and forms that leave the engine."""
+"""The last step of a query: give the values exactly the types and forms of the result."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sokuji.types import Kind, Type, field_names
 
 
 def finished(column: Any, *, stored: bool) -> str:
-    """The output expression for a `ResolvedColumnProto`."""
+    """The output expression of a `ResolvedColumnProto`."""
     type_, name = from_type(column.type), f"c{column.column_id}"
     return f"CAST({storable(name, type_) if stored else name} AS {literals.duckdb_type(type_)})"
 
 
 def storable(value: str, type_: Type) -> str:
-    """The value, its arrays as BigQuery stores them: a NULL array is an empty one, and no element is NULL."""
+    """The value with arrays as BigQuery stores them: a NULL array becomes empty, and a NULL element is an error."""
     if not _has_array(type_):
         return value
     if type_.element is not None:

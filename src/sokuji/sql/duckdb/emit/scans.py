@@ -1,4 +1,4 @@
-"""Scans over one input: one function a kind, each giving a SELECT statement with the scan's columns."""
+"""Scans over one input: one function per kind, each returning a SELECT statement with the scan's columns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _single_row(_emitter: Emitter, _node: Any) -> str:
 
 
 def table_scan(emitter: Emitter, node: Any) -> str:
-    """The columns of a table that are used."""
+    """Select the used columns of a table."""
     if node.read_as_row_type:
         raise UnsupportedSqlError("Reading a table as a value table is not supported")
     items = [f"{quote(column.name)} AS c{column.column_id}" for column in columns(node)]
@@ -63,7 +63,7 @@ def _filter(emitter: Emitter, node: Any) -> str:
 
 
 def names(node: Any) -> list[str]:
-    """The columns of a scan as its input has them."""
+    """The columns of a scan that come unchanged from its input."""
     return [f"c{column.column_id}" for column in columns(node)]
 
 
@@ -74,7 +74,7 @@ def _order_by(emitter: Emitter, node: Any) -> str:
 
 def _limit_offset(emitter: Emitter, node: Any) -> str:
     name, inner = unwrap(node.input_scan)
-    # Said in one SELECT, so that DuckDB plans a top-N.
+    # ORDER BY and LIMIT must be in one SELECT, so that DuckDB plans a top-N.
     rows = (
         _order_by(emitter, inner)
         if name == "resolved_order_by_scan_node"
@@ -103,7 +103,7 @@ def _sample(emitter: Emitter, node: Any) -> str:
     if name != "resolved_literal_node":
         raise UnsupportedSqlError("The size of TABLESAMPLE must be a literal")
     size = literal.value.value.double_value or literal.value.value.int64_value
-    # Row by row, also for SYSTEM: which blocks that takes is nobody's promise.
+    # Sample by rows even for SYSTEM, because BigQuery does not specify which blocks SYSTEM takes.
     how = f"reservoir({size} ROWS)" if node.unit == enums.ResolvedSampleScanEnums.ROWS else f"bernoulli({size} PERCENT)"
     repeatable = f" REPEATABLE ({_seed(node.repeatable_argument)})" if node.HasField("repeatable_argument") else ""
     return select(names(node), f"FROM {emitter.source(node.input_scan)} TABLESAMPLE {how}{repeatable}")
@@ -119,7 +119,7 @@ def _seed(expression: Any) -> int:
     return int(value.int64_value)
 
 
-# DuckDB moves no filter below a LIMIT, so what stands behind it sees the rows first.
+# DuckDB moves no filter below a LIMIT, so the rows pass this point before later filters.
 _BARRIER = f"LIMIT {_ROWS_MAX}"
 
 
@@ -129,7 +129,7 @@ def _barrier(emitter: Emitter, node: Any) -> str:
 
 def _assert(emitter: Emitter, node: Any) -> str:
     condition, message = emitter.expression(node.condition), emitter.expression(node.message)
-    # The error stands in the filter, so that no column that is not read makes it disappear.
+    # The error is in the filter, so that it does not disappear with an unused column.
     check = f"CASE WHEN {condition} THEN TRUE ELSE error('Assert failed: ' || coalesce({message}, 'NULL')) END"
     return select(names(node), f"FROM {emitter.source(node.input_scan)} WHERE {check} {_BARRIER}")
 

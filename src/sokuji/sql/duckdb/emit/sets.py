@@ -12,7 +12,7 @@ from sokuji.sql.duckdb.emit.emitter import Emitter, columns, select, unwrap
 
 
 def set_operation_scan(emitter: Emitter, node: Any) -> str:
-    """UNION, INTERSECT, EXCEPT, by position; CORRESPONDING comes resolved to positions."""
+    """UNION, INTERSECT, EXCEPT, by position. The analyzer turns CORRESPONDING into positions."""
     ids = [column.column_id for column in node.parent.column_list]
     word = enums.ResolvedSetOperationScanEnums.SetOperationType.Name(node.op_type).replace("_DISTINCT", "").replace("_", " ")
     items = [f"({_item(emitter, item, ids)})" for item in node.input_item_list]
@@ -27,7 +27,7 @@ def _left_associated(items: list[str], word: str) -> str:
 
 
 def _item(emitter: Emitter, item: Any, ids: Sequence[int]) -> str:
-    """One input, its columns named as the result's."""
+    """One input, with the column names of the result."""
     pairs = zip(item.output_column_list, ids, strict=True)
     return select([f"c{column.column_id} AS c{id_}" for column, id_ in pairs], f"FROM {emitter.source(item.scan)}")
 
@@ -40,7 +40,7 @@ def with_scan(emitter: Emitter, node: Any) -> str:
         name = emitter.name()
         rows = emitter.scan(entry.with_subquery)
         ids = [column.column_id for column in _scan_columns(entry.with_subquery)]
-        # Every reference reads the same rows, so what is random in them must be drawn once.
+        # All references must read the same rows, so a table with random values is materialized.
         materialized = "MATERIALIZED " if emitter.volatile else ""
         emitter.definitions.append(f"{name} AS {materialized}({rows})")
         emitter.tables[entry.with_query_name.lower()] = (name, ids)
@@ -57,7 +57,7 @@ def with_scan(emitter: Emitter, node: Any) -> str:
 
 
 def _scan_columns(node: Any) -> list[Any]:
-    """The columns of a scan by position, as references to the table count them."""
+    """The columns of a scan by position. References to the table use these positions."""
     inner = unwrap(node)[1]
     while "column_list" not in inner.DESCRIPTOR.fields_by_name:
         inner = inner.parent
@@ -65,12 +65,12 @@ def _scan_columns(node: Any) -> list[Any]:
 
 
 def with_ref_scan(emitter: Emitter, node: Any) -> str:
-    """A table of WITH, its columns under new ids."""
+    """A table of WITH, with new column ids."""
     return _reference(node, *emitter.tables[node.with_query_name.lower()])
 
 
 def recursive_ref_scan(emitter: Emitter, node: Any) -> str:
-    """The rows the recursion found last."""
+    """The rows that the last step of the recursion found."""
     return _reference(node, *emitter.recursions[-1])
 
 
@@ -79,12 +79,12 @@ def _reference(node: Any, name: str, ids: Any) -> str:
     return select([f"c{old} AS c{new}" for new, old in pairs.items()], f"FROM {name}")
 
 
-# BigQuery's limit; without one a recursion that never ends takes all memory.
+# BigQuery's limit. Without it, a recursion that never ends would take all memory.
 _ITERATIONS_MAX = 500
 
 
 def recursive_scan(emitter: Emitter, node: Any) -> str:
-    """The definition of a recursive table, as a query of its own. The rows carry how deep in the recursion they were found."""
+    """The definition of a recursive table, as a separate query. Each row has the depth of the recursion at which it was found."""
     ids = [column.column_id for column in node.parent.column_list]
     depth = node.recursion_depth_modifier if node.HasField("recursion_depth_modifier") else None
     distinct = node.op_type == enums.ResolvedRecursiveScanEnums.UNION_DISTINCT
@@ -110,7 +110,7 @@ def _terms(emitter: Emitter, node: Any, name: str, ids: Sequence[int]) -> tuple[
 
 def _counted(name: str, start: str, step: str, depth: str, rest: str = "") -> str:
     first = select(["*", "0 AS depth_"], f"FROM ({start}) AS s")
-    # Each step sees the rows of the one before, which all have the same depth.
+    # Each step reads the rows of the previous step, which all have the same depth.
     next_ = select(["*", f"{depth} AS depth_"], f"FROM ({step}) AS s {rest}".rstrip())
     return f"WITH RECURSIVE {name} AS (({first}) UNION ALL ({next_}))"
 
@@ -127,7 +127,7 @@ def _with_depth(emitter: Emitter, node: Any, modifier: Any, *, distinct: bool) -
     depth = f"(SELECT max(depth_) + 1 FROM {name})"
     counted = _counted(name, start, step, depth, f"WHERE {depth} <= {upper}")
     names = [f"c{id_}" for id_ in ids]
-    found = "min(depth_)" if distinct else "depth_"  # of rows found more than once, only the first counts
+    found = "min(depth_)" if distinct else "depth_"  # a row that is found several times counts only at its lowest depth
     rows = select(
         [*names, f"CAST({found} AS BIGINT) AS c{depth_id}"], f"FROM {name}{f' GROUP BY {chr(44).join(names)}' if distinct else ''}"
     )

@@ -1,4 +1,4 @@
-"""STRUCTs and ARRAYs, part by part: casts, and comparisons with GoogleSQL's NULLs."""
+"""Casts and comparisons of STRUCTs and ARRAYs, part by part, with GoogleSQL's rules for NULL."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def _cast_struct(value: str, source: Type, target: Type, *, safe: bool) -> str:
 
 
 def equal(left: str, right: str, type_: Type) -> str:
-    """`left = right` for two values of one type: NULL if a NULL inside leaves it open.
+    """`left = right` for two values of one type; NULL if a NULL inside makes the result unknown.
 
     Raises:
-        UnsupportedSqlError: an ARRAY, which GoogleSQL cannot compare.
+        UnsupportedSqlError: the type has an ARRAY, which GoogleSQL cannot compare.
     """
     if type_.element is not None:
         raise UnsupportedSqlError(f"Equality is not defined for arguments of type {type_}")
@@ -70,7 +70,7 @@ def equal(left: str, right: str, type_: Type) -> str:
             equal(f"struct_extract({one}, {quote_text(name)})", f"struct_extract({other}, {quote_text(name)})", field.type)
             for name, field in pairs
         )
-        # The fields of a NULL struct are NULL, but so are those of a struct of NULLs; both make the answer NULL.
+        # The fields of a NULL struct are NULL, like the fields of a struct of NULLs. Both make the result NULL.
         return f"({' AND '.join(equals)})"
 
     return let([left], lambda one: let([right], lambda other: fields(one, other)))

@@ -18,7 +18,7 @@ _Kinds = enums.ResolvedSubqueryExprEnums
 
 
 def subquery(emitter: Emitter, node: Any) -> str:
-    """A subquery expression; correlated references need nothing, column ids being unique."""
+    """A subquery expression. Correlated references need no qualification, because column ids are unique."""
     kind = node.subquery_type
     if kind in _FORMS:
         return _plain(emitter, node) or _FORMS[kind](emitter, node)
@@ -27,7 +27,7 @@ def subquery(emitter: Emitter, node: Any) -> str:
 
 
 def _plain(emitter: Emitter, node: Any) -> str | None:
-    """The subquery as an expression without one, where that is possible."""
+    """The subquery as an expression without a subquery, if possible."""
     kind = node.subquery_type
     if kind == _Kinds.IN:
         return None
@@ -60,14 +60,14 @@ def _only_column(node: Any) -> str:
 
 
 def _array(emitter: Emitter, node: Any) -> str:
-    """ARRAY(SELECT ...): the rows in the order the subquery asks for, which a correlated one would lose on its way."""
+    """ARRAY(SELECT ...), with the rows in the order of the subquery. A correlated subquery would lose its order."""
     source, order = _ordered(emitter, node.subquery)
     by = f" ORDER BY {', '.join(order)}" if order else ""
     return f"(SELECT coalesce(list({_only_column(node)}{by}), {_empty(node)}) FROM {source})"
 
 
 def _ordered(emitter: Emitter, scan: Any) -> tuple[str, list[str]]:
-    """A source for FROM, and what to order its rows by."""
+    """A source for FROM, and the items to order its rows by."""
     name, node = unwrap(scan)
     if name == "resolved_order_by_scan_node":
         return emitter.source(node.input_scan), order_items(node.order_by_item_list)
@@ -77,7 +77,7 @@ def _ordered(emitter: Emitter, scan: Any) -> tuple[str, list[str]]:
     whole.CopyFrom(scan)
     limit = unwrap(whole)[1]
     order = unwrap(limit.input_scan)[1]
-    # The keys must reach the outside, where they are not among the columns asked for.
+    # The outer query needs the sort keys, so add those that the subquery does not select.
     for item in order.order_by_item_list:
         for column_list in (order.parent.column_list, limit.parent.column_list):
             column_list.append(item.column_ref.column)
@@ -94,7 +94,7 @@ def _in(emitter: Emitter, node: Any) -> str:
         return f"(SELECT CASE WHEN bool_or({equal}) THEN TRUE WHEN count(*) = count({equal}) THEN FALSE END FROM {source})"
     if type_.kind is not Kind.FLOAT64:
         return f"({value} IN (SELECT {column} FROM {source}))"
-    # NaN equals nothing, itself included; DuckDB finds it equal to itself.
+    # NaN equals nothing, not even itself; DuckDB says that NaN equals NaN.
     of_nan = f"(1 IN (SELECT CASE WHEN {column} IS NOT NULL THEN 0 END FROM {emitter.source(node.subquery)}))"
     return let([value], lambda one: f"(CASE WHEN isnan({one}) THEN {of_nan} ELSE {one} IN (SELECT {column} FROM {source}) END)")
 

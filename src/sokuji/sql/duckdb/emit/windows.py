@@ -16,7 +16,7 @@ from sokuji.sql.duckdb.emit.ordering import order_items
 
 
 def analytic_scan(emitter: Emitter, node: Any) -> str:
-    """Window functions. Arguments, partitions and order are columns of the input."""
+    """Window functions. Their arguments, partitions and order are columns of the input."""
     computed = {}
     checked: dict[int, str] = {}
     for group in node.function_group_list:
@@ -32,7 +32,7 @@ def analytic_scan(emitter: Emitter, node: Any) -> str:
 
 
 def _window(emitter: Emitter, group: Any, node: Any, checked: dict[int, str]) -> str:
-    """The text inside OVER (...); `checked` takes the order keys that must not be NaN."""
+    """The text inside OVER (...). `checked` collects the order keys that must not be NaN."""
     if any(collation.collation_name for collation in group.partition_by.collation_list):
         raise UnsupportedSqlError("Collation is not supported")
     parts = []
@@ -78,7 +78,10 @@ def _has_range_offset(frame: Any) -> bool:
 
 
 def _range_key(item: Any, frame: Any, checked: dict[int, str]) -> list[str]:
-    """The one key a RANGE with an offset is measured on. Where NaN stands among the others matters only to a frame with an open end."""
+    """The single order key of a RANGE with an offset.
+
+    The position of NaN among the keys matters only if a frame is unbounded on one side.
+    """
     key, id_ = order_items([item])[-1], item.column_ref.column.column_id
     ends = {frame.start_expr.boundary_type, frame.end_expr.boundary_type}
     if item.column_ref.column.type.type_kind != type_pb2.TYPE_DOUBLE or not ends & {
@@ -86,7 +89,7 @@ def _range_key(item: Any, frame: Any, checked: dict[int, str]) -> list[str]:
         _BOUNDS.UNBOUNDED_FOLLOWING,
     }:
         return [key]
-    # DuckDB has NaN at the other end, and a second key that would mend it is not allowed here.
+    # DuckDB sorts NaN to the other end, and a second key that would correct this is not allowed here.
     nan = "CAST(error('A RANGE with an offset and an open end over NaN is not supported') AS DOUBLE)"
     checked[id_] = f"CASE WHEN isnan(c{id_}) THEN {nan} ELSE c{id_} END AS k{id_}"
     return [key.replace(f"c{id_}", f"k{id_}", 1)]
