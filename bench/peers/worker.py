@@ -58,7 +58,7 @@ class Project:
             while worker.run_once():
                 pass
             worker.checkpoint(wait=True)
-            rows = self.backends.config.data / "analyze" / "main" / worker.stages["main"].pipeline.layout.fingerprint / "rows"
+            rows = self.backends.config.data / "analyze" / "main" / worker.stages["main"].state.layout.fingerprint / "rows"
             _read(rows, worker, pq.read_table(events, columns=["visitor", "at"]), results)
 
 
@@ -83,11 +83,11 @@ _SAME = {"dataset": "main", "source": "bench", "type": "track", "event_name": "v
 
 
 def _read(folder: Path, worker: Worker, events: pa.Table, results: Path) -> None:
-    pipeline = worker.stages["main"].pipeline
-    [kernel], [where] = pipeline.kernels, pipeline.layout.views
+    state = worker.stages["main"].state
+    [kernel], [where] = state.kernels, state.layout.views
     last = events.group_by("visitor").aggregate([("at", "max")])
     with SharedReader(folder) as reader:
-        served = b"".join(reader.get(VISITOR + visitor) or bytes(pipeline.layout.width) for visitor in last.column("visitor").to_pylist())
+        served = b"".join(reader.get(VISITOR + visitor) or bytes(state.layout.width) for visitor in last.column("visitor").to_pylist())
     rows = np.frombuffer(served, np.uint8).reshape(last.num_rows, -1)[:, where].copy()
     found = kernel.finalize(rows, 0)
     visitors, at = last.column("visitor").combine_chunks(), last.column("at_max").to_numpy()

@@ -222,13 +222,14 @@ class Backends:
 
     def _make_opener(self, folder: Path) -> Opener:
         from sokuji.analyze.compile import Declared
+        from sokuji.analyze.state.folder import FolderStates
         from sokuji.analyze.state.open import Opener
         from sokuji.online.shared.store import SharedStore
 
+        states = FolderStates(SharedStore, self._served_log, self.config.analyze, self.rule)
         return Opener(
-            Declared.load(folder), self._worker_logs, self.tables, self.models, folder=self._analyze_folder,
-            settings=self.config.analyze, rule=self.rule, open_store=SharedStore, served_log=self._served_log,
-        )  # fmt: skip
+            Declared.load(folder), self._worker_logs, self.tables, self.models, folder=self._analyze_folder, rule=self.rule, states=states
+        )
 
     def _served_log(self, folder: Path) -> Log:
         """The log of served features, stored next to the state in `folder` that they come from."""

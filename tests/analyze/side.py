@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +17,11 @@ from sokuji.analyze.batches import BATCH_SCHEMA, BATCHES_LOG, Logs
 from sokuji.analyze.compile import Declared, compile_for
 from sokuji.analyze.following import Following
 from sokuji.analyze.progress import Progress
+from sokuji.analyze.state.base import States
+from sokuji.analyze.state.folder import FolderStates
+from sokuji.analyze.state.memory import KeptStates, MemoryStates
 from sokuji.analyze.state.open import Opener
-from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA
+from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA, OpenLog
 from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings, LakeSettings
 from sokuji.dedup.rule import RepeatRule
@@ -53,12 +56,32 @@ class Online(NamedTuple):
     open_store: OpenStore
     open_reader: OpenReader
 
+    def states(self, served_log: OpenLog, settings: AnalyzeSettings) -> States:
+        """States in folders, with these rows."""
+        return FolderStates(self.open_store, served_log, settings, RULE)
+
+
+@dataclass(frozen=True)
+class StateInMemory:
+    """Where nothing of a state is on disk: for tests that ask the state itself what it has. It lasts as long as this object."""
+
+    kept: KeptStates = field(default_factory=KeptStates)
+
+    @property
+    def open_reader(self) -> OpenReader:
+        """Of nothing."""
+        raise AssertionError("nobody reads a state in memory beside the worker: ask worker.stages[...].state")
+
+    def states(self, served_log: OpenLog, settings: AnalyzeSettings) -> States:
+        """States as they were kept last."""
+        return MemoryStates(self.kept, served_log, settings, RULE)
+
 
 SHARED = Online(SharedStore, SharedReader)
 """For tests of damage, crashes, a slow disk, and other processes."""
 _STORES = MemoryStores()
 MEMORY = Online(_STORES.open, _STORES.read)
-"""For all others: opened again in the same process, a folder has what its last checkpoint had."""
+"""For those that read beside the worker: opened again in the same process, a folder has what its last checkpoint had."""
 
 
 @dataclass
@@ -70,7 +93,7 @@ class Side:
     lake: Lake
     catalog: SqlCatalog
     models: LocalModelStore
-    online: Online
+    online: Online | StateInMemory
     opening: Opening
 
     def served_log(self, state: Path) -> Log:
@@ -91,7 +114,7 @@ class Side:
         """What opens the stages of a worker on the folder."""
         return Opener(
             declared, self.logs, self.lake, self.models,
-            folder=self.folder / "analyze", settings=settings, rule=RULE, open_store=self.online.open_store, served_log=self.served_log,
+            folder=self.folder / "analyze", rule=RULE, states=self.online.states(self.served_log, settings),
         )  # fmt: skip
 
     def make_sink(self) -> Sink:
@@ -132,7 +155,7 @@ def read_all(log: Log, partition: int = 0) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def side(folder: Path, online: Online = MEMORY, opening: Opening = on_disk, lake: Lake | None = None) -> Iterator[Side]:
+def side(folder: Path, online: Online | StateInMemory = MEMORY, opening: Opening = on_disk, lake: Lake | None = None) -> Iterator[Side]:
     """Open everything on the folder, with Delta tables if no other lake is given."""
 
     def log(name: str, schema: pa.Schema, partitions: int = 1) -> Log:

@@ -11,7 +11,6 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from tests.analyze.side import SHARED, Side, declare, side
@@ -86,9 +85,7 @@ def test_killed_at_any_moment_it_agrees_with_the_log_afterwards(tmp_path: Path) 
         with opened.worker(declared) as worker:
             while worker.run_once() or worker.is_replaying:
                 pass
-            pipeline = worker.stages["shop"].pipeline
-            rows = pipeline.store.get_many(pa.array([f"v:v{visitor}" for visitor in range(VISITORS)])).rows
-            features = pipeline.kernels[0].finalize(rows[:, pipeline.layout.views[0]], 0).to_pylist()
+            features = worker.stages["shop"].state.features([f"v:v{visitor}" for visitor in range(VISITORS)], 0)
         decisions = opened.decisions()
     events = defaultdict(list)
     for event in shop.sent:

@@ -68,9 +68,7 @@ def _stopped() -> threading.Event:
 
 
 def _features(worker: Any) -> dict[str, tuple[int, float]]:
-    pipeline = worker.stages["shop"].pipeline
-    rows = pipeline.store.get_many(pa.array([f"v:{visitor}" for visitor in EXPECTED])).rows
-    found = pipeline.kernels[0].finalize(rows[:, pipeline.layout.views[0]], 0).to_pylist()
+    found = worker.stages["shop"].state.features([f"v:{visitor}" for visitor in EXPECTED], 0)
     return {visitor: (row["n"], row["spend"]) for visitor, row in zip(EXPECTED, found, strict=True)}
 
 

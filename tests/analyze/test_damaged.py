@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sokuji.analyze.state.dataset import read_marks
+from sokuji.analyze.state.folder import read_marks
 from sokuji.disk.stored import encode_record
 from sokuji.errors import DamagedFileError, FormatError, LogError
 from tests.analyze.side import SHARED, Side, declare, drain, side

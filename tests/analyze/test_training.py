@@ -10,12 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from sokuji.analyze.state.base import DatasetState
 from sokuji.events import TIMESTAMP
 from sokuji.features.training.offline import OfflineFeatures
 from sokuji.features.training.sets import LEFT_OUT
 from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
-from tests.analyze.side import Side, declare, drain, numbered, side
+from tests.analyze.side import Side, StateInMemory, declare, drain, numbered, side
 from tests.lake.platform import START_US
 
 SECOND = 1_000_000
@@ -45,7 +46,7 @@ BOT: dict[str, Any] = {"context": '{"userAgent": "Googlebot/2.1"}'}
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Side]:
-    with side(tmp_path) as opened:
+    with side(tmp_path, StateInMemory()) as opened:
         opened.catalog.create_dataset("shop")
         yield opened
 
@@ -75,16 +76,14 @@ def test_labels_have_what_the_worker_served_then(shop: Side, tmp_path: Path) -> 
     served: list[dict[str, Any]] = []
     asked: list[tuple[str, int]] = []
     with shop.worker(declare(tmp_path, FEATURES, ACTIONS)) as worker:
-        pipeline = worker.stages["shop"].pipeline
+        state = worker.stages["shop"].state
         for at, together in itertools.groupby(happened, key=lambda each: each["received_at"]):
             shop.track(*together)
             drain(worker)
             for visitor in ("a", "b", "c", "nobody"):
-                rows = pipeline.store.get_many(pa.array([pipeline.identity.profile(visitor)])).rows
-                served += pipeline.kernels[0].finalize(rows[:, pipeline.layout.views[0]], at).to_pylist()
+                served += of_view(state, "shopper", [state.identity.profile(visitor)], at)
                 asked.append((visitor, at))
-        users = pipeline.store.get_many(pa.array(["u:ann", "u:bob", "u:cid"])).rows
-        people = pipeline.kernels[1].finalize(users[:, pipeline.layout.views[1]], at).to_pylist()
+        people = of_view(state, "person", ["u:ann", "u:bob", "u:cid"], at)
     assert len(shop.decisions()) == 8  # which are events of the lake, but none of the stream's
     shop.sink()
     with Engine(shop.catalog, shop.lake, DuckDb([tmp_path / "lake"], tmp_path / "tmp")) as engine:
@@ -94,6 +93,12 @@ def test_labels_have_what_the_worker_served_then(shop: Side, tmp_path: Path) -> 
         assert made.schema.metadata[LEFT_OUT] == b"2"
         made = offline.training(labels([(name, at) for name in ("ann", "bob", "cid")]), view="person", dataset="shop")
         assert made.drop_columns(["entity_id", "time"]).to_pylist() == people
+
+
+def of_view(state: DatasetState, view: str, keys: list[str], at_us: int) -> list[dict[str, Any]]:
+    """The features of one view."""
+    [names] = [[each.name for each in kernel.fields] for kernel in state.kernels if kernel.view.name == view]
+    return [{name: row[name] for name in names} for row in state.features(keys, at_us)]
 
 
 def labels(asked: list[tuple[str, int]]) -> pa.Table:

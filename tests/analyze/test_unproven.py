@@ -11,7 +11,7 @@ import pytest
 from sokuji.analyze.worker import Worker
 from sokuji.identity.base import VISITORS_PER_USER_MAX
 from sokuji.proof import visitor_id_of
-from tests.analyze.side import Side, declare, drain, numbered, read_all, side
+from tests.analyze.side import Side, StateInMemory, declare, drain, numbered, read_all, side
 from tests.analyze.test_worker import FEATURES, buy, features
 
 ACTIONS = """
@@ -26,7 +26,7 @@ UNPROVEN = {"context": '{"unproven":true}'}  # as the collector marks it
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Side]:
-    with side(tmp_path) as opened:
+    with side(tmp_path, StateInMemory()) as opened:
         yield opened
 
 

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
 
 from sokuji.analyze.state.open import Opener
 from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings
+from sokuji.features.kernel.kernel import Kernel
 from sokuji.lake.memory import MemoryLake
 from sokuji.online.shared.checkpoint import Checkpoint, Checkpoints
 from sokuji.proof import visitor_id_of
-from tests.analyze.side import SHARED, Side, declare, drain, numbered, read_all, side
+from tests.analyze.side import SHARED, Side, StateInMemory, declare, drain, numbered, read_all, side
 from tests.lake.platform import START_US
 from tests.log.opening import Opening
 
@@ -37,7 +37,13 @@ SECOND = 1_000_000
 
 @pytest.fixture
 def shop(tmp_path: Path, opening: Opening) -> Iterator[Side]:
-    with side(tmp_path, SHARED, opening, lake=MemoryLake()) as opened:
+    with side(tmp_path, StateInMemory(), opening, lake=MemoryLake()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def shop_on_disk(tmp_path: Path) -> Iterator[Side]:
+    with side(tmp_path, SHARED, lake=MemoryLake()) as opened:
         yield opened
 
 
@@ -48,10 +54,7 @@ def buy(visitor: str | None, revenue: Any = 10, at: int = 0, **more: Any) -> dic
 
 def features(worker: Worker, *keys: str, at: int = 100, dataset: str = "shop") -> list[dict[str, Any]]:
     """The features of profiles as a reader sees them."""
-    pipeline = worker.stages[dataset].pipeline
-    rows = pipeline.store.get_many(pa.array(keys, pa.string())).rows
-    found: list[dict[str, Any]] = pipeline.kernels[0].finalize(rows[:, pipeline.layout.views[0]], START_US + at * SECOND).to_pylist()
-    return found
+    return worker.stages[dataset].state.features(keys, START_US + at * SECOND)
 
 
 def test_each_decision_sees_the_events_up_to_its_own(shop: Side, tmp_path: Path) -> None:
@@ -145,14 +148,13 @@ def test_a_hot_visitor_takes_no_pass_of_its_own(shop: Side, tmp_path: Path, monk
     events = [buy("hot" if number % 10 == 0 else f"v{number}", at=number) for number in range(2000)]
     shop.track(*numbered(*events))
     with shop.worker(declare(tmp_path, FEATURES, ACTIONS)) as worker:
-        kernel, passes = worker.stages["shop"].pipeline.kernels[0], []
-        update = kernel.update
+        passes, update = [], Kernel.update
 
-        def counted(*arguments: Any, **more: Any) -> Any:
+        def counted(kernel: Kernel, *arguments: Any, **more: Any) -> Any:
             passes.append(len(arguments[1]))
-            return update(*arguments, **more)
+            return update(kernel, *arguments, **more)
 
-        monkeypatch.setattr(kernel, "update", counted)
+        monkeypatch.setattr(Kernel, "update", counted)
         drain(worker)
         assert passes == [2000]
         assert [row["buys_1d"] for row in features(worker, "v:hot", "v:v1", "v:v1999")] == [200, 1, 1]
@@ -226,9 +228,9 @@ def test_a_stop_checkpoints_all(shop: Side, tmp_path: Path) -> None:
     assert shop.logs.events.committed("analyze") == {partition: shop.logs.events.end(partition) for partition in range(2)}
 
 
-def test_work_goes_on_while_a_checkpoint_is_written(shop: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_goes_on_while_a_checkpoint_is_written(shop_on_disk: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long the disk takes, and although the next checkpoint is due."""
-    disk, stop, save = threading.Event(), threading.Event(), Checkpoints._save
+    shop, disk, stop, save = shop_on_disk, threading.Event(), threading.Event(), Checkpoints._save
 
     def slowly(self: Checkpoints, checkpoint: Checkpoint) -> None:
         disk.wait(30)

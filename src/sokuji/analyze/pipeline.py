@@ -19,18 +19,16 @@ import pyarrow.compute as pc
 from sokuji.analyze.compile import Compiled
 from sokuji.analyze.conditions import Judged
 from sokuji.analyze.excluded import NOBODY, Excluded
-from sokuji.analyze.state.layout import RowLayout, Rows
-from sokuji.analyze.state.timers import Timers
+from sokuji.analyze.state.base import DatasetState
+from sokuji.analyze.state.layout import Rows
 from sokuji.bots import is_bot
 from sokuji.dedup.hashing import hash_messages
 from sokuji.dedup.rule import Places
-from sokuji.dedup.table import Deduplicator
 from sokuji.events import EVENT_SCHEMA, EventType
 from sokuji.features.spec import Entity
 from sokuji.identity.base import Link
-from sokuji.identity.resolve import Identity, ProfileKeys, Resolution
+from sokuji.identity.resolve import ProfileKeys, Resolution
 from sokuji.json_text import decode
-from sokuji.online.base import OnlineStore
 from sokuji.proof import UNPROVEN
 from sokuji.rules.decision import Decision
 from sokuji.rules.engine import TIMER_SLACK_US
@@ -71,25 +69,15 @@ class BatchOutcome:
 class Pipeline:
     """Features, rules and identity of one dataset."""
 
-    def __init__(
-        self,
-        compiled: Compiled,
-        layout: RowLayout,
-        *,
-        store: OnlineStore,
-        identity: Identity,
-        deduplicator: Deduplicator,
-        timers: Timers,
-        excluded: Excluded = NOBODY,
-    ) -> None:
+    def __init__(self, compiled: Compiled, state: DatasetState, excluded: Excluded = NOBODY) -> None:
+        """Work with `state`, which is for the declarations that were compiled, and is the caller's to close."""
         self.kernels, self.rules, self.conditions = compiled.kernels, compiled.rules, compiled.conditions
-        self.scores, self.layout, self._expressions = compiled.scores, layout, compiled.expressions
+        self.scores, self.layout, self._expressions = compiled.scores, state.layout, compiled.expressions
         self._compiled = compiled
         self.types = compiled.properties
         """What the properties are taken for, by name."""
-        self.store, self.identity, self.deduplicator, self.timers = store, identity, deduplicator, timers
-        self._excluded = excluded
-        self._room: Rows = np.empty((0, layout.width), np.uint8)
+        self._state, self._excluded = state, excluded
+        self._room: Rows = np.empty((0, state.layout.width), np.uint8)
         # Once for both; where filters and conditions take a property for different types, conditions read theirs themselves.
         self._properties = PropertyReader({**compiled.conditions.properties, **compiled.expressions.properties})
 
@@ -100,25 +88,25 @@ class Pipeline:
 
         Without `want_features` those at each event are NaN, which saves half the time: of history nobody asks for them.
         """
-        new = np.ones(rows.num_rows, np.bool_) if places is None else self.deduplicator.first(hash_messages(rows), places)
+        new = np.ones(rows.num_rows, np.bool_) if places is None else self._state.deduplicator.first(hash_messages(rows), places)
         duplicates = rows.num_rows - int(new.sum())
         if len(self._excluded):
             new &= ~self._excluded.mask(rows)
         where = _NOWHERE if places is None else places.take(new)
         resolution = self._resolve(rows := rows if new.all() else rows.filter(pa.array(new)))
         outcome = BatchOutcome(rows, where, duplicates, resolution.links)
-        due = pa.array(self.timers.due(now_us - TIMER_SLACK_US, _TIMERS_MAX), pa.string())
+        due = pa.array(self._state.timers.due(now_us - TIMER_SLACK_US, _TIMERS_MAX), pa.string())
         others = due.filter(pc.invert(pc.is_in(due, resolution.keys.array)))
         outcome.keys = pa.concat_arrays([resolution.keys.array, others])
         if len(outcome.keys):
-            outcome.rows = self.store.get_many(outcome.keys, self._room_for(len(outcome.keys))).rows
+            outcome.rows = self._state.get_many(outcome.keys, self._room_for(len(outcome.keys)))
             self._take_in(outcome, outcome.rows, resolution, now_us, want_features=want_features)
         return outcome
 
     def commit(self, outcome: BatchOutcome, now_us: int) -> None:
         """Put the rows that `work` made. What came of the batch has been published."""
         if outcome.rows is not None:
-            self.store.put_many(outcome.keys, outcome.rows, now_us)
+            self._state.put_many(outcome.keys, outcome.rows, now_us)
 
     def warm_up(self) -> None:
         """Load or compile what the first batch would otherwise wait for: on a new machine that takes half a minute. Changes nothing."""
@@ -129,7 +117,7 @@ class Pipeline:
             row = np.zeros((1, kernel.width), np.uint8)
             kernel.update(row, np.zeros(1, np.int32), np.zeros(1, np.int64), kernel.columns(evaluated))
             kernel.merge(row, np.zeros_like(row))
-        self.store.get_many(pa.array([""]))
+        self._state.get_many(pa.array([""]))
 
     def _room_for(self, profiles: int) -> Rows:
         """Memory for rows, the same for every batch: they are put before those of the next are got."""
@@ -138,9 +126,8 @@ class Pipeline:
         return self._room
 
     def close(self) -> None:
-        """Release everything."""
-        for each in (self.store, self.deduplicator, self.identity, self._compiled):
-            each.close()
+        """Release what was compiled."""
+        self._compiled.close()
 
     def _resolve(self, events: pa.RecordBatch) -> Resolution:
         visitors = events.column("visitor_id")
@@ -151,7 +138,7 @@ class Pipeline:
             before = pc.replace_with_mask(pa.nulls(len(visitors), pa.string()), aliases, pa.array(said, pa.string()))
             visitors = pc.coalesce(before, visitors)
         contexts = events.column("context")
-        return self.identity.resolve(visitors, events.column("user_id"), lambda row: _is_unproven(contexts[row].as_py()))
+        return self._state.identity.resolve(visitors, events.column("user_id"), lambda row: _is_unproven(contexts[row].as_py()))
 
     def _take_in(self, outcome: BatchOutcome, rows: Rows, resolution: Resolution, now_us: int, *, want_features: bool) -> None:
         events, keys, segment = outcome.events, ProfileKeys(outcome.keys), rows[:, self.layout.rules]
@@ -172,7 +159,7 @@ class Pipeline:
         outcome.decisions += self.rules.due(segment, keys, now_us)
         changed_us = self.rules.next_due(segment)
         for row in np.flatnonzero(changed_us != due_us).tolist():
-            self.timers.set(keys[row], int(changed_us[row]))
+            self._state.timers.set(keys[row], int(changed_us[row]))
 
     def _update(
         self, rows: Rows, resolution: Resolution, events: pa.RecordBatch, evaluated: pa.RecordBatch, counted: Mask, *, want_features: bool

@@ -22,7 +22,8 @@ from sokuji.analyze.pipeline import BatchOutcome, Poison
 from sokuji.analyze.progress import Progress
 from sokuji.analyze.publish import bad_rows, identity_rows
 from sokuji.analyze.search import DEATHS, Search
-from sokuji.analyze.state.dataset import Position, Stage, oldest
+from sokuji.analyze.state.base import Position
+from sokuji.analyze.state.dataset import Stage, oldest
 from sokuji.closing import Closing
 from sokuji.config import AnalyzeSettings
 from sokuji.events import STOPPED_WORKER, by_dataset
@@ -81,10 +82,10 @@ class Worker(Closing):
         strings = gauge("sokuji_analyze_strings", "Distinct strings that features know, by dataset.", ["dataset"])
         others = gauge("sokuji_analyze_other_strings", "Strings that came when there were too many to know apart, by dataset.", ["dataset"])
         for dataset, stage in stages.items():
-            strings.labels(dataset).set_function(partial(len, stage.vocabulary))
+            strings.labels(dataset).set_function(partial(len, stage.state.vocabulary))
             for each in (self._events, self._duplicates, self._decided, self._poison):
                 each.labels(dataset)
-            others.labels(dataset).set_function(partial(getattr, stage.vocabulary, "others"))
+            others.labels(dataset).set_function(partial(getattr, stage.state.vocabulary, "others"))
         self.metrics: list[AnyMetric] = [
             self._events, self._duplicates, self._decided, self._poison, self._unfit, self._seconds, lag, strings, others
         ]  # fmt: skip
@@ -135,7 +136,7 @@ class Worker(Closing):
             for outbox in (self._decisions, self._identities, self._bad_events):
                 outbox.caught_up()
             for stage in self.stages.values():
-                stage.caught_up()
+                stage.state.caught_up()
             self._progress.lead()
             _LOG.info("replayed the log", extra={"batch": batch.number})
         self._seconds.labels().observe(time.perf_counter() - started)
@@ -148,10 +149,10 @@ class Worker(Closing):
         published = self._since if self._batches.is_replaying else self._logs.published()
         here = Position(self._batches.number, self._batches.ends, published)
         for stage in self.stages.values():
-            stage.pipeline.store.expire(oldest_us)
+            stage.state.expire(oldest_us)
             stage.checkpoint(here, wait=wait)
         self._warn_of_unfit()
-        start = oldest([stage.durable_position() for stage in self.stages.values()])
+        start = oldest([stage.state.position() for stage in self.stages.values()])
         self._logs.events.commit(CONSUMER, start.ends)
         self._logs.batches.commit(CONSUMER, {0: start.number})
         self._logs.batches.trim(max_age_seconds=0)

@@ -19,7 +19,7 @@ from sokuji.compiled import compiled, fixed
 from sokuji.dedup.hashing import Words
 from sokuji.dedup.rule import Mask, Places, RepeatRule
 from sokuji.disk.files import make_folder
-from sokuji.disk.marked import AnyMark, Mark, MarkedFile
+from sokuji.disk.marked import AnyMark, Mark, open_marked
 from sokuji.errors import DamagedFileError
 
 _SLOTS_MIN = 1 << 16
@@ -39,12 +39,13 @@ class TableMark(msgspec.Struct):
 class Deduplicator:
     """The messages of a dataset that were already processed."""
 
-    def __init__(self, folder: Path, mark: TableMark | None, rule: RepeatRule) -> None:
-        """Load the ids that the files in `folder` hold up to `mark`, an earlier result of `mark()`."""
+    def __init__(self, folder: Path | None, mark: TableMark | None, rule: RepeatRule) -> None:
+        """Load the ids that the files in `folder` hold up to `mark`, an earlier result of `mark()`; without a folder nothing is kept."""
         self._folder, self._rule = folder, rule
         self._stretches: dict[int, list[_Stretch]] = {}  # by partition: the last two
         self._kept: list[set[str]] = [set(), set() if mark is None else set(mark.files)]  # the files of the last checkpoints
-        make_folder(folder)
+        if folder is not None:
+            make_folder(folder)
         self.is_complete = mark is not None and self._load(mark)
         """Whether all ids up to the checkpoint are known. If not, the index is empty and must be rebuilt."""
         self._clean()
@@ -93,7 +94,7 @@ class Deduplicator:
     def _clean(self) -> None:
         """Delete files that neither this checkpoint nor the last two name. The very last one may not be durable yet."""
         names = {each.name for stretches in self._stretches.values() for each in stretches}.union(*self._kept)
-        for path in self._folder.iterdir():
+        for path in () if self._folder is None else self._folder.iterdir():
             if _OWN.fullmatch(path.name) and path.stem not in names:
                 path.unlink()
 
@@ -107,7 +108,7 @@ class Deduplicator:
 class _Stretch:
     """A hash table that grows gradually: ids move to the larger table as others come. Moving millions at once would take a second."""
 
-    def __init__(self, folder: Path, name: str, mark: AnyMark = 0) -> None:
+    def __init__(self, folder: Path | None, name: str, mark: AnyMark = 0) -> None:
         """Load the ids that the file `<partition>-<number>` holds up to `mark`.
 
         Raises:
@@ -115,7 +116,7 @@ class _Stretch:
         """
         self.name, self.count = name, 0
         self.partition, self.number = map(int, name.split("-"))
-        self._file = MarkedFile(folder / f"{name}.ids", mark)
+        self._file = open_marked(folder, f"{name}.ids", mark)
         self.slots, self._before, self._moved = _table(_SLOTS_MIN), _NONE, 0
         self._put(np.frombuffer(self._file.read(), np.uint64).reshape(-1, 2), _NONE)
 

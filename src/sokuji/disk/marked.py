@@ -61,6 +61,29 @@ class MarkedFile:
         self._file.close()
 
 
+class Unkept:
+    """Takes the place of a `MarkedFile` where nothing is kept: it forgets what is appended."""
+
+    def read(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def append(self, content: bytes) -> None:
+        """Forget the bytes."""
+
+    def mark(self) -> Mark:
+        """The mark of nothing."""
+        return Mark(0, 0)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def open_marked(folder: Path | None, name: str, mark: AnyMark) -> MarkedFile | Unkept:
+    """Open the file of this name in `folder`; without a folder, something that keeps nothing. Raises like `MarkedFile`."""
+    return Unkept() if folder is None else MarkedFile(folder / name, mark)
+
+
 def check(path: Path, mark: AnyMark) -> int:
     """The CRC-32 of the content of `path` up to `mark`. A missing file counts as empty.
 

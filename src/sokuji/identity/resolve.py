@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.disk.marked import AnyMark, Mark, MarkedFile
+from sokuji.disk.marked import AnyMark, Mark, open_marked
 from sokuji.identity.base import VISITORS_PER_USER_MAX, Link, LinkKind
 from sokuji.proof import is_provable
 
@@ -76,13 +76,13 @@ class Resolution:
 class Identity:
     """The visitors of a dataset that are known, kept in memory and, as far as `mark` says, in a file."""
 
-    def __init__(self, folder: Path, mark: AnyMark) -> None:
-        """Load the file in `folder` up to `mark`.
+    def __init__(self, folder: Path | None, mark: AnyMark) -> None:
+        """Load the file in `folder` up to `mark`; without a folder nothing is kept.
 
         Raises:
             DamagedFileError: it does not hold what it held at `mark`.
         """
-        self._file = MarkedFile(folder / FILE, mark)
+        self._file = open_marked(folder, FILE, mark)
         self._users: dict[str, str] = {}
         self._visitors: dict[str, int] = {}  # how many visitors were known as each user
         self._refusals: Counter[int] = Counter()  # by a number of the user id, which may be as long as an event; since this was opened

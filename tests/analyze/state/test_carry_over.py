@@ -13,7 +13,7 @@ import pytest
 from sokuji.analyze.compile import Declared
 from sokuji.analyze.worker import Worker
 from sokuji.lake.memory import MemoryLake
-from tests.analyze.side import Side, declare, drain, side
+from tests.analyze.side import Side, StateInMemory, declare, drain, side
 
 FEATURES = """
 from sokuji.features import events, view
@@ -35,7 +35,7 @@ SECOND, MINUTE = 1_000_000, 60_000_000
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Side]:
-    with side(tmp_path, lake=MemoryLake()) as opened:
+    with side(tmp_path, StateInMemory(), lake=MemoryLake()) as opened:
         yield opened
 
 

@@ -23,7 +23,7 @@ from sokuji.errors import DamagedFileError, FormatError
 from sokuji.features.kernel.strings import Vocabulary
 from sokuji.lake.events import EVENTS
 from sokuji.meta.objects import Ref
-from tests.analyze.side import Side, declare, drain, side
+from tests.analyze.side import Side, StateInMemory, declare, drain, side
 from tests.log.opening import Opening
 
 OLD = """
@@ -42,7 +42,7 @@ SECOND = 1_000_000
 
 @pytest.fixture
 def shop(tmp_path: Path, opening: Opening) -> Iterator[Side]:
-    with side(tmp_path, opening=opening) as opened:
+    with side(tmp_path, StateInMemory(), opening) as opened:
         yield opened
 
 
@@ -70,10 +70,7 @@ def decided(shop: Side) -> list[str]:
 
 
 def pages(worker: Worker, *keys: str) -> list[Mapping[str, Any]]:
-    pipeline = worker.stages["shop"].pipeline
-    rows = pipeline.store.get_many(pa.array(keys)).rows
-    found: list[Mapping[str, Any]] = pipeline.kernels[1].finalize(rows[:, pipeline.layout.views[1]], 0).to_pylist()
-    return found
+    return [{name: row[name] for name in row if "page" in name} for row in worker.stages["shop"].state.features(keys, 0)]
 
 
 def test_the_worker_goes_on_until_the_next_takes_over(shop: Side, tmp_path: Path) -> None:

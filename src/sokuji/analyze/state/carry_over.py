@@ -10,15 +10,12 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from sokuji.analyze.pipeline import Pipeline
-from sokuji.analyze.state.dataset import MARKS, Position, position, read_marks
+from sokuji.analyze.state.base import DatasetState, Position, Remembered, States
 from sokuji.analyze.state.layout import RowLayout, Rows
-from sokuji.analyze.state.timers import Timers
 from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError
 from sokuji.features.known import Types
 from sokuji.lake.events import PROPERTY_TYPES
-from sokuji.online.base import OnlineStore, OpenStore
 from sokuji.rules.engine import Rules
 
 LAYOUT_FILE = "layout.json"
@@ -31,7 +28,6 @@ ASIDE, BEFORE = ".damaged", ".before"
 _FORMAT = 2  # 1 had no checksum
 _REMEDY = "restore it from a copy, or delete it: what rules remember of that state is then not brought along"
 _STATE = re.compile(rf"[0-9a-f]{{16}}({re.escape(ASIDE)}|{re.escape(BEFORE)})?")
-_ROWS_MAX = 10_000  # in memory; each row is read once
 
 
 class _Stored(msgspec.Struct):
@@ -79,10 +75,9 @@ def taken(folder: Path) -> Types:
 class Carrier:
     """The last state under other declarations."""
 
-    def __init__(self, state: Path, store: OnlineStore, stored: _Stored, rules: Rules) -> None:
-        self._store, self._stored, self._rules = store, stored, rules
-        self._timers = Timers(read_marks(store.blobs()[MARKS], state).timers)
-        self.position: Position = position(store.offsets())
+    def __init__(self, remembered: Remembered, stored: _Stored, rules: Rules) -> None:
+        self._remembered, self._stored, self._rules = remembered, stored, rules
+        self.position: Position = remembered.position
 
     def bring(self, keys: pa.Array, segment: Rows) -> None:
         """Give profiles of whom the rules know nothing yet what they knew before, but for timers."""
@@ -90,29 +85,29 @@ class Carrier:
         if unknown.any():
             segment[unknown] = self._rules.carry(self._rows(keys.filter(pa.array(unknown))), self._stored.rules, with_timers=False)
 
-    def bring_timers(self, pipeline: Pipeline, now_us: int) -> None:
+    def bring_timers(self, state: DatasetState, now_us: int) -> None:
         """Go on with the timers that were armed."""
-        keys = pa.array(self._timers.keys(), pa.string())
+        keys = pa.array(self._remembered.timers.keys(), pa.string())
         if not len(keys):
             return
-        rows = pipeline.store.get_many(keys).rows
-        segment = rows[:, pipeline.layout.rules]
+        rows = state.get_many(keys)
+        segment = rows[:, state.layout.rules]
         segment[:] = self._rules.carry(self._rows(keys), self._stored.rules)
-        pipeline.store.put_many(keys, rows, now_us)
+        state.put_many(keys, rows, now_us)
         for key, due_us in zip(keys.to_pylist(), self._rules.next_due(segment).tolist(), strict=True):
-            pipeline.timers.set(key, due_us)
+            state.timers.set(key, due_us)
 
     def _rows(self, keys: pa.Array) -> Rows:
-        return self._store.get_many(keys).rows[:, self._stored.start : self._stored.stop]
+        return self._remembered.get_many(keys)[:, self._stored.start : self._stored.stop]
 
 
 @contextmanager
-def carrying(folder: Path, state: Path, rules: Rules, open_store: OpenStore) -> Iterator[Carrier | None]:
+def carrying(folder: Path, state: Path, rules: Rules, states: States) -> Iterator[Carrier | None]:
     """The last complete state of a dataset in `folder`, other than `state`; None if there is none."""
     for other in folder.iterdir():
         if other != state and is_state(other) and (other / LAYOUT_FILE).exists():
             stored = read_record(other / LAYOUT_FILE, _Stored, format=_FORMAT, remedy=_REMEDY)
-            with open_store(other / ROWS, width=stored.width, rows_max=_ROWS_MAX) as store:
-                yield Carrier(other, store, stored, rules)
+            with states.remembered(other, stored.width) as remembered:
+                yield Carrier(remembered, stored, rules)
             return
     yield None

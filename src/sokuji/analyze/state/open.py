@@ -19,31 +19,24 @@ from sokuji.analyze.compile import Compiled, Declared, compile_for
 from sokuji.analyze.outbox import Outbox
 from sokuji.analyze.pipeline import Pipeline
 from sokuji.analyze.publish import identity_rows
+from sokuji.analyze.state.base import DatasetState, Position, States
 from sokuji.analyze.state.carry_over import ASIDE, LAYOUT_FILE, ROWS, Carrier, carrying, check_described, describe, is_state
-from sokuji.analyze.state.dataset import MARKS, Marks, Position, Stage, position, read_marks
+from sokuji.analyze.state.dataset import Stage
 from sokuji.analyze.state.history import HISTORY_ROWS, history
-from sokuji.analyze.state.layout import RowLayout
 from sokuji.analyze.state.prepared import FILE as PREPARED_FILE
 from sokuji.analyze.state.prepared import LINKS_FILE, KeyCollector, Prepared
-from sokuji.analyze.state.served import SERVED_LOG, OpenLog, Served
-from sokuji.analyze.state.timers import Timers
 from sokuji.analyze.state.warm_up import warm
 from sokuji.clock import now_us
-from sokuji.config import AnalyzeSettings
 from sokuji.dedup.hashing import hash_messages
 from sokuji.dedup.rule import Places, RepeatRule
-from sokuji.dedup.table import Deduplicator
-from sokuji.errors import CorruptLogError, DamagedFileError, LakeError, LogError, NotFoundError
+from sokuji.errors import DamagedFileError, LakeError, LogError, NotFoundError
 from sokuji.events import LINK_KEY
 from sokuji.features.kernel.strings import STRINGS_FILE, Vocabulary
 from sokuji.features.known import agree
-from sokuji.identity.resolve import Identity
 from sokuji.lake.base import Lake
 from sokuji.lake.events import EVENTS, IDENTITIES, PLACE_COLUMNS
-from sokuji.log.base import Log
 from sokuji.meta.objects import Ref
 from sokuji.models.base import ModelStore
-from sokuji.online.base import OnlineStore, OpenStore
 from sokuji.rules.engine import Rules
 from sokuji.sink.backlog import applications
 from sokuji.sink.recall import recalled
@@ -51,7 +44,6 @@ from sokuji.sink.writers import committed_offsets
 
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 20  # each fails only if the sink makes a column of a property that nobody knew just before
-_SERVED_BEFORE = "served"  # told events by the ids of their messages, which may come again much later
 _READ_ROWS = 1_000_000
 
 
@@ -71,18 +63,15 @@ class Opener:
         models: ModelStore,
         *,
         folder: Path,
-        settings: AnalyzeSettings,
         rule: RepeatRule,
-        open_store: OpenStore,
-        served_log: OpenLog,
+        states: States,
     ) -> None:
         """Open stages below `folder`; `lake` is the one that the sink commits to, by the same `rule` of repeats.
 
-        `open_store` opens the rows of a state, each in a folder of its own, and `served_log` what was served from them.
+        `states` opens the state in a folder.
         """
-        self._declared, self._logs, self._lake, self._open_served_log = declared, logs, lake, served_log
-        self._models, self._folder, self._settings, self._rule = models, folder, settings, rule
-        self._open_store = open_store
+        self._declared, self._logs, self._lake, self._models = declared, logs, lake, models
+        self._folder, self._rule, self._states = folder, rule, states
         self._warm: set[str] = set()  # layouts
 
     def open(self, dataset: str) -> Stage:
@@ -111,48 +100,40 @@ class Opener:
                 _LOG.warning("%s", sentence, extra={"dataset": dataset})
             layout = compiled.layout()
             if layout.fingerprint not in self._warm:  # most datasets have the same declarations, and what is compiled is shared
-                warm(compiled, layout, self._open_store)
+                warm(compiled, layout, self._states)
                 self._warm.add(layout.fingerprint)
-            state = folder / layout.fingerprint
-            check_described(state)
-            store = undo.enter_context(self._open_store(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max))
-            blobs = store.blobs()
-            if MARKS in blobs and prepared is None and self._is_left_behind(state, position(store.offsets())):
+            path = folder / layout.fingerprint
+            check_described(path)
+            state = undo.enter_context(self._states.open(path, compiled.kernels, layout, vocabulary))
+            if not state.is_new and prepared is None and self._is_left_behind(path, state.position()):
                 undo.close()
                 _LOG.warning("made the state anew: the log no longer has what came since", extra={"dataset": dataset})
-                self._set_aside(dataset, state)
+                self._set_aside(dataset, path)
                 return self._open(dataset)
-            marks = read_marks(blobs[MARKS], state) if MARKS in blobs else Marks()
-            vocabulary.verify(marks.strings)
-            compiled.scores.use(marks.versions)
-            offsets = store.offsets()
-            served = self._served(state, offsets.get(SERVED_LOG, 0))
-            if served is not None:
-                undo.enter_context(closing(served))
-            pipeline = self._pipeline(compiled, layout, state, store, marks)
+            compiled.scores.use(state.versions)
+            pipeline = self._pipeline(compiled, state)
             undo.pop_all()
-            stage = undo.enter_context(closing(Stage(pipeline, vocabulary, position(offsets), served)))
-            if MARKS in blobs and prepared is None and served is not None:
-                served.mark(stage.position.ends, offsets.get(SERVED_LOG, 0))  # the sample may be another one from here on
-            self._bring_up_to_date(dataset, stage, state, compiled.rules, prepared, is_new=MARKS not in blobs)
+            stage = undo.enter_context(closing(Stage(pipeline, state)))
+            self._bring_up_to_date(dataset, stage, path, compiled.rules, prepared)
             if prepared is not None:
                 prepared.done()
-            describe(state, layout, compiled.rules, compiled.properties)
+            describe(path, layout, compiled.rules, compiled.properties)
             for other in folder.iterdir():
-                if is_state(other) and other != state:  # whatever else is there is somebody's
+                if is_state(other) and other != path:  # whatever else is there is somebody's
                     shutil.rmtree(other)
             undo.pop_all()
         return stage
 
-    def _bring_up_to_date(self, dataset: str, stage: Stage, state: Path, rules: Rules, prepared: Prepared | None, *, is_new: bool) -> None:
+    def _bring_up_to_date(self, dataset: str, stage: Stage, path: Path, rules: Rules, prepared: Prepared | None) -> None:
         """Take in what a stage that was just opened lacks."""
-        if is_new or prepared is not None:
-            with carrying(self._folder / dataset, state, rules, self._open_store) as carrier:
-                stage.position = self._begin(dataset, stage.pipeline, carrier, prepared)
+        state = stage.state
+        if state.is_new or prepared is not None:
+            with carrying(self._folder / dataset, path, rules, self._states) as carrier:
+                stage.position = self._begin(dataset, stage, carrier, prepared)
             # Before the first batch: a crash after it must replay it, not take it for history.
             stage.checkpoint(stage.position, wait=True)
-        elif not stage.pipeline.deduplicator.is_complete:
-            self._recall(dataset, stage.pipeline.deduplicator, stage.position.ends)
+        elif not state.knows_messages:
+            self._recall(dataset, state, stage.position.ends)
 
     def _is_left_behind(self, state: Path, here: Position) -> bool:
         """Whether the logs no longer have what came since a place.
@@ -204,12 +185,10 @@ class Opener:
         compiled = self._compile(dataset, vocabulary)
         layout = compiled.layout()
         if is_needed := rebuild or not (current / layout.fingerprint).exists():
-            state = folder / layout.fingerprint
-            store = self._open_store(state / ROWS, width=layout.width, rows_max=self._settings.profiles_max)
-            pipeline = self._pipeline(compiled, layout, state, store, Marks())
-            stage, keys = Stage(pipeline, vocabulary, position({}), None), KeyCollector()
+            state = self._states.open(folder / layout.fingerprint, compiled.kernels, layout, vocabulary, serves=False)
+            stage, keys = Stage(self._pipeline(compiled, state), state), KeyCollector()
             links: list[pa.RecordBatch] = []
-            ends, _ = self._from_lake(dataset, pipeline, links, keys)
+            ends, _ = self._from_lake(dataset, stage, links, keys)
             stage.checkpoint(Position(0, ends, self._logs.published()), wait=True)
             stage.close()
             Prepared(folder, layout.fingerprint, ends).write(keys.distinct(), links)
@@ -226,28 +205,6 @@ class Opener:
                 return compiled
             compiled.close()
         raise LakeError(f"the events table of {dataset} gets new columns faster than the declarations can be compiled; start again")
-
-    def _served(self, state: Path, since: int) -> Served | None:
-        settings = self._settings
-        shutil.rmtree(state / _SERVED_BEFORE, ignore_errors=True)
-        if not settings.served_sample:
-            shutil.rmtree(state / SERVED_LOG, ignore_errors=True)
-            return None
-        try:
-            log = self._served_log(state)
-        except (DamagedFileError, CorruptLogError) as error:
-            _LOG.warning("what was served is not kept any more: %s", error)
-            shutil.rmtree(state / SERVED_LOG)
-            log, since = self._served_log(state), 0
-        return Served(log, since, sample=settings.served_sample, bytes_max=settings.served_bytes)
-
-    def _served_log(self, state: Path) -> Log:
-        log = self._open_served_log(state)
-        with ExitStack() as undo:
-            undo.enter_context(closing(log))
-            log.committed(CONSUMER)  # cannot be read if it is damaged
-            undo.pop_all()
-        return log
 
     def _take_over(self, dataset: str) -> Prepared | None:
         """Put what was prepared in its place, if it is for these declarations and the log has all that came since."""
@@ -273,28 +230,28 @@ class Opener:
             shutil.rmtree(folder)
             return None
 
-    def _begin(self, dataset: str, pipeline: Pipeline, carrier: Carrier | None, prepared: Prepared | None) -> Position:
+    def _begin(self, dataset: str, stage: Stage, carrier: Carrier | None, prepared: Prepared | None) -> Position:
         """Take all of the dataset's history in that is not prepared, and return the place up to where that is."""
         started = time.perf_counter()
         links: list[pa.RecordBatch] = []
         if prepared is None:
-            ends, rows = self._from_lake(dataset, pipeline, links, carrier)
+            ends, rows = self._from_lake(dataset, stage, links, carrier)
         else:
             ends, rows = dict(prepared.ends), 0
             links += prepared.links()
             if carrier is not None:
-                _bring(prepared, pipeline, carrier)
+                _bring(prepared, stage.state, carrier)
         # What was worked on already, for other datasets or with other declarations, is no news, whether the lake has it or not.
         worked_on = self._worked_on()
         for partition, end in worked_on.items():
             while ends[partition] < end:
                 own, places, following = self._read(dataset, partition, ends[partition], end)
-                rows += _take_in(pipeline, own, links, carrier, places)
+                rows += _take_in(stage, own, links, carrier, places)
                 ends[partition] = following
         number = self._logs.batches.end(0)
         # Timers of a worker that was killed may have fired since, and events that no worker saw may have stopped them.
         if carrier is not None and carrier.position.number == number and all(ends[each] <= end for each, end in worked_on.items()):
-            carrier.bring_timers(pipeline, now_us())
+            carrier.bring_timers(stage.state, now_us())
         self._publish(dataset, links)
         seconds = round(time.perf_counter() - started, 1)
         _LOG.info("took the history in", extra={"dataset": dataset, "rows": rows, "seconds": seconds})
@@ -306,7 +263,7 @@ class Opener:
         self._logs.events.commit(NEXT_CONSUMER, {partition: min(end, held.get(partition, end)) for partition, end in ends.items()})
 
     def _from_lake(
-        self, dataset: str, pipeline: Pipeline, links: list[pa.RecordBatch], carrier: Carrier | KeyCollector | None
+        self, dataset: str, stage: Stage, links: list[pa.RecordBatch], carrier: Carrier | KeyCollector | None
     ) -> tuple[Offsets, int]:
         """Take in what the lake has and a worker has had, and return up to where in the events log that is, and how many events it was.
 
@@ -327,19 +284,19 @@ class Opener:
         else:
             ends |= committed
         later = {partition: ends[partition] for partition, end in committed.items() if ends[partition] < end}
-        rows = sum(_take_in(pipeline, batch, links, carrier) for batch in history(dataset, self._lake, snapshot, later))
+        rows = sum(_take_in(stage, batch, links, carrier) for batch in history(dataset, self._lake, snapshot, later))
         for messages, places in recalled(dataset, events, self._lake, snapshot, self._rule, ends):
-            pipeline.deduplicator.first(hash_messages(messages), places)
+            stage.state.deduplicator.first(hash_messages(messages), places)
         return ends, rows
 
-    def _recall(self, dataset: str, deduplicator: Deduplicator, ends: Offsets) -> None:
+    def _recall(self, dataset: str, state: DatasetState, ends: Offsets) -> None:
         """Learn again which messages were worked on before `ends`."""
         try:
             snapshot = self._lake.snapshot(Ref(dataset, EVENTS))
         except NotFoundError:
             snapshot = None
         for messages, places in recalled(dataset, self._logs.events, self._lake, snapshot, self._rule, ends):
-            deduplicator.first(hash_messages(messages), places)
+            state.deduplicator.first(hash_messages(messages), places)
         _LOG.info("learned again which messages were worked on", extra={"dataset": dataset})
 
     def _read(self, dataset: str, partition: int, start: int, end: int) -> tuple[pa.RecordBatch, Places, int]:
@@ -349,15 +306,8 @@ class Opener:
         offsets = offsets[own.to_numpy(zero_copy_only=False)]
         return batch.filter(own), Places(np.full(len(offsets), partition, np.int32), offsets), following
 
-    def _pipeline(self, compiled: Compiled, layout: RowLayout, state: Path, store: OnlineStore, marks: Marks) -> Pipeline:
-        excluded = excluding.read(compiled.dataset, self._logs.bad_events, self._lake)
-        with ExitStack() as undo:
-            identity = undo.enter_context(closing(Identity(state, marks.identity)))
-            deduplicator = Deduplicator(state / "ids", marks.messages, self._rule)
-            undo.pop_all()
-        return Pipeline(
-            compiled, layout, store=store, identity=identity, deduplicator=deduplicator, timers=Timers(marks.timers), excluded=excluded
-        )
+    def _pipeline(self, compiled: Compiled, state: DatasetState) -> Pipeline:
+        return Pipeline(compiled, state, excluding.read(compiled.dataset, self._logs.bad_events, self._lake))
 
     def _publish(self, dataset: str, links: list[pa.RecordBatch]) -> None:
         """Publish who was found to be whom in history, unless it was when that was the present, or at an earlier start."""
@@ -396,23 +346,23 @@ class Opener:
         return dict(enumerate(last))
 
 
-def _bring(prepared: Prepared, pipeline: Pipeline, carrier: Carrier) -> None:
+def _bring(prepared: Prepared, state: DatasetState, carrier: Carrier) -> None:
     """Give the profiles what rules remember of them. Those of whom they remember nothing are not touched."""
-    where = pipeline.layout.rules
+    where = state.layout.rules
     for keys in prepared.profiles():
         remembered = np.zeros((len(keys), where.stop - where.start), np.uint8)
         carrier.bring(keys, remembered)
         known = remembered.any(axis=1)
         if known.any():
             own = keys.filter(pa.array(known))
-            rows = pipeline.store.get_many(own).rows
+            rows = state.get_many(own)
             unseen = ~rows[:, where].any(axis=1)
             rows[unseen, where] = remembered[known][unseen]
-            pipeline.store.put_many(own, rows, now_us())
+            state.put_many(own, rows, now_us())
 
 
 def _take_in(
-    pipeline: Pipeline,
+    stage: Stage,
     rows: pa.RecordBatch,
     links: list[pa.RecordBatch],
     carrier: Carrier | KeyCollector | None,
@@ -427,10 +377,10 @@ def _take_in(
         now_us = part.column("received_at")[-1].value
         past = part.set_column(part.schema.get_field_index("historical"), part.schema.field("historical"), pa.array([True] * part.num_rows))
         where = None if places is None else places.take(np.arange(start, start + part.num_rows))
-        outcome = pipeline.work(past, where, now_us, want_features=False)
+        outcome = stage.pipeline.work(past, where, now_us, want_features=False)
         if outcome.links:
             links.append(identity_rows(outcome.events, outcome.links))
         if carrier is not None and outcome.rows is not None:
-            carrier.bring(outcome.keys, outcome.rows[:, pipeline.layout.rules])
-        pipeline.commit(outcome, now_us)
+            carrier.bring(outcome.keys, outcome.rows[:, stage.state.layout.rules])
+        stage.pipeline.commit(outcome, now_us)
     return int(rows.num_rows)

@@ -13,33 +13,30 @@ import pyarrow as pa
 
 from sokuji.analyze.compile import Compiled
 from sokuji.analyze.pipeline import Pipeline
+from sokuji.analyze.state.base import Position, States
 from sokuji.analyze.state.layout import RowLayout
-from sokuji.analyze.state.timers import Timers
 from sokuji.compiled import is_compiled
-from sokuji.dedup.rule import Places, RepeatRule
-from sokuji.dedup.table import Deduplicator
+from sokuji.dedup.rule import Places
 from sokuji.events import EVENT_SCHEMA, EventType, TimeRule
-from sokuji.identity.resolve import Identity
-from sokuji.online.base import OpenStore
+from sokuji.features.kernel.strings import Vocabulary
 
+_NOWHERE = Position(0, {}, {})
 _PLACES = Places(np.zeros(2, np.int32), np.arange(2))
 
 
-def warm(compiled: Compiled, layout: RowLayout, open_store: OpenStore) -> None:
+def warm(compiled: Compiled, layout: RowLayout, states: States) -> None:
     """Work on two events, of which the second merges profiles, with a state that is thrown away."""
     if not is_compiled():
         print("sokuji: compiling the feature kernel, once per machine (about 20 s) ...", file=sys.stderr, flush=True)  # noqa: T201
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with open_store(folder / "rows", width=layout.width, rows_max=16) as store:
-            identity, deduplicator = Identity(folder, 0), Deduplicator(folder / "ids", None, RepeatRule(16, 1))
-            pipeline = Pipeline(compiled, layout, store=store, identity=identity, deduplicator=deduplicator, timers=Timers())
-            pipeline.commit(pipeline.work(_events(compiled.expressions.names), _PLACES, 0), 0)
-            store.checkpoint({}, wait=True)
-            store.expire(1)
-            store.checkpoint({}, wait=True)
-            identity.close()
-            deduplicator.close()
+    with (
+        tempfile.TemporaryDirectory() as name,
+        states.open(Path(name) / "state", compiled.kernels, layout, Vocabulary(), serves=False) as state,
+    ):
+        pipeline = Pipeline(compiled, state)
+        pipeline.commit(pipeline.work(_events(compiled.expressions.names), _PLACES, 0), 0)
+        state.checkpoint(_NOWHERE, {}, wait=True)
+        state.expire(1)
+        state.checkpoint(_NOWHERE, {}, wait=True)
 
 
 def _events(properties: Iterable[str]) -> pa.RecordBatch:

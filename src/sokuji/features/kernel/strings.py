@@ -186,8 +186,8 @@ class Vocabulary(Strings, Closing):
             check(self._path, mark)
 
     def close(self) -> None:
-        """Flush and close the file."""
-        if self._file is not None:
+        """Flush and close the file. Closing twice is a no-op."""
+        if self._file is not None and not self._file.closed:
             self.flush()
             self._file.close()
 
