@@ -1,1 +1,1 @@
-"""Statements that are no queries: definitions, changes, scripts, and the views of INFORMATION_SCHEMA."""
+"""Statements that are not queries: definitions, changes, scripts, and the views of INFORMATION_SCHEMA."""

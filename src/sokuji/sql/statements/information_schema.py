@@ -1,4 +1,4 @@
-"""The catalog as tables that SQL can ask: INFORMATION_SCHEMA.SCHEMATA, TABLES, COLUMNS and ROUTINES."""
+"""The catalog as tables for SQL: INFORMATION_SCHEMA.SCHEMATA, TABLES, COLUMNS and ROUTINES."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sokuji.meta.objects import Table, TableKind
 from sokuji.sql.front.lookup import INFORMATION_SCHEMA
 from sokuji.types import to_arrow
 
-_PROJECT = "sokuji"  # the name in the catalog columns: BigQuery's project, of which there is one here
+_PROJECT = "sokuji"  # the value of the catalog columns: BigQuery's project; there is only one here
 
 
 def rows(catalog: Catalog, view: Table) -> pa.Table:
-    """The rows of one of the views; with a dataset in front of INFORMATION_SCHEMA only that dataset's."""
+    """The rows of one of the views. With a dataset in front of INFORMATION_SCHEMA, only the rows of this dataset."""
     dataset = view.ref.dataset.removesuffix(INFORMATION_SCHEMA).removesuffix(".") or None
     schema = pa.schema([pa.field(column.name, to_arrow(column.type)) for column in view.columns])
     found = _VIEWS[view.ref.name](catalog, dataset)
