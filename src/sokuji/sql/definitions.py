@@ -1,8 +1,8 @@
-"""What columns a table has in SQL, as its commits say it.
+"""The columns that a table has in SQL, according to its commits.
 
-Each field of a table's schema in the lake carries its column as JSON in its metadata, so that every version of the table knows the columns
-that it had, and a change of the columns is one commit: the catalog follows the lake. Tables that are fed from logs have no such metadata,
-as the types in their files say it all, and nor have columns of tables from before it was written: there the catalog's definition counts.
+Each field of a table's schema in the lake has its column as JSON in its metadata. So every version of the table has its own columns, and a
+change of columns is one commit: the catalog follows the lake. Two kinds of tables have no such metadata. For tables fed from logs, the
+types in the files are sufficient. For tables written before this metadata existed, the catalog's definition counts.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _ATTEMPTS = 100
 
 
 def defined(schema: pa.Schema, columns: Sequence[Column]) -> pa.Schema:
-    """The schema of rows of these columns, in their order, with what the lake is to remember of each."""
+    """The schema of rows with these columns, in their order, with the metadata for the lake."""
     fields = zip(schema, columns, strict=True)
     return pa.schema([field.with_metadata({_COLUMN: msgspec.json.encode(column)}) for field, column in fields])
 
 
 def define(rows: pa.RecordBatchReader, columns: Sequence[Column]) -> pa.RecordBatchReader:
-    """The same rows, with what the lake is to remember of their columns."""
+    """The same rows, with the metadata for the lake in their schema."""
     return pa.RecordBatchReader.from_batches(defined(rows.schema, columns), rows)
 
 
 def columns_of(schema: pa.Schema, known: Table) -> tuple[Column, ...]:
-    """The columns of the version of a table that has this schema in the lake; `known` is its definition in the catalog.
+    """The columns of the version of a table with this schema in the lake. `known` is the table's definition in the catalog.
 
     Raises:
         LakeError: the table's log is damaged.
@@ -62,16 +62,17 @@ def columns_of(schema: pa.Schema, known: Table) -> tuple[Column, ...]:
 
 
 def is_current(snapshot: Snapshot, known: Table) -> bool:
-    """Whether what the catalog says of a table's columns is true of its newest version in the lake."""
-    if known.kind is TableKind.EVENTS:  # either may have columns that the other does not know yet
+    """Whether the catalog's columns of a table match its newest version in the lake."""
+    if known.kind is TableKind.EVENTS:  # the catalog and the lake can each have columns that the other does not have yet
         return set(known.columns) <= set(table_definition(known.ref, snapshot.schema, known, snapshot.kept).columns)
     return not any(_is_defined(field) for field in snapshot.schema) or columns_of(snapshot.schema, known) == known.columns
 
 
 def follow(catalog: Catalog, lake: Lake, ref: Ref) -> Table:
-    """Bring the catalog's definition of a table up to the columns of its newest version, and return it.
+    """Update the catalog's definition of a table to the columns of its newest version, and return the definition.
 
-    Whoever changes columns in the lake calls this. If that is killed before, whoever finds the difference does.
+    Every change of columns in the lake is followed by this call. If the process is killed in between, whoever finds the difference calls
+    it.
 
     Raises:
         NotFoundError: there is no such table.
@@ -92,16 +93,17 @@ def follow(catalog: Catalog, lake: Lake, ref: Ref) -> Table:
 
 
 def check_current(catalog: Catalog, lake: Lake, tables: Iterable[Table]) -> None:
-    """See that the catalog knows all columns of tables that a statement names and cannot be analysed with.
+    """Check that the catalog has all columns of the tables of a statement whose analysis failed.
 
     Raises:
-        ConflictError: it did not, as when a process that added one was killed before it said so here. It does now.
+        ConflictError: the catalog was outdated, for example because a process was killed after it added a column in the lake. It is updated
+            now.
     """
     for table in tables:
         is_stored = (
             table.kind is TableKind.TABLE and not table.ref.dataset.endswith(INFORMATION_SCHEMA) and not table.ref.name.endswith("*")
         )
-        if not (is_stored or table.ref.name == EVENTS):  # of the other tables that are fed from logs all columns are fixed
+        if not (is_stored or table.ref.name == EVENTS):  # all columns of the other tables fed from logs are fixed
             continue
         with suppress(NotFoundError):
             if follow(catalog, lake, table.ref) != table:
@@ -109,22 +111,22 @@ def check_current(catalog: Catalog, lake: Lake, tables: Iterable[Table]) -> None
 
 
 def changed(ref: Ref) -> ConflictError:
-    """What makes a statement be analysed again."""
+    """The error that makes the engine analyse a statement again."""
     return ConflictError(f"the columns of {ref} were changed by someone else meanwhile; run the statement again")
 
 
 class Adopted(NamedTuple):
-    """A table of the lake that the catalog has got a definition of."""
+    """A table of the lake that was added to the catalog."""
 
     table: Table
     guessed: tuple[str, ...]
-    """The columns whose GoogleSQL types are those of the files, as the lake does not say them: JSON, say, is STRING there."""
+    """The columns whose GoogleSQL types come from the files, because the lake does not have them. For example, JSON becomes STRING."""
 
 
 def adopt(catalog: Catalog, lake: Lake, stored: Iterable[Ref]) -> Iterator[Adopted]:
-    """Define the tables that the lake has and the catalog does not know, as when its database was lost; their datasets are made.
+    """Define the tables that the lake has and the catalog does not, for example after its database was lost. Creates their datasets.
 
-    What only a definition says is lost: descriptions, options and the text of PARTITION BY and CLUSTER BY.
+    The parts that only a definition has are lost: descriptions, options, and the text of PARTITION BY and CLUSTER BY.
     """
     known = {table.ref for table in catalog.tables()}
     for ref in stored:
@@ -143,7 +145,7 @@ def adopt(catalog: Catalog, lake: Lake, stored: Iterable[Ref]) -> Iterator[Adopt
 
 
 def version_of(catalog: Catalog, lake: Lake, table: Table, at: dt.datetime) -> Table:
-    """A table, or all that a name with `*` at its end stands for, with the columns that it had at a time.
+    """A table, or all tables of a wildcard name, with the columns they had at a time.
 
     Raises:
         NotFoundError, LakeError: as `Lake.snapshot`.
@@ -154,10 +156,10 @@ def version_of(catalog: Catalog, lake: Lake, table: Table, at: dt.datetime) -> T
 
 
 def members_at(catalog: Catalog, lake: Lake, ref: Ref, at: dt.datetime) -> list[Table]:
-    """Those of the tables that a name with `*` at its end stands for that were there at a time, with the columns of then.
+    """The tables of a wildcard name that existed at a time, with the columns they had then.
 
     Raises:
-        LakeError: none was.
+        LakeError: no table existed.
     """
     found, missing = [], None
     for member in members(catalog, ref):

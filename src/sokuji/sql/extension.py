@@ -1,6 +1,6 @@
-"""How other packages add statements and table functions to SQL, without `sql` knowing them.
+"""Let other packages add statements and table functions to SQL, without imports of these packages in `sql`.
 
-`platform.py` hands the engine its tables of handlers; `ml` provides them.
+`platform.py` passes tables of handlers to the engine; `ml` provides them.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from sokuji.types import Field, Type
 
 
 class Queries(Protocol):
-    """What a statement handler may ask of the engine."""
+    """What a statement handler can ask of the engine."""
 
     def run_query(self, output_columns: Any, scan: Message) -> Result:
         """Run a resolved query (`ResolvedOutputColumnProto` list and `AnyResolvedScanProto`) with the statement's parameters."""
 
     def option_values(self, options: Any) -> dict[str, Any]:
-        """`OPTIONS(...)` (`ResolvedOptionProto` list) as Python values by lower-cased name; ARRAY as list, STRUCT as dict."""
+        """`OPTIONS(...)` (`ResolvedOptionProto` list) as Python values by lower-case name. ARRAY is a list, STRUCT a dict."""
 
     def located(self, node: Message, error: SqlError) -> SqlError:
-        """The same error, at the place of a node of the resolved statement."""
+        """The same error, with the position of a node of the resolved statement."""
 
     def check(self) -> None:
-        """To be called now and then by what takes long. Raises QueryCancelledError: the statement was cancelled, or its time is up."""
+        """Check for cancellation; long operations call this often. Raises QueryCancelledError: cancelled, or the time limit is reached."""
 
 
 class StatementHandler(Protocol):
@@ -46,23 +46,23 @@ class TableCall:
 
     model: ModelSignature | None
     inputs: tuple[tuple[Field, ...], ...]  # the columns of each relation argument
-    settings: Mapping[str, Any] = field(default_factory=dict)  # the trailing STRUCT, Python values by lower-cased name
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the trailing STRUCT, as Python values by lower-case name
     arguments: tuple[Any, ...] = ()  # other constant arguments, in order (ML.ROC_CURVE's array of thresholds)
 
     @property
     def input(self) -> tuple[Field, ...] | None:
-        """The columns of the only relation argument; None when there is none."""
+        """The columns of the only relation argument; None if there is none."""
         return self.inputs[0] if self.inputs else None
 
 
 class TableFunction(Protocol):
-    """A table function whose rows are computed in Python, over at most one relation and constants.
+    """A table function whose rows are computed in Python, from at most one relation and constants.
 
     Both methods raise SqlError for arguments that do not fit the model.
     """
 
     def schema(self, call: TableCall) -> tuple[Field, ...]:
-        """The columns of the result, known before anything runs, so that the statement around it can be analysed."""
+        """The columns of the result. They are known before anything runs, so that the statement around the call can be analysed."""
 
     def run(self, call: TableCall, rows: pa.RecordBatchReader | None) -> pa.RecordBatchReader:
         """The result, as a stream; `rows` has the columns of `call.input`."""
@@ -70,15 +70,16 @@ class TableFunction(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RelationalFunction:
-    """A table function that is a query itself: it runs as a part of the statement around it."""
+    """A table function that is itself a query: it runs as a part of the statement around it."""
 
-    relations: int  # how many tables or queries it takes, as its first arguments
-    parameters: Mapping[str, Type]  # the arguments after these, which are named and optional
+    relations: int  # the number of tables or queries that it takes, as its first arguments
+    parameters: Mapping[str, Type]  # the further arguments, which are named and optional
     schema: Callable[[Sequence[tuple[Field, ...]]], tuple[Field, ...]]
-    """The columns of the result for those of the relations. Raises SqlError for relations that do not fit."""
+    """The columns of the result, given those of the relations. Raises SqlError for relations that do not fit."""
     emit: Callable[[Sequence[tuple[Field, ...]], Sequence[str], Mapping[str, str]], str]
-    """The DuckDB SELECT statement, its columns named as in the schema, for the relations' columns, the SELECT statements that give them in
-    this order, and the DuckDB expressions of the arguments that were given."""
+    """Writes the DuckDB SELECT statement, with the column names of the schema. The arguments are the relations' columns, the SELECT
+    statements of the relations with the columns in this order, and the DuckDB expressions of the given arguments.
+    """
 
 
 AnyTableFunction = TableFunction | RelationalFunction

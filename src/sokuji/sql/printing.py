@@ -1,4 +1,4 @@
-"""Results for people and programs: a table, CSV, a JSON array, or JSON lines."""
+"""Print results for people and programs: as a table, CSV, a JSON array, or JSON lines."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from sokuji.types import Field, Kind, Type
 
 FORMATS = ("table", "csv", "json", "jsonl")
 
-_TABLE_ROWS_MAX = 1000  # more is not read by people; the other formats write everything
-_PIPE_WIDTH = 10_000  # where there is no terminal whose width a table could be folded to
+_TABLE_ROWS_MAX = 1000  # people do not read more; the other formats write all rows
+_PIPE_WIDTH = 10_000  # the width of a table without a terminal
 _NUMBERS = {Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC}
 
 
 def print_result(result: Result, format_: str, file: TextIO) -> int:
-    """Write a result, and return the number of its rows. A statement without rows gives its message, on `table` only."""
+    """Write a result and return the number of its rows. A statement without rows writes its message, only in the format `table`."""
     if not result.schema:
         if format_ == "table" and result.message:
             Console(file=file, highlight=False, soft_wrap=True).print(Text(result.message))
@@ -103,7 +103,7 @@ def _json_rows(result: Result) -> Iterator[str]:
 
 
 def _distinct(schema: Iterable[Field]) -> list[str]:
-    """Names for a JSON object, where a second column of the same name would replace the first: it gets `_1`, as in BigQuery's exports."""
+    """Distinct names for a JSON object. A repeated column name gets `_1`, as in BigQuery's exports, because it would replace the first."""
     names: list[str] = []
     for field in schema:
         name, number = field.name, 0
@@ -118,7 +118,7 @@ _WRITERS = {"table": _write_table, "csv": _write_csv, "json": _write_json, "json
 
 
 def to_plain(value: Any, type_: Type) -> Any:
-    """A value as JSON has it: what JSON lacks becomes GoogleSQL's text of it, BYTES base64, JSON itself."""
+    """A value in JSON's types. Types that JSON lacks become GoogleSQL's text, and BYTES become base64."""
     if value is None:
         return None
     if type_.element is not None:
@@ -168,7 +168,7 @@ def run_text(engine: Engine, text: str, format_: str = "table", file: TextIO | N
     """Run the statements of `text` and write every result.
 
     Raises:
-        SokujiError: a statement failed; the results before it are written.
+        SokujiError: a statement failed; the results before it are already written.
     """
     for result in engine.execute_script(text):
         print_result(result, format_, file or sys.stdout)

@@ -1,4 +1,4 @@
-"""What a statement gives back."""
+"""The result of a statement."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sokuji.types import Field
 class Result:
     """The rows of a query, or the outcome of another statement.
 
-    Rows are a stream that can be read once: choose one of `batches`, `arrow` and `rows`. Column names may repeat, and be empty,
-    as in GoogleSQL; the Arrow table carries the very same names.
+    The rows are a stream that can be read once: use only one of `batches`, `arrow` and `rows`. Column names may repeat or be empty, as in
+    GoogleSQL; the Arrow table has the same names.
     """
 
     def __init__(
@@ -26,12 +26,12 @@ class Result:
         self._reader = reader
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """The rows, a batch at a time."""
+        """Yield the rows, one batch at a time."""
         if self._reader is not None:
             yield from self._reader
 
     def reader(self) -> pa.RecordBatchReader:
-        """The rows as a stream for another consumer; an empty stream for a statement without rows."""
+        """The rows as a stream for another consumer. A statement without rows has an empty stream."""
         if self._reader is None:
             return pa.RecordBatchReader.from_batches(pa.schema([]), [])
         return self._reader
@@ -41,11 +41,11 @@ class Result:
         return self.reader().read_all()
 
     def rows(self) -> list[tuple[Any, ...]]:
-        """All rows as tuples of Python values: STRUCT as dict, ARRAY as list, JSON as its text, times as aware datetimes."""
+        """All rows as tuples of Python values: STRUCT is a dict, ARRAY a list, JSON its text, TIMESTAMP an aware datetime."""
         columns = [column.to_pylist() for column in self.arrow().columns]
         return list(zip(*columns, strict=True))
 
 
 def rows_said(count: int) -> str:
-    """A number of rows in words, as messages say it."""
+    """A number of rows in words, for messages."""
     return f"{count:,} row{'' if count == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""The interactive shell."""
+"""The interactive SQL shell."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ MATCHED CREATE TABLE VIEW SCHEMA MODEL OPTIONS IF DROP ALTER ADD COLUMN RENAME T
 NUMERIC JSON PIVOT UNPIVOT TABLESAMPLE FOR SYSTEM_TIME OF ASC DESC NULLS FIRST LAST
 """
 _WORD = re.compile(r"[\w.]+$")
-_COLUMNS_MAX = 20_000  # of completion; a catalog of millions of columns must not slow down the prompt
+_COLUMNS_MAX = 20_000  # for completion; a catalog with millions of columns must not slow down the prompt
 
 
 def run_shell(engine: Engine, history_file: Path | None = None) -> None:
     """Read statements from the terminal until Ctrl-D or `exit`, run them and show their results.
 
-    A statement ends with `;`, and Enter before that goes on to the next line. Ctrl-C drops what was typed, or cancels what runs.
-    What was typed is kept in `history_file`, by default one for all projects of this user.
+    A statement ends with `;`; before that, Enter continues on the next line. Ctrl-C drops the typed text, or cancels the running statement.
+    Typed statements are stored in `history_file`, by default one file for all projects of this user.
     """
     history_file = history_file or _history_file()
     history_file.parent.mkdir(parents=True, exist_ok=True)
-    history_file.touch(0o600)  # statements name persons
+    history_file.touch(0o600)  # statements contain personal data
     session: PromptSession[str] = PromptSession(
         history=FileHistory(str(history_file)),
         completer=NameCompleter(engine),
@@ -72,7 +72,7 @@ def _history_file() -> Path:
 
 
 def run_shown(engine: Engine, text: str) -> None:
-    """Run statements, show results with the time they took, and errors with the place they are about. Ctrl-C cancels."""
+    """Run statements. Show results with their run times, and errors with their positions. Ctrl-C cancels."""
     query_id = uuid.uuid4().hex
     done = threading.Event()
 
@@ -82,7 +82,7 @@ def run_shown(engine: Engine, text: str) -> None:
         finally:
             done.set()
 
-    # In a thread of its own: Python sees Ctrl-C only between its own instructions, and DuckDB's take long.
+    # A separate thread is needed: Python handles Ctrl-C only between its own instructions, and a DuckDB call takes long.
     with _interrupts() as asked:
         threading.Thread(target=work, daemon=True).start()
         while not done.wait(timeout=0.1):
@@ -92,7 +92,7 @@ def run_shown(engine: Engine, text: str) -> None:
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """A block in which Ctrl-C raises nothing, however often it is pressed: each adds to the list that is yielded."""
+    """A block in which Ctrl-C raises nothing. Each Ctrl-C adds to the yielded list."""
     asked: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _frame: asked.append(number))
     try:
@@ -135,7 +135,7 @@ def _bindings(engine: Engine) -> KeyBindings:
 
 
 class NameCompleter(Completer):
-    """Completes keywords, functions, and the catalog's datasets, tables, models and columns; read again when the catalog changed."""
+    """Completes keywords, functions, and the catalog's datasets, tables, models and columns. Reads the catalog again after changes."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -152,7 +152,7 @@ class NameCompleter(Completer):
                 yield Completion(name, start_position=-len(word))
 
     def names(self) -> tuple[str, ...]:
-        """Everything that can be completed."""
+        """All names that can be completed."""
         version = self._engine.catalog.version()
         if version != self._version:
             self._names, self._version = tuple(dict.fromkeys(self._read())), version

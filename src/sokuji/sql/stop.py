@@ -1,4 +1,4 @@
-"""How what runs for one query learns, in whichever thread and library it runs, that it is to end."""
+"""Tell the parts of a query, in any thread or library, that the query must end."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from contextlib import contextmanager
 
 from sokuji.errors import QueryCancelledError
 
-MEMORY_MIB = 4096  # where no query says less
+MEMORY_MIB = 4096  # the default of `Stop.memory_mib`
 
 
 class Stop:
-    """Of one query: whether it is to end, and why. `number` finds it where only numbers get to (`find`), as in DuckDB's functions."""
+    """The stop signal of one query, with the reason.
+
+    Code that can only pass numbers, such as DuckDB's functions, uses `number` and `find`.
+    """
 
     def __init__(self, memory_mib: int = MEMORY_MIB) -> None:
-        """`memory_mib` is what one evaluation outside of DuckDB may take."""
+        """Create the signal. `memory_mib` is the memory that one evaluation outside of DuckDB may use."""
         self.memory_mib = memory_mib
         self.reason: str | None = None
         self.number = next(_NUMBERS)
@@ -26,23 +29,23 @@ class Stop:
         _ALL[self.number] = self
 
     def now(self, reason: str) -> None:
-        """End the query; the first reason counts. Any thread may call."""
+        """End the query. The first reason counts. Any thread may call this."""
         with self._lock:
             self.reason = self.reason or reason
             for interrupt in self._interrupts:
                 interrupt()
 
     def check(self) -> None:
-        """To be called now and then by what takes long. Raises QueryCancelledError if the query is to end."""
+        """Check whether the query must end; long operations call this often. Raises QueryCancelledError if it must."""
         if self.reason is not None:
             raise QueryCancelledError(self.reason)
 
     @contextmanager
     def interrupting(self, interrupt: Callable[[], None]) -> Iterator[None]:
-        """A block that `interrupt` ends, which is called inside of it at most, by another thread.
+        """A block that another thread can end by calling `interrupt`. `interrupt` is called only while the block runs.
 
         Raises:
-            QueryCancelledError: the query is to end already.
+            QueryCancelledError: the query must already end.
         """
         with self._lock:
             self.check()
@@ -55,7 +58,7 @@ class Stop:
 
 
 def find(number: int | None) -> Stop:
-    """That of the query of this number; one that never comes if there is none."""
+    """The stop of the query with this number; one that never stops if there is none."""
     return (None if number is None else _ALL.get(number)) or NEVER
 
 
