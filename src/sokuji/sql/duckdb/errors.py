@@ -1,4 +1,4 @@
-"""What DuckDB says when a query fails, as BigQuery would say it."""
+"""Translate DuckDB's errors into errors like BigQuery's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sokuji.errors import SqlError
 from sokuji.sql.front.wasm import TOO_DEEP
 
 _DEEP = ("Max expression depth limit", "Recursion level in ArrowSchema")
-# What a query's data can cause. Every other kind of error means that the SQL made from the statement was wrong.
+# Errors that a query's data can cause. Every other kind means that the SQL written for the statement was wrong.
 _OF_DATA = ("Conversion Error", "Invalid Input Error", "Out of Range Error", "Mismatch Type Error")
 
 _PREFIX = re.compile(r"^(?:[A-Za-z ]+ Error|INTERRUPT Error): ")
@@ -36,14 +36,14 @@ _PHRASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 
 
 def translate(error: Exception, settings: SqlSettings) -> SqlError:
-    """The error for the user; DuckDB's own, which may quote the SQL it was given, stays its cause."""
+    """The error for the user. DuckDB's own error, which may quote the SQL it was given, stays as the cause."""
     text = str(error)
     if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory Error" in text:
         return SqlError(
             f"Resources exceeded: the query needs more memory than its limit of {settings.memory_limit_mib} MiB ([sql] memory_limit_mib)"
         )
     if isinstance(error, duckdb.IOException) or "IO Error" in text:
-        # A table that was dropped while it was read, or a full disk: nothing the statement can do about.
+        # A table was dropped while it was read, or the disk is full. The statement is not the cause.
         return SqlError(f"Files could not be read or written: {_PREFIX.sub('', text.splitlines()[0])}")
     if any(phrase in text for phrase in _DEEP):
         return SqlError(TOO_DEEP)

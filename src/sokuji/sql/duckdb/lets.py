@@ -1,4 +1,4 @@
-"""Using values more than once while computing each once. DuckDB has no LET: a lambda over a list of one element is one."""
+"""Use values several times but compute each once. DuckDB has no LET; a lambda over a list of one element replaces it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ _ATOM = re.compile(r"""(?x)
 
 
 def let(values: Sequence[str], body: Callable[..., str]) -> str:
-    """`body` of a name for each value. A column, a parameter or a literal stands for itself; other values are computed once per row, where
-    the whole is evaluated (so a branch of a CASE that is not taken computes nothing), for about 20 ns.
+    """Write `body` with a name for each value.
 
-    Without it a chain of expressions that each repeat an argument would double in size with every link.
+    A column, a parameter or a literal is used as it is. Other values are computed once per row, for about 20 ns, only where the text is
+    evaluated: in a branch of a CASE that is not taken, nothing is computed.
+
+    Without this, a chain of expressions that each repeat an argument would double in size with every link.
     """
     if all(_ATOM.fullmatch(value) for value in values):
         return f"({body(*values)})"
-    # The name follows from the values: an inner `let` of other values gets another name and hides nothing.
+    # The name depends on the values, so an inner `let` of other values gets another name and hides nothing.
     name = name_for("\0".join(values))
     if len(values) == 1:
         value, result = values[0], body(name)
@@ -35,5 +37,5 @@ def let(values: Sequence[str], body: Callable[..., str]) -> str:
 
 
 def name_for(value: str) -> str:
-    """A lambda parameter's name that nothing computed from `value` shadows."""
+    """A lambda parameter's name that no name inside `value` hides."""
     return "v" + blake2b(value.encode(), digest_size=6).hexdigest()
