@@ -1,4 +1,4 @@
-"""The processes that `sokuji up` supervises, one file a role.
+"""The processes that `sokuji up` supervises, one file per role.
 
-A role imports what it needs when it runs: a collector does without the lake, SQL and their packages.
+A role imports what it needs only when it runs: a collector needs neither the lake nor SQL, nor their packages.
 """

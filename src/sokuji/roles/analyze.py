@@ -1,4 +1,4 @@
-"""The `analyze` role: features and decisions at each event."""
+"""The `analyze` role: compute features and decisions at each event."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _LOG = logging.getLogger(__name__)
 
 
 def run(project: ProjectFolder) -> None:
-    """Work on events until this process is asked to end; then work the log off and save the state."""
+    """Process events until this process is asked to end; then process the rest of the log and save the state."""
     descriptors.allow_all()
     backends = Backends(project.config)
 
     def sql(text: str) -> None:
-        from sokuji.platform import Platform  # which imports SQL and models: only a start with rules that were not applied pays that
+        from sokuji.platform import Platform  # imports SQL and models; only a start with rules that were not applied needs it
 
         with Platform(project.config, project.folder) as platform:
             platform.sql(text)
@@ -34,7 +34,7 @@ def run(project: ProjectFolder) -> None:
 
 
 def _works(backends: Backends, project: ProjectFolder, stop: threading.Event) -> bool:
-    """Let a worker run; whether it must be opened again."""
+    """Let a worker run. Returns whether it must be opened again."""
     _, host, port = ANALYZE.health(project.config)
     with (
         backends.make_worker(project.folder) as worker,

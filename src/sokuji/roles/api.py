@@ -1,4 +1,4 @@
-"""The `api` role: decisions to pages."""
+"""The `api` role: send decisions to pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sokuji.web.server import serve
 from sokuji.web.write_keys import sources
 
 _LOG = logging.getLogger(__name__)
-_SPARE_CONNECTIONS = 1024  # beside open streams
+_SPARE_CONNECTIONS = 1024  # in addition to open streams
 
 
 def run(project: ProjectFolder) -> None:

@@ -1,6 +1,6 @@
-"""What a role is, and the table of all roles: where a role's ports are said, what it reads, and how it runs.
+"""The contract of a role, and the table of all roles: the ports of each role, what it reads, and how it runs.
 
-To import this imports nothing that a role runs on, so that `sokuji --help` can list the roles at once.
+Importing this module imports none of the roles' packages, so that `sokuji --help` can list the roles fast.
 """
 
 from __future__ import annotations
@@ -18,66 +18,66 @@ _THIS_MACHINE = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class ProjectFolder:
-    """A project as a role finds it when it starts."""
+    """A project as a role finds it at its start."""
 
     folder: Path
     config: Config
 
     @classmethod
     def load(cls, folder: Path) -> ProjectFolder:
-        """The project in `folder`. Raises ConfigError."""
+        """Load the project in `folder`. Raises ConfigError."""
         from sokuji.config import load
 
         return cls(folder, load(folder))
 
     @property
     def features(self) -> bytes | None:
-        """What `features.py` says; None without one."""
+        """The content of `features.py`; None without this file."""
         from sokuji.config import FEATURES_FILE
 
         return _content(self.folder / FEATURES_FILE)
 
     @property
     def actions(self) -> bytes | None:
-        """What `actions.py` says; None without one."""
+        """The content of `actions.py`; None without this file."""
         from sokuji.config import ACTIONS_FILE
 
         return _content(self.folder / ACTIONS_FILE)
 
     @property
     def rebuilt_file(self) -> Path:
-        """Has another content each time that features were rebuilt from the lake."""
+        """A file whose content changes each time that features are rebuilt from the lake."""
         return self.config.data / "rebuilt"
 
     @property
     def declared(self) -> tuple[bytes | None, ...]:
-        """What a role that compiles features and rules reads."""
+        """The files that a role reads to compile features and rules."""
         return self.features, self.actions, _content(self.rebuilt_file)
 
 
 class RolePort(NamedTuple):
-    """Where a role listens."""
+    """A port on which a role listens."""
 
     setting: str  # its key in sokuji.toml
     host: str
-    port: int  # 0: any free one
+    port: int  # 0: any free port
 
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A part of the platform that runs as a process: `sokuji NAME` runs one alone, `sokuji up` all that a project needs.
+    """A part of the platform that runs as a process. `sokuji NAME` runs one role alone; `sokuji up` runs all roles that a project needs.
 
-    Every role answers `/health`, `/ready` and `/metrics` on its health port, to this machine only.
+    Every role answers `/health`, `/ready` and `/metrics` on its health port, for this machine only.
     """
 
     name: str
     summary: str
     section: str
-    """Of sokuji.toml: has `health_port`, and `host` and `port` if the role serves clients."""
+    """The role's section of sokuji.toml. It has `health_port`, and `host` and `port` if the role serves clients."""
     serves_clients: bool
     is_needed: Callable[[ProjectFolder], bool]
     reads: Callable[[ProjectFolder], object]
-    """What it reads when it starts; `sokuji apply` restarts the role when that is something else."""
+    """The configuration that the role reads at its start. `sokuji apply` restarts the role when this changes."""
     run: Callable[[ProjectFolder], None]
     """Work until this process is asked to end (`service/stop.py`; a server: `web/event_loop.py`), then drain."""
 
@@ -89,17 +89,17 @@ class Role:
         self.run(ProjectFolder.load(folder))
 
     def health(self, config: Config) -> RolePort:
-        """Where it says how it is."""
+        """The health port."""
         return RolePort(f"{self.section}.health_port", _THIS_MACHINE, getattr(config, self.section).health_port)
 
     def ports(self, config: Config) -> list[RolePort]:
-        """Where it listens; first where clients come, if they do."""
+        """All ports. If the role serves clients, the first is the clients' port."""
         settings = getattr(config, self.section)
         served = [RolePort(f"{self.section}.port", settings.host, settings.port)] if self.serves_clients else []
         return [*served, self.health(config)]
 
     def ready_url(self, config: Config) -> str | None:
-        """Answers 200 once the role can work; None if its port is known only when it is taken."""
+        """The URL that answers 200 once the role can work; None if the port is known only at run time."""
         _, host, port = self.ports(config)[0]
         return f"http://{host}:{port}/ready" if port else None
 
@@ -185,7 +185,7 @@ SINK = Role(
     run=_sink,
 )
 ROLES = (TRACK, ANALYZE, API, DELIVER, SINK)
-"""In the order events pass through them, in which they are drained."""
+"""All roles, in the order in which events pass through them. They are drained in this order."""
 
 
 def _content(path: Path) -> bytes | None:

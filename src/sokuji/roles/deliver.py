@@ -1,4 +1,4 @@
-"""The `deliver` role: decisions to webhooks and functions."""
+"""The `deliver` role: deliver decisions to webhooks and functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The `sink` role: from the log to the lake."""
+"""The `sink` role: move the log into the lake."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _LOG = logging.getLogger(__name__)
 def run(project: ProjectFolder) -> None:
     """Write the log to the lake until this process is asked to end; then commit what the log holds.
 
-    It gives way to the other roles where processors are short: a query sees what the sink has not come to yet, and a visitor waits for
-    the others.
+    The sink has a lower priority than the other roles: queries also see rows that it has not committed yet, but visitors wait for the other
+    roles.
     """
     descriptors.allow_all()
     give_way()

@@ -19,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def run(project: ProjectFolder) -> None:
-    """Collect events until this process is asked to end; then answer the requests under way."""
+    """Collect events until this process is asked to end; then answer the pending requests."""
     config = project.config
     end_with_supervisor()
     backends = Backends(config)
@@ -44,7 +44,7 @@ def run(project: ProjectFolder) -> None:
 
 
 def _decided(backends: Backends, secret: Secret) -> Decided:
-    """Waits for what the worker decides on messages that have just become durable."""
+    """Waits for the worker's decisions on messages that have just become durable."""
     from sokuji.act.pages.answer import Answering
     from sokuji.act.pages.waiter import Waiter
 

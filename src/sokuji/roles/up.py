@@ -1,4 +1,4 @@
-"""A running platform: every role as a process under one supervisor, which takes up changes of the project."""
+"""A running platform: every role as a process under one supervisor, which applies changes of the project."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from sokuji.service.supervisor import Supervised, Supervisor
 
 _LOG = logging.getLogger(__name__)
 
-START_SECONDS = 300.0  # the first start on a machine compiles the analyzer and the kernel, on a busy one for minutes
+START_SECONDS = 300.0  # the first start on a machine compiles the analyzer and the kernel, which takes minutes on a busy machine
 STOP_SECONDS = 60.0
-_LOCK, _STATUS = "up.lock", "up.json"  # in the data folder: held while it runs; what it runs, once that is ready
+_LOCK, _STATUS = "up.lock", "up.json"  # in the data folder: the lock of a running supervisor; and its pid and roles, once they are ready
 
 
 def run_all(folder: Path) -> None:
-    """Every role as a process of its own, until Ctrl-C or SIGTERM; then each drains, in the order events pass through them.
+    """Run every role as a separate process until Ctrl-C or SIGTERM. Then drain the roles in the order in which events pass through them.
 
-    On SIGUSR1 the roles whose part of the project changed are started anew.
+    On SIGUSR1, restart the roles whose part of the project changed.
 
     Raises:
-        SokujiError: it runs already.
+        SokujiError: the platform is already running.
     """
     logs.configure("up")
     config = load(folder)
@@ -79,21 +79,21 @@ def is_running(folder: Path) -> bool:
 
 
 def changed_roles(folder: Path) -> list[str]:
-    """The roles of a running platform that its project's files would make other ones, or that come or go."""
+    """The roles that a running platform must restart, start or stop to match its project's files."""
     running_now, wanted = _status(folder)["roles"], _versions(folder)
     return sorted(name for name in running_now.keys() | wanted.keys() if running_now.get(name) != wanted.get(name))
 
 
 def rebuilt(folder: Path) -> None:
-    """Say that there is another state for the worker to take over: the roles that read it are other ones from now on."""
+    """Record that the worker must take over another state. The roles that read the state then count as changed."""
     replace_file(ProjectFolder.load(folder).rebuilt_file, secrets.token_hex(8).encode())
 
 
 def reload(folder: Path) -> None:
-    """Let the running platform take up its project's files; returns when the roles that changed are ready.
+    """Let the running platform apply its project's files. Returns when the changed roles are ready.
 
     Raises:
-        SokujiError: they did not get ready; the platform's log says why.
+        SokujiError: the roles did not become ready; the platform's log says why.
     """
     os.kill(_status(folder)["pid"], signal.SIGUSR1)
     _wait_for_status(folder, lambda status: status["roles"] == _versions(folder))
@@ -146,18 +146,18 @@ def supervised(folder: Path) -> list[Supervised]:
 
 @contextmanager
 def running(folder: Path, *, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """`sokuji up` on the project in `folder`, as a process beside this one, ready when the block begins and drained when it ends.
+    """Run `sokuji up` on the project in `folder` as another process. It is ready when the block begins, and drained when the block ends.
 
-    What it logs goes to standard error, or to the file `log`.
+    The platform logs to standard error, or to the file `log`.
 
     Raises:
-        SokujiError: it did not become ready.
+        SokujiError: the platform did not become ready.
     """
     environment = os.environ | {SUPERVISED: str(STOP_SECONDS)}
     command = [sys.executable, "-m", "sokuji", "up", str(folder)]
     with ExitStack() as files:
         errors = None if log is None else files.enter_context(log.open("ab"))
-        # A session of its own, so that Ctrl-C reaches this process alone, which then ends the other in order.
+        # Start a new session, so that Ctrl-C reaches only this process, which then ends the other one in order.
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors, env=environment, start_new_session=True)  # noqa: S603 - our own command
     try:
         urls = [role.ready_url for role in supervised(folder) if role.ready_url]
@@ -167,7 +167,7 @@ def running(folder: Path, *, log: Path | None = None) -> Iterator[subprocess.Pop
         process.send_signal(signal.SIGTERM)
         process.wait(STOP_SECONDS)
         if process.stdin is not None:
-            process.stdin.close()  # not before the end: to the process it means that this one is gone
+            process.stdin.close()  # not earlier: the end of its input tells the process that this process is gone
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], urls: list[str], where: str) -> None:
