@@ -77,8 +77,10 @@ class RelationalFunction:
     schema: Callable[[Sequence[tuple[Field, ...]]], tuple[Field, ...]]
     """The columns of the result, given those of the relations. Raises SqlError for relations that do not fit."""
     emit: Callable[[Sequence[tuple[Field, ...]], Sequence[str], Mapping[str, str]], str]
-    """Writes the DuckDB SELECT statement, with the column names of the schema. The arguments are the relations' columns, the SELECT
-    statements of the relations with the columns in this order, and the DuckDB expressions of the given arguments.
+    """Writes the DuckDB SELECT statement, with the column names of the schema.
+
+    The arguments are the relations' columns, the SELECT statements of the relations with the columns in this order, and the DuckDB
+    expressions of the given arguments.
     """
 
 
