@@ -1,1 +1,1 @@
-"""The read side: features of a profile now, and whether a decision still holds."""
+"""The read side: the current features of a profile, and whether a decision still holds."""

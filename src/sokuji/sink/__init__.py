@@ -1,1 +1,1 @@
-"""The `sink` role: from the log to the lake's tables, and the rows that are not there yet."""
+"""The `sink` role: move the log into the lake's tables, and read the rows that are not there yet."""
