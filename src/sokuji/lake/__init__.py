@@ -1,1 +1,1 @@
-"""The lake: tables of events and of results, as files that other tools read too."""
+"""The lake: tables of events and of results, as files that other tools can read."""

@@ -1,4 +1,4 @@
-"""Which columns a table may get, and which of them readers see: the same in every lake."""
+"""The columns that a table may get, and the columns that readers see: the same rules for every lake."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _COLUMN = Kept(pa.null())
 
 
 def visible(columns: pa.Schema, kept: Mapping[str, Kept]) -> pa.Schema:
-    """The columns that readers see: not those that properties are to have no more."""
+    """The columns that readers see: all except those that properties must no longer have."""
     return pa.schema([field for field in columns if kept.get(field.name.lower(), _COLUMN).has_column])
 
 
 def check_columns(ref: Ref, columns: pa.Schema, kept: Mapping[str, Kept], schema: pa.Schema) -> None:
-    """See that rows with the columns of `schema` can go into a table that has `columns`, seen or not.
+    """Check that rows with the columns of `schema` can go into a table that has `columns`, visible or not.
 
     Raises:
-        LakeError: a column has another type there, or was dropped, or differs from another one only in case.
+        LakeError: a column has another type in the table, was dropped, or differs from another column only in case.
     """
     types = {field.name: field.type for field in columns}
     for field in schema:
@@ -40,5 +40,5 @@ def check_columns(ref: Ref, columns: pa.Schema, kept: Mapping[str, Kept], schema
 
 
 def changed(ref: Ref) -> ConflictError:
-    """What is raised when something was computed from what is gone."""
+    """The error if a result was computed from outdated data."""
     return ConflictError(f"table {ref} was changed by someone else meanwhile; run the statement again")

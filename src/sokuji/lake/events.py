@@ -1,18 +1,19 @@
-"""Rows of the `events` log as rows of a dataset's `events` table.
+"""Convert rows of the `events` log to rows of a dataset's `events` table.
 
-Every scalar property gets a column of its own, besides the whole `properties` as JSON:
+Every scalar property gets its own column. The whole `properties` are also stored as JSON.
 
-- Numbers are FLOAT64, whether or not the first one seen had a decimal point, so that sums are right; `true` and `false` are BOOL; text is
-  STRING, also if it looks like a time. The first value that is not null decides. A value of another type is NULL in the column and
-  remains in `properties`, as do arrays and objects. A number with more digits than FLOAT64 holds is rounded in the column only.
-- What `Lake.keep` was told of a property comes first: its type, and whether it has a column. What was dropped by ALTER TABLE does not come
-  back by itself.
-- A property that is named like one of the fixed columns has its column under that name plus `_prop`.
-- What cannot stand in a column's name is replaced by `_`. Names that are then the same, whatever their case, share one column, as
-  SQL could not tell them apart; when one event has several of them, the first in the alphabet counts.
-- A table has at most `COLUMNS_MAX` property columns. The first `COLUMNS_AT_ONCE` are given to what comes first; then a property must have
-  been in 10 events, and in twice as many for each hundred columns more, so that no single event takes them. What a declaration names
-  gets its column at once. Further properties are in `properties` only, as are those with names longer than `NAME_LENGTH_MAX`.
+- Numbers are FLOAT64, whether or not the first number has a decimal point, so that sums are right. `true` and `false` are BOOL. Text is
+  STRING, even if it looks like a time. The first value that is not null decides the type. A value of another type is NULL in the column
+  and stays in `properties`, like arrays and objects. A number with more digits than FLOAT64 holds is rounded in the column only.
+- The settings of `Lake.keep` take precedence: the type of a property, and whether it has a column. A column that ALTER TABLE dropped
+  does not come back by itself.
+- A property with the name of a fixed column gets a column with this name plus `_prop`.
+- `_` replaces characters that a column's name cannot have. Properties whose names are then equal, in any case, share one column, because
+  SQL could not distinguish them. If one event has several of them, the first in alphabetical order counts.
+- A table has at most `COLUMNS_MAX` property columns. The first `COLUMNS_AT_ONCE` go to the first properties. After that, a property needs
+  10 events, and twice as many for each further hundred columns, so that no single event can take all columns. A property that a
+  declaration names gets its column immediately. Other properties are in `properties` only, as are those with names longer than
+  `NAME_LENGTH_MAX`.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ from sokuji.meta.objects import Column, Ref, Table, TableKind
 
 COLUMNS_MAX = 1000
 COLUMNS_AT_ONCE = 300
-"""As many columns are given to the first properties that come; each further one must have been seen in more events."""
+"""This many columns go to the first properties. Each further property must occur in more events."""
 
 NAME_LENGTH_MAX = 128
 EVENTS = "events"
 BAD_EVENTS = "bad_events"
 IDENTITIES = "identities"
 FED = (EVENTS, BAD_EVENTS, IDENTITIES)
-"""The tables that are fed from logs: in every dataset, also before the first row comes."""
+"""The tables that are fed from logs. Every dataset has them, even before the first row."""
 TIME_COLUMN = "_date"
 
 _KEYS = pa.struct([("visitor_id", pa.string()), ("user_id", pa.string())])
@@ -62,14 +63,14 @@ FIXED_SCHEMA = pa.schema(
         ("properties", pa.string()),
     ]
 )
-"""The columns every events table has, in front of those of its properties.
+"""The columns that every events table has, before those of its properties.
 
-Within one `log_partition`, which holds all events of a visitor, `log_offset` is the order in which they arrived. Both are NULL in the
-platform's own events, which come from elsewhere. What a table got before it had a column is NULL in it.
+A `log_partition` has all events of a visitor; `log_offset` is their order of arrival in it. Both are NULL in the platform's own events,
+which are not in this log. A column is NULL in rows that are older than the column.
 """
 
 PROPERTY_TYPES = {str(type_): type_ for type_ in (t.STRING, t.FLOAT64, t.BOOL)}
-"""Those that the column of a property may have, by name."""
+"""The types that the column of a property may have, by name."""
 
 PLACE_COLUMNS = ("log_partition", "log_offset")
 
@@ -77,7 +78,7 @@ BAD_EVENTS_SCHEMA = BAD_EVENT_SCHEMA.remove(BAD_EVENT_SCHEMA.get_field_index("da
 """The columns of a dataset's table of refused events."""
 
 IDENTITIES_SCHEMA = IDENTITY_SCHEMA.remove(IDENTITY_SCHEMA.get_field_index("dataset"))
-"""The columns of a dataset's table of who became known as whom."""
+"""The columns of a dataset's table of identities: which visitor became known as which user."""
 
 JSON_COLUMNS = {"context", "properties"}
 _RESERVED = {name.lower() for name in FIXED_SCHEMA.names} | {"_day"}
@@ -94,10 +95,10 @@ def property_columns(schema: pa.Schema) -> Columns:
 
 
 def table_definition(ref: Ref, schema: pa.Schema, known: Table | None, kept: Mapping[str, Kept] = NOTHING_SAID) -> Table:
-    """What the catalog says of an events table with at least the columns of `schema`.
+    """The catalog's definition of an events table with at least the columns of `schema`.
 
-    Columns that only `known`, the definition so far, has are kept, unless they were dropped: they are those of events that are not in
-    the lake yet.
+    Columns that only `known`, the current definition, has are kept unless they were dropped: they belong to events that are not in the lake
+    yet.
     """
     columns = [Column(field.name, t.JSON if field.name in JSON_COLUMNS else t.from_arrow(field.type)) for field in schema]
     names = {column.name for column in columns}
@@ -109,13 +110,13 @@ def table_definition(ref: Ref, schema: pa.Schema, known: Table | None, kept: Map
 
 
 def may_have(name: str, kept: Mapping[str, Kept]) -> bool:
-    """Whether a property may have a column: not if it was dropped."""
+    """Whether a property may have a column; false if the column was dropped."""
     said = kept.get(name.lower())
     return said is None or said.has_column
 
 
 def column_name(key: str) -> str | None:
-    """The column of the property `key`, before its case is fitted to the table's; None if it gets none."""
+    """The column of the property `key`, before its case is matched with the table's; None if the property gets no column."""
     name = _NOT_IN_NAMES.sub("_", key)
     if not name or len(name) > NAME_LENGTH_MAX or "\0" in key:
         return None

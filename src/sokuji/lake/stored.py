@@ -1,4 +1,4 @@
-"""How values of GoogleSQL types stand in tables, where Delta Lake has no type of its own for them.
+"""How tables store values of GoogleSQL types for which Delta Lake has no type.
 
 | type       | in tables                                       |
 |------------|-------------------------------------------------|
@@ -7,7 +7,7 @@
 | BIGNUMERIC | STRING                                          |
 | JSON       | STRING                                          |
 
-All others are stored as they are, also inside ARRAY and STRUCT. Which type a column has in SQL is in the catalog.
+All other types are stored unchanged, also inside ARRAY and STRUCT. The catalog has the SQL type of each column.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _INTERVAL = pa.struct([("months", pa.int64()), ("days", pa.int64()), ("nanosecon
 
 
 def stored_type(type_: Type) -> pa.DataType:
-    """The Arrow type of a column of `type_` in the files."""
+    """The Arrow type in the files of a column of `type_`."""
     return stored_arrow_type(to_arrow(type_))
 
 
 def stored_arrow_type(type_: pa.DataType) -> pa.DataType:
-    """The Arrow type in the files for values that come as `type_`.
+    """The Arrow type in the files for values of `type_`.
 
     Raises:
-        LakeError: values of that type cannot be stored.
+        LakeError: values of this type cannot be stored.
     """
     if pa.types.is_list(type_) or pa.types.is_large_list(type_):
         return pa.list_(stored_arrow_type(type_.value_type))
@@ -51,12 +51,12 @@ def stored_arrow_type(type_: pa.DataType) -> pa.DataType:
 
 
 def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """`schema` as the files have it: every column may be NULL, as constraints are SQL's to check."""
+    """The schema in the files for `schema`. Every column may be NULL, because SQL checks constraints."""
     return pa.schema([pa.field(field.name, stored_arrow_type(field.type), metadata=field.metadata) for field in schema])
 
 
 def stored(rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
-    """The same rows as the files have them."""
+    """The same rows as the files store them."""
     schema = stored_schema(rows.schema)
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -68,7 +68,7 @@ def stored(rows: pa.RecordBatchReader) -> pa.RecordBatchReader:
 
 
 def finite(column: pa.Array) -> pa.Array:
-    """The column with NULL for numbers beyond FLOAT64, which became infinite."""
+    """The column with NULL for numbers that are infinite because they were beyond FLOAT64."""
     if column.type != pa.float64() or pc.all(is_finite := pc.is_finite(column)).as_py() is not False:
         return column
     return pc.if_else(is_finite, column, None)
@@ -79,8 +79,8 @@ def _stored(array: pa.Array, type_: pa.DataType) -> pa.Array:
         return array
     if pa.types.is_list(type_):
         if array.offset:
-            array = pa.concat_arrays([array])  # offsets of a slice cannot be joined with its NULLs
-        # flatten() would drop what stands behind a NULL list, and the offsets would no longer fit.
+            array = pa.concat_arrays([array])  # the offsets of a slice cannot be combined with its NULLs
+        # flatten() would drop values behind a NULL list, and the offsets would no longer match.
         values = _stored(array.values, type_.value_type)
         return type(array).from_arrays(array.offsets, values, mask=array.is_null() if array.null_count else None).cast(type_)
     if pa.types.is_struct(array.type):
@@ -101,13 +101,13 @@ def _stored_interval(array: pa.Array) -> pa.Array:
 
 
 def restored(column: pa.Array, type_: Type) -> pa.Array:
-    """Values of `type_` that a file has in `column`, in the Arrow type that carries them."""
+    """The values of `type_` that a file stores in `column`, in their own Arrow type."""
     target = to_arrow(type_)
     if column.type == target:
         return column
     if type_.element is not None:
         if column.offset:
-            column = pa.concat_arrays([column])  # offsets of a slice cannot be joined with its NULLs
+            column = pa.concat_arrays([column])  # the offsets of a slice cannot be combined with its NULLs
         items = restored(column.values, type_.element)
         return pa.ListArray.from_arrays(column.offsets, items, type=target, mask=column.is_null() if column.null_count else None)
     if type_.fields:

@@ -1,7 +1,7 @@
-"""The commit files of a Delta table: `_delta_log/<version>.json`, and checkpoints of all before; beside each its CRC-32, for us alone.
+"""The commit files of a Delta table: `_delta_log/<version>.json`, checkpoints, and for each file its CRC-32, which only sokuji reads.
 
-Every commit lists that folder, and a table that is committed to each second would get 600,000 files there in a week. What lies before
-the last checkpoint is therefore moved to a log of its own, the history, which only reading old versions looks into.
+Every commit lists this folder, and a table with a commit per second would get 600,000 files there in a week. So the files before the last
+checkpoint are moved to a separate log, the history, which only reads of old versions use.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from sokuji.disk.files import make_folder, sync_file, sync_folder
 from sokuji.errors import DamagedFileError
 
 LOG_FOLDER = "_delta_log"
-_HISTORY = ".history"  # hidden from Delta's vacuum by its dot
-_SUM = ".crc32"  # eight hexadecimal digits, in a file named like the one they are of
-_FILES_MAX = 500  # of the log, before the older ones are moved; there is a checkpoint every 100 commits
+_HISTORY = ".history"  # its dot hides it from Delta's vacuum
+_SUM = ".crc32"  # eight hexadecimal digits, in a file named after the summed file
+_FILES_MAX = 500  # in the log, before older files are moved; there is a checkpoint every 100 commits
 _REMEDY = "restore the table's folder from a copy"
 _DIGITS = re.compile(rb"[0-9a-f]{8}")
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A version of a table and the identity of its commit file: a table dropped and made anew has others."""
+    """A version of a table, and the identity of its commit file: a table that was dropped and created again has another identity."""
 
     folder: Path
     number: int
@@ -39,30 +39,30 @@ class Version:
 
     @classmethod
     def of(cls, folder: Path, number: int) -> Version:
-        """The version of the table in `folder`."""
+        """The version `number` of the table in `folder`."""
         return cls(folder, number, _identity(_file(folder, number)))
 
     def exists(self) -> bool:
-        """Whether its commit is in the table's log: not if the table was dropped, or the commit was archived."""
+        """Whether the commit is in the table's log. False if the table was dropped, or the commit was archived."""
         try:
             return self.identity == _identity(_file(self.folder, self.number))
         except FileNotFoundError:
             return False
 
     def is_newest(self) -> bool:
-        """Whether it exists and no other follows."""
+        """Whether the version exists and is the last."""
         return self.exists() and not _file(self.folder, self.number + 1).exists()
 
 
 def written_at(folder: Path, version: int) -> dt.datetime:
-    """When a version of the table in `folder` was committed, in milliseconds."""
+    """The time at which a version of the table in `folder` was committed, to the millisecond."""
     with _file(folder, version).open() as commit:
         written_ms = json.loads(commit.readline())["commitInfo"]["timestamp"]
     return dt.datetime.fromtimestamp(written_ms / 1000, dt.UTC)
 
 
 def sync(folder: Path, versions: Iterable[int]) -> None:
-    """Make commits durable, and keep their checksums. Those that were archived meanwhile are durable: the checkpoint after them is."""
+    """Make commits durable, and write their checksums. Commits archived meanwhile are durable, because a later checkpoint is."""
     for version in versions:
         path = _file(folder, version)
         if path.exists():
@@ -75,13 +75,13 @@ def sync(folder: Path, versions: Iterable[int]) -> None:
 
 
 def check(folder: Path, version: int, after: int = -1) -> None:
-    """See that what a version of the table in `folder` is made of is as it was written, but for commits up to `after`.
+    """Check that the files of a version of the table in `folder` are undamaged, except commits up to `after`.
 
-    What has no checksum is not looked at: it is from before there were any, or who committed it was killed just then. If the next
-    version has one, there was a commit: without it the table would be an older one.
+    A file without a checksum is not checked: it is older than checksums, or its writer was killed at that moment. If the next version has a
+    checksum but no commit, the commit was lost, and without it the table would be an older one.
 
     Raises:
-        DamagedFileError: a commit, or the checkpoint, is not, or the newest is missing.
+        DamagedFileError: a commit or the checkpoint is damaged, or the newest commit is missing.
     """
     missing = _file(folder, version + 1)
     if _sum(missing).exists() and not missing.exists():
@@ -98,12 +98,12 @@ def check(folder: Path, version: int, after: int = -1) -> None:
 
 
 def history(folder: Path) -> list[Path]:
-    """The folder of the history, which has the versions before those of the table's own log; none if nothing was moved there."""
+    """The folder of the history, with the versions before those of the table's own log; empty if nothing was moved there."""
     return [path for path in [folder / _HISTORY] if path.exists()]
 
 
 def archive(folder: Path) -> None:
-    """Move what lies before the last checkpoint to the history, if the log is long. Nobody may use the table meanwhile."""
+    """Move the files before the last checkpoint to the history, if the log is long. Nobody may use the table meanwhile."""
     log, archived = folder / LOG_FOLDER, folder / _HISTORY / LOG_FOLDER
     files = _versioned(log)
     if len(files) <= _FILES_MAX:
@@ -121,7 +121,7 @@ def archive(folder: Path) -> None:
 
 
 def forget(folder: Path, needed_from: float) -> None:
-    """Delete from the history what no version is made of that was the newest at `needed_from` (seconds since 1970) or later."""
+    """Delete from the history the files that no version needs which was the newest at `needed_from` (seconds since 1970) or later."""
     archived = folder / _HISTORY / LOG_FOLDER
     files = _versioned(archived) if archived.exists() else []
     done = [version for version, path in files if ".checkpoint" in path.name and path.stat().st_mtime <= needed_from]
@@ -131,7 +131,7 @@ def forget(folder: Path, needed_from: float) -> None:
 
 
 def damaged(folder: Path) -> Path:
-    """The commit that cannot be read, or before which one is missing; the log itself if it is neither."""
+    """The commit that cannot be read, or the missing commit; the log itself if there is neither."""
     before = None
     for version, path in _versioned(folder / LOG_FOLDER):
         if path.suffix != ".json":
@@ -148,7 +148,7 @@ def damaged(folder: Path) -> Path:
 
 
 def _versioned(log: Path) -> list[tuple[int, Path]]:
-    """Commits and checkpoints with their versions, oldest first: a move or removal that is cut short leaves no gap."""
+    """Commits and checkpoints with their versions, oldest first, so that an interrupted move or removal leaves no gap."""
     return sorted((int(path.name[:20]), path) for path in log.iterdir() if path.name[:20].isdecimal())
 
 

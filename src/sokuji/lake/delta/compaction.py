@@ -1,4 +1,4 @@
-"""Which files of a table are to become one."""
+"""Choose the files of a table that are joined into one."""
 
 from __future__ import annotations
 
@@ -11,25 +11,26 @@ from deltalake import DeltaTable
 
 from sokuji.lake.delta.files import DAY
 
-# In two steps, (file size, how many smaller ones make it worth it): a byte is rewritten a few times, not at each round.
+# Two steps, (file size, number of smaller files that makes a join worth it): a byte is rewritten a few times, not at each round.
 STEPS = ((16 * 1024 * 1024, 20), (256 * 1024 * 1024, 8))
 
-# Days of few rows are merged, but for recent ones, which get more.
+# Days with few rows are merged, except recent days, which still get rows.
 _RECENT_DAYS = 2
 _DAY_BYTES = 1024 * 1024
 _MERGED_MIN = 32
-_MERGED_ROWS, _MERGED_BYTES = 200_000, 256 * 1024 * 1024  # in memory; files of a row or two are nearly all overhead
+# limits of one merge, which is in memory; files of a few rows are nearly all overhead
+_MERGED_ROWS, _MERGED_BYTES = 200_000, 256 * 1024 * 1024
 
 
 class _File(NamedTuple):
     path: str
     size: int
     rows: int
-    day: dt.date | str | None  # "" in a table without days; None: of days of few rows
+    day: dt.date | str | None  # "" in a table without days; None: a file of days with few rows
 
 
 def by_partition(table: DeltaTable, below_bytes: int, count_min: int) -> Iterator[list[str]]:
-    """The files below a size in each partition that has many, as paths of those that become one of about that size."""
+    """The files below a size, in each partition with many such files. Each list of paths becomes one file of about that size."""
     found: dict[dt.date | str | None, list[_File]] = {}
     for file in _files(table, below_bytes):
         found.setdefault(file.day, []).append(file)
@@ -39,7 +40,7 @@ def by_partition(table: DeltaTable, below_bytes: int, count_min: int) -> Iterato
 
 
 def across_days(table: DeltaTable) -> Iterator[list[str]]:
-    """The small files of days that have few rows, as paths of those that become one, once there are many."""
+    """The small files of days with few rows, once there are many. Each list of paths becomes one file."""
     small = [file for file in _files(table, STEPS[0][0]) if file.day != ""]
     sizes: dict[dt.date | str | None, int] = {}
     for file in small:
@@ -61,7 +62,7 @@ def _files(table: DeltaTable, below_bytes: int) -> list[_File]:
 
 
 def _packed(files: Sequence[_File], bytes_max: int, rows_max: int | None = None) -> Iterator[list[str]]:
-    """The paths of files that become one."""
+    """Group files, by size and rows, into lists of paths. Each list becomes one file."""
     paths: list[str] = []
     size = rows = 0
     for file in files:

@@ -1,4 +1,4 @@
-"""Parquet files of a table partitioned by day, written before the commit that names them."""
+"""Write the Parquet files of a table that is partitioned by day, before the commit that names them."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from sokuji.lake.delta.sums import check, is_sealed, seal
 from sokuji.lake.stored import finite
 
 DAY = "_day"
-"""The partition column of a table made with `day_of`; no reader or writer of the lake sees it.
+"""The partition column of a table made with `day_of`. Readers and writers of the lake do not see it.
 
-It is NULL for the rows of days that have few rows, which share files, and for rows without a day.
+It is NULL for rows of days with few rows, which share files, and for rows without a day.
 """
 
 _DAY_FIELD = pa.field(DAY, pa.date32())
-_FEW = "__HIVE_DEFAULT_PARTITION__"  # how Delta writes NULL
-_DAYS_MAX = 31  # with files of their own in one commit
-_SHARE = 16  # of a batch's rows, one such part is what a day needs for that,
-_OWN_ROWS = 256  # and as many rows, but for the day that has the most: late events of a dozen days make one file, not a dozen
+_FEW = "__HIVE_DEFAULT_PARTITION__"  # Delta's text for NULL
+_DAYS_MAX = 31  # the maximal number of days with their own files in one commit
+_SHARE = 16  # a day gets its own file if it has this part of a batch's rows,
+_OWN_ROWS = 256  # and at least this many rows; the largest day always does. So late events of a dozen days make one file, not a dozen
 _DAY_US = 86_400_000_000
-_FIRST_US, _END_US = -62_135_596_800_000_000, 253_402_300_799_000_000  # the years 1 to 9999, which a commit can tell of
+_FIRST_US, _END_US = -62_135_596_800_000_000, 253_402_300_799_000_000  # the years 1 to 9999, which the statistics in a commit can represent
 _GROUP_ROWS = 122_880
 _GROUP_BYTES = 64 * 1024 * 1024
 _SAMPLE_ROWS = 8192
@@ -41,7 +41,7 @@ _BATCH_ROWS = 32_768
 
 
 def with_day(rows: pa.RecordBatchReader, day_of: str | None) -> pa.RecordBatchReader:
-    """The rows with the day of the column `day_of`; as they are if that is None."""
+    """The rows with the day of the column `day_of`; unchanged if `day_of` is None."""
     if day_of is None:
         return rows
     schema = rows.schema.append(_DAY_FIELD)
@@ -61,9 +61,9 @@ def with_columns(
     *,
     sealed: bool,
 ) -> pa.RecordBatchReader:
-    """The rows of a file: its columns of these names, but `columns` as `values` makes them of some of the rows.
+    """The rows of a file, in the columns `names`. `values` computes the columns `columns` from chunks of rows.
 
-    In those of one that is not `sealed`, an infinite number becomes NULL: see `rows_of`.
+    If the file is not `sealed`, an infinite number becomes NULL: see `rows_of`.
     """
     others = [name for name in file.schema_arrow.names if name in names and name not in columns]
     schema = pa.schema([*(file.schema_arrow.field(name) for name in others), *columns.items()])
@@ -78,12 +78,12 @@ def with_columns(
 
 
 def joined(paths: Sequence[str], columns: pa.Schema, *, of_log: bool = False) -> pa.RecordBatchReader:
-    """The rows of several files in these columns, NULL where a file is from before one was there.
+    """The rows of several files in these columns; NULL for a file that is older than a column.
 
-    In tables that are fed from a log, an infinite number of an old file becomes NULL as well: see `rows_of`.
+    In tables fed from a log, an infinite number of an old file also becomes NULL: see `rows_of`.
 
     Raises:
-        DamagedFileError: a file is not as it was written.
+        DamagedFileError: a file is damaged.
     """
     check(paths, columns.names)
 
@@ -102,7 +102,7 @@ def joined(paths: Sequence[str], columns: pa.Schema, *, of_log: bool = False) ->
 
 
 def by_time(rows: pa.RecordBatchReader, day_of: str | None) -> pa.RecordBatchReader:
-    """The rows in the order of their days, as those of days that have few."""
+    """The rows sorted by time, in the partition of days with few rows."""
     if day_of is None:
         return rows
     table = rows.read_all().sort_by(day_of)
@@ -121,12 +121,12 @@ def _days(times: pa.Array) -> pa.Array:
 
 
 class _File:
-    """A file being written. Rows are gathered first: each write makes a row group, and readers want those large."""
+    """A file that is being written. Rows are collected first, because each write makes a row group, and large row groups read faster."""
 
     def __init__(self, folder: Path, day: str | None, schema: pa.Schema, day_of: str | None) -> None:
         self._folder, self._day, self._day_of = folder, day, day_of
         self.path = (folder if day is None else folder / f"{DAY}={day}") / f"part-{uuid.uuid4()}.zstd.parquet"
-        self.path.parent.mkdir(exist_ok=True)  # the folder itself is there, unless the table was dropped
+        self.path.parent.mkdir(exist_ok=True)  # the folder itself exists, unless the table was dropped
         self._schema = schema
         self._writer: pq.ParquetWriter | None = None
         self._pending: list[pa.RecordBatch] = []
@@ -151,7 +151,7 @@ class _File:
         if self._pending or self._writer is None:
             rows = pa.Table.from_batches(self._pending, self._schema)
             if self._day == _FEW and self._day_of is not None:
-                rows = rows.sort_by(self._day_of)  # the statistics of the row groups, and pages, tell days apart
+                rows = rows.sort_by(self._day_of)  # so that the statistics of row groups and pages separate days
             self._writer = self._writer or pq.ParquetWriter(self.path, self._schema, compression="zstd", **_encodings(rows))
             self._writer.write_table(rows)
             self._pending.clear()
@@ -173,21 +173,21 @@ class _File:
         )
 
     def _stats(self) -> dict[str, Any]:
-        """What readers of Delta tables leave files out by."""
+        """The statistics by which readers of Delta tables skip files."""
         if not self._times or self._times[0] < _FIRST_US or self._times[1] >= _END_US:
             return {}
         first, last = self._times
-        ends = {"minValues": first // 1000, "maxValues": -(-last // 1000)}  # the last millisecond is not before any row
+        ends = {"minValues": first // 1000, "maxValues": -(-last // 1000)}  # rounded up: the last millisecond must not be before any row
         said: dict[str, Any] = {name: {self._day_of: f"{np.datetime64(time, 'ms')}Z"} for name, time in ends.items()}
         return {**said, "nullCount": {self._day_of: self._undated}}
 
 
 def write_files(folder: Path, rows: pa.RecordBatchReader, day_of: str | None = None) -> list[AddAction]:
-    """Write `rows` to new files below `folder`, one for each day that has many of them, and one for the other days.
+    """Write `rows` to new files below `folder`: one file for each day with many rows, and one for the other days.
 
-    Returns what a commit must say of them. `day_of` is the column that the day is of, if there are days.
+    Returns the actions for the commit. `day_of` is the column that the day comes from, if there are days.
 
-    The files are durable on return. Raises FileNotFoundError if the folder is not there (any more).
+    The files are durable on return. Raises FileNotFoundError if the folder does not exist (any more).
     """
     files: dict[str | None, _File] = {}
     with ExitStack() as stack:
@@ -206,10 +206,10 @@ def write_files(folder: Path, rows: pa.RecordBatchReader, day_of: str | None = N
 
 
 def _encodings(rows: pa.Table) -> dict[str, Any]:
-    """How a file that begins with these rows stores its columns.
+    """The column encodings of a file that begins with these rows.
 
-    A dictionary of floats that are nearly all different makes them larger, and twice as slow to read, than their bytes split into
-    streams: measured on a million of them, 9.4 to 7.0 MB and 11 to 5.5 ms. Of floats that repeat it is a third of their size.
+    For floats that are nearly all different, a dictionary is larger than a byte stream split, and twice as slow to read: for a million of
+    them, 9.4 against 7.0 MB and 11 against 5.5 ms. For floats that repeat, a dictionary takes a third of the size.
     """
     split = [
         field.name
@@ -228,7 +228,7 @@ def _is_mostly_distinct(values: pa.ChunkedArray) -> bool:
 
 
 def _leaves(path: str, type_: pa.DataType) -> Iterator[str]:
-    """The columns of a Parquet file that hold a column of a table."""
+    """The columns of a Parquet file that store one column of a table."""
     if pa.types.is_struct(type_):
         for field in type_.fields:
             yield from _leaves(f"{path}.{field.name}", field.type)
@@ -239,7 +239,7 @@ def _leaves(path: str, type_: pa.DataType) -> Iterator[str]:
 
 
 def _by_day(batch: pa.RecordBatch, opened: Collection[str | None]) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """The rows of each day that has or gets a file of its own, then the others, all without the day itself."""
+    """The rows of each day that has or gets its own file, then the other rows, all without the day column."""
     place = batch.schema.get_field_index(DAY)
     days, rows = batch.column(place), batch.remove_column(place)
     own: list[str] = []

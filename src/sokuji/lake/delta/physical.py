@@ -11,34 +11,34 @@ from sokuji.duckdb_text import quote, quote_text
 from sokuji.lake.delta.sums import check, is_sealed
 from sokuji.types import Kind, Type, field_names
 
-# What DuckDB needs to make the value again; `{}` is the stored one.
+# The DuckDB expression that restores a value; `{}` is the stored value.
 _FROM_STORED = {
     Kind.TIME: "(TIME '00:00:00' + to_microseconds({0}))",
     Kind.INTERVAL: "(to_months(({0}).months::INTEGER) + to_days(({0}).days::INTEGER) + to_microseconds(({0}).nanoseconds // 1000))",
     Kind.JSON: "CAST({0} AS JSON)",
 }
 
-ROW_BITS = 40  # of the number that says where a row stands; those above are the file's
-_OWN_COLUMNS = {"file_index", "file_row_number"}  # DuckDB's, of every file that has none of these names
+ROW_BITS = 40  # of the number of a row, for its position in the file; the higher bits are the number of the file
+_OWN_COLUMNS = {"file_index", "file_row_number"}  # DuckDB adds these columns to every file that has no columns with these names
 
 
 class RowColumn(NamedTuple):
-    """A column, INT64, that says where a row stands: `file's number << ROW_BITS | row in the file`."""
+    """An INT64 column with the position of each row: `file's number << ROW_BITS | row in the file`."""
 
     name: str
-    numbers: Mapping[str, int]  # of the files
+    numbers: Mapping[str, int]  # file -> its number
 
 
 def rows_of(
     files: Sequence[str], columns: Collection[str] | None = None, *, row_column: RowColumn | None = None, numbers: Collection[str] = ()
 ) -> str:
-    """What to write after FROM in DuckDB to read these columns, or all, of a snapshot's files, of which there is one at least.
+    """The DuckDB text after FROM that reads these columns, or all, of a snapshot's files. There must be at least one file.
 
-    `row_column` is added to them. `numbers` are columns of properties: what is infinite in them was beyond FLOAT64, and is NULL. Only
-    files from before there were checksums have such values.
+    `row_column` is added. `numbers` are columns of properties: an infinite value in them was beyond FLOAT64, and is read as NULL. Only
+    files written before checksums existed have such values.
 
     Raises:
-        DamagedFileError: a file is not as it was written.
+        DamagedFileError: a file is damaged.
     """
     check(files, columns)
     old = [file for file in files if not is_sealed(file)] if numbers else []
@@ -54,13 +54,13 @@ def rows_of(
 
 
 def can_number(columns: Collection[str]) -> bool:
-    """Whether `rows_of` can add a `row_column` beside columns of these names."""
+    """Whether `rows_of` can add a `row_column` to columns with these names."""
     return _OWN_COLUMNS.isdisjoint(name.lower() for name in columns)
 
 
 def _read(files: Sequence[str], row_column: RowColumn | None) -> str:
     paths = ", ".join(quote_text(file) for file in files)
-    # Without `hive_partitioning = false`, DuckDB makes a column of every folder on the way that is called `name=value`.
+    # Without `hive_partitioning = false`, DuckDB makes a column of every folder in the path that is named `name=value`.
     rows = f"read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
     if row_column is None:
         return rows
@@ -70,7 +70,7 @@ def _read(files: Sequence[str], row_column: RowColumn | None) -> str:
 
 
 def from_stored(type_: Type, value: str) -> str:
-    """The DuckDB expression for a value of `type_`, given the one for the stored value. The same text if nothing is to be done."""
+    """The DuckDB expression for a value of `type_`, given the expression for the stored value; the same text if they are equal."""
     if type_.element is not None:
         element = from_stored(type_.element, "element")
         return value if element == "element" else f"list_transform({value}, lambda element: {element})"

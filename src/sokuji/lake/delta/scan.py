@@ -1,4 +1,4 @@
-"""The rows of a snapshot, read by Arrow: one file after another, without the parts of it that cannot have what is asked for."""
+"""Read the rows of a snapshot by Arrow, one file after another. Parts of a file that cannot match are skipped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FORMAT, _DISK = ds.ParquetFileFormat(), pyarrow.fs.LocalFileSystem()
 
 
 def scan(snapshot: Snapshot, columns: Sequence[str], where: pc.Expression | None = None) -> pa.RecordBatchReader:
-    """As `Lake.scan`."""
+    """See `Lake.scan`."""
     schema = pa.schema([snapshot.schema.field(name) for name in columns])
     check(snapshot.files, columns)
 

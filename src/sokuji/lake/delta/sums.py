@@ -1,10 +1,10 @@
-"""Checksums of Parquet files, as DuckDB does not look at those of pages.
+"""Checksums of Parquet files. DuckDB does not check the checksums of pages.
 
     file = pages, checksums (JSON), their length (u32), footer, its length (u32), "PAR1"
-    name = part-<id>-<CRC-32 of everything behind the pages, 8 hexadecimal digits>.zstd.parquet
+    name = part-<id>-<CRC-32 of everything after the pages, 8 hexadecimal digits>.zstd.parquet
 
-To any reader of Parquet, what is between pages and footer is nothing. A process checks what it reads of a file once: the footer, and of
-the pages those of the columns that it reads. Files of before there were checksums, whose names have no digits, are not checked.
+Readers of Parquet ignore bytes between pages and footer. A process checks each part of a file once: the footer, and the pages of the
+columns that it reads. Files written before checksums existed have no digits in their names, and are not checked.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ _SEALED = re.compile(r"-[0-9a-f]{8}\.zstd\.parquet$")
 _U32 = struct.Struct("<I")
 _END_BYTES = 8  # the footer's length, and "PAR1"
 _READ_BYTES = 1 << 20
-_FILES_MAX = 100_000  # remembered; then all are checked again
+_FILES_MAX = 100_000  # remembered; above this, all files are checked again
 _THREADS = 4
 _REMEDY = "restore it from a copy; what reads it fails until then"
 
 Chunks = dict[str, list[tuple[int, int, int]]]
-"""By column: where its bytes begin, how many there are, and their CRC-32; one each row group."""
+"""Column -> the start, the size and the CRC-32 of its bytes in each row group."""
 
 
 def is_sealed(file: str) -> bool:
-    """Whether a file has checksums, going by its name; those written before there were any have none."""
+    """Whether a file has checksums, by its name. Files written before checksums existed have none."""
     return _SEALED.search(file) is not None
 
 
 def seal(path: Path) -> Path:
-    """Put checksums into a file that was just written, not synced yet, and return its new path."""
+    """Add checksums to a file that was just written and is not synced yet. Returns its new path."""
     with path.open("r+b") as file:
         chunks = msgspec.json.encode(_chunks(file.fileno(), pq.read_metadata(file)))
         end = file.seek(0, os.SEEK_END)
@@ -79,23 +79,23 @@ def _sum(descriptor: int, start: int, size: int) -> int:
     while start < end:
         piece = os.pread(descriptor, min(_READ_BYTES, end - start), start)
         if not piece:
-            return -1  # the file ends before
+            return -1  # the file is too short
         checksum, start = zlib.crc32(piece, checksum), start + len(piece)
     return checksum
 
 
 class Checker:
-    """What this process has checked. Thread-safe."""
+    """Checks files, and remembers what it has checked. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._whole: dict[str, tuple[Chunks, set[str]]] = {}  # by file: its checksums, and the columns that were checked
+        self._whole: dict[str, tuple[Chunks, set[str]]] = {}  # file -> its checksums, and the checked columns
 
     def check(self, files: Iterable[str], columns: Collection[str] | None = None) -> None:
-        """Check these columns of the files, or all of them, as far as this process has not.
+        """Check these columns of the files, or all columns, unless they are already checked.
 
         Raises:
-            DamagedFileError: a file is not as it was written.
+            DamagedFileError: a file is damaged.
         """
         todo = [file for file in files if is_sealed(file) and not self._has_checked(file, columns)]
         if len(todo) > 1:
@@ -128,7 +128,7 @@ class Checker:
 
 
 def _read_chunks(file: str, descriptor: int) -> Chunks:
-    """The checksums, once all that is behind the pages is found to be whole."""
+    """Read the checksums, after a check of all bytes behind the pages."""
     end = os.fstat(descriptor).st_size
     footer = end - _END_BYTES - _u32(descriptor, end - _END_BYTES)
     start = footer - _U32.size - _u32(descriptor, footer - _U32.size)
@@ -139,7 +139,7 @@ def _read_chunks(file: str, descriptor: int) -> Chunks:
 
 
 def _u32(descriptor: int, position: int) -> int:
-    """What is written there; 0 if that is no place in the file."""
+    """The number at this position; 0 if the position is not in the file."""
     content = os.pread(descriptor, _U32.size, position) if position >= 0 else b""
     return int(_U32.unpack(content)[0]) if len(content) == _U32.size else 0
 
@@ -148,5 +148,5 @@ _CHECKER = Checker()
 
 
 def check(files: Iterable[str], columns: Collection[str] | None = None) -> None:
-    """As `Checker.check`, of this process."""
+    """Call `Checker.check` of this process."""
     _CHECKER.check(files, columns)
