@@ -1,4 +1,4 @@
-"""What a log holds beyond what its consumer, the sink, has committed, by dataset."""
+"""The rows of a log that its consumer, the sink, has not committed yet, by dataset."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from sokuji.log.base import Log
 
 CONSUMER = "sink"
 _READ_ROWS = 1_000_000
-ROUND_BYTES = 96 * 1024 * 1024  # of rows held in memory at a time, to which the last read adds at most `log.base.READ_BYTES_MAX`
+ROUND_BYTES = 96 * 1024 * 1024  # of rows in memory at a time; the last read adds at most `log.base.READ_BYTES_MAX`
 Mask = npt.NDArray[np.bool_]
 Offsets = dict[int, int]  # by partition
 
 
 def applications(log: Log) -> dict[int, str]:
-    """The application id in a table's transactions for each partition: its number is the next offset to read."""
+    """The application id in a table's transactions for each partition. The number of a transaction is the next offset to read."""
     return {partition: f"sink-{log.name}-{partition}" for partition in range(log.partitions)}
 
 
 def positions(log: Log) -> Offsets:
-    """Up to where every row of the log is in the lake, by partition: the consumer's offset, as far as retention kept the log."""
+    """The offsets before which every row of the log is in the lake, by partition: the consumer's offsets, at least the log's start."""
     committed = log.committed(CONSUMER)
     return {partition: max(committed.get(partition, 0), log.start(partition)) for partition in range(log.partitions)}
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Rows of one dataset from several partitions, in the order they are processed, and where each stands in the log."""
+    """Rows of one dataset from several partitions, in processing order, and the position of each in the log."""
 
     rows: pa.Table
     partitions: npt.NDArray[np.int32]
@@ -42,7 +42,7 @@ class Backlog:
 
     @property
     def places(self) -> Places:
-        """Where each stands."""
+        """The position of each row in the log."""
         return Places(self.partitions, self.offsets)
 
     def placed(self) -> pa.Table:
@@ -53,11 +53,11 @@ class Backlog:
         return rows
 
     def take(self, which: Mask) -> Backlog:
-        """A selection."""
+        """Select some of the rows."""
         return Backlog(self.rows.filter(pa.array(which)), self.partitions[which], self.offsets[which])
 
     def from_offsets(self, committed: Mapping[int, int]) -> Mask:
-        """Which rows are not before the committed offsets."""
+        """Which rows are at or after the committed offsets."""
         if not committed:
             return np.ones(len(self.offsets), np.bool_)
         limits = np.zeros(max(*committed, int(self.partitions.max(initial=0))) + 1, np.int64)
@@ -67,9 +67,9 @@ class Backlog:
 
 
 def read(log: Log, start: Offsets, limit: int) -> tuple[dict[str, Backlog], Offsets]:
-    """About `limit` rows from `start` on, by dataset, and where to read on: the partitions that are furthest behind come first.
+    """Read about `limit` rows from `start`. Returns the rows by dataset, and the offsets to read next.
 
-    No further partition is read beyond `ROUND_BYTES`.
+    The partitions that are furthest behind are read first; after `ROUND_BYTES`, no further partition is read.
     """
     behind = sorted(start, key=lambda partition: -log.lag({partition: start[partition]}))
     return _read(log, {partition: start[partition] for partition in behind}, limit // len(start) + 1)
@@ -86,7 +86,7 @@ def read_until(log: Log, start: Offsets, end: Offsets) -> dict[str, Backlog]:
 
 
 def _read(log: Log, start: Offsets, limit: int, end: Offsets | None = None) -> tuple[dict[str, Backlog], Offsets]:
-    """At most `limit` rows of each partition, none from `end` on, by dataset, and where to read on."""
+    """Read at most `limit` rows of each partition, none from `end` on. Returns the rows by dataset, and the offsets to read next."""
     parts: dict[str, list[Backlog]] = {}
     following = dict(start)
     size = 0

@@ -1,7 +1,7 @@
-"""What the sink has committed of a log, by its own account: by it one sees that a table, or an offset, is not from here.
+"""The sink's own record of what it has committed of a log. It shows whether a table or an offset is from elsewhere.
 
-A table's transactions say what is in the table, and the consumer's offset what need not be read again. If the table is restored from an
-older copy, or the offset is from elsewhere, the two do not fit together, and rows would be missing without a word.
+A table's transactions say what is in the table; the consumer's offset says what need not be read again. If a table is restored from an
+older copy, or the offset is from elsewhere, the two do not match, and rows would be missing without a warning.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ _LOG = logging.getLogger(__name__)
 
 
 class Committed(msgspec.Struct):
-    """Of one log, whose rows go to one table of each dataset."""
+    """The record for one log, whose rows go to one table of each dataset."""
 
     positions: Offsets | None = None
-    """Up to where all rows are in their tables; None: nobody knows."""
+    """The offsets before which all rows are in their tables; None if unknown."""
     tables: dict[str, Offsets] = {}
-    """By dataset, up to where its table said that they are."""
+    """By dataset, the offsets before which all rows were in its table, according to the table."""
     again: list[str] = []
-    """Datasets whose tables are older copies, and for which the log is read again."""
+    """Datasets whose tables are older copies, for which the log is read again."""
     again_until: Offsets = {}
-    """What is read again before these offsets is of `again` only: what others lack there was dropped."""
+    """Rows before these offsets are read again only for the datasets in `again`. If other tables lack such rows, these were deleted."""
 
     @classmethod
     def read(cls, folder: Path, log: Log) -> Committed:
-        """What the sink in `folder` said last; nothing, if that is lost.
+        """Read the last record of the sink in `folder`; an empty record if it is lost.
 
         Raises:
-            FormatError: a newer release wrote it.
+            FormatError: a newer release wrote the record.
         """
         try:
             return read_record(_path(folder, log), cls, format=_FORMAT, remedy=_REMEDY)
@@ -51,18 +51,18 @@ class Committed(msgspec.Struct):
             return cls()
 
     def write(self, folder: Path, log: Log) -> None:
-        """Say it durably, before the consumer's offset is committed."""
+        """Write the record durably, before the consumer's offset is committed."""
         write_record(_path(folder, log), self, format=_FORMAT)
 
     def until(self, log: Log) -> Offsets:
-        """Up to where all rows are in their tables, as far as retention kept the log.
+        """The offsets before which all rows are in their tables, at least the log's start.
 
         Raises:
-            LogError: that lies past the end of the log.
-            DamagedFileError: the consumer's offset does.
+            LogError: the recorded offset is past the end of the log.
+            DamagedFileError: the consumer's offset is damaged.
         """
         said = log.committed(CONSUMER)
-        if self.positions is not None:  # said before the consumer's offset: that one cannot be ahead
+        if self.positions is not None:  # written before the consumer's offset, which thus cannot be ahead
             said = {partition: min(said.get(partition, offset), offset) for partition, offset in self.positions.items()}
         for partition, offset in {**said, **self.again_until}.items():
             if offset > (end := log.end(partition)):
@@ -73,18 +73,18 @@ class Committed(msgspec.Struct):
         return {partition: max(said.get(partition, 0), log.start(partition)) for partition in range(log.partitions)}
 
     def read_again(self, datasets: Iterable[str], until: Mapping[int, int]) -> None:
-        """Tables of some datasets are older copies, and all others were complete `until` there."""
+        """Record that tables of some datasets are older copies, and that all others were complete up to `until`."""
         self.again = sorted({*self.again, *datasets})
         self.again_until = {partition: max(offset, self.again_until.get(partition, 0)) for partition, offset in until.items()}
 
     def come_to(self, positions: Offsets) -> None:
-        """All rows before `positions` are in their tables."""
+        """Record that all rows before `positions` are in their tables."""
         self.positions = positions
         if all(positions.get(partition, 0) >= offset for partition, offset in self.again_until.items()):
             self.again, self.again_until = [], {}
 
     def wanted(self, read: Mapping[str, Backlog]) -> dict[str, Backlog]:
-        """Of the rows by dataset those that a table may lack. What others than an older copy lack of what is read again was dropped."""
+        """The rows, by dataset, that a table may lack. Rows that are read again are only for tables that are older copies."""
         if not self.again:
             return dict(read)
         found = {
@@ -93,15 +93,15 @@ class Committed(msgspec.Struct):
         return {dataset: rows for dataset, rows in found.items() if len(rows.offsets)}
 
     def missing_from(self, dataset: str, in_table: Mapping[int, int]) -> Offsets:
-        """By partition, the first row that a table with these offsets lacks of those that were committed; none for a table made anew."""
+        """By partition, the first committed row that a table with these offsets lacks; empty for a table that was created again."""
         said = self.tables.get(dataset, {}) if in_table else {}
         return {partition: in_table.get(partition, 0) for partition, offset in said.items() if in_table.get(partition, 0) < offset}
 
     def check_log(self, ref: Ref, log: Log, missing: Mapping[int, int]) -> None:
-        """That the log still has the rows that a table lacks.
+        """Check that the log still has the rows that a table lacks.
 
         Raises:
-            StaleTableError: it does not.
+            StaleTableError: the log no longer has them.
         """
         for partition, offset in missing.items():
             if (start := log.start(partition)) > offset:

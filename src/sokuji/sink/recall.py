@@ -1,4 +1,4 @@
-"""The messages of a dataset, for an index of repeats that has lost them."""
+"""Read the messages of a dataset again, for an index of repeats that has lost them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _NO_OFFSETS: Mapping[int, int] = {}
 
 
 class Recalled(NamedTuple):
-    """Messages of one partition in the order of their offsets."""
+    """Messages of one partition, in the order of their offsets."""
 
     rows: pa.RecordBatch  # `source` and `message_id`
     places: Places
 
 
-def recalled(  # noqa: PLR0917 - what is known of a dataset's messages
+def recalled(  # noqa: PLR0917 - everything known about a dataset's messages
     dataset: str,
     log: Log,
     lake: Lake,
@@ -37,13 +37,13 @@ def recalled(  # noqa: PLR0917 - what is known of a dataset's messages
     ends: Mapping[int, int],
     since: Mapping[int, int] = _NO_OFFSETS,
 ) -> Iterator[Recalled]:
-    """What an index that has all before `since` must be asked again to know what messages at `ends` are compared with.
+    """Yield the messages that an index needs to recognize repeats at `ends`. The index has all messages before `since`.
 
-    They are of the log, which has what was deleted from the table, and of the events table's `snapshot`, one of `lake`, where the log
-    begins later.
+    The messages come from the log, which also has messages deleted from the table. Where the log begins later, they come from the events
+    table's `snapshot`, which is a snapshot of `lake`.
     """
     for partition, end in ends.items():
-        # One stretch more: what is a repeat of a message there was not taken.
+        # Begin one stretch earlier, because a repeat of a message in that stretch was not taken.
         offset = max(0, rule.remembered_from(end) - rule.stretch_rows, since.get(partition, 0))
         while offset < end:
             start = min(log.start(partition), end)
@@ -53,7 +53,7 @@ def recalled(  # noqa: PLR0917 - what is known of a dataset's messages
                 continue
             try:
                 batch, offsets, following = log.read(partition, offset, _ROWS, until=end)
-            except OffsetTrimmedError:  # the sink has made room meanwhile
+            except OffsetTrimmedError:  # the sink has trimmed the log meanwhile
                 continue
             own = pc.equal(batch.column("dataset"), dataset)
             places = offsets[own.to_numpy(zero_copy_only=False)]

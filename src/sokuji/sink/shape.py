@@ -1,4 +1,4 @@
-"""Events of the log as rows of a dataset's `events` table."""
+"""Convert events of the log to rows of a dataset's `events` table."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ from sokuji.lake.stored import finite
 
 _LOG = logging.getLogger(__name__)
 _CHUNK_ROWS = 32_768
-_CHUNK_CELLS = 12_000_000  # which makes the chunks of wide tables shorter: each cell takes some ten bytes, several times over
+_CHUNK_CELLS = 12_000_000  # so chunks of wide tables are shorter: each cell takes some ten bytes, several times
 
 
 class Shaper:
-    """Makes lake rows of log rows, in DuckDB. For one thread."""
+    """Converts log rows to lake rows, in DuckDB. For one thread."""
 
     def __init__(self) -> None:
         self._duck = duckdb.connect(":memory:", config={"threads": 1})
 
     def close(self) -> None:
-        """Release the database."""
+        """Close the database."""
         self._duck.close()
 
     def shape(
         self, rows: pa.Table, columns: Columns, kept: Mapping[str, Kept] = NOTHING_SAID, sightings: Counter[str] | None = None
     ) -> pa.RecordBatchReader:
-        """The rows with all of `columns`, and with those of properties seen for the first time, which are added to `columns`.
+        """The rows with all of `columns`, and with columns of properties seen for the first time, which are added to `columns`.
 
-        `rows` have the columns of EVENT_SCHEMA and, if they are to have a place, `PLACE_COLUMNS`. `kept` is the table's, and
-        `sightings` says how many earlier rows had each property without a column; these are added to it.
+        `rows` have the columns of EVENT_SCHEMA and, if their positions are to be stored, `PLACE_COLUMNS`. `kept` is the table's.
+        `sightings` counts the earlier rows with each property that has no column; these rows are added.
         """
         chunks = [self._readable(pa.table(batch)) for batch in rows.to_batches(max_chunksize=_CHUNK_ROWS)]
         sightings = Counter() if sightings is None else sightings
@@ -71,7 +71,7 @@ class Shaper:
         return pa.RecordBatchReader.from_batches(schema, batches())
 
     def ids(self, rows: pa.Table) -> Ids:
-        """What tells messages apart: one id a row."""
+        """The ids of messages, one per row."""
         hashed = "md5_number(concat_ws(chr(31), source, message_id))"
         parts = f"SELECT CAST(h >> 64 AS UBIGINT), CAST(h & 18446744073709551615 AS UBIGINT) FROM (SELECT {hashed} AS h FROM chunk)"
         high, low = self._query(parts, rows).columns
@@ -85,7 +85,7 @@ class Shaper:
             self._duck.unregister("chunk")
 
     def _readable(self, chunk: pa.Table) -> pa.Table:
-        """The chunk, its JSON such that DuckDB reads it: text that it takes for invalid (1e999) becomes a JSON string."""
+        """The chunk with JSON that DuckDB can read: text that DuckDB thinks is invalid (1e999) becomes a JSON string."""
         valid = "SELECT coalesce(bool_and(json_valid(properties)), true), coalesce(bool_and(json_valid(context)), true) FROM chunk"
         for name, fine in zip(("properties", "context"), self._query(valid, chunk).columns, strict=True):
             if not fine[0].as_py():
@@ -94,27 +94,27 @@ class Shaper:
         return chunk
 
     def reread(self, rows: pa.Table, columns: Columns) -> dict[str, pa.Array]:
-        """These property columns, from the JSON of rows that have the columns of an events table."""
+        """Read these property columns from the JSON of rows that have the columns of an events table."""
         chunk = self._readable(rows.select(["properties", "context"]))
         named = {name: keys for name, keys in self._named(self._found(chunk), columns).items() if name in columns}
         found = self._properties(chunk, named, columns)
         return {name: found[name] if name in found else pa.nulls(rows.num_rows, type_) for name, type_ in columns.items()}
 
     def _found(self, chunk: pa.Table) -> list[str]:
-        """The properties that there are, in the order of the alphabet."""
+        """The existing properties, in alphabetical order."""
         keys = "SELECT unnest(json_keys(properties)) AS key FROM chunk"
         found: list[str] = self._query(f"SELECT DISTINCT key FROM ({keys}) ORDER BY key", chunk).column(0).to_pylist()
         return found
 
     def _counts(self, chunk: pa.Table) -> dict[str, int]:
-        """How many rows have each property. Takes twice as long as `_found`."""
+        """The number of rows with each property. Takes twice as long as `_found`."""
         keys = "SELECT unnest(list_distinct(json_keys(properties))) AS key FROM chunk"
         found = self._query(f"SELECT key, count(*) FROM ({keys}) GROUP BY key ORDER BY key", chunk)
         return dict(zip(*(column.to_pylist() for column in found.columns), strict=True))
 
     @staticmethod
     def _named(keys: Iterable[str], columns: Columns) -> dict[str, list[str]]:
-        """Properties by the column that they have or would get."""
+        """Group properties by the column that they have or would get."""
         spelling = {name.lower(): name for name in columns}
         named: dict[str, list[str]] = {}
         for key in keys:
@@ -124,17 +124,18 @@ class Shaper:
         return named
 
     def _keys(self, chunk: pa.Table, columns: Columns, kept: Mapping[str, Kept], sightings: Counter[str]) -> dict[str, list[str]]:
-        """The properties in a chunk by their column. Those without one get it here, in `columns`, once they were seen often enough."""
+        """The properties of a chunk by their column. A property without a column gets one in `columns` if it was seen often enough."""
         named = self._named(self._found(chunk), columns)
         new = [name for name in named.keys() - columns.keys() if may_have(name, kept)]
         counts: Mapping[str, int] = {}
-        if len(columns) + len(new) > COLUMNS_AT_ONCE:  # else one is enough, and what is always an array or null is new for ever
+        # otherwise one event is enough, and properties that are always arrays or null stay new for ever
+        if len(columns) + len(new) > COLUMNS_AT_ONCE:
             counts = self._counts(chunk)
-        # Not the sum: one event may have any number of names that are the same but for their case.
+        # The maximum, not the sum: one event may have any number of names that differ only in case.
         sightings.update({name.lower(): max(counts.get(key, 1) for key in named[name]) for name in new})
         wanted = [name for name in new if sightings[name.lower()] >= _needed(name, len(columns), kept)]
         if wanted:
-            # No more than these are looked at: each chunk could bring any number of names.
+            # Consider at most this many, because each chunk could have any number of names.
             frequent = heapq.nlargest(COLUMNS_MAX, wanted, lambda name: (name.lower() in kept, sightings[name.lower()], name))
             types = self._types(chunk, {name: named[name] for name in frequent})
             types |= {name: kept[name.lower()].type for name in types if name.lower() in kept}
@@ -149,11 +150,11 @@ class Shaper:
         return {name: keys for name, keys in named.items() if name in columns}
 
     def _types(self, chunk: pa.Table, named: Mapping[str, list[str]]) -> Columns:
-        """The column types for properties that no column holds yet, by their first values; none for those without a scalar value."""
+        """The column types for properties without a column, by their first values; none for properties without a scalar value."""
         if not named:
             return {}
         places, raw = _raw_values(named)
-        # Not by aggregates: DuckDB takes seconds to plan a thousand of them.
+        # Not by aggregates, because DuckDB takes seconds to plan a thousand of them.
         table = self._query(
             f"SELECT {', '.join(f'{place}[1] AS {place}' for group in places.values() for place in group)} FROM ({raw})", chunk
         )
@@ -181,15 +182,15 @@ _NO_SCALARS = pa.array(["{", "[", "n"])
 
 
 def _first_scalar(characters: pa.ChunkedArray) -> str | None:
-    """The first character of the first value that is a scalar, given those of all; it tells the type."""
+    """The first character of the first scalar value, given the first characters of all values. It determines the type."""
     scalars = characters.filter(pc.invert(pc.is_in(characters, _NO_SCALARS))).drop_null()
     return scalars[0].as_py() if len(scalars) else None
 
 
 def _raw_values(named: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], str]:
-    """The query for properties as raw JSON text, and what its columns are called: one a property.
+    """The query for properties as raw JSON text, and the names of its columns, one per property.
 
-    Properties that share a column cannot be fields of one DuckDB STRUCT, so each is in a layer of its own.
+    Properties that share a column cannot be fields of one DuckDB STRUCT, so each is in its own layer.
     """
     layers: dict[str, dict[str, str]] = {}
     places: dict[str, list[str]] = {}
@@ -205,7 +206,7 @@ def _raw_values(named: Mapping[str, list[str]]) -> tuple[dict[str, list[str]], s
 
 
 def _value(raws: list[str], type_: pa.DataType) -> str:
-    """The DuckDB expression for the value of a column."""
+    """The DuckDB expression of a column's value."""
     values = [_typed(raw, type_) for raw in raws]
     if len(values) == 1:
         return values[0]
@@ -215,7 +216,7 @@ def _value(raws: list[str], type_: pa.DataType) -> str:
 
 
 def _typed(raw: str, type_: pa.DataType) -> str:
-    """A raw JSON value as `type_`; NULL unless it has just that type."""
+    """A raw JSON value as `type_`; NULL if it has another type."""
     if type_ == pa.float64():
         return f"TRY_CAST({raw} AS DOUBLE)"
     if type_ == pa.bool_():
@@ -237,13 +238,13 @@ def _fixed(chunk: pa.Table) -> list[pa.Array]:
 
 def _one(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
     array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # what pyarrow gives for a column without chunks
+    if isinstance(array, pa.ChunkedArray):  # pyarrow returns this for a column without chunks
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], type_)
     return array if array.type == type_ else pc.cast(array, type_)
 
 
 def _needed(name: str, columns: int, kept: Mapping[str, Kept]) -> float:
-    """How many events must have had a property for it to get a column in a table that has so many of properties."""
+    """The number of events that must have a property before it gets a column, in a table with `columns` property columns."""
     if columns >= COLUMNS_MAX:
         return math.inf
     if columns < COLUMNS_AT_ONCE or name.lower() in kept:

@@ -1,4 +1,4 @@
-"""How many events have had each property that has no column: columns are given by that."""
+"""Count the events with each property that has no column. These counts decide which properties get columns."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from pathlib import Path
 
 from sokuji.disk.files import make_folder, replace_file
 
-_KEPT_MAX = 10_000  # names; the rarest are forgotten
+_KEPT_MAX = 10_000  # names; the rarest are dropped
 
 
 class Sightings:
-    """Of one events table, as far as its sink has committed. Nothing else rests on them: a file that is lost is begun anew."""
+    """The counts for one events table, up to the sink's last commit. Nothing else depends on them; a lost file begins again from zero."""
 
     def __init__(self, folder: Path, dataset: str) -> None:
-        """Read what is kept in the sink's `folder`."""
+        """Read the counts stored in the sink's `folder`."""
         self._path = folder / "sightings" / f"{dataset}.json"
         self.counts: Counter[str] = Counter()
         if self._path.exists():
             try:
                 found = json.loads(self._path.read_bytes())
-            except ValueError:  # cut off, or flipped bits
+            except ValueError:  # truncated, or damaged
                 found = None
             if isinstance(found, dict) and all(isinstance(count, int) for count in found.values()):
                 self.counts.update(found)
         self._saved = dict(self.counts)
 
     def save(self) -> None:
-        """Keep what has been counted."""
+        """Store the counts."""
         if self.counts != self._saved:
             self.counts = Counter(dict(self.counts.most_common(_KEPT_MAX)))
             make_folder(self._path.parent)

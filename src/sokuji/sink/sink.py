@@ -1,7 +1,8 @@
-"""The sink: moves events from the log into their datasets' tables, each exactly once, however often it is killed.
+"""The sink moves events from the log into their datasets' tables, each exactly once, even if it is killed.
 
-A table's commit holds its files and, per partition of the log, the offset up to which all rows are in it: that is the truth. The
-consumer's offset in the log is committed after all tables; a sink that starts reads from there and skips what a table has already.
+A table's commit has its files and, per partition of the log, the offset before which all rows are in the table. This is the truth. The
+consumer's offset in the log is committed after all tables. A sink reads from that offset when it starts, and skips rows that a table
+already has.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ from sokuji.sink.writers import DecisionsWriter, EventsWriter, PlainWriter, Writ
 _WAIT_SECONDS = 0.2
 _POLL_SECONDS = 0.02
 _MAINTENANCE_SECONDS = 30.0
-_ATTEMPTS = 20  # each fails only if someone drops or alters the table anew
+_ATTEMPTS = 20  # an attempt fails only if someone drops or alters the table again
 _LOG = logging.getLogger(__name__)
 AnyMetric = Metric[CounterValue] | Metric[GaugeValue] | Metric[HistogramValue]
 
 
 class Sink(Closing):
-    """Writes to the lake what the logs hold. One at a time may run on a folder; not thread-safe."""
+    """Writes the rows of the logs to the lake. Only one sink may run on a folder. Not thread-safe."""
 
     def __init__(
         self,
@@ -59,21 +60,21 @@ class Sink(Closing):
         identities: Log | None = None,
         datasets: Iterable[str] = (),
     ) -> None:
-        """Begin where the last one ended.
+        """Continue where the last sink ended.
 
         Args:
             events, bad_events: the logs to read.
-            lake, catalog: where the tables and their definitions go.
-            folder: what the sink keeps for itself: its lock and the ids for deduplication.
+            lake, catalog: the destination of the tables and their definitions.
+            folder: the sink's own files: its lock and the ids for deduplication.
             settings: how often to commit.
             rule: which messages are repeats.
-            retention: how much the logs keep of what all their consumers have read; None: everything.
-            decisions, identities: what the worker of the reactive side publishes, where there is one.
-            datasets: those that have their tables before the first row comes.
+            retention: how much the logs keep of rows that all consumers have read; None: everything.
+            decisions, identities: the logs of the reactive side's worker, if there is one.
+            datasets: datasets whose tables exist before their first row.
 
         Raises:
             LakeError: another sink runs on the folder.
-            StaleTableError: a table lacks rows that the log does not have any more.
+            StaleTableError: a table lacks rows that the log no longer has.
         """
         self._lock = _locked(folder)
         make_tables(lake, catalog, datasets)
@@ -110,22 +111,22 @@ class Sink(Closing):
 
     @property
     def metrics(self) -> list[AnyMetric]:
-        """What the sink counts."""
+        """The sink's metrics."""
         return [metric for feed in self._feeds for metric in feed.metrics]
 
     def run_once(self) -> int:
-        """Commit what the logs hold, at most about `commit_rows` of each, and return how many rows that were."""
+        """Commit rows of the logs, at most about `commit_rows` of each. Returns the number of rows."""
         return sum(feed.run_once(self._settings.commit_rows) for feed in self._feeds)
 
     def drain(self) -> None:
-        """Commit all that the logs hold."""
+        """Commit all rows of the logs."""
         while self.run_once():
             pass
 
     def run(self, stop: threading.Event) -> None:
-        """Commit what comes, every `commit_seconds` or `commit_rows`, until `stop` is set; then drain.
+        """Commit new rows every `commit_seconds` or `commit_rows`, until `stop` is set; then drain.
 
-        Meanwhile all tables are maintained, and the logs' retention is applied.
+        Also maintain all tables, and apply the logs' retention.
         """
         maintained = self._maintenance.submit(self.maintain)
         due = time.monotonic() + _MAINTENANCE_SECONDS
@@ -133,14 +134,14 @@ class Sink(Closing):
             if self._wait(stop):
                 self.run_once()
             if maintained.done() and time.monotonic() >= due:
-                maintained.result()  # what failed there fails here
+                maintained.result()  # raise the errors of the maintenance here
                 _release_memory()
                 maintained = self._maintenance.submit(self.maintain)
                 due = time.monotonic() + _MAINTENANCE_SECONDS
         self.drain()
 
     def _wait(self, stop: threading.Event) -> bool:
-        """Whether there is something to commit: after a while at most when nothing comes, else when it is time."""
+        """Wait for rows to commit. Returns False after a while without rows, and True when it is time to commit."""
         if not any(feed.pending() for feed in self._feeds):
             self._events.wait(self._feeds[0].positions, _WAIT_SECONDS)
             return any(feed.pending() for feed in self._feeds)
@@ -151,7 +152,7 @@ class Sink(Closing):
         return True
 
     def maintain(self) -> None:
-        """Compact the tables, delete what no version within retention needs, and trim the logs."""
+        """Compact the tables, delete files that no version within retention needs, and trim the logs."""
         self._lake.maintain([table.ref for table in self._catalog.tables() if table.kind is not TableKind.VIEW])
         if self._retention is not None:
             for log in self._logs:
@@ -164,26 +165,26 @@ class Sink(Closing):
         _release_memory()
 
     def close(self) -> None:
-        """Release everything; another sink may run then."""
+        """Close everything. Another sink may run afterwards."""
         self._maintenance.shutdown()
         self._shaper.close()
         os.close(self._lock)
 
 
 class Feed:
-    """One log on its way into one table of each dataset."""
+    """Moves one log into one table of each dataset."""
 
     def __init__(self, log: Log, lake: Lake, table: str, folder: Path, make_writer: Callable[[str], Writer]) -> None:
-        """Read on where the tables are complete up to.
+        """Continue where the tables are complete.
 
         Raises:
-            StaleTableError: one lacks rows that the log does not have any more.
+            StaleTableError: a table lacks rows that the log no longer has.
         """
         self._log, self._make_writer, self._folder = log, make_writer, folder
         self._applications = backlog.applications(log)
         self._committed = Committed.read(folder, log)
         self.positions = self._first(lake, table)
-        log.commit(CONSUMER, self.positions)  # from now on, retention keeps what was not read
+        log.commit(CONSUMER, self.positions)  # from now on, retention keeps rows that were not read
         self._writers: dict[str, Writer] = {}
         name = log.name
         self._rows = counter(f"sokuji_sink_{name}_total", f"Rows of the log {name} committed to the lake, by dataset.", ["dataset"])
@@ -194,7 +195,7 @@ class Feed:
         self.metrics: list[AnyMetric] = [self._rows, self._duplicates, self._seconds, lag]
 
     def _first(self, lake: Lake, table: str) -> Offsets:
-        """Where to read on: earlier where a table is an older copy."""
+        """The offsets to read from: earlier than the recorded ones if a table is an older copy."""
         complete = self._committed.until(self._log)
         first, stale = dict(complete), []
         for dataset in list(self._committed.tables):
@@ -219,11 +220,11 @@ class Feed:
         return first
 
     def pending(self) -> int:
-        """How many rows there are to commit, as `Log.lag` counts them."""
+        """The number of rows to commit, counted as in `Log.lag`."""
         return self._log.lag(self.positions)
 
     def run_once(self, limit: int) -> int:
-        """Commit about `limit` rows and return how many it were."""
+        """Commit about `limit` rows. Returns the number of rows."""
         started = time.perf_counter()
         read, following = backlog.read(self._log, self.positions, limit)
         datasets = self._committed.wanted(read)
@@ -251,7 +252,7 @@ class Feed:
             except StaleTableError:
                 raise
             except (LakeError, NotFoundError):
-                # Someone dropped or altered the table: a new writer starts from what is there now.
+                # Someone dropped or altered the table. A new writer starts from its current state.
                 self._writers.pop(dataset, None)
                 if attempt + 1 == _ATTEMPTS:
                     raise
@@ -259,12 +260,12 @@ class Feed:
 
 
 def _release_memory() -> None:
-    """Give back what this thread's Arrow allocator keeps of memory that is free: after a compaction that is some 200 MB."""
+    """Return free memory of this thread's Arrow allocator: after a compaction, about 200 MB."""
     pa.default_memory_pool().release_unused()
 
 
 def _locked(folder: Path) -> int:
-    """Hold the folder's lock until the descriptor that is returned is closed, or the process dies."""
+    """Hold the folder's lock until the returned descriptor is closed, or the process dies."""
     make_folder(folder)
     try:
         return hold(folder / "lock")

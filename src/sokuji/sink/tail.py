@@ -1,4 +1,4 @@
-"""One dataset's rows that stand in the log only, shaped: each once, however many queries read it."""
+"""The rows of one dataset that are only in the log. Each row is shaped once, for any number of queries."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class _Piece:
 
     rows: Backlog
     ids: Ids
-    kept: Mask  # which of them are in `shaped`: not those that the table had, or that repeat another
+    kept: Mask  # which of the rows are in `shaped`; not those that the table had, or that are repeats
     shaped: pa.Table  # has the columns that were known at the time
 
     def __len__(self) -> int:
         return len(self.kept)
 
     def wanted(self, mask: Mask, schema: pa.Schema) -> pa.Table:
-        """The rows of the mask, all of which were kept, in all columns."""
+        """The rows of the mask, all of which are in `kept`, in all columns."""
         rows = self.shaped if mask.sum() == self.shaped.num_rows else self.shaped.filter(pa.array(mask[self.kept]))
         nulls = rows.num_rows
         columns = (rows.column(field.name) if field.name in rows.schema.names else pa.nulls(nulls, field.type) for field in schema)
         return pa.table(list(columns), schema=schema)
 
     def take(self, mask: Mask) -> _Piece:
-        """Some of the rows."""
+        """Select some of the rows."""
         shaped = self.shaped.filter(pa.array(mask[self.kept]))
         return _Piece(self.rows.take(mask), self.ids.take(mask), self.kept[mask], shaped)
 
@@ -53,20 +53,20 @@ class _Piece:
 
 
 class Tail:
-    """Rows in the order they were read. For one thread."""
+    """Rows in the order in which they were read. For one thread."""
 
     def __init__(self, shaper: Shaper) -> None:
         self._shaper = shaper
         self._pieces: list[_Piece] = []
         self._table_columns: Columns = {}
         self._kept: Mapping[str, Kept] = NOTHING_SAID
-        self._columns: Columns = {}  # the table's, then those that only the log has yet
+        self._columns: Columns = {}  # the table's columns, then those that only the log has so far
 
     def __len__(self) -> int:
         return sum(len(piece) for piece in self._pieces)
 
     def add(self, rows: Backlog) -> None:
-        """Put rows at the end."""
+        """Append rows."""
         self._pieces.append(_Piece(rows, self._shaper.ids(rows.rows), np.zeros(len(rows.offsets), np.bool_), FIXED_SCHEMA.empty_table()))
 
     def forget(self, positions: Mapping[int, int]) -> None:
@@ -78,7 +78,7 @@ class Tail:
     def table(
         self, table_columns: Columns, kept: Mapping[str, Kept], committed: Mapping[int, int], seen: Seen, sightings: Counter[str]
     ) -> pa.Table:
-        """The rows that a table with these property columns, offsets, messages and sightings does not have; its columns come first."""
+        """The rows that a table with these columns, offsets, messages and sightings lacks. Its columns come first."""
         self._conform(table_columns, kept)
         masks = self._new(committed, seen)
         for piece, mask in zip(self._pieces, masks, strict=True):
@@ -91,12 +91,12 @@ class Tail:
         return pa.concat_tables([schema.empty_table(), *tables])
 
     def _conform(self, table_columns: Columns, kept: Mapping[str, Kept]) -> None:
-        """Bring the columns in line with the table's; if others were decided on here, all rows are to be shaped again."""
+        """Align the columns with the table's. If other columns were chosen here, all rows must be shaped again."""
         spelling = {name.lower(): (name, type_) for name, type_ in self._columns.items()}
         is_new = not table_columns.keys() <= self._columns.keys()
         agree = all(spelling.get(name.lower(), (name, type_)) == (name, type_) for name, type_ in table_columns.items())
         columns = table_columns | self._columns
-        # Where columns are not given at once, or there was no room, rows may have been shaped without one that the table has now.
+        # If columns need several events, or there was no room, rows may have been shaped without a column that the table has now.
         agree &= not (is_new and len(columns) > COLUMNS_AT_ONCE)
         if agree and kept == self._kept and self._table_columns.keys() <= table_columns.keys() and len(columns) <= COLUMNS_MAX:
             self._columns = columns
@@ -107,18 +107,18 @@ class Tail:
         self._table_columns, self._kept = dict(table_columns), kept
 
     def _new(self, committed: Mapping[int, int], seen: Seen) -> list[Mask]:
-        """By piece, which rows the table does not have and no other repeats."""
+        """By piece, which rows the table lacks and which are not repeats."""
         if not self._pieces:
             return []
         uncommitted = np.concatenate([piece.rows.from_offsets(committed) for piece in self._pieces])
         ids = Ids(np.concatenate([piece.ids.high for piece in self._pieces]), np.concatenate([piece.ids.low for piece in self._pieces]))
         places = Places(*(np.concatenate(parts) for parts in zip(*(piece.rows.places for piece in self._pieces), strict=True)))
-        # The committed ones, too, which may not have been seen yet: others repeat them.
+        # Include committed rows, which `seen` may not have yet: other rows may repeat them.
         new = uncommitted & seen.is_new(ids, places)
         return np.split(new, np.cumsum([len(piece) for piece in self._pieces])[:-1])
 
     def _merge(self, schema: pa.Schema) -> None:
-        """Make one of the last two pieces until each is longer than the next: so there are few, and a row is copied a few times only."""
+        """Join the last two pieces until each is longer than the next. So there are few pieces, and each row is copied only a few times."""
         while len(self._pieces) > 1 and len(self._pieces[-2]) <= len(self._pieces[-1]):
             *others, first, second = self._pieces
             self._pieces = [*others, first.joined(second, schema)]

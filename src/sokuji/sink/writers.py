@@ -1,4 +1,4 @@
-"""What brings one dataset's rows of a log into one table, each exactly once."""
+"""Write one dataset's rows of a log into one table, each exactly once."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ _TABLES = {
     BAD_EVENTS: (BAD_EVENTS_SCHEMA, "received_at"),
     IDENTITIES: (IDENTITIES_SCHEMA, "known_at"),
 }
-"""What a dataset has from the start: the columns, and the one by whose day the table is partitioned."""
+"""The tables that a dataset has from the start: their columns, and the column whose day partitions the table."""
 
 
 class Written(NamedTuple):
-    """What became of the rows given to a writer; rows that the table had before are neither."""
+    """The number of rows written, and of repeats. Rows that the table already had count as neither."""
 
     rows: int
     duplicates: int
 
 
 class Writer(ABC):
-    """Writes to one table and nobody else's commits to it carry offsets of this log."""
+    """Writes to one table. Only this writer's commits to the table have offsets of this log."""
 
     def __init__(self, ref: Ref, log: Log, lake: Lake, catalog: Catalog, schema: pa.Schema, *, day_of: str) -> None:
-        """Make the table, its dataset and its definition if they are not there."""
+        """Create the table, its dataset and its definition, unless they exist."""
         self.ref, self.lake, self.catalog = ref, lake, catalog
         self.applications = backlog.applications(log)
         make_table(lake, ref, schema, day_of=day_of)
@@ -63,7 +63,7 @@ class Writer(ABC):
         self.define()
 
     def _check(self, log: Log) -> None:
-        """That the table was committed from this log: the rows of another one would be taken for rows that it has."""
+        """Check that the table was committed from this log. Otherwise rows of this log would seem to be in the table."""
         for partition, offset in committed_offsets(self.snapshot(), self.applications).items():
             if offset > log.end(partition):
                 raise LakeError(
@@ -72,24 +72,24 @@ class Writer(ABC):
                 )
 
     def snapshot(self) -> Snapshot:
-        """The table's newest version with the offsets committed."""
+        """The table's newest version, with the committed offsets."""
         return self.lake.snapshot(self.ref, applications=list(self.applications.values()))
 
     def define(self) -> None:
-        """Bring the catalog up to the table's columns."""
+        """Update the catalog to the table's columns."""
         snapshot = self.snapshot()
         define(self.catalog, self.ref, snapshot.schema, snapshot.kept)
 
     def transactions(self, following: Mapping[int, int]) -> dict[str, int]:
-        """Offsets by partition as the table's commits name them."""
+        """Offsets by partition, under the names used in the table's commits."""
         return {self.applications[partition]: offset for partition, offset in following.items()}
 
     def write(self, rows: Backlog, following: Mapping[int, int], said: Committed) -> Written:
-        """Commit the rows that the table does not have, and that all before `following` are there.
+        """Commit the rows that the table lacks, and record that all rows before `following` are in the table.
 
         Raises:
-            StaleTableError: the table lacks rows that it had, by what the sink `said`. Nothing was committed.
-            LakeError: the table was changed meanwhile in a way that needs a new writer. Nothing was committed.
+            StaleTableError: by the sink's record `said`, the table lacks rows that it had. Nothing was committed.
+            LakeError: the table was changed in a way that needs a new writer. Nothing was committed.
         """
         committed = committed_offsets(self.snapshot(), self.applications)
         if missing := said.missing_from(self.ref.dataset, committed):
@@ -101,11 +101,11 @@ class Writer(ABC):
 
     @abstractmethod
     def _write(self, rows: Backlog, new: backlog.Mask, transactions: Mapping[str, int]) -> Written:
-        """Commit those of the rows that are `new` to the table, with these offsets unless there are none."""
+        """Commit the rows that are `new` to the table, with these offsets. If there are none, nothing is committed."""
 
 
 class EventsWriter(Writer):
-    """The `events` table: shaped rows, without duplicates."""
+    """Writes the `events` table: shaped rows, without duplicates."""
 
     def __init__(self, dataset: str, log: Log, lake: Lake, catalog: Catalog, *, shaper: Shaper, folder: Path, rule: RepeatRule) -> None:
         make_tables(lake, catalog, [dataset])
@@ -118,7 +118,7 @@ class EventsWriter(Writer):
         self._recall(log, rule)
 
     def _recall(self, log: Log, rule: RepeatRule) -> None:
-        """Learn the messages that the files lack: all if they are lost, the last if a sink was killed before it saved."""
+        """Add messages that the files lack: all if the files are lost, the last ones if a sink was killed before it saved them."""
         snapshot = self.snapshot()
         if not self._seen.reflects(snapshot.transactions):
             self._seen.clear()
@@ -132,7 +132,7 @@ class EventsWriter(Writer):
         self._seen.save(snapshot.transactions)
 
     def write(self, rows: Backlog, following: Mapping[int, int], said: Committed) -> Written:
-        """As `Writer.write`."""
+        """See `Writer.write`."""
         written = super().write(rows, following, said)
         self._seen.save(self.transactions(following))
         self._sightings.save()
@@ -153,7 +153,7 @@ class EventsWriter(Writer):
 
 
 class DecisionsWriter(Writer):
-    """What was decided, as rows of the `events` table. Each decision is in its log once."""
+    """Writes decisions as rows of the `events` table. Each decision is in its log once."""
 
     def __init__(self, dataset: str, log: Log, lake: Lake, catalog: Catalog, *, shaper: Shaper) -> None:
         super().__init__(Ref(dataset, EVENTS), log, lake, catalog, FIXED_SCHEMA, day_of=TIME_COLUMN)
@@ -161,7 +161,7 @@ class DecisionsWriter(Writer):
 
     def _write(self, rows: Backlog, new: backlog.Mask, transactions: Mapping[str, int]) -> Written:
         if transactions:
-            snapshot = self.snapshot()  # the events' writer may have added columns
+            snapshot = self.snapshot()  # the writer of events may have added columns
             shaped = self._shaper.shape(rows.rows.filter(pa.array(new)), property_columns(snapshot.schema), snapshot.kept)
             self.lake.append(self.ref, shaped, transactions=transactions)
             self.define()
@@ -169,7 +169,7 @@ class DecisionsWriter(Writer):
 
 
 class PlainWriter(Writer):
-    """A table whose rows are as they are in the log, but for the dataset."""
+    """Writes a table with the unchanged rows of the log, without the dataset."""
 
     def __init__(self, ref: Ref, log: Log, lake: Lake, catalog: Catalog, *, day_of: str) -> None:
         schema = log.schema.remove(log.schema.get_field_index("dataset"))
@@ -183,16 +183,16 @@ class PlainWriter(Writer):
 
 
 def make_table(lake: Lake, ref: Ref, schema: pa.Schema, *, day_of: str) -> None:
-    """Make a table that is fed from a log, unless it is there."""
+    """Create a table that is fed from a log, unless it exists."""
     try:
         lake.snapshot(ref)
     except NotFoundError:
-        with suppress(AlreadyExistsError):  # another process may want it, too
+        with suppress(AlreadyExistsError):  # another process may create it at the same time
             lake.create(ref, schema, day_of=day_of)
 
 
 def make_tables(lake: Lake, catalog: Catalog, datasets: Iterable[str]) -> None:
-    """Make the tables that datasets have from the start: a query of a healthy site's `bad_events` finds none, not an error."""
+    """Create the tables that datasets have from the start, so that a query of an empty `bad_events` finds no rows instead of an error."""
     for dataset in datasets:
         catalog.create_dataset(dataset, if_not_exists=True)
         known = {table.ref for table in catalog.tables(dataset)}
@@ -204,10 +204,10 @@ def make_tables(lake: Lake, catalog: Catalog, datasets: Iterable[str]) -> None:
 
 
 def define(catalog: Catalog, ref: Ref, schema: pa.Schema, kept: Mapping[str, Kept] = NOTHING_SAID) -> None:
-    """Bring the definition of an events table up to `schema`; make it, and its dataset, if they are not there.
+    """Update the definition of an events table to `schema`. Create the definition and its dataset if they do not exist.
 
     Raises:
-        LakeError: the name is taken by a table that is not fed from the log.
+        LakeError: a table that is not fed from the log has this name.
     """
     try:
         known = catalog.table(ref)
@@ -222,7 +222,7 @@ def define(catalog: Catalog, ref: Ref, schema: pa.Schema, kept: Mapping[str, Kep
 
 
 def committed_offsets(snapshot: Snapshot, applications: Mapping[int, str]) -> dict[int, int]:
-    """By partition, the offset before which all rows are in the table; partitions it has no commit of are absent."""
+    """By partition, the offset before which all rows are in the table. Partitions without a commit are absent."""
     return {partition: snapshot.transactions[name] for partition, name in applications.items() if name in snapshot.transactions}
 
 
