@@ -74,7 +74,7 @@ class Guarded:
         """Find the rows that fail.
 
         Raises:
-            an expression fails on every row, or DuckDB fails inside a subquery.
+            duckdb.Error: an expression fails on every row, or DuckDB fails inside a subquery.
         """
         self._notes.clear()
         self._connection.register(BATCH, rows.append_column(ROW, pa.array(range(rows.num_rows), pa.int64())))
