@@ -1,1 +1,1 @@
-"""Whose event is it: the links between visitors and users."""
+"""Resolve whose event an event is: the links between visitors and users."""

@@ -1,1 +1,1 @@
-"""`sokuji features verify`: what was served, compared with what the lake's history says."""
+"""`sokuji features verify`: compare served features with the lake's history."""

@@ -1,4 +1,4 @@
-"""Whether what was served is what the history says: served rows against the same features computed again from the events."""
+"""Compare served rows with the same features computed again from the events."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from sokuji.features.kernel.rows import Floats
 ID, SHOWN, KEY, OFFSET, TIME = "id", "shown", "key", "offset", "time"
 COUNTED, EXPECTED = "counted", "expected"
 
-_TOLERANCE = 1e-9  # a sum over tiles is the same in any run, but one that came through SQL or JSON may differ in the last digit
+_TOLERANCE = 1e-9  # a sum over tiles is the same in any run, but a sum that passed through SQL or JSON may differ in the last digit
 
 
 class Merge(NamedTuple):
-    """The profile `source` went into `target` just before the event of `target` at `offset`."""
+    """The profile `source` was merged into `target` just before the event of `target` at `offset`."""
 
     offset: int
     source: str
@@ -32,16 +32,16 @@ class Merge(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """What was found. `missing` events were not served, `extra` rows were served for no event; the rest was compared."""
+    """The outcome. `missing` events were not served, `extra` rows were served without an event; all others were compared."""
 
     rows: int
     features: int
     mismatches: int
     missing: int
     extra: int
-    by_feature: dict[str, int] = field(default_factory=dict)  # mismatches, those without any left out
+    by_feature: dict[str, int] = field(default_factory=dict)  # mismatches; features without any are left out
     examples: tuple[str, ...] = ()
-    outdated: tuple[str, ...] = ()  # what of the state ALTER TABLE has changed since it was made
+    outdated: tuple[str, ...] = ()  # properties whose type ALTER TABLE has changed since the state was built
 
     def json(self) -> dict[str, int]:
         """The counts alone."""
@@ -49,7 +49,7 @@ class Verification:
 
     @classmethod
     def total(cls, found: Iterable[Verification]) -> Verification:
-        """All of them as one."""
+        """The sum of several outcomes."""
         result = cls(0, 0, 0, 0, 0)
         for each in found:
             counts = {name: count + getattr(each, name) for name, count in result.json().items()}
@@ -59,15 +59,15 @@ class Verification:
 
 
 def verify(kernel: Kernel, events: pa.Table, served: pa.Table, merges: Sequence[Merge] = (), *, examples: int = 10) -> Verification:
-    """Compare.
+    """Compare served rows with features computed again.
 
     Args:
-        kernel: of the view that was served, with the stream's vocabulary.
-        events: all events of the profiles looked at, and of those merged into them: `id`; `shown`, what to call it; `key`, the profile;
-            `offset`, its place in the order of arrival among the profile's; `time` in us; `counted`, whether the stream took it in;
-            `expected`, whether it must have been served; and a column for each of `kernel.view.expressions`.
+        kernel: of the served view, with the stream's vocabulary.
+        events: all events of the checked profiles, and of profiles merged into them. Columns: `id`; `shown`, the event's name in messages;
+            `key`, the profile; `offset`, the position in the order of arrival of the profile's events; `time` in us; `counted`, whether the
+            stream counted the event; `expected`, whether it must have been served; and one for each of `kernel.view.expressions`.
         served: rows as they were served at an event: `id`, `key`, and a column for each feature.
-        merges: in any order; those into one profile have offsets of their own.
+        merges: in any order. Merges into one profile have distinct offsets.
     """
     wanted = kernel.decode(_compute(kernel, events, merges))
     places = {place: row for row, place in enumerate(zip(events.column(ID).to_pylist(), events.column(KEY).to_pylist(), strict=True))}
@@ -86,7 +86,7 @@ def verify(kernel: Kernel, events: pa.Table, served: pa.Table, merges: Sequence[
 
 
 def _compute(kernel: Kernel, events: pa.Table, merges: Sequence[Merge]) -> Floats:
-    """The kernel's numbers at each event; NaN at those not counted."""
+    """The kernel's numbers at each event; NaN at events that are not counted."""
     order = np.argsort(events.column(OFFSET).to_numpy(), kind="stable")
     keys, counted = events.column(KEY), events.column(COUNTED).to_numpy()
     merged = [name for merge in merges for name in (merge.source, merge.target)]
@@ -108,7 +108,7 @@ def _compute(kernel: Kernel, events: pa.Table, merges: Sequence[Merge]) -> Float
 
 
 def _rounds(events: pa.Table, merges: Sequence[Merge]) -> tuple[npt.NDArray[np.int64], dict[int, list[Merge]]]:
-    """By event, how many merges into its profile come before it; and the merges by how many there are with them."""
+    """By event, the number of merges into its profile before it; and the merges by their number within their profile."""
     into: dict[str, list[Merge]] = {}
     for merge in sorted(merges):
         into.setdefault(merge.target, []).append(merge)
