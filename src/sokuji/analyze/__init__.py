@@ -1,1 +1,1 @@
-"""The worker: the log's events into features, rules and decisions, at once."""
+"""The worker: compute features, rules and decisions from the log's events immediately."""

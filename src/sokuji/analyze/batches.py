@@ -1,4 +1,4 @@
-"""The log cut into micro-batches, the same cuts after a crash as before it."""
+"""Cut the log into micro-batches, with the same cuts after a crash as before it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from sokuji.errors import LogError
 from sokuji.log.base import Log
 
 CONSUMER = "analyze"
-"""Of the logs that the worker reads."""
+"""The consumer of the logs that the worker reads."""
 
 NEXT_CONSUMER = "analyze.next"
-"""Of the events log, while the state of the next worker is made: it will read on where the lake ended when that began."""
+"""The consumer of the events log while the state of the next worker is built. It reads from where the lake ended when the build began."""
 
 BATCHES_LOG = "batches"
 BATCH_SCHEMA = pa.schema(
     [
-        pa.field("now_us", pa.int64(), nullable=False),  # the clock that the batch's timers and schedules go by
-        pa.field("ends", pa.list_(pa.int64()), nullable=False),  # where the batch ends, by partition of the events log
+        pa.field("now_us", pa.int64(), nullable=False),  # the time for the batch's timers and schedules
+        pa.field("ends", pa.list_(pa.int64()), nullable=False),  # the end of the batch, by partition of the events log
     ]
 )
-"""A row is a batch. It is durable before anything comes of the batch."""
+"""A row is a batch. The row is durable before any effect of the batch."""
 
 BYTES_MAX = 256 * 1024 * 1024
-"""When a batch has as many bytes, no further partition is read for it, so that large events cannot take all memory. The last read adds
-`log.base.READ_BYTES_MAX` at most, and a frame."""
+"""Bytes of a batch from which on no further partition is read for it.
+
+So large events cannot take all memory. The last read adds at most `log.base.READ_BYTES_MAX`, and a frame.
+"""
 
 _READ_ROWS = 1_000
 
@@ -43,7 +45,7 @@ Offsets = dict[int, int]  # by partition
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """What a worker reads and writes; all but `events` have one partition."""
+    """The logs that a worker reads and writes. All but `events` have one partition."""
 
     events: Log
     batches: Log
@@ -52,15 +54,15 @@ class Logs:
     bad_events: Log
 
     def published(self) -> dict[str, int]:
-        """Where the logs that the worker publishes in end."""
+        """The ends of the logs to which the worker publishes."""
         return {log.name: log.end(0) for log in (self.decisions, self.identities, self.bad_events)}
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows of the events log in the order they are worked on, and where each stands."""
+    """Rows of the events log in processing order, with their positions."""
 
-    number: int  # grows from batch to batch; a batch that is cut again has the same one
+    number: int  # increases from batch to batch; a batch that is cut again has the same number
     now_us: int
     rows: pa.RecordBatch
     partitions: npt.NDArray[np.int32]
@@ -69,11 +71,11 @@ class Batch:
 
     @property
     def places(self) -> Places:
-        """Where each row stands."""
+        """The position of each row in the log."""
         return Places(self.partitions, self.offsets)
 
     def part(self, first: int, last: int) -> Batch:
-        """The same batch with these of its rows only."""
+        """The same batch with only these rows."""
         rows, partitions, offsets = self.rows.slice(first, last - first), self.partitions[first:last], self.offsets[first:last]
         return Batch(self.number, self.now_us, rows, partitions, offsets, self.ends)
 
@@ -82,7 +84,7 @@ class _Part(NamedTuple):
     partition: int
     rows: pa.RecordBatch
     offsets: npt.NDArray[np.int64]
-    following: int  # where to read on
+    following: int  # the offset to read next
 
 
 class _Recorded(NamedTuple):
@@ -94,14 +96,14 @@ class _Recorded(NamedTuple):
 
 
 class Batches:
-    """Cuts the events log into batches. Whatever is there becomes one; a batch that was recorded before a crash is cut again as it was."""
+    """Cuts the events log into batches of the available rows. A batch that was recorded before a crash is cut again in the same way."""
 
     def __init__(self, events: Log, batches: Log, start: Mapping[int, int], number: int, *, rows_max: int) -> None:
-        """Go on at offsets `start` with batch `number`; a batch has at most `rows_max` rows of each partition."""
+        """Continue at the offsets `start` with batch `number`. A batch has at most `rows_max` rows of each partition."""
         self._events, self._batches, self._rows_max = events, batches, rows_max
         self.ends: Offsets = {partition: start.get(partition, events.start(partition)) for partition in range(events.partitions)}
-        self._recorded: deque[_Recorded] = deque()  # by a worker before, in the order to be cut again
-        self._place = number  # in the batches log: where it is read on, then where the next batch goes
+        self._recorded: deque[_Recorded] = deque()  # by an earlier worker, in the order to cut them again
+        self._place = number  # the position in the batches log to read from, and later to write to
         self._replay_until = batches.end(0)
         self._read_recorded()
         self._recorder = ThreadPoolExecutor(1, thread_name_prefix="batches")
@@ -109,23 +111,23 @@ class Batches:
 
     @property
     def number(self) -> int:
-        """The next batch's: the offset of its row in the batches log, or while it is not recorded, one that its row may get."""
+        """The number of the next batch: the offset of its row in the batches log, or an offset that its row may get once it is recorded."""
         return self._recorded[0].offset if self._recorded else self._place
 
     @property
     def is_replaying(self) -> bool:
-        """Whether the next batch was worked on before, as far as the worker that did so came."""
+        """Whether an earlier run already processed the next batch, at least partly."""
         return bool(self._recorded)
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Whether there is something for the next batch, after this long at most."""
+        """Wait up to this time for rows of the next batch. Returns whether there are some."""
         return self.is_replaying or self._events.wait(self.ends, timeout_seconds)
 
     def next(self) -> Batch:
-        """The next batch, which has no rows if nothing is there. Nothing may come of it before `settle` has returned.
+        """The next batch; empty if there are no rows. Before `settle` has returned, the batch must have no effect.
 
         Raises:
-            OffsetTrimmedError: the log has lost rows that were not worked on.
+            OffsetTrimmedError: the log has lost rows that were not processed.
         """
         self.settle()
         if self._recorded:
@@ -140,10 +142,10 @@ class Batches:
         return batch
 
     def settle(self) -> None:
-        """Return once the last batch is recorded durably, which goes on while it is worked on.
+        """Wait until the last batch is recorded durably, which happens while the batch is processed.
 
         Raises:
-            LogError: it cannot be recorded, or another worker runs on the log.
+            LogError: the batch cannot be recorded, or another worker runs on the log.
         """
         if self._recording is None:
             return
@@ -154,7 +156,7 @@ class Batches:
         self._pass_gap(self._batches.end(0))
 
     def _pass_gap(self, until: int) -> None:
-        """Go on to `until` in the batches log, before which no row but our own is."""
+        """Advance to `until` in the batches log. Before it, there must be no rows but our own."""
         if until > self._place:
             read = self._batches.read(0, self._place, 1, until=until)
             if read.batch.num_rows:
@@ -162,15 +164,15 @@ class Batches:
             self._place = read.next_offset
 
     def close(self) -> None:
-        """End the thread that records."""
+        """End the thread that records batches."""
         self._recorder.shutdown()
 
     def lag_rows(self) -> int:
-        """How many rows of the log are not in any batch yet."""
+        """The number of rows of the log that are not in any batch yet."""
         return self._events.lag(self.ends)
 
     def _read_what_is_there(self) -> list[_Part]:
-        """Of each partition what one read gives, in their order. None is read beyond `BYTES_MAX`: those furthest behind come first."""
+        """One read of each partition, in their order. Those furthest behind are read first, and none is read after `BYTES_MAX`."""
         parts: list[_Part] = []
         for partition in sorted(self.ends, key=lambda partition: -self._events.lag({partition: self.ends[partition]})):
             if sum(part.rows.nbytes for part in parts) < BYTES_MAX:
@@ -195,7 +197,7 @@ class Batches:
         return time_us, ends
 
     def _read_recorded(self) -> None:
-        """See that there is a batch to be cut again, if there is one more."""
+        """Read the next batch to cut again, if there is one."""
         while not self._recorded and self._place < self._replay_until:
             read = self._batches.read(0, self._place, _READ_ROWS, until=self._replay_until)
             for offset, row in zip(read.offsets.tolist(), read.batch.to_pylist(), strict=True):
@@ -213,9 +215,9 @@ class Batches:
 
 
 def _by_time(rows: pa.RecordBatch, partitions: npt.NDArray[np.int32]) -> npt.NDArray[np.intp] | None:
-    """The order by time received that keeps the order within each partition; None if that is the order already.
+    """The order by time received that keeps the order within each partition; None if the rows are already in this order.
 
-    A person's events are in several partitions once two of their devices are known as theirs.
+    The events of a person are in several partitions once two of their devices are linked.
     """
     times = rows.column("received_at").cast(pa.int64()).to_numpy().copy()
     for partition in np.unique(partitions):

@@ -1,4 +1,4 @@
-"""What a project declares, loaded and compiled for one dataset."""
+"""Load a project's declarations, and compile them for one dataset."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Declared:
 
     views: tuple[ViewSpec, ...]
     actions: Actions
-    properties: Mapping[str, Type] = field(default_factory=dict)  # the types that are said of them
+    properties: Mapping[str, Type] = field(default_factory=dict)  # the declared types of properties
 
     @classmethod
     def load(cls, folder: Path) -> Declared:
-        """Of the project in `folder`; a file that is not there declares nothing.
+        """Load the project in `folder`. A missing file declares nothing.
 
         Raises:
-            FeatureError, RuleError: a file declares what is not allowed; the message begins with file and line.
+            FeatureError, RuleError: a file declares something that is not allowed; the message begins with file and line.
         """
         features, actions = folder / FEATURES_FILE, folder / ACTIONS_FILE
         found = features_file.read(features) if features.exists() else Declarations([], {})
@@ -61,7 +61,7 @@ class Declared:
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """What one dataset's pipeline computes with."""
+    """Everything that one dataset's pipeline computes with."""
 
     dataset: str
     kernels: tuple[Kernel, ...]
@@ -69,17 +69,17 @@ class Compiled:
     rules: Rules
     conditions: Conditions
     scores: Scores
-    rechecks: Expressions  # what must still hold when something is shown
+    rechecks: Expressions  # conditions that must still hold when an action is shown
     recheck_scores: Scores
-    properties: Types  # what those are taken for that are named, or said to have a type
-    unseen: tuple[str, ...]  # a sentence for each property that is named, but that no event has had: it may be misspelt
+    properties: Types  # the types of properties that are named, or declared with a type
+    unseen: tuple[str, ...]  # a sentence for each property that is named, but that no event has had: the name may be misspelt
 
     def layout(self) -> RowLayout:
-        """Of the profiles' rows."""
+        """The layout of the profiles' rows."""
         return RowLayout.of(self.kernels, self.rules, self.properties)
 
     def close(self) -> None:
-        """Release the databases."""
+        """Close the databases."""
         for each in (self.expressions, self.conditions, self.rechecks):
             each.close()
 
@@ -87,14 +87,14 @@ class Compiled:
 def compile_for(
     dataset: str, declared: Declared, lake: Lake, models: ModelStore, vocabulary: Vocabulary, *, taken: Types | None = None
 ) -> Compiled:
-    """Compile all that is declared for one dataset.
+    """Compile all declarations for one dataset.
 
-    Its properties are what they are `taken` for, and others what `lake`, the one that the sink commits to, has them for.
+    Its properties have the types in `taken`. Other properties have their types in `lake`, the lake to which the sink commits.
 
     Raises:
-        FeatureError: an expression's type does not fit its function.
-        RuleError, SqlError: an expression is not valid; the message shows the place.
-        ModelError: a model that a condition names needs what is no feature.
+        FeatureError: an expression's type does not match its function.
+        RuleError, SqlError: an expression is not valid; the message shows the position.
+        ModelError: a model that a condition names needs a column that is not a feature.
     """
     properties, said = known.known(lake, dataset) | (taken or {}), declared.properties
     texts = tuple(dict.fromkeys(text for view in declared.views for text in view.expressions))
@@ -117,7 +117,7 @@ def compile_for(
 
 
 def _unseen(named: set[str], seen: Collection[str], features: Collection[str]) -> tuple[str, ...]:
-    if not seen:  # before the first event nobody can tell
+    if not seen:  # unknown before the first event
         return ()
     sentences = []
     for name in sorted(named.difference(seen)):

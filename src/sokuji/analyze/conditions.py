@@ -1,4 +1,4 @@
-"""The conditions of rules, each distinct one evaluated once a batch, with the features and scores at each event."""
+"""Evaluate the conditions of rules with the features and scores at each event, each distinct condition once per batch."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from sokuji.sql.scalar.expressions import Expressions
 Mask = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.intp]
 Features = Callable[[Indices, Collection[str]], pa.RecordBatch]
-"""The features of these names, as far as there are such, at these events."""
+"""The features with these names, if they exist, at these events."""
 
 
 class Judged(NamedTuple):
-    """What the rules are given."""
+    """The input of the rules."""
 
-    events: pa.RecordBatch  # with the features and scores that templates name in columns of their own
+    events: pa.RecordBatch  # with the features and scores that templates name as additional columns
     truth: Mask  # [events, conditions], in Fortran order
-    failed: dict[int, str]  # why, for events that a condition failed on
+    failed: dict[int, str]  # the reason, for events on which a condition failed
 
 
 class Conditions:
-    """The conditions of a project's rules over one dataset."""
+    """The conditions of a project's rules for one dataset."""
 
     def __init__(self, rules: Rules, expressions: Expressions, scores: Scores) -> None:
-        """`expressions` are the distinct conditions, which may name features and `scores`."""
+        """Create from the distinct conditions `expressions`, which may name features and `scores`."""
         self._expressions, self._scores = expressions, scores
         self._told = rules.names
         declared = rules.actions.rules
@@ -42,19 +42,19 @@ class Conditions:
             [rule for rule in declared if models_named([rule.condition or ""]) or any(SCORES in heads(field.name) for field in rule.fields)]
         )
         self.properties = expressions.properties
-        """The properties that conditions name, as `PropertyReader` wants them."""
+        """The properties that conditions name, as `PropertyReader` needs them."""
 
     def evaluate(self, events: pa.RecordBatch, properties: Mapping[str, pa.Array], features: Features, live: Mask) -> Judged:
-        """Which conditions are true at which event. Only events that a rule waits for are looked at.
+        """Evaluate which conditions are true at which events. Only events that trigger a rule are evaluated.
 
-        `properties` are columns that were read from the events already; `features` gives some of those at some events.
+        `properties` are columns that were already read from the events; `features` returns some features at some events.
         """
         names = events.column("event_name")
         wanted = np.flatnonzero(_is_in(names, self._triggers) & live)
         there = features(wanted, self._expressions.names | self._told | self._scores.inputs)
         scores = self._score(there, _is_in(names, self._scored)[wanted])
         truth, failed = self._judge(events, properties, wanted, there, scores)
-        # Templates may name a feature or a score at an event that a condition looked at.
+        # Templates may name a feature or a score at an event that a condition was evaluated for.
         told = {name: column for name, column in [*_columns(there), (SCORES, scores)] if name in self._told}
         if told:
             at = np.full(events.num_rows, -1)
@@ -66,7 +66,7 @@ class Conditions:
     def _judge(
         self, events: pa.RecordBatch, properties: Mapping[str, pa.Array], wanted: Indices, there: pa.RecordBatch, scores: pa.Array
     ) -> tuple[Mask, dict[int, str]]:
-        """The truth matrix, and why conditions failed on events."""
+        """The truth matrix, and the reasons for events on which conditions failed."""
         texts = list(self._expressions.types)
         truth = np.zeros((events.num_rows, len(texts)), np.bool_, order="F")
         failed: dict[int, str] = {}
@@ -87,19 +87,19 @@ class Conditions:
         return truth, failed
 
     def _score(self, features: pa.RecordBatch, scored: Mask) -> pa.Array:
-        """The scores at events that a rule needs them at, NULL at the others."""
+        """The scores at events where a rule needs them, NULL at others."""
         if not self._scores.names or scored.all():
             return self._scores.score(features)
         found = self._scores.score(features.filter(pa.array(scored)))
         return found.take(pa.array(np.cumsum(scored) - 1, mask=~scored))
 
     def close(self) -> None:
-        """Release the database."""
+        """Close the database."""
         self._expressions.close()
 
 
 def _triggers(rules: Sequence[Rule]) -> pa.Array | None:
-    """The events that some of the rules wait for; None: all."""
+    """The names of events that trigger any of the rules; None means all."""
     if any(not rule.on for rule in rules):
         return None
     return pa.array(sorted({name for rule in rules for name in rule.on}), pa.string())

@@ -1,4 +1,4 @@
-"""Events that nothing is computed of, as they killed the worker: rows of `bad_events` say so, in every replay and for everyone else."""
+"""Events excluded from all computations, because they killed the worker: rows of `bad_events` name them, also for a replay."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from sokuji.sink import backlog
 
 
 class Excluded:
-    """The events of one dataset that are left out."""
+    """The excluded events of one dataset."""
 
     def __init__(self, rows: pa.Table) -> None:
-        """`rows` have the columns of EXCLUDED_KEY."""
+        """Create from `rows` with the columns of EXCLUDED_KEY."""
         self._ids = pc.unique(rows.column("message_id").combine_chunks())
         self._keys = set(zip(*(rows.column(name).to_pylist() for name in EXCLUDED_KEY), strict=True))
 
@@ -30,7 +30,7 @@ class Excluded:
         return len(self._keys)
 
     def mask(self, events: pa.RecordBatch | pa.Table) -> npt.NDArray[np.bool_]:
-        """Which events these are."""
+        """Which events are excluded."""
         found: npt.NDArray[np.bool_] = pc.is_in(events.column("message_id"), self._ids).to_numpy(zero_copy_only=False).copy()
         for row in np.flatnonzero(found).tolist():
             found[row] = tuple(events.column(name)[row].as_py() for name in EXCLUDED_KEY) in self._keys
@@ -41,7 +41,10 @@ NOBODY = Excluded(pa.table({name: pa.array([], pa.string()) for name in EXCLUDED
 
 
 def read(dataset: str, log: Log, lake: Lake) -> Excluded:
-    """Those of a dataset: of the log of bad events what the sink has not come to, then its table, so that nothing is missed in between."""
+    """The excluded events of a dataset.
+
+    Rows of the log of bad events that the sink has not committed are read before its table, so that none is missed.
+    """
     ends = {partition: log.end(partition) for partition in range(log.partitions)}
     waiting = backlog.read_until(log, backlog.positions(log), ends).get(dataset)
     schema = pa.schema([log.schema.field(name) for name in EXCLUDED_KEY])

@@ -1,4 +1,4 @@
-"""A dataset's declarations as the worker's state has them, for processes that read that state."""
+"""A dataset's declarations as in the worker's state, for processes that read that state."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from sokuji.features.known import Types
 
 
 class Following:
-    """The declarations compiled with the types that the state's properties have.
+    """The declarations, compiled with the types that properties have in the state.
 
-    Those are not always the lake's: ALTER TABLE changes the lake's at once, and the state's when that is made anew.
+    These types may differ from the lake's: ALTER TABLE changes the lake immediately, but the state only when it is rebuilt.
     """
 
     def __init__(self, folder: Path, make: Callable[[Types], Compiled]) -> None:
-        """`folder` is the dataset's, in the worker's; `make` compiles."""
+        """Compile by `make`. `folder` is the dataset's folder in the worker's."""
         self._folder, self._make = folder, make
         self._types = taken(folder)
         self.compiled = make(self._types)
 
     def renew(self) -> Compiled | None:
-        """Compile again if the state has other types by now; None if not. What was compiled before is the caller's to close."""
+        """Compile again if the types in the state have changed; None if not. The caller must close the previous compilation."""
         types = taken(self._folder)
         if types == self._types:
             return None

@@ -1,4 +1,4 @@
-"""What a worker publishes, once, although after a crash it works on some batches again."""
+"""Publish the worker's rows once, although it processes some batches again after a crash."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _READ_ROWS = 100_000
 
 
 class Outbox:
-    """Appends to partition 0 of a log what is not there yet. Rows are told apart by the values of `key`.
+    """Appends rows that are not yet in partition 0 of a log. The values of `key` identify rows.
 
-    A message that is sent again much later is another event: as many rows with the same key are left out as are there.
+    A message that is sent again much later is another event: of rows with the same key, as many are left out as are published.
 
-    What a replay publishes again lies between `since`, the log's end at the time of the checkpoint it began from, and the log's end when
-    it begins. Others may append to the log too.
+    A replay publishes rows again that lie between `since`, the log's end at the replay's checkpoint, and the log's end when the replay
+    begins. Others may also append to the log.
     """
 
     def __init__(self, log: Log, since: int, key: Sequence[str]) -> None:
@@ -30,18 +30,18 @@ class Outbox:
             self._published.update(self._keys(rows))
 
     def append(self, rows: pa.RecordBatch) -> None:
-        """Publish rows; durable on return."""
+        """Publish rows. They are durable on return."""
         if self._published:
             rows = rows.filter(pa.array([self._is_new(key) for key in self._keys(rows)], pa.bool_()))
         if rows.num_rows:
             self._log.append(0, rows)
 
     def caught_up(self) -> None:
-        """The replay is over: nothing will come again."""
+        """Note that the replay is over: no row will be published again."""
         self._published.clear()
 
     def end(self) -> int:
-        """Where the log ends, to be kept with the checkpoint."""
+        """The end of the log, to be stored with the checkpoint."""
         return self._log.end(0)
 
     def _is_new(self, key: tuple[object, ...]) -> bool:

@@ -1,4 +1,4 @@
-"""How far the worker has come, for whoever waits for decisions: offsets in a file that all processes map. And whether one runs at all."""
+"""How far the worker has come, for processes that wait for decisions: offsets in a shared memory map. And whether a worker runs."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ class Progress:
     """By partition of the events log, the offset before which every event's decisions are in the decisions log."""
 
     def __init__(self, path: Path, partitions: int) -> None:
-        """Open the file, made if it is not there."""
+        """Open or create the file."""
         self.path, self._ends = path, Ends(path, partitions)
-        # Two, as who holds a lock does not see it: a process may be both, the worker and who asks.
+        # Two descriptors, because a lock is not visible to its holder: one process may be both the worker and the one that asks.
         self._held, self._asking = (os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for _ in range(2))
 
     def publish(self, ends: Mapping[int, int]) -> None:
-        """Say that the worker has come to `ends`. During a replay it has been further already."""
+        """Record that the worker has come to `ends`. During a replay the recorded offsets may be higher already; they stay."""
         for partition, end in ends.items():
             self._ends[partition] = max(self._ends.certain(partition), end)
 
     def begin(self, log_ends: Mapping[int, int]) -> None:
-        """A worker starts on a log that ends there. Beyond, no worker has come: that was another log, or this one is an older copy."""
+        """Record that a worker starts on a log with these ends. Higher offsets come from another log, or this log is an older copy."""
         for partition, end in log_ends.items():
             self._ends[partition] = min(self._ends.certain(partition), end)
 
     def current(self) -> dict[int, int]:
-        """How far the state is up to date: nowhere while nobody keeps it so, as in a replay it is behind what `read` says."""
+        """The offsets up to which the state is up to date; empty while no worker keeps it so (in a replay, the state is behind `read`)."""
         return self.read() if self.is_led() else {}
 
     def read(self) -> dict[int, int]:
-        """How far it has come, in a replay the one before it."""
+        """How far the worker has come; in a replay, how far the one before had come."""
         return {partition: self._ends.certain(partition) for partition in range(len(self._ends))}
 
     def lead(self) -> None:
-        """Say that the state is up to date from now on, until `leave` or the death of the process."""
+        """Declare the state up to date from now on, until `leave` or the death of the process."""
         fcntl.fcntl(self._held, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
 
     def leave(self) -> None:
-        """Nobody keeps the state up to date any more."""
+        """Declare that nobody keeps the state up to date any more."""
         fcntl.fcntl(self._held, fcntl.F_OFD_SETLK, _LOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, 0, 0, 0))
 
     def is_led(self) -> bool:
-        """Whether a worker runs whose state is up to date: it lives, and does not repeat what one before it had done. In 1 us."""
+        """Whether a worker runs whose state is up to date: it lives and is not replaying. Takes 1 us."""
         found = fcntl.fcntl(self._asking, fcntl.F_OFD_GETLK, _LOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0))
         kind: int = _LOCK.unpack(found)[0]
         return kind != fcntl.F_UNLCK

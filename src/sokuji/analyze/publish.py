@@ -1,4 +1,4 @@
-"""Rows of the logs that a batch's outcome is published in."""
+"""Rows for the logs that publish a batch's outcome."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from sokuji.events import BAD_EVENT_SCHEMA, IDENTITY_SCHEMA
 from sokuji.identity.base import Link
 
 POISON = "expression_failed"
-"""The code of a bad event that the collector took, but an expression of a feature or a rule failed on."""
+"""The code of a bad event that the collector accepted, but on which an expression of a feature or a rule failed."""
 
 _PAYLOAD_MAX = 64 * 1024
 
 
 def identity_rows(events: pa.RecordBatch, links: Sequence[Link]) -> pa.RecordBatch:
-    """What the merge log records of links found in `events`."""
+    """The rows of the merge log for links found in `events`."""
     at = pa.array([link.event for link in links], pa.int64())
     columns = {name: events.column(name).take(at) for name in ("dataset", "source", "message_id")}
     columns |= {name: pa.array([getattr(link, name) for link in links], pa.string()) for name in Link._fields[1:]}
@@ -26,7 +26,7 @@ def identity_rows(events: pa.RecordBatch, links: Sequence[Link]) -> pa.RecordBat
 
 
 def bad_rows(events: pa.RecordBatch, poison: Sequence[Poison], code: str = POISON) -> pa.RecordBatch:
-    """What the log of bad events records. The events themselves are in the lake all the same."""
+    """The rows of the log of bad events. The events themselves are still in the lake."""
     at = pa.array([each.event for each in poison], pa.int64())
     columns = {name: events.column(name).take(at) for name in ("dataset", "source", "received_at", "message_id")}
     columns["code"] = pa.array([code] * len(poison))

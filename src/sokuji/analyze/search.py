@@ -1,8 +1,8 @@
-"""The search for the event of a batch that kills the worker: by halves, across the deaths of the process.
+"""Search for the event of a batch that kills the worker, by halves, across deaths of the process.
 
-Each trial works on a part of the batch, from the state before it, and is written down before. Whether the process survived it is known
-afterwards: by the same process, or by the next one. The worker may also be killed from outside meanwhile, which looks the same. So an
-event is the culprit only if it kills the worker alone, the batch's timers without any event do not, and then it alone does once more.
+Each trial processes a part of the batch, from the state before it, and is recorded first. Whether the process survived is known afterwards,
+by the same process or by the next one. The worker may also be killed from outside, which looks the same. So an event is the culprit only if
+three trials agree: it alone kills the worker, the batch's timers without any event do not, and then it alone kills the worker again.
 """
 
 from __future__ import annotations
@@ -15,35 +15,35 @@ from sokuji.disk.stored import read_record, write_record
 
 FILE = "search.json"
 DEATHS = 2
-"""Of one batch in a row: it is not by chance that the process died then."""
+"""The number of deaths of one batch in a row that is not chance."""
 
 KILLED = "the worker was killed, or crashed without a Python error"
 _FORMAT = 1
 _TIMES_ALONE = 2
-"""Before the trial without any row, and after it: the first death may have come from outside."""
+"""Once before the trial without any row, and once after it, because the first death may have come from outside."""
 
 
 class Search(msgspec.Struct):
-    """What is known. The culprit is among the rows from `first` to before `last`, as the batch has them."""
+    """The knowledge so far. The culprit is among the rows of the batch from `first` to before `last`."""
 
     batch: int
     first: int
     last: int
     trial: tuple[int, int] | None = None
-    alone: int = 0  # how often the one row that is left has killed the worker alone
-    is_survived: bool = False  # the batch without any row
+    alone: int = 0  # how often the one remaining row has killed the worker alone
+    is_survived: bool = False  # whether the worker survived the batch without any row
     is_over: bool = False
-    culprit: int | None = None  # the row; None when it is over: no single one
+    culprit: int | None = None  # the row; None when the search is over: no single row is the culprit
     reason: str = KILLED
 
     def next_trial(self) -> tuple[int, int]:
-        """The rows to work on, from and to."""
+        """The rows of the next trial, from and to."""
         if self.last - self.first > 1:
             return self.first, (self.first + self.last) // 2
         return (self.first, self.first) if self.alone and not self.is_survived else (self.first, self.last)
 
     def settle(self, reason: str | None) -> None:
-        """Take in how the trial ended: `reason` says how the worker died, None that it survived."""
+        """Record the outcome of the trial: `reason` says how the worker died; None means that it survived."""
         first, last = self.trial or (self.first, self.last)
         self.trial = None
         if first == last:
@@ -55,15 +55,15 @@ class Search(msgspec.Struct):
                 self.is_over, self.culprit = True, first
         elif last < self.last:
             self.first = last
-        else:  # the one row that is left
+        else:  # the one remaining row
             self.is_over = True
 
 
 def load(path: Path, batch: int) -> Search | None:
-    """The search in this batch that is under way.
+    """The search in this batch, if one is in progress.
 
     Raises:
-        FormatError, DamagedFileError: as `read_record`.
+        FormatError, DamagedFileError: see `read_record`.
     """
     if not path.exists():
         return None
@@ -72,5 +72,5 @@ def load(path: Path, batch: int) -> Search | None:
 
 
 def save(path: Path, search: Search) -> None:
-    """Write down what is known; durable on return."""
+    """Write the search. It is durable on return."""
     write_record(path, search, format=_FORMAT)

@@ -1,4 +1,4 @@
-"""A profile's row: one segment of bytes for each view, then one for the rules."""
+"""The layout of a profile's row: one segment of bytes for each view, then one for the rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WORD = 8
 
 @dataclass(frozen=True, slots=True)
 class RowLayout:
-    """Where the segments lie. `fingerprint` is another one when stored rows cannot be read as they are."""
+    """The positions of the segments. `fingerprint` changes whenever stored rows can no longer be read."""
 
     views: tuple[slice, ...]
     rules: slice

@@ -1,9 +1,9 @@
-"""A dataset's state made beside a worker that goes on with the declarations of before, for the next start to take over.
+"""A dataset's state that is built beside a worker with the earlier declarations. The next start takes it over.
 
     prepared.arrow = the profiles' keys as an Arrow file, a record of disk/stored.py about them, its length (u32)
-    links.arrow    = who became known as whom in the history, rows of IDENTITY_SCHEMA, in the same way
+    links.arrow    = the links of visitors to users in the history, rows of IDENTITY_SCHEMA, in the same form
 
-Format 1 was the Arrow file alone, with what the record says in its metadata and without a checksum; format 2 had no links.
+Format 1 was only the Arrow file, with the record's fields in its metadata and without a checksum. Format 2 had no links.
 """
 
 from __future__ import annotations
@@ -41,43 +41,43 @@ _LENGTH = struct.Struct("<I")
 
 
 class _Meta(msgspec.Struct):
-    layout: str  # the rows' fingerprint
-    ends: dict[int, int]  # up to where in the events log, by partition
+    layout: str  # the fingerprint of the rows
+    ends: dict[int, int]  # the end of the prepared history in the events log, by partition
     checksum: int = 0  # CRC-32 of the Arrow file
-    has_links: bool = False  # in a file beside this one
+    has_links: bool = False  # in another file beside this one
 
 
 class KeyCollector:
-    """Collects the keys of profiles, in the place of a `Carrier`."""
+    """Collects the keys of profiles, in place of a `Carrier`."""
 
     def __init__(self) -> None:
         self._parts: list[pa.Array] = [pa.array([], pa.string())]
         self._pending = 0
 
     def bring(self, keys: pa.Array, segment: Rows) -> None:  # noqa: ARG002 - the carrier's protocol
-        """Remember these."""
+        """Collect these keys."""
         self._parts.append(keys)
         self._pending += len(keys)
         if self._pending > _PENDING_MAX:
             self._parts, self._pending = [self.distinct()], 0
 
     def distinct(self) -> pa.Array:
-        """Each once."""
+        """The collected keys, each once."""
         return pc.unique(pa.concat_arrays(self._parts))
 
 
 class Prepared:
-    """What stands beside the strings and the rows in a folder while the rows are not up to date."""
+    """The files beside the strings and the rows in a folder whose rows are not up to date yet."""
 
     def __init__(self, folder: Path, layout: str, ends: Offsets, *, has_links: bool = True) -> None:
         self.folder, self.layout, self.ends, self._has_links = folder, layout, ends, has_links
 
     @classmethod
     def find(cls, folder: Path) -> Prepared | None:
-        """What is in the folder, if all of it is.
+        """The prepared state in the folder, if it is complete.
 
         Raises:
-            DamagedFileError: it is not as it was written.
+            DamagedFileError: a file is damaged.
             FormatError: a newer release wrote it.
         """
         path = folder / FILE
@@ -89,7 +89,7 @@ class Prepared:
         return cls(folder, meta.layout, meta.ends, has_links=meta.has_links)
 
     def write(self, keys: pa.Array, links: Sequence[pa.RecordBatch]) -> None:
-        """Say that the rows of these profiles are complete, up to `ends`, and who became known as whom until there."""
+        """Record that the rows of these profiles are complete up to `ends`, and the links of visitors to users before that."""
         self._write(LINKS_FILE, pa.Table.from_batches(links, IDENTITY_SCHEMA))
         self._write(FILE, pa.table({"key": keys}))
 
@@ -107,23 +107,23 @@ class Prepared:
         sync_folder(self.folder)
 
     def profiles(self) -> Iterator[pa.Array]:
-        """Their keys, piece by piece."""
+        """The keys of the profiles, piece by piece."""
         with ipc.open_file(_opened(self.folder / FILE)[0]) as reader:
             for number in range(reader.num_record_batches):
                 yield reader.get_batch(number).column("key")
 
     def links(self) -> list[pa.RecordBatch]:
-        """Who became known as whom; nothing in what an older release prepared."""
+        """The links of visitors to users; empty if an older release prepared the state."""
         if not self._has_links:
             return []
         with ipc.open_file(_opened(self.folder / LINKS_FILE)[0]) as reader:
             return [reader.get_batch(number) for number in range(reader.num_record_batches)]
 
     def take_over(self, folder: Path) -> Prepared:
-        """Put it in the place of `folder`, with the states in there beside it. A crash on the way leaves one that can be taken over."""
+        """Replace `folder` by the prepared state, and keep its states beside it. After a crash, the take-over can be repeated."""
         for state in folder.iterdir():
             if state.name not in {STRINGS_FILE, FILE, LINKS_FILE}:
-                # One of the same layout is the state from before all the same, which rules remember by.
+                # A state with the same layout is also an earlier state, which has the rules' memory.
                 target = self.folder / (state.name + BEFORE if state.name == self.layout else state.name)
                 shutil.rmtree(target, ignore_errors=True)
                 state.rename(target)
@@ -132,18 +132,18 @@ class Prepared:
         return Prepared(folder, self.layout, self.ends, has_links=self._has_links)
 
     def drop(self) -> None:
-        """Away with it."""
+        """Delete the prepared state."""
         self.done()
         shutil.rmtree(self.folder / self.layout, ignore_errors=True)
 
     def done(self) -> None:
-        """The rows are up to date."""
+        """Delete the files, because the rows are up to date."""
         (self.folder / FILE).unlink()
         (self.folder / LINKS_FILE).unlink(missing_ok=True)
 
 
 def _opened(path: Path) -> tuple[pa.Buffer, _Meta]:
-    """The Arrow file, and what is said of it, once it is found to be whole."""
+    """The Arrow file and its record, after a check that both are undamaged."""
     if not path.exists():
         raise DamagedFileError(path, "it is missing", _REMEDY)
     with pa.memory_map(str(path)) as file:

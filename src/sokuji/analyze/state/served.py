@@ -1,4 +1,4 @@
-"""What was served: the features at each event of a sample of the profiles, kept so that they can be compared with the lake."""
+"""The served features at each event of a sample of the profiles, stored for the comparison with the lake."""
 
 from __future__ import annotations
 
@@ -22,45 +22,48 @@ from sokuji.online.hashing import Hasher
 SERVED_LOG = "served_at"
 SERVED_SCHEMA = pa.schema(
     [
-        ("partition", pa.int32()),  # where the event stands in the log
+        ("partition", pa.int32()),  # the position of the event in the log
         ("offset", pa.int64()),
-        ("key", pa.string()),  # of the event's profile
-        ("batch", pa.int64()),  # the order of arrival is that of (batch, row)
+        ("key", pa.string()),  # the key of the event's profile
+        ("batch", pa.int64()),  # the order of arrival is the order of (batch, row)
         ("row", pa.int64()),
-        ("numbers", pa.list_(pa.float64())),  # of all views one after the other, as their kernels give them; NaN where not counted
+        ("numbers", pa.list_(pa.float64())),  # of all views one after the other, as their kernels return them; NaN where not counted
         ("ends", pa.list_(pa.int64())),
         ("sample", pa.float64()),
     ]
 )
-"""A row is an event of a profile in the sample, or a mark, which has only the last two columns: where the state ends by partition of the
-events log, and which share of the profiles is kept. Between two marks the rows are complete."""
+"""A row is an event of a profile in the sample, or a mark.
+
+A mark has only the last two columns: the end of the state by partition of the events log, and the share of the profiles that is stored.
+Between two marks the rows are complete.
+"""
 
 OpenLog = Callable[[Path], Log]
-"""Opens the log of what was served in a folder, which is made if it is not there. Errors as of the backend's opening."""
+"""Opens the log of served features in a folder, or creates it. Raises the backend's errors of opening."""
 
 _READ_ROWS = 100_000
-_ROWS_MAX = 50_000  # in memory; a checkpoint comes earlier unless the sample is large
+_ROWS_MAX = 50_000  # in memory; a checkpoint usually comes earlier, unless the sample is large
 _HASHER = Hasher(bytes(SALT_BYTES))
 
 
 def sampled(keys: pa.StringArray, sample: float) -> Mask:
-    """Which profiles are in a sample of this share, always the same ones; a smaller sample is a part of a larger one."""
+    """Which profiles are in a sample of this share. These are always the same profiles, and a smaller sample is a part of a larger one."""
     found: Mask = _HASHER.digests(keys)[:, 0].astype(np.float64) <= sample * 2.0**64
     return found
 
 
 class Served:
-    """Keeps what was served, each row once. It is durable with the checkpoint that follows, as a replay serves it again."""
+    """Stores served features, each row once. Rows become durable with the next checkpoint; a replay serves later rows again."""
 
     def __init__(self, log: Log, since: int, *, sample: float, bytes_max: int) -> None:
-        """Go on in `log`, which ended at `since` when the checkpoint was taken that the state begins from."""
+        """Continue in `log`, which ended at `since` at the checkpoint from which the state begins."""
         self._log, self._sample, self._bytes_max = log, sample, bytes_max
         self._outbox = Outbox(log, max(since, log.start(0)), ("partition", "offset"))
         self._waiting: list[pa.RecordBatch] = []
         self._marked: Mapping[int, int] | None = None
 
     def add(self, outcome: BatchOutcome, batch: int) -> None:
-        """Keep what a batch served to the profiles of the sample."""
+        """Store the features that a batch served to profiles of the sample."""
         mask = sampled(outcome.keys, self._sample)
         chosen = np.flatnonzero(mask[outcome.profiles])
         if len(chosen):
@@ -69,9 +72,9 @@ class Served:
                 self._append()
 
     def mark(self, ends: Mapping[int, int], durable: int) -> int:
-        """Write what is kept, and that it is all before `ends`; return where the log ends, to be kept with the checkpoint.
+        """Write the collected rows, and a mark that all rows before `ends` are written. Returns the log's end, for the checkpoint.
 
-        `durable` is what the last complete checkpoint has of that: older rows go when there are too many.
+        `durable` is the log's end in the last complete checkpoint. Older rows are trimmed when there are too many.
         """
         self._append()
         if ends != self._marked:
@@ -83,7 +86,7 @@ class Served:
         return self._log.end(0)
 
     def caught_up(self) -> None:
-        """The replay is over: nothing will come again."""
+        """Note that the replay is over: no row will come again."""
         self._append()
         self._outbox.caught_up()
 
@@ -93,7 +96,7 @@ class Served:
             self._waiting = []
 
     def close(self) -> None:
-        """Close the log; what was not marked is served again."""
+        """Close the log. Rows that were not marked are served again."""
         self._log.close()
 
 
@@ -113,19 +116,19 @@ def _rows(outcome: BatchOutcome, batch: int, chosen: npt.NDArray[np.intp]) -> pa
 
 
 class ServedSample(NamedTuple):
-    """What a served log holds of a sample."""
+    """The rows of a sample in a log of served features."""
 
     rows: pa.Table  # of SERVED_SCHEMA, without marks
     sample: float
-    starts: list[int]  # by partition of the events log: between these two, all events of the sample's profiles have a row
+    starts: list[int]  # by partition of the events log; from starts to ends, every event of the sample's profiles has a row
     ends: list[int]
 
 
 def read(folder: Path, open_log: OpenLog, sample: float | None) -> ServedSample:
-    """What the log in `folder` holds of a sample of the profiles; None: of all that are kept. The worker may be running.
+    """Read the rows of a sample of the profiles from the log in `folder`; None: of all stored profiles. The worker may be running.
 
     Raises:
-        FeatureError: nothing is kept there, or less than is asked for.
+        FeatureError: nothing is stored there, or less than the sample needs.
     """
     if not (folder / SERVED_LOG).exists():
         raise FeatureError(
@@ -139,7 +142,7 @@ def read(folder: Path, open_log: OpenLog, sample: float | None) -> ServedSample:
     kept = marks[-1]["sample"]
     if sample is not None and sample > kept:
         raise FeatureError(f"a sample of {sample} is asked for, and what was served is kept for {kept}: set analyze.served_sample")
-    # Before the last mark with another sample, not all may be there.
+    # Rows before the last mark with another sample may be incomplete.
     first = max((place + 1 for place, mark in enumerate(marks) if mark["sample"] != kept), default=0)
     rows = found.filter(pc.invert(is_mark))
     chosen = sampled(rows.column("key").combine_chunks(), kept if sample is None else sample)
@@ -153,6 +156,6 @@ def _read_all(log: Log) -> pa.Table:
             while offset < end:
                 batch, _, offset = log.read(0, offset, _READ_ROWS, until=end)
                 parts.append(batch)
-        except OffsetTrimmedError:  # the worker has made room meanwhile
+        except OffsetTrimmedError:  # the worker has trimmed the log meanwhile
             continue
         return pa.Table.from_batches(parts, SERVED_SCHEMA)
