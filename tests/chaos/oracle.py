@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import sokuji
+from sokuji.errors import SokujiError
 from tests.act.receiver import Receiver
 from tests.chaos.shop import Customer, Event
 
@@ -71,12 +73,6 @@ class Expected:
         return {who: self._profile(self._owners.get(who, who)).features() for who in sorted(visitors)}
 
 
-_ASK = """
-import json, sys
-import sokuji
-with sokuji.open(sys.argv[1]) as platform:
-    print(json.dumps({visitor: platform.online_features(visitor) for visitor in json.load(sys.stdin)}))
-"""
 _LAKE = "SELECT keys.visitor_id AS who, number, COUNT(*) AS n, SUM(revenue) AS revenue FROM main.events WHERE source = 'web' GROUP BY 1, 2"
 _DECIDED = """
 SELECT decided.message_id AS id, web.keys.visitor_id AS who, web.number AS number
@@ -99,18 +95,25 @@ def check_running(folder: Path, customers: Sequence[Customer], *, but: Collectio
     The features `but` are not compared: what was last nobody knows where the platform's clock went to and fro.
     """
     expected, deadline = _without(Expected(customers).features(), but), 0.0
-    command, visitors = [sys.executable, "-c", _ASK, str(folder)], json.dumps(list(expected))
     while True:
-        done = subprocess.run(command, input=visitors, check=False, capture_output=True, text=True, timeout=COMMAND_SECONDS)
-        found = _without(json.loads(done.stdout) if done.returncode == 0 else {}, but)
+        answers = _ask(folder, expected)
+        found = {} if isinstance(answers, SokujiError) else _without(answers, but)
         if found == expected:
             return
         deadline = deadline or time.monotonic() + WAIT_SECONDS  # asking for all of a long run may take longer itself
         assert time.monotonic() < deadline, (
-            done.stderr,
+            answers if not found else "",
             {who: (found.get(who), each) for who, each in expected.items() if found.get(who) != each},
         )
         time.sleep(0.5)
+
+
+def _ask(folder: Path, visitors: Iterable[str]) -> dict[str, dict[str, Any]] | SokujiError:
+    try:
+        with sokuji.open(folder) as platform:
+            return {visitor: platform.online_features(visitor) for visitor in visitors}
+    except SokujiError as error:
+        return error
 
 
 def _without(features: Mapping[str, Mapping[str, Any]], but: Collection[str]) -> dict[str, dict[str, Any]]:

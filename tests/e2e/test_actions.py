@@ -9,8 +9,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
 import time
 import urllib.request
@@ -30,6 +28,7 @@ from sokuji.proof import sign_user, visitor_id_of
 from sokuji.roles.base import ROLES, Role
 from sokuji.roles.up import running
 from tests.act.browser import CHROMIUM, browsing
+from tests.e2e.command import sql
 from tests.e2e.ports import free_port
 from tests.private import readable_by_others
 
@@ -163,12 +162,12 @@ def test_who_buys_before_it_is_shown_is_not_shown_it(shop: Path, done: list[tupl
     assert eventually(ask(shop, WITHHELD, visitor)) == [(decision["id"], rule, reason)]
 
 
-def test_action_results_are_there_for_whoever_asks_in_sql(shop: Path) -> None:
-    assert _sql(shop, "SELECT * FROM shop.action_results WHERE rule = 'offer'") == []  # before anything has happened
+def test_action_results_are_there_for_whoever_asks_insql(shop: Path) -> None:
+    assert sql(shop, "SELECT * FROM shop.action_results WHERE rule = 'offer'") == []  # before anything has happened
     people = [f"person{number}" for number in range(60)]
     _batch(shop, [{"event": "ask", "anonymousId": person} for person in people])
     query = "SELECT keys.visitor_id AS person, arm, message_id FROM shop.events WHERE event_name = 'action_decided' AND rule = 'offer'"
-    rows = eventually(lambda: _sql(shop, query), lambda rows: len(rows) == len(people))
+    rows = eventually(lambda: sql(shop, query), lambda rows: len(rows) == len(people))
     decided = {row["person"]: row for row in rows}
     # What pages track, and a goal: more often reached in one arm, and by some who were not shown anything.
     shown = [row for row in decided.values() if row["arm"] != "control"][::2]
@@ -179,7 +178,7 @@ def test_action_results_are_there_for_whoever_asks_in_sql(shop: Path) -> None:
     _batch(shop, [{"event": "order", "anonymousId": person} for person in [*buyers, *buyers, "stranger"]])
 
     asked = "SELECT * FROM shop.action_results WHERE rule = 'offer' ORDER BY arm"
-    found = eventually(lambda: _sql(shop, asked), lambda rows: sum(row["conversions"] for row in rows) == len(buyers))
+    found = eventually(lambda: sql(shop, asked), lambda rows: sum(row["conversions"] for row in rows) == len(buyers))
     people_of = {name: [person for person in people if decided[person]["arm"] == name] for name in ("blue", "control", "red")}
     bought_of = {name: len({*own} & {*buyers}) for name, own in people_of.items()}
     assert [(row["arm"], row["exposures"], row["conversions"]) for row in found] == [
@@ -195,19 +194,14 @@ def test_action_results_are_there_for_whoever_asks_in_sql(shop: Path) -> None:
         katz = risk.confidence_interval(0.95)
         assert (row["lift"], row["lift_low"], row["lift_high"]) == pytest.approx((risk.relative_risk - 1, katz.low - 1, katz.high - 1))
     events = "SELECT event_name, COUNT(*) AS n FROM shop.events WHERE event_name IN ('action_shown', 'action_clicked') GROUP BY event_name"
-    assert {row["event_name"]: row["n"] for row in _sql(shop, events)} == dict.fromkeys(("action_shown", "action_clicked"), len(shown))
+    assert {row["event_name"]: row["n"] for row in sql(shop, events)} == dict.fromkeys(("action_shown", "action_clicked"), len(shown))
 
 
 def _batch(shop: Path, events: list[dict[str, Any]]) -> None:
     _post(load(shop).track.port, "/v1/batch", {"batch": [{"type": "track", **event} for event in events]})
 
 
-def _sql(shop: Path, query: str) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "sokuji", "sql", "-p", str(shop), "--format", "json", query]
-    found: list[dict[str, Any]] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout)
-    return found
-
-
+@pytest.mark.long  # in `make test` the page is in tests/act/pages/test_tag.py, and the platform below
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome here, and tests/sdk/install cannot install it")
 def test_a_browser_that_looks_at_three_teas_gets_the_popup(shop: Path, tmp_path: Path) -> None:
     config = load(shop)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import http.client
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
 
 import sokuji
 from sokuji.proof import visitor_id_of
 from sokuji.roles.up import running
+from tests.e2e import command
 from tests.e2e.killing import role_pid
 from tests.e2e.ports import free_port
 
@@ -85,14 +85,13 @@ class Shop:
 
     def apply(self, *options: str) -> dict[str, Any]:
         done = run_apply(self.folder, "--json", *options)
-        assert done.returncode == 0, done.stderr
+        assert done.exit_code == 0, done.stderr
         answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return answer
 
 
-def run_apply(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "sokuji", "apply", "-p", str(folder), *options]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
+def run_apply(folder: Path, *options: str) -> Result:
+    return command.sokuji("apply", "-p", folder, *options)
 
 
 def write_project(folder: Path, port: int) -> None:
@@ -139,7 +138,7 @@ def test_a_mistake_is_told_and_changes_nothing(shop: Shop) -> None:
     assert any(brought)
     shop.write(features=FEATURES.replace("count()", "sum()"))
     done = run_apply(shop.folder)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert "features.py:4" in done.stderr
     shop.write(features=FEATURES.replace('events("buy")', 'events("buy").where("nonsense(1)")'))
     assert "Function not found: nonsense" in run_apply(shop.folder, "--dry-run").stderr
@@ -152,6 +151,6 @@ def test_a_mistake_is_told_and_changes_nothing(shop: Shop) -> None:
 def test_without_a_running_platform_it_checks_and_says_so(tmp_path: Path) -> None:
     write_project(tmp_path, 0)
     done = run_apply(tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.exit_code, done.stderr) == (0, "")
     assert "features.py: changed" in done.stdout
     assert "`sokuji up` starts it" in done.stdout

@@ -111,8 +111,15 @@ def check(events: list[dict[str, Any]]) -> None:
     assert all("library" in json.loads(event["context"]) for event in events)
 
 
-@pytest.mark.parametrize("encoding", ["plain", "gzip"])
-@pytest.mark.parametrize("version", ["2.4.0", "2.3.4"])
+@pytest.mark.parametrize(
+    ("version", "encoding"),
+    [
+        ("2.4.0", "gzip"),
+        pytest.param("2.4.0", "plain", marks=pytest.mark.long),
+        pytest.param("2.3.4", "gzip", marks=pytest.mark.long),
+        pytest.param("2.3.4", "plain", marks=pytest.mark.long),
+    ],
+)
 def test_segment_python(collector: Collector, version: str, encoding: str) -> None:
     path = str(SDK / f"segment-analytics-python=={version}")
     run([sys.executable, "-c", SEGMENT, f"http://127.0.0.1:{collector.port}", version, encoding], PYTHONPATH=path)
@@ -178,7 +185,7 @@ def site(request: pytest.FixtureRequest, collector: Collector) -> Iterator[str]:
 
 @needs_node
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome here, and tests/sdk/install cannot install it")
-@pytest.mark.parametrize("site", ["standard", "batching"], indirect=True)
+@pytest.mark.parametrize("site", ["standard", pytest.param("batching", marks=pytest.mark.long)], indirect=True)
 def test_segment_browser(collector: Collector, site: str, tmp_path: Path) -> None:
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", f"--user-data-dir={tmp_path / 'profile'}"]
     browser = subprocess.Popen([str(CHROMIUM), *options, site], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,4 +1,8 @@
-"""sokuji.js in a real browser, against a real collector and a real `api` role."""
+"""sokuji.js in a real browser, against a real collector and a real `api` role.
+
+`make test` has the way of a visitor from the page to the popup, what a page may not lose or store, and what may not become code;
+`make test-long` has the rest.
+"""
 
 import functools
 import http.server
@@ -156,6 +160,7 @@ class TestTracking:
         assert "timezone" in context
         assert site.collector.bad_events() == []
 
+    @pytest.mark.long
     def test_a_visitor_stays_the_same_until_reset(self, site: Site, page: Page) -> None:
         first = begin(page, site)
         assert begin(page, site) == first
@@ -168,6 +173,7 @@ class TestTracking:
         assert after["visitor_id"] not in {first, None}
         assert after["user_id"] is None
 
+    @pytest.mark.long
     def test_misuse_says_what_there_is(self, site: Site, page: Page) -> None:
         page.open(f"{site.url}/blank")
         attempt = "(() => { try { sokuji(%s) } catch (error) { return error.message } })()"
@@ -184,6 +190,7 @@ class TestTracking:
         begin(page, site)  # another page; the first one's events were on the device
         assert sorted(properties(event)["n"] for event in site.wait_for("buy", 150)) == list(range(150))
 
+    @pytest.mark.long
     def test_online_again_it_sends_by_itself(self, site: Site, page: Page) -> None:
         begin(page, site)
         page.offline(True)
@@ -192,6 +199,7 @@ class TestTracking:
         page.offline(False)
         assert [properties(event)["n"] for event in site.wait_for("buy")] == [1]
 
+    @pytest.mark.long
     def test_the_queue_is_bounded_and_keeps_the_newest(self, site: Site, page: Page) -> None:
         begin(page, site)
         page.offline(True)
@@ -200,12 +208,14 @@ class TestTracking:
         found = site.wait_for("buy", 1000)
         assert {properties(event)["n"] for event in found} == set(range(100, 1100))
 
+    @pytest.mark.long
     def test_an_event_that_is_too_large_is_left_out(self, site: Site, page: Page) -> None:
         begin(page, site)
         page.run("sokuji('track', 'large', {text: 'x'.repeat(40000)}); sokuji('track', 'small')")
         site.wait_for("small")
         assert site.events("large") == []
 
+    @pytest.mark.long
     def test_what_is_tracked_as_the_page_is_left_arrives(self, site: Site, page: Page) -> None:
         begin(page, site)
         page.run("addEventListener('pagehide', () => sokuji('track', 'left')); sokuji('track', 'stayed')")
@@ -230,6 +240,7 @@ class TestConsent:
         page.run("sokuji('track', 'next')")
         site.wait_for("next")
 
+    @pytest.mark.long
     def test_withdrawn_it_leaves_nothing_behind(self, site: Site, page: Page) -> None:
         visitor = begin(page, site, consent="required")
         page.run("sokuji('consent', true); sokuji('track', 'with')")
@@ -240,6 +251,7 @@ class TestConsent:
         assert site.events("without") == []
         assert page.run("sokuji.visitor()") != visitor
 
+    @pytest.mark.long
     def test_an_objection_is_remembered_where_consent_is_not_asked_for(self, site: Site, page: Page) -> None:
         begin(page, site)
         page.run("sokuji('track', 'with')")
@@ -255,6 +267,7 @@ class TestConsent:
 
 
 class TestActions:
+    @pytest.mark.long
     def test_a_popup_is_shown_and_clicked(self, site: Site, page: Page) -> None:
         visitor = begin(page, site)
         until_streaming(site, page)
@@ -269,6 +282,7 @@ class TestActions:
         assert page.run("location.hash") == "#offer"
         assert page.run("document.querySelector('#sokuji-action')") is None
 
+    @pytest.mark.long
     @pytest.mark.parametrize("how", ["button", "escape", "outside"])
     def test_it_is_closed_in_each_way(self, site: Site, page: Page, how: str) -> None:
         append(site.api.log, row(begin(page, site), name="d1"))
@@ -304,13 +318,21 @@ class TestActions:
         assert page.run("window.hacked") is None
 
     @pytest.mark.parametrize(
-        "link", ["data:text/html,x", "vbscript:x", "file:///etc/passwd", " java\tscript:alert(1)", "blob:x", "http://["]
+        "link",
+        [
+            " java\tscript:alert(1)",
+            *(
+                pytest.param(link, marks=pytest.mark.long)
+                for link in ("data:text/html,x", "vbscript:x", "file:///etc/passwd", "blob:x", "http://[")
+            ),
+        ],
     )
     def test_links_of_other_schemes_are_refused(self, site: Site, page: Page, link: str) -> None:
         append(site.api.log, row(begin(page, site), action=POPUP | {"link": link}))
         page.wait_for(f"{DIALOG}('h2')")
         assert page.run(f"{DIALOG}('.go').tagName") == "BUTTON"
 
+    @pytest.mark.long
     def test_what_does_not_hold_any_more_is_not_shown(self, site: Site, page: Page) -> None:
         visitor = begin(page, site)
         site.ineligible.add("late")
@@ -318,6 +340,7 @@ class TestActions:
         assert page.wait_for(f"{DIALOG}('h2')?.textContent") == "Good"
         assert [properties(event)["decision_id"] for event in site.wait_for("action_shown")] == ["good"]
 
+    @pytest.mark.long
     def test_it_is_shown_once_whatever_is_loaded_again(self, site: Site, page: Page) -> None:
         visitor = begin(page, site)
         append(site.api.log, row(visitor, name="d1"))
@@ -328,6 +351,7 @@ class TestActions:
         assert page.wait_for(f"{DIALOG}('h2')?.textContent") == "The next"
         assert [properties(event)["decision_id"] for event in site.wait_for("action_shown", 2)] == ["d1", "d2"]
 
+    @pytest.mark.long
     def test_one_at_a_time(self, site: Site, page: Page) -> None:
         visitor = begin(page, site)
         append(site.api.log, row(visitor, rule="r1", action=POPUP | {"kind": "banner", "title": "First"}), row(visitor, rule="r2"))
@@ -336,6 +360,7 @@ class TestActions:
         page.click(f"{DIALOG}('.x')")
         page.wait_for(f"{DIALOG}('h2')?.textContent === 'Three looked at'")
 
+    @pytest.mark.long
     def test_a_page_may_show_it_itself(self, site: Site, page: Page) -> None:
         page.open(f"{site.url}/blank")
         page.run("window.onAction = (decision, tell) => { window.own = decision.action; tell('shown'); return false }")
@@ -345,6 +370,7 @@ class TestActions:
         site.wait_for("action_shown")
         assert page.run("document.querySelector('#sokuji-action')") is None
 
+    @pytest.mark.long
     def test_where_streams_do_not_pass_it_pulls(self, site: Site, page: Page) -> None:
         page.open(f"{site.url}/blank")
         page.run("window.EventSource = class { constructor() { setTimeout(() => this.onerror()) } close() {} addEventListener() {} }")
@@ -352,6 +378,7 @@ class TestActions:
         append(site.api.log, row(page.run("sokuji.visitor()")))
         page.wait_for(f"{DIALOG}('h2')")
 
+    @pytest.mark.long
     def test_a_user_whose_id_is_signed_gets_what_is_for_the_user(self, site: Site, page: Page, tmp_path: Path) -> None:
         begin(page, site)
         rows = [row("phone", user="u1", name="d1", rule="r1"), row("phone", user="u2", rule="r1")]
@@ -373,12 +400,14 @@ class TestActions:
         assert page.run("[localStorage['sokuji.user'], localStorage['sokuji.signature']]") == ["null", "null"]
         assert signature not in str(site.events())
 
+    @pytest.mark.long
     def test_a_wrong_signature_leaves_the_visitors_own_messages(self, site: Site, page: Page) -> None:
         visitor = begin(page, site)
         page.run("sokuji('identify', 'u1', {}, {signature: 'of somebody else'})")
         append(site.api.log, row("phone", user="u1", rule="r1", action=POPUP | {"title": "Not mine"}), row(visitor, rule="r2"))
         assert page.wait_for(f"{DIALOG}('h2')?.textContent") == "Three looked at"
 
+    @pytest.mark.long
     def test_a_hidden_page_holds_no_connection(self, site: Site, page: Page, browser: Browser) -> None:
         visitor = begin(page, site)
         until_streaming(site, page)
@@ -393,6 +422,7 @@ class TestActions:
         page.wait_for(f"{DIALOG}('h2')")
 
 
+@pytest.mark.long
 def test_what_is_decided_on_an_event_comes_with_its_answer(browser: Browser, tmp_path: Path) -> None:
     with acting(tmp_path) as api:
         analyzed: dict[int, int] = {}
