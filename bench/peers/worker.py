@@ -23,7 +23,7 @@ from sokuji.analyze.worker import Worker
 from sokuji.backends import Backends
 from sokuji.config import load
 from sokuji.events import EVENT_SCHEMA, TIMESTAMP
-from sokuji.identity.resolve import VISITOR
+from sokuji.identity.base import VISITOR
 from sokuji.online.shared.reader import SharedReader
 
 _SETTINGS = '[sources.bench]\nwrite_key = "bench"\ndataset = "main"\n'

@@ -102,7 +102,7 @@ class Platform(Closing):
             FeatureError, RuleError, SqlError: the project's declarations are not valid.
             ValueError: not exactly one of the two ids is given.
         """
-        from sokuji.identity.resolve import USER, VISITOR
+        from sokuji.identity.base import USER, VISITOR
 
         if visitor_id is not None and user_id is None:
             key = VISITOR + visitor_id

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from sokuji.errors import SokujiError
-from sokuji.identity.resolve import USER, VISITOR
+from sokuji.identity.base import USER, VISITOR
 from sokuji.log.base import Read
 from sokuji.rules.decision import DECIDED, Decision
 

@@ -21,12 +21,11 @@ from sokuji.analyze.conditions import Judged
 from sokuji.analyze.excluded import NOBODY, Excluded
 from sokuji.analyze.state.base import DatasetState
 from sokuji.analyze.state.layout import Rows
-from sokuji.bots import is_bot
 from sokuji.dedup.hashing import hash_messages
 from sokuji.dedup.rule import Places
-from sokuji.events import EVENT_SCHEMA, EventType
+from sokuji.events import EVENT_SCHEMA
 from sokuji.features.spec import Entity
-from sokuji.identity.base import Link
+from sokuji.identity.base import Link, is_counted, visitors
 from sokuji.identity.resolve import ProfileKeys, Resolution
 from sokuji.json_text import decode
 from sokuji.proof import UNPROVEN
@@ -130,15 +129,8 @@ class Pipeline:
         self._compiled.close()
 
     def _resolve(self, events: pa.RecordBatch) -> Resolution:
-        visitors = events.column("visitor_id")
-        aliases = pc.equal(events.column("type"), EventType.ALIAS)
-        if pc.any(aliases).as_py():
-            # An alias says that the one with the previous id is this user.
-            said = [_previous_id(text) for text in events.column("properties").filter(aliases).to_pylist()]
-            before = pc.replace_with_mask(pa.nulls(len(visitors), pa.string()), aliases, pa.array(said, pa.string()))
-            visitors = pc.coalesce(before, visitors)
         contexts = events.column("context")
-        return self._state.identity.resolve(visitors, events.column("user_id"), lambda row: _is_unproven(contexts[row].as_py()))
+        return self._state.identity.resolve(visitors(events), events.column("user_id"), lambda row: _is_unproven(contexts[row].as_py()))
 
     def _take_in(self, outcome: BatchOutcome, rows: Rows, resolution: Resolution, now_us: int, *, want_features: bool) -> None:
         events, keys, segment = outcome.events, ProfileKeys(outcome.keys), rows[:, self.layout.rules]
@@ -146,8 +138,7 @@ class Pipeline:
         outcome.unfit, self._properties.unfit = self._properties.unfit, Counter()
         evaluated, failed = self._expressions.evaluate(events, properties)
         outcome.poison = [Poison(row, reason) for row, reason in sorted(failed.items())]
-        bots = is_bot(events.column("context")).to_numpy(zero_copy_only=False)
-        counted = ~bots
+        counted = is_counted(events)
         counted[list(failed)] = False
         due_us = self.rules.next_due(segment)
         outcome.profiles = resolution.profiles
@@ -230,8 +221,3 @@ def _merge(merge: Callable[[Rows, Rows], None], segment: Rows, sources: Indices,
 
 def _is_unproven(context: str | None) -> bool:
     return context is not None and UNPROVEN in context and decode(context).get(UNPROVEN) is True
-
-
-def _previous_id(properties: str | None) -> str | None:
-    previous = decode(properties or "{}").get("previous_id")
-    return previous if isinstance(previous, str) and previous else None

@@ -22,11 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.disk.marked import AnyMark, Mark, open_marked
-from sokuji.identity.base import VISITORS_PER_USER_MAX, Link, LinkKind
+from sokuji.identity.base import USER, VISITOR, VISITORS_PER_USER_MAX, Link, LinkKind
 from sokuji.proof import is_provable
-
-VISITOR, USER = "v:", "u:"
-"""A profile's key begins with one of these."""
 
 FILE = "identities.jsonl"
 """What is saved of an `Identity`, in the folder of the state it belongs to."""

@@ -14,8 +14,8 @@ from sokuji.errors import DamagedFileError, OnlineStoreError
 from sokuji.features.kernel.reader import FeatureReader
 from sokuji.features.kernel.strings import STRINGS_FILE, Strings
 from sokuji.features.spec import Entity
-from sokuji.identity.base import LinkKind
-from sokuji.identity.resolve import FILE, USER, VISITOR, known
+from sokuji.identity.base import USER, VISITOR, LinkKind
+from sokuji.identity.resolve import FILE, known
 from sokuji.log.base import Log
 from sokuji.online.base import OpenReader
 from sokuji.predict.profiles import Profiles

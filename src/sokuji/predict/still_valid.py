@@ -14,8 +14,7 @@ from sokuji.analyze.following import Following
 from sokuji.analyze.state.layout import Rows
 from sokuji.errors import OnlineStoreError
 from sokuji.features.kernel.strings import STRINGS_FILE, Strings
-from sokuji.identity.base import LinkKind
-from sokuji.identity.resolve import USER, VISITOR
+from sokuji.identity.base import USER, VISITOR, LinkKind
 from sokuji.log.base import Log
 from sokuji.ml.serving.scoring import SCORES
 from sokuji.online.base import OpenReader

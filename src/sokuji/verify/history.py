@@ -16,8 +16,7 @@ from sokuji.analyze.excluded import NOBODY, Excluded
 from sokuji.analyze.state.served import sampled
 from sokuji.duckdb_text import quote
 from sokuji.events import EVENT_SCHEMA, OWN_SOURCE
-from sokuji.identity.base import LinkKind
-from sokuji.identity.resolve import USER, VISITOR
+from sokuji.identity.base import USER, VISITOR, LinkKind
 from sokuji.lake.base import Snapshot
 from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import FIXED_SCHEMA, PLACE_COLUMNS, TIME_COLUMN, property_columns

@@ -26,7 +26,7 @@ from sokuji.features.kernel.kernel import Kernel
 from sokuji.features.kernel.strings import STRINGS_FILE, Vocabulary
 from sokuji.features.known import Types
 from sokuji.features.spec import Entity
-from sokuji.identity.resolve import USER
+from sokuji.identity.base import USER
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA, IDENTITIES, PLACE_COLUMNS

@@ -18,8 +18,8 @@ from sokuji.features.spec import Entity
 from sokuji.features.training.history import NO_MERGES
 from sokuji.features.training.merge_log import MergeLog
 from sokuji.features.training.point_in_time import Labels, TimedEvents, numbers_at
-from sokuji.identity.base import Link
-from sokuji.identity.resolve import USER, Identity
+from sokuji.identity.base import USER, Link
+from sokuji.identity.resolve import Identity
 from tests.features.everything import BIG, BUY, START, columns, everything, feed, kernel, rows_of, said
 from tests.features.kernel.test_kernel import assert_same
 from tests.features.oracle import US, Event, Oracle

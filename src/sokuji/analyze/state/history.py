@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sokuji.events import EVENT_SCHEMA, OWN_SOURCE
+from sokuji.events import EVENT_SCHEMA
+from sokuji.identity.base import is_sent
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import PLACE_COLUMNS, TIME_COLUMN
 
@@ -35,7 +36,7 @@ def history(dataset: str, lake: Lake, snapshot: Snapshot, until: Mapping[int, in
     """
     files = replace(snapshot, tail=None)
     order = _order(lake, files)
-    where = pc.field("source") != OWN_SOURCE  # on the stream, too, decisions are no events of the visitor
+    where = is_sent(pc.field("source"))  # on the stream, too, decisions are no events of the visitor
     partition, offset = map(pc.field, PLACE_COLUMNS)
     for each, end in until.items():
         is_later = (partition == each) & (offset >= end)

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sokuji.bots import is_bot
-from sokuji.events import EXCLUDED_KEY, OWN_SOURCE, STOPPED_WORKER
+from sokuji.events import EXCLUDED_KEY, STOPPED_WORKER
 from sokuji.features.kernel.columns import EventColumns
 from sokuji.features.kernel.kernel import Kernel
 from sokuji.features.kernel.program import Ints
@@ -22,6 +22,7 @@ from sokuji.features.kernel.strings import Vocabulary
 from sokuji.features.spec import ViewSpec
 from sokuji.features.training.merge_log import MergeLog
 from sokuji.features.training.point_in_time import Places, TimedEvents
+from sokuji.identity.base import SENT_SQL, VISITOR_SQL
 from sokuji.lake.events import BAD_EVENTS, FIXED_SCHEMA, IDENTITIES, TIME_COLUMN
 from sokuji.sql.result import Result
 from sokuji.sql.scalar.expressions import Evaluated, Expressions, batch_of
@@ -43,11 +44,6 @@ _PROPERTY = "property {}"
 
 _USUAL = "NOT is_bot AND type <> 'alias'"
 _OTHERS = "IFNULL(NOT is_bot, TRUE) AND (is_bot IS NULL OR type = 'alias')"
-# An alias event says that the visitor with the previous id is this user.
-_ALIASED = """COALESCE(
-  IF(type = 'alias' AND JSON_TYPE(properties.previous_id) = 'string', NULLIF(JSON_VALUE(properties, '$.previous_id'), ''), NULL),
-  keys.visitor_id
-)"""
 _RECEIVED = "received_at"
 _HAPPENED = f"IF(IFNULL({{0}}historical, FALSE), TIMESTAMP_ADD({{0}}{TIME_COLUMN}, INTERVAL 1 MICROSECOND), {{0}}received_at)"
 """The time from which an event is known, if history counts as received when it happened."""
@@ -174,11 +170,11 @@ class History:
     def _pieces(self, until: int) -> Iterator[pa.Table]:
         """The events with the columns `_fixed` and `_there`."""
         received = _HAPPENED.format("") if self._as_it_happened else _RECEIVED
-        seen = f"source <> '{OWN_SOURCE}' AND {TIME_COLUMN} < TIMESTAMP_MICROS({until}) AND {received} <= TIMESTAMP_MICROS({until})"
+        seen = f"{SENT_SQL} AND {TIME_COLUMN} < TIMESTAMP_MICROS({until}) AND {received} <= TIMESTAMP_MICROS({until})"
         seen += self._excluded()
         own = {**_ITEMS, "received_at": received}
         others = tuple(dict.fromkeys([*self._fixed, "context"]))
-        for where, fixed, visitor in ((_USUAL, self._fixed, "keys.visitor_id"), (_OTHERS, others, _ALIASED)):
+        for where, fixed, visitor in ((_USUAL, self._fixed, "keys.visitor_id"), (_OTHERS, others, VISITOR_SQL)):
             items = [visitor if name == "visitor_id" else own.get(name, name) for name in fixed]
             items += [f"`{name}`" for name in self._there]
             names = [*fixed, *map(_PROPERTY.format, self._there)]
