@@ -243,8 +243,9 @@ class Backends:
         from sokuji.act.pages.gate import Eligibility
         from sokuji.analyze.compile import Declared
         from sokuji.clock import now_us
+        from sokuji.identity.current import Merges
         from sokuji.online.shared.reader import SharedReader
-        from sokuji.predict.still_valid import Merges, Recheck, Rechecks
+        from sokuji.predict.still_valid import Recheck, Rechecks
 
         declared, merges = Declared.load(folder), Merges(self.identities_log)
         state = self._sound(

@@ -14,9 +14,8 @@ from msgspec import structs
 from sokuji.events import TIMESTAMP
 from sokuji.features.training.offline import OfflineFeatures
 from sokuji.identity.base import VISITORS_PER_USER_MAX, LinkKind
+from sokuji.identity.current import Merges, Owners
 from sokuji.meta.objects import Ref
-from sokuji.predict.features import Owners
-from sokuji.predict.still_valid import Merges
 from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from sokuji.verify import history

@@ -19,7 +19,8 @@ from sokuji.analyze.progress import Progress
 from sokuji.errors import InvalidRequestError, OnlineStoreError, RuleError
 from sokuji.events import IDENTITY_SCHEMA
 from sokuji.features.kernel.strings import Vocabulary
-from sokuji.predict.still_valid import Merges, Recheck, Rechecks
+from sokuji.identity.current import Merges
+from sokuji.predict.still_valid import Recheck, Rechecks
 from sokuji.rules.decision import Decision
 from sokuji.rules.eligibility import Question
 from tests.analyze.side import Side, declare, drain, engine, following, side
@@ -239,7 +240,7 @@ def test_still_is_about_features_alone(shop: Side, tmp_path: Path, still: str, m
 
 
 def test_merges_of_long_ids_take_no_more_memory(shop: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sokuji.predict.still_valid._MERGES_TEXT_MAX", 100_000)
+    monkeypatch.setattr("sokuji.identity.current._MERGES_TEXT_MAX", 100_000)
     merges = Merges(shop.logs.identities)
     said = {"dataset": "shop", "source": "web", "message_id": "m", "kind": "merged", "user_id": "u", "known_at": START_US}
     rows = [said | {"visitor_id": f"{number % 30}{'x' * 5_000}"} for number in range(60)]

@@ -9,49 +9,16 @@ from typing import Any, NamedTuple
 
 from sokuji.analyze.compile import Compiled
 from sokuji.analyze.following import Following
-from sokuji.disk.marked import REMEDY
-from sokuji.errors import DamagedFileError, OnlineStoreError
+from sokuji.errors import OnlineStoreError
 from sokuji.features.kernel.reader import FeatureReader
 from sokuji.features.kernel.strings import STRINGS_FILE, Strings
 from sokuji.features.spec import Entity
-from sokuji.identity.base import USER, VISITOR, LinkKind
-from sokuji.identity.resolve import FILE, known
+from sokuji.identity.base import USER
+from sokuji.identity.current import Owners
+from sokuji.identity.resolve import FILE
 from sokuji.log.base import Log
 from sokuji.online.base import OpenReader
 from sokuji.predict.profiles import Profiles
-
-_READ_ROWS = 10_000
-
-
-class Owners:
-    """Whom each visitor of one dataset is known as: as the worker saved it, and since then as the merge log says."""
-
-    def __init__(self, dataset: str, log: Log, saved: Path, since: int = 0) -> None:
-        """`saved` is the file of the worker's `Identity`, which has what the merge log says before `since`.
-
-        What it does not have of that is of events that were deleted before the state was made anew.
-
-        Raises:
-            DamagedFileError: it is not as it was written.
-        """
-        self._dataset, self._log, self._offset = dataset, log, max(since, log.start(0))
-        try:
-            self._users = dict(known(saved.read_bytes())) if saved.exists() else {}
-        except ValueError as error:
-            raise DamagedFileError(saved, str(error), REMEDY) from error
-
-    def refresh(self) -> None:
-        """Read what came since."""
-        while self._offset < self._log.end(0):
-            batch, _, self._offset = self._log.read(0, max(self._offset, self._log.start(0)), _READ_ROWS)
-            for row in batch.select(["dataset", "kind", "visitor_id", "user_id"]).to_pylist():
-                if row["dataset"] == self._dataset and row["kind"] != LinkKind.REFUSED:
-                    self._users[row["visitor_id"]] = row["user_id"]
-
-    def profile(self, _: str, profile: str) -> str:
-        """The key of the profile that this one is now."""
-        user = self._users.get(profile.removeprefix(VISITOR)) if profile.startswith(VISITOR) else None
-        return profile if user is None else USER + user
 
 
 class _Beside(NamedTuple):

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from sokuji.analyze.state.carry_over import LAYOUT_FILE, ROWS
 from sokuji.analyze.state.layout import RowLayout, Rows
 from sokuji.errors import OnlineStoreError
+from sokuji.identity.current import Successors
 from sokuji.online.base import OnlineReader, OpenReader
-
-
-class Successors(Protocol):
-    """Which profiles went into which others."""
-
-    def refresh(self) -> None:
-        """Learn what happened since."""
-
-    def profile(self, dataset: str, profile: str) -> str:
-        """The key of the profile that this one is now."""
 
 
 class Profiles:

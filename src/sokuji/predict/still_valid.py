@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -14,49 +13,14 @@ from sokuji.analyze.following import Following
 from sokuji.analyze.state.layout import Rows
 from sokuji.errors import OnlineStoreError
 from sokuji.features.kernel.strings import STRINGS_FILE, Strings
-from sokuji.identity.base import USER, VISITOR, LinkKind
-from sokuji.log.base import Log
+from sokuji.identity.base import USER
+from sokuji.identity.current import Merges
 from sokuji.ml.serving.scoring import SCORES
 from sokuji.online.base import OpenReader
 from sokuji.predict.profiles import Profiles
 from sokuji.rules.eligibility import Ineligible, Question, ineligible
 
-# A decision holds for minutes, so older merges are of profiles that nobody asks for any more. 300 bytes each, beside the ids, which may be
-# as long as events.
-_MERGES_MAX = 100_000
-_MERGES_TEXT_MAX = 32 * 1024 * 1024
-_READ_ROWS = 10_000
 _MODELS_US = 10_000_000  # how often to look whether a model has a new version
-
-
-class Merges:
-    """Which visitors became users lately, in all datasets: a decision names the profile that it was made for."""
-
-    def __init__(self, log: Log) -> None:
-        """Read the end of the identities log."""
-        self._log, self._offset = log, log.before_end(0, _MERGES_MAX)
-        self._users: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self._text = 0  # characters of the ids
-
-    def refresh(self) -> None:
-        """Read what came since."""
-        while self._offset < self._log.end(0):
-            batch, _, self._offset = self._log.read(0, max(self._offset, self._log.start(0)), _READ_ROWS)
-            for row in batch.to_pylist():
-                if row["kind"] == LinkKind.MERGED:
-                    self._remember(row["dataset"], VISITOR + row["visitor_id"], USER + row["user_id"])
-
-    def _remember(self, dataset: str, visitor: str, user: str) -> None:
-        before = self._users.pop((dataset, visitor), None)
-        self._text += len(visitor) + len(user) - (0 if before is None else len(visitor) + len(before))
-        self._users[dataset, visitor] = user
-        while len(self._users) > _MERGES_MAX or self._text > _MERGES_TEXT_MAX:
-            (_, oldest), known = self._users.popitem(last=False)
-            self._text -= len(oldest) + len(known)
-
-    def profile(self, dataset: str, profile: str) -> str:
-        """The key of the profile that this one is now."""
-        return self._users.get((dataset, profile), profile)
 
 
 class Recheck:

@@ -18,9 +18,7 @@ from sokuji.features.kernel.linked import last_links
 from sokuji.features.kernel.program import Ints
 from sokuji.features.spec import Entity
 from sokuji.features.training.point_in_time import Links, Places
-
-REFUSED = "refused"
-"""The kind of a log entry for a visitor who was not linked although an event names a user. Of the other entries, the first merged."""
+from sokuji.identity.base import LinkKind
 
 _NEVER = np.iinfo(np.int64).max
 _STEPS = 2
@@ -42,7 +40,7 @@ class MergeLog:
         """Index `log`: `kind`, `visitor_id`, `user_id`, `known_at` (us) and `place` (of the event that made the link), the oldest first."""
         self._is_kept = log.num_rows > 0
         """Whether a worker links visitors to users. If not, a visitor's events stay the visitor's, whichever user they name."""
-        log = log.filter(pc.not_equal(log.column("kind"), REFUSED))
+        log = log.filter(pc.not_equal(log.column("kind"), LinkKind.REFUSED))
         self._entity = entity
         if entity is Entity.USER:
             self._users = asked

@@ -1,0 +1,102 @@
+"""Whose profile a key names now, by the merge log: for processes beside the worker."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from pathlib import Path
+
+from sokuji.disk.marked import REMEDY
+from sokuji.errors import DamagedFileError
+from sokuji.identity.base import USER, VISITOR, LinkKind
+from sokuji.identity.resolve import known
+from sokuji.log.base import Log
+
+_READ_ROWS = 10_000
+_COLUMNS = ["dataset", "kind", "visitor_id", "user_id"]
+
+# A decision holds for minutes, so nobody asks for the profiles of older merges. Each takes 300 bytes and its ids, which may be as long as
+# events.
+_MERGES_MAX = 100_000
+_MERGES_TEXT_MAX = 32 * 1024 * 1024
+
+
+class Successors(ABC):
+    """The profiles that others have become, as far as the merge log was read."""
+
+    def __init__(self, log: Log, offset: int) -> None:
+        """Read the merge log from `offset` on."""
+        self._log, self._offset = log, offset
+
+    def refresh(self) -> None:
+        """Read what was added to the merge log."""
+        while self._offset < self._log.end(0):
+            batch, _, self._offset = self._log.read(0, max(self._offset, self._log.start(0)), _READ_ROWS)
+            for row in batch.select(_COLUMNS).to_pylist():
+                if row["kind"] != LinkKind.REFUSED:
+                    self._learn(row["dataset"], row["visitor_id"], row["user_id"], LinkKind(row["kind"]))
+
+    @abstractmethod
+    def _learn(self, dataset: str, visitor_id: str, user_id: str, kind: LinkKind) -> None:
+        """Take a link in that was not refused."""
+
+    @abstractmethod
+    def profile(self, dataset: str, profile: str) -> str:
+        """The key of the profile that this one is now."""
+
+
+class Owners(Successors):
+    """The user that each visitor of one dataset is known as now: what the visitor does is that user's."""
+
+    def __init__(self, dataset: str, log: Log, saved: Path, since: int = 0) -> None:
+        """Read `saved`, the file of the worker's `Identity`, which has what the merge log says before `since`.
+
+        What the file lacks of that comes from events that were deleted before the state was rebuilt.
+
+        Raises:
+            DamagedFileError: the file is not as it was written.
+        """
+        super().__init__(log, max(since, log.start(0)))
+        self._dataset = dataset
+        try:
+            self._users = dict(known(saved.read_bytes())) if saved.exists() else {}
+        except ValueError as error:
+            raise DamagedFileError(saved, str(error), REMEDY) from error
+
+    def _learn(self, dataset: str, visitor_id: str, user_id: str, kind: LinkKind) -> None:  # noqa: ARG002 - the newest link holds
+        if dataset == self._dataset:
+            self._users[visitor_id] = user_id
+
+    def profile(self, dataset: str, profile: str) -> str:  # noqa: ARG002 - of one dataset
+        """The key of the profile that this one is now."""
+        user = self._users.get(profile.removeprefix(VISITOR)) if profile.startswith(VISITOR) else None
+        return profile if user is None else USER + user
+
+
+class Merges(Successors):
+    """The users' profiles that visitors' profiles went into lately, in all datasets.
+
+    A visitor's decision names the profile that it was made for. That profile stays with the first user, also when the visitor is known as
+    another user later.
+    """
+
+    def __init__(self, log: Log) -> None:
+        """Begin near the end of the merge log."""
+        super().__init__(log, log.before_end(0, _MERGES_MAX))
+        self._users: OrderedDict[tuple[str, str], str] = OrderedDict()
+        self._text = 0  # characters of the ids
+
+    def _learn(self, dataset: str, visitor_id: str, user_id: str, kind: LinkKind) -> None:
+        if kind is not LinkKind.MERGED:
+            return
+        visitor, user = VISITOR + visitor_id, USER + user_id
+        before = self._users.pop((dataset, visitor), None)
+        self._text += len(visitor) + len(user) - (0 if before is None else len(visitor) + len(before))
+        self._users[dataset, visitor] = user
+        while len(self._users) > _MERGES_MAX or self._text > _MERGES_TEXT_MAX:
+            (_, oldest), successor = self._users.popitem(last=False)
+            self._text -= len(oldest) + len(successor)
+
+    def profile(self, dataset: str, profile: str) -> str:
+        """The key of the profile that this one is now."""
+        return self._users.get((dataset, profile), profile)
