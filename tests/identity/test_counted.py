@@ -112,7 +112,8 @@ def test_all_agree(tmp_path: Path, seed: int) -> None:
         shop.sink()
         assert stream(batch, excluded) == wanted
         assert not is_counted(own_events(own, START_US)).any()
-        batches = rebuilt("shop", shop.lake, shop.lake.snapshot(Ref("shop", "events")), {})
+        batches = list(rebuilt("shop", shop.lake, shop.lake.snapshot(Ref("shop", "events")), {}))
+        assert sum(each.num_rows for each in batches) == len(events)
         assert {message: visitor for each in batches for message, visitor in stream(each, excluded).items()} == wanted
         assert training(shop, tmp_path) == wanted
         users = {str(event["message_id"]): event["user_id"] for event in events}
