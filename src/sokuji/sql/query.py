@@ -1,4 +1,4 @@
-"""A resolved query, and what the names in it stand for, as a backend is told.
+"""A resolved query, and the meaning of its names, as given to a backend.
 
 A backend knows neither the catalog nor views, wildcards or models: it asks what a scan of the tree reads.
 """
@@ -21,17 +21,17 @@ from sokuji.types import Field
 
 @dataclass(frozen=True, slots=True)
 class StoredRows:
-    """Columns of a table, as one version of it has them."""
+    """Columns of a table in one of its versions."""
 
     lake: Lake
     snapshot: Snapshot
     columns: Sequence[Column]
-    of_events: bool = False  # fed from a log: what is infinite in it was beyond FLOAT64, and is NULL
+    of_events: bool = False  # fed from a log: an infinite value was beyond FLOAT64, and is NULL
 
 
 @dataclass(frozen=True, slots=True)
 class SuffixedRows:
-    """The rows of several tables, and a column that has what each one's name has in place of the `*`."""
+    """The rows of several tables, with a column of each table's suffix, the part of its name in place of `*`."""
 
     column: str
     tables: Mapping[str, StoredRows]  # by suffix
@@ -43,35 +43,35 @@ class Query:
 
     output_columns: Sequence[Any]
     scan: Any
-    schema: tuple[Field, ...]  # by place: what the columns are called outside
+    schema: tuple[Field, ...]  # the public names and types of the columns, by position
     names: StatementNames
 
 
 @dataclass(frozen=True, slots=True)
 class ViewRows:
-    """Columns of a view: by name, which of its query's they are, from 0."""
+    """Columns of a view: by name, the index of the query's column, from 0."""
 
     query: Query
     places: Mapping[str, int]
 
 
 TableRows: TypeAlias = StoredRows | SuffixedRows | ViewRows | pa.Table
-"""What a table in FROM stands for; its columns have the table's names."""
+"""The content of a table in FROM. Its columns have the table's names."""
 
 
 class StatementNames(Protocol):
-    """What the names in one resolved statement stand for."""
+    """The meaning of the names in one resolved statement."""
 
     @property
     def parameters(self) -> Mapping[str, Parameter]:
-        """The query's parameters by lower-cased name, or by position from "1" on."""
+        """The query's parameters by lower-case name, or by position from "1"."""
 
     @property
     def variables(self) -> Mapping[str, Variable]:
-        """The script's variables by lower-cased name; those of the system begin with `@@`."""
+        """The script's variables by lower-case name. The names of system variables begin with `@@`."""
 
     def table(self, scan: Any) -> TableRows:
-        """What a `ResolvedTableScanProto` reads; the same rows however often it is asked."""
+        """The content that a `ResolvedTableScanProto` reads: the same rows at every call."""
 
     def call(self, scan: Any) -> ResolvedCall:
         """The table function that a `ResolvedTVFScanProto` calls."""

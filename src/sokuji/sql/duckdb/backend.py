@@ -20,7 +20,7 @@ from sokuji.types import STRING, Field
 
 
 class DuckDb(Backend):
-    """A database in memory, started on first use, that reads files below `folders`. `temporary` takes what does not fit into memory."""
+    """A database in memory, started on first use, that reads files below `folders`. It spills to `temporary` when memory is full."""
 
     def __init__(self, folders: Sequence[Path], temporary: Path, settings: SqlSettings | None = None) -> None:
         self._folders, self._temporary, self._settings = folders, temporary, settings or SqlSettings()
@@ -30,30 +30,30 @@ class DuckDb(Backend):
         return Database(self._folders, self._temporary, self._settings)
 
     def run(self) -> DuckDbRun:
-        """As `Backend.run`."""
+        """See `Backend.run`."""
         return DuckDbRun(self._database)
 
     def close(self) -> None:
-        """As `Backend.close`."""
+        """See `Backend.close`."""
         if "_database" in self.__dict__:
             self._database.close()
 
 
 class DuckDbRun(DuckDbQueries, QueryRun):
-    """The run of statements that are emitted as DuckDB SQL."""
+    """The run of statements as DuckDB SQL."""
 
     def stream(self, query: Query | StoredRows) -> pa.RecordBatchReader:
-        """As `QueryRun.stream`."""
+        """See `QueryRun.stream`."""
         if isinstance(query, Query):
             return self.select(query_text(self, query), query.schema)
         rows = relation(query.snapshot, query.columns, self, of_events=query.of_events)
         return self.select(f"FROM {rows}", [Field(column.name, column.type) for column in query.columns])
 
     def change(self, node: Any, target: StoredRows, names: StatementNames) -> RowChanges:
-        """As `QueryRun.change`."""
+        """See `QueryRun.change`."""
         return changes_of(self, node, target, names)
 
     def explain(self, query: Query) -> str:
-        """As `QueryRun.explain`."""
+        """See `QueryRun.explain`."""
         plans = self.select(f"EXPLAIN {query_text(self, query)}", [Field("kind", STRING), Field("plan", STRING)]).read_all()
         return "\n".join(plans.column("plan").to_pylist())

@@ -1,4 +1,4 @@
-"""What stands behind the names of one statement, as DuckDB SQL."""
+"""The names of one statement, as DuckDB SQL."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sokuji.types import Field
 
 
 class DuckDbNames:
-    """The `Relations` and the parameters of a statement's emitter."""
+    """The relations and parameters of a statement's emitter."""
 
     def __init__(self, run: DuckDbQueries, names: StatementNames) -> None:
         self.run, self._names = run, names
-        # Literals: text that no value can break out of, and that DuckDB can fold.
+        # Literals: no value can break out of their text, and DuckDB can fold them.
         self.parameters: dict[str, str] = {name: Constant(*parameter) for name, parameter in names.parameters.items()}
         self.parameters |= {variable_name(name): Constant(item.value, item.type) for name, item in names.variables.items()}
 
@@ -49,7 +49,7 @@ class DuckDbNames:
         return f"({' UNION ALL '.join(selects)})"
 
     def table_function(self, scan: Any, queries: Sequence[str], within: Emitter) -> str:
-        """The relation of a call's rows. Those computed in Python are kept in a table, since the query may read them twice."""
+        """The relation of a call's rows. Rows computed in Python are stored in a table, because the query may read them twice."""
         call = self._names.call(scan)
         if isinstance(call.function, RelationalFunction):
             named = [argument.name for argument in call.private.arguments if isinstance(argument, Field)]
@@ -62,6 +62,6 @@ class DuckDbNames:
 
 
 def query_text(run: DuckDbQueries, query: Query) -> str:
-    """The SELECT statement of a query; its columns are `o1`, `o2`, ..."""
+    """The SELECT statement of a query. Its columns are `o1`, `o2`, ..."""
     names = DuckDbNames(run, query.names)
     return emit_query(query.output_columns, query.scan, names, names.parameters)

@@ -21,9 +21,9 @@ from sokuji.types import FLOAT64, INT64, from_arrow
 def relation(
     snapshot: Snapshot, columns: Sequence[Column], run: DuckDbQueries, *, row_column: RowColumn | None = None, of_events: bool = False
 ) -> str:
-    """What to write after FROM to read `columns` of a snapshot, in the catalog's types whatever the files hold.
+    """The text after FROM that reads `columns` of a snapshot, in the catalog's types, whatever types the files have.
 
-    `row_column` is one of them, which tells where in the files a row stands. `of_events` says that the table is fed from a log.
+    `row_column` is one of the columns, with the position of a row in the files. `of_events` says that the table is fed from a log.
     """
     sources = []
     if snapshot.files:
@@ -35,24 +35,24 @@ def relation(
 
 
 class Numbered:
-    """A table's rows with a column more, which tells them apart, and which of its files they are in."""
+    """A table's rows with an additional column that identifies each row and its file."""
 
     def __init__(self, lake: Lake, snapshot: Snapshot, columns: Sequence[Column], *, of_events: bool = False) -> None:
-        """Of a `snapshot` of a table of `lake` with these `columns`, without its tail."""
+        """Create from a `snapshot`, without its tail, of a table of `lake` with these `columns`."""
         self._files, self._of_events = snapshot.files, of_events
-        # A name that no column has, as it is longer than each.
+        # No column has this name, because it is longer than every name.
         self.column = Column(max((column.name for column in columns), key=len) + "_", INT64)
         self._place = RowColumn(self.column.name, {file: number for number, file in enumerate(snapshot.files)})
-        # DuckDB's own columns are hidden by a table's of their names, which may be in files also when they are dropped.
+        # Columns of the table hide DuckDB's own columns with the same names. Dropped columns may still be in files.
         is_hidden = not can_number([*snapshot.schema.names, *snapshot.kept])
         self._snapshot = self._in_memory(lake, snapshot) if is_hidden else replace(snapshot, tail=None)
 
     def file(self, number: str) -> str:
-        """DuckDB SQL for the place in the snapshot's files of the one that has the row of this number."""
+        """DuckDB SQL for the index, in the snapshot's files, of the file with the row of this number."""
         return f"({number} >> {ROW_BITS})"
 
     def relation(self, columns: Sequence[Column], run: DuckDbQueries, files: Sequence[int] | None = None) -> str:
-        """As `relation`, of all files or of those at these places; `column` can be one of the columns."""
+        """Like `relation`, for all files or for those with these indexes. `column` may be one of the columns."""
         snapshot = self._snapshot if files is None else self._only(files)
         return relation(snapshot, columns, run, row_column=self._place, of_events=self._of_events)
 
@@ -76,8 +76,8 @@ class Numbered:
 def _select(source: str, columns: Sequence[Column]) -> str:
     if not columns:
         return f"SELECT 1 FROM {source}"
-    # Files may lack a column, or have it in a narrower type: the union by name with no rows of all columns gives every file all of
-    # them. DuckDB pushes projections and filters through it.
+    # Files may lack a column, or have it in a narrower type. The union by name with an empty relation of all columns gives every file all
+    # columns. DuckDB pushes projections and filters through it.
     padding = (f"CAST(NULL AS {duckdb_type(from_arrow(stored_type(column.type)))}) AS {quote(column.name)}" for column in columns)
     items = (
         f"CAST({from_stored(column.type, quote(column.name))} AS {duckdb_type(column.type)}) AS {quote(column.name)}" for column in columns

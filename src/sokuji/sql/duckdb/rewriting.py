@@ -1,7 +1,7 @@
-"""What INSERT, UPDATE, DELETE or MERGE makes of a table: the files that hold rows that change, and what is to be in place of their rows.
+"""Compute what INSERT, UPDATE, DELETE or MERGE changes in a table: the files with changed rows, and the rows that replace theirs.
 
-Every part of the statement is evaluated once, over all files; what it changes is kept, each row with the place where it stands. Then the
-files that have such places are read again, for the rows that stay.
+Every part of the statement is evaluated once, over all files. The changes are stored, each with the position of its row. Then the files
+with changed rows are read again for their unchanged rows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _EMITS: Mapping[str, _Emit] = {
 
 
 def changes_of(run: DuckDbQueries, node: Any, target: StoredRows, names: StatementNames) -> RowChanges:
-    """Compute what a statement changes of `target`, whose tail stays out; the columns that the snapshot has are written."""
+    """Compute what a statement changes in `target`, without its tail. All columns of the snapshot are written."""
     if node.DESCRIPTOR.name == "ResolvedInsertStmtProto":
         return _inserted(run, node, target.columns, DuckDbNames(run, names))
     new_rows, columns, snapshot = node.DESCRIPTOR.name != _DELETE, target.columns, target.snapshot
@@ -83,7 +83,7 @@ def _numbers(query: str, run: DuckDbQueries) -> list[int]:
 
 
 class _TargetFirst(DuckDbNames):
-    """The statement's names; the first table that is asked for is the target."""
+    """The statement's names, where the first table that is asked for is the target."""
 
     def __init__(self, run: DuckDbQueries, names: StatementNames, rows: Numbered, columns: Sequence[Column]) -> None:
         super().__init__(run, names)

@@ -1,4 +1,4 @@
-"""GoogleSQL's types as DuckDB's."""
+"""GoogleSQL's types as DuckDB types."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _NAMES = {
 
 
 def to_duckdb(type_: Type) -> str:
-    """The DuckDB type that carries values of `type_`, as DDL text.
+    """The DuckDB type for values of `type_`, as DDL text.
 
     Raises:
-        SokujiError: BIGNUMERIC, which DuckDB cannot carry.
+        SokujiError: the type is BIGNUMERIC, for which DuckDB has no type.
     """
     if type_.element is not None:
         return f"{to_duckdb(type_.element)}[]"

@@ -1,4 +1,4 @@
-"""INSERT, UPDATE and DELETE for the reference implementation: as queries, since the wheel's own evaluation of them fails an inner check."""
+"""INSERT, UPDATE and DELETE for the reference implementation, as queries, because the wheel's own evaluation fails an internal check."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from sokuji.sql.stop import Stop
 from sokuji.types import INT64, Field
 
 _ROW = "row_"
-_UNUSED_ID = 1_000_000_000  # where no column id of an analysed statement is
+_UNUSED_ID = 1_000_000_000  # larger than any column id of an analysed statement
 
 
 def changes_of(node: Any, target: StoredRows, names: StatementNames, stop: Stop) -> RowChanges:
-    """What an INSERT, UPDATE or DELETE makes of the rows of a table; all of its files are replaced if one row changes."""
+    """Compute what an INSERT, UPDATE or DELETE changes in a table. If one row changes, all files are replaced."""
     match node.DESCRIPTOR.name:
         case "ResolvedInsertStmtProto":
             rows = [_complete(row, target.columns) for row in _inserted(node, names, stop)]
@@ -54,7 +54,7 @@ def _inserted(node: Any, names: StatementNames, stop: Stop) -> list[dict[str, An
 
 
 def _is_default(expression: Any) -> bool:
-    # No column here has a default, and then DEFAULT is NULL.
+    # Columns have no defaults here, so DEFAULT is NULL.
     return leaf(expression)[0] == "resolved_dmldefault_node"
 
 
@@ -80,7 +80,7 @@ def _changed(node: Any, target: StoredRows, names: StatementNames, stop: Stop) -
 
 
 def _new_values(node: Any) -> dict[str, Any]:
-    """The expressions of SET by lower-cased column; none for DELETE."""
+    """The expressions of SET by lower-case column; empty for DELETE."""
     if node.DESCRIPTOR.name == "ResolvedDeleteStmtProto":
         return {}
     new = {}
@@ -99,25 +99,25 @@ def _new_values(node: Any) -> dict[str, Any]:
 
 
 class _Numbered:
-    """The statement's names; the table that is changed is read with the numbers of its rows."""
+    """The statement's names, where the changed table is read with the numbers of its rows."""
 
     def __init__(self, rows: ValueRows, names: StatementNames) -> None:
         self._rows = ValueRows((*rows.fields, Field(_ROW, INT64)), [(*row, number) for number, row in enumerate(rows.rows)])
         self._names, self.parameters, self.variables = names, names.parameters, names.variables
 
     def table(self, scan: Any) -> TableRows:
-        """As `StatementNames.table`."""
+        """See `StatementNames.table`."""
         if any(column.name == _ROW for column in scan.parent.column_list):
             return self._rows.reader().read_all()
         return self._names.table(scan)
 
     def call(self, scan: Any) -> ResolvedCall:
-        """As `StatementNames.call`."""
+        """See `StatementNames.call`."""
         return self._names.call(scan)
 
 
 def _target(table_scan: Any) -> tuple[Any, Any]:
-    """The scan of the table that is changed, with the column of its rows' numbers, and that column."""
+    """The scan of the changed table with a column of row numbers, and that column."""
     scan = resolved_ast_pb2.AnyResolvedScanProto()
     scan.resolved_table_scan_node.CopyFrom(table_scan)
     row = scan.resolved_table_scan_node.parent.column_list.add(
@@ -149,7 +149,7 @@ def _filtered(rows: Any, condition: Any) -> Any:
 
 
 def _computed(rows: Any, columns: Sequence[Any], expressions: Any, names: StatementNames) -> Query:
-    """The query for these columns of a scan, then for expressions over it."""
+    """The query for these columns of a scan, followed by expressions over the scan."""
     scan = resolved_ast_pb2.AnyResolvedScanProto()
     project = scan.resolved_project_scan_node
     project.input_scan.CopyFrom(rows)

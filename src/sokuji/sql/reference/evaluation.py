@@ -1,7 +1,7 @@
-"""A resolved query, run by GoogleSQL's reference implementation.
+"""Run a resolved query by GoogleSQL's reference implementation.
 
-It takes text, not trees: what a query reads becomes small tables of the same request, variables become parameters, and ZetaSQL writes the
-tree as GoogleSQL again.
+The implementation takes text, not trees. So the tables that a query reads become small tables in the request, variables become parameters,
+and ZetaSQL writes the tree as GoogleSQL text.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sokuji.sql.reference.rows import ValueRows, of_arrow, of_stored, storable
 from sokuji.sql.stop import Stop
 from sokuji.types import INT64, STRING, Field, Type, from_arrow
 
-_UNUSED = "unused_"  # a column of each table: one without any would have no rows
+_UNUSED = "unused_"  # a column added to each table, because a table without columns would have no rows
 
 
 class Evaluation:
@@ -34,7 +34,7 @@ class Evaluation:
     def __init__(self, names: StatementNames, stop: Stop) -> None:
         self._names, self._stop = names, stop
         self._tables: dict[str, ValueRows] = {}
-        self._with: list[Any] = []  # the entries in scope, those around first
+        self._with: list[Any] = []  # the entries in scope, outer ones first
         self._values: list[tuple[Any, Any]] = []  # of its parameters: `ValueProto` and `TypeProto`
         self._valued: dict[str, Callable[[Any], tuple[Any, Any]]] = {
             "resolved_parameter_node": self._parameter,
@@ -46,7 +46,7 @@ class Evaluation:
         """The rows of a query, as they are stored.
 
         Raises:
-            SqlError, UnsupportedSqlError, QueryCancelledError: as `QueryRun.stream`.
+            SqlError, UnsupportedSqlError, QueryCancelledError: see `QueryRun.stream`.
         """
         request = service.EvaluateQueryRequest(sql=self.text(query))
         for name, table in self._tables.items():
@@ -68,12 +68,12 @@ class Evaluation:
             except SqlError as error:
                 if error.message.startswith("Unsupported built-in function"):
                     raise UnsupportedSqlError(f"{error.message}: GoogleSQL's reference implementation does not have it") from error
-                raise type(error)(error.message) from error  # its place is one in text that nobody wrote
+                raise type(error)(error.message) from error  # the error's position is in generated text
         types = [field.type for field in query.schema]
         return ValueRows(query.schema, [tuple(_stored(cell, type_) for cell, type_ in zip(row.cell, types, strict=True)) for row in found])
 
     def text(self, query: Query) -> str:
-        """The query as GoogleSQL over tables of this evaluation."""
+        """The query as GoogleSQL over the tables of this evaluation."""
         statement = resolved_ast_pb2.AnyResolvedStatementProto()
         node = statement.resolved_query_stmt_node
         node.output_column_list.extend(query.output_columns)
@@ -81,7 +81,7 @@ class Evaluation:
         self._replace(node.query)
         with zetasql().until(self._stop).instance() as calls:
             request = service.BuildSqlRequest(resolved_statement=statement)
-            request.descriptor_pool_list.definitions.add().builtin.SetInParent()  # of date parts and the like
+            request.descriptor_pool_list.definitions.add().builtin.SetInParent()  # of date parts and similar enums
             self._catalog(request.simple_catalog, analyzer_options(calls))
             return str(calls.call("BuildSql", request, service.BuildSqlResponse).sql)
 
@@ -99,7 +99,7 @@ class Evaluation:
         return name
 
     def _replace(self, message: Message) -> None:
-        """Let what is in a tree name what this evaluation has."""
+        """Replace the names in a tree by those of this evaluation."""
         if message.DESCRIPTOR.name == "ResolvedTableScanProto":
             self._read(message, self.read(self._names.table(message)))
             return
@@ -120,12 +120,12 @@ class Evaluation:
             raise UnsupportedSqlError("Reading a table as a value table is not supported")
         scan.ClearField("for_system_time_expr")
         scan.table.name = scan.table.full_name = self._add(rows)
-        scan.table.serialization_id = 0  # said, or ZetaSQL fails an inner check
+        scan.table.serialization_id = 0  # set explicitly, otherwise ZetaSQL fails an internal check
         places = {field.name: place for place, field in enumerate(rows.fields)}
         scan.column_index_list[:] = [places[column.name] for column in scan.parent.column_list]
 
     def read(self, rows: TableRows) -> ValueRows:
-        """The rows that a table stands for."""
+        """The rows of a table."""
         match rows:
             case StoredRows():
                 return of_stored(rows)
@@ -141,7 +141,7 @@ class Evaluation:
                 return of_arrow(rows, [Field(field.name, from_arrow(field.type)) for field in rows.schema])
 
     def _call(self, message: Any) -> None:
-        """Put a table of its rows in place of a call of a table function."""
+        """Replace a call of a table function by a table with its rows."""
         scan = message.resolved_tvfscan_node
         call = self._names.call(scan)
         if isinstance(call.function, RelationalFunction):
@@ -196,7 +196,7 @@ class Evaluation:
         return variable.proto, to_type(variable.type)
 
     def _value(self, message: Any, value: Any, type_: Any) -> None:
-        """Put a parameter of the evaluation in place of an expression."""
+        """Replace an expression by a parameter of the evaluation."""
         parameter = resolved_ast_pb2.ResolvedParameterProto(name=f"p{len(self._values)}")
         parameter.parent.type.CopyFrom(type_)
         message.resolved_parameter_node.CopyFrom(parameter)

@@ -1,4 +1,4 @@
-"""Rows as GoogleSQL values, as the reference implementation is given them and gives them."""
+"""Rows as GoogleSQL values, for input and output of the reference implementation."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from sokuji.types import Field, Kind, Type, to_arrow
 
 @dataclass(frozen=True, slots=True)
 class ValueRows:
-    """Rows, their values as `front.values` has them."""
+    """Rows of values as in `front.values`."""
 
     fields: tuple[Field, ...]
     rows: list[tuple[Any, ...]]
 
     def reader(self) -> pa.RecordBatchReader:
-        """The same as a stream of Arrow batches."""
+        """The same rows as a stream of Arrow batches."""
         columns = [values.to_arrow([row[place] for row in self.rows], field.type) for place, field in enumerate(self.fields)]
         schema = arrow_schema_of(self.fields)
         return pa.RecordBatchReader.from_batches(schema, [pa.record_batch(columns, schema=schema)])
 
 
 def of_arrow(table: pa.Table, fields: Sequence[Field]) -> ValueRows:
-    """The rows of an Arrow table of these columns."""
+    """The rows of an Arrow table with these columns."""
     columns = [values.from_arrow(column, field.type) for column, field in zip(table.columns, fields, strict=True)]
     return ValueRows(tuple(fields), list(zip(*columns, strict=True)) if columns else [()] * table.num_rows)
 
@@ -39,13 +39,13 @@ def of_stored(table: StoredRows) -> ValueRows:
     """The rows of a table."""
     fields = tuple(Field(column.name, column.type) for column in table.columns)
     if not fields:
-        # A batch without columns does not say how many rows it has.
+        # A batch without columns does not have a number of rows.
         return ValueRows((), [()] * table.lake.scan(table.snapshot, table.snapshot.schema.names[:1]).read_all().num_rows)
     return of_arrow(stored_reader(table).read_all(), fields)
 
 
 def stored_reader(table: StoredRows) -> pa.RecordBatchReader:
-    """The rows of a table that has columns, in the catalog's types whatever the files hold."""
+    """The rows of a table that has columns, in the catalog's types, whatever types the files have."""
     schema = arrow_schema_of([Field(column.name, column.type) for column in table.columns])
     names = table.snapshot.schema.names
     found = table.lake.scan(table.snapshot, [name for name in schema.names if name in names] or names[:1])
@@ -64,15 +64,15 @@ def stored_reader(table: StoredRows) -> pa.RecordBatchReader:
 
 
 def arrow_schema_of(fields: Sequence[Field]) -> pa.Schema:
-    """The Arrow schema of rows of these columns."""
+    """The Arrow schema of rows with these columns."""
     return pa.schema([pa.field(field.name, to_arrow(field.type)) for field in fields])
 
 
 def storable(value: Any, type_: Type) -> Any:
-    """The value, its arrays as BigQuery stores them: a NULL array is an empty one, and no element is NULL.
+    """The value with arrays as BigQuery stores them: a NULL array becomes empty, and a NULL element is an error.
 
     Raises:
-        SqlError: one is.
+        SqlError: an element is NULL.
     """
     if type_.element is not None:
         if any(item is None for item in value or ()):

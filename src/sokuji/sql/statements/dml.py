@@ -1,6 +1,6 @@
 """Statements that change the rows of a table: INSERT, UPDATE, DELETE, MERGE.
 
-Each is one commit, and raises ConflictError if another changed what it was computed from.
+Each statement is one commit, and raises ConflictError if another commit changed the data it was computed from.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ def merge(node: Any, session: Session) -> Result:
 def _change(table: Table, node: Any, session: Session, verb: str, preposition: str) -> Result:
     found = session.changes(node, table)
     if found.count:
-        # What others commit meanwhile may be what the statement would have read, also if it is rows in new files.
+        # Other commits may have added or changed rows that the statement would have read, even if these are in new files.
         version = session.newest(table).version
         session.home(table.ref).lake.rewrite(table.ref, found.files, define(found.rows, table.columns), read_version=version)
     return _result(verb, preposition, found.count, table)
 
 
 def _target(node: Any, session: Session) -> Table:
-    """The table whose rows are changed, one that is fed from the log for DELETE only."""
+    """The table whose rows change. A table fed from the log is allowed only for DELETE."""
     if "returning" in node.DESCRIPTOR.fields_by_name and node.HasField("returning"):
         raise UnsupportedSqlError("THEN RETURN is not supported")
     if "assert_rows_modified" in node.DESCRIPTOR.fields_by_name and node.HasField("assert_rows_modified"):
