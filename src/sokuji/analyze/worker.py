@@ -1,4 +1,4 @@
-"""The worker: reads the events log in micro-batches, decides, publishes, and keeps the state of every profile."""
+"""The worker reads the events log in micro-batches, decides, publishes, and keeps the state of every profile."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ AnyMetric = Metric[CounterValue] | Metric[GaugeValue] | Metric[HistogramValue]
 
 
 class Worker(Closing):
-    """Works on the events of all datasets. One runs at a time; not thread-safe."""
+    """Processes the events of all datasets. Only one worker runs at a time. Not thread-safe."""
 
     def __init__(self, logs: Logs, stages: Mapping[str, Stage], progress: Progress, settings: AnalyzeSettings) -> None:
-        """Begin where the stages' checkpoints were taken: what lies behind them is worked on again.
+        """Begin at the stages' checkpoints. Later events are processed again.
 
         Args:
-            logs: the platform's.
-            stages: by dataset; events of other datasets are passed over.
-            progress: told how far the worker has come.
-            settings: how often to checkpoint.
+            logs: the logs of the platform.
+            stages: by dataset. Events of other datasets are ignored.
+            progress: receives how far the worker has come.
+            settings: how often to save checkpoints.
         """
         self._logs, self.stages, self._progress, self._settings = logs, dict(stages), progress, settings
         for stage in stages.values():
             stage.pipeline.warm_up()
         start = oldest([stage.position for stage in stages.values()])
-        logs.events.commit(CONSUMER, start.ends)  # from now on retention waits for this worker, and no more for its state to be made
+        logs.events.commit(CONSUMER, start.ends)  # from now on, retention waits for this worker, and no longer for a state to be built
         logs.events.forget(NEXT_CONSUMER)
         rows_max = max(1, settings.batch_rows // logs.events.partitions)
         self._batches = Batches(logs.events, logs.batches, start.ends, start.number, rows_max=rows_max)
@@ -65,7 +65,7 @@ class Worker(Closing):
         self._publisher = ThreadPoolExecutor(2, thread_name_prefix="publish")
         self._checkpoint_at = time.monotonic() + settings.checkpoint_seconds
         self._attempts = Attempts(progress.path.with_name("attempts"))
-        self._now_us = 0  # of the last batch
+        self._now_us = 0  # the time of the last batch
         progress.begin({partition: logs.events.end(partition) for partition in range(logs.events.partitions)})
         if not self._batches.is_replaying:
             progress.lead()
@@ -75,7 +75,7 @@ class Worker(Closing):
         self._poison = counter("sokuji_analyze_poison_total", "Events that an expression failed on, by dataset.", ["dataset"])
         unfit = "Values of another type than their property's, which count as NULL, by dataset and property."
         self._unfit = counter("sokuji_analyze_unfit_values_total", unfit, ["dataset", "property"])
-        self._unfit_since: dict[str, Counter[str]] = {}  # the last checkpoint
+        self._unfit_since: dict[str, Counter[str]] = {}  # by dataset, since the last checkpoint
         self._seconds = histogram("sokuji_analyze_batch_seconds", "Working on one batch.", buckets=_BATCH_SECONDS)
         lag = gauge("sokuji_analyze_lag_rows", "Rows in the log that were not worked on.")
         lag.labels().set_function(self._batches.lag_rows)
@@ -92,13 +92,13 @@ class Worker(Closing):
 
     @property
     def is_replaying(self) -> bool:
-        """Whether it still works on what was worked on before a crash."""
+        """Whether the worker still repeats work that was done before a crash."""
         return self._batches.is_replaying
 
     def run(self, stop: threading.Event) -> bool:
-        """Work until `stop` is set and the log is worked off, then checkpoint.
+        """Process events until `stop` is set and the log is read to its end, then save a checkpoint.
 
-        Returns early, True, when the worker must be closed and opened again: an event has killed it, and is searched for.
+        Returns True early if the worker must be closed and opened again: an event has killed it, and the search for the event has begun.
         """
         while not stop.is_set():
             if self._batches.wait(_WAIT_SECONDS) or self._timer_is_due():
@@ -117,14 +117,14 @@ class Worker(Closing):
         return False
 
     def run_once(self) -> int:
-        """Work on the next batch and return how many rows of the log it had."""
+        """Process the next batch. Returns the number of its rows in the log."""
         started = time.perf_counter()
         was_replaying = self._batches.is_replaying
         batch = self._batches.next()
         self._now_us = batch.now_us
         self._attempts.begin(batch.number)
         if self._attempts.deaths(batch.number):
-            self._batches.settle()  # so that it is the same batch that it dies of again
+            self._batches.settle()  # so that the worker dies of the same batch again
         outcomes = self._outcomes(batch)
         self._batches.settle()
         self._publish(*_published(batch, outcomes))
@@ -143,9 +143,9 @@ class Worker(Closing):
         return len(batch.offsets)
 
     def checkpoint(self, *, wait: bool = False) -> None:
-        """Save all state with the place in the log it belongs to, and let the logs forget what no replay needs."""
+        """Save all state with its position in the log, and let the logs forget data that no replay needs."""
         oldest_us = self._now_us - int(self._settings.profile_days * _DAY_US)
-        # While what was done before is repeated, the logs end behind this place: a replay from here must know what is published already.
+        # During a replay, the logs end after this position. A replay from here must know which rows are already published.
         published = self._since if self._batches.is_replaying else self._logs.published()
         here = Position(self._batches.number, self._batches.ends, published)
         for stage in self.stages.values():
@@ -172,7 +172,7 @@ class Worker(Closing):
         return any(stage.has_timer_due(now_us) for stage in self.stages.values())
 
     def _work(self, dataset: str, rows: pa.RecordBatch, places: npt.NDArray[np.intp], batch: Batch) -> BatchOutcome:
-        """Work on a dataset's rows of a batch, which are at these places there."""
+        """Process a dataset's rows of a batch; `places` are their positions in the batch."""
         stage = self.stages[dataset]
         own = batch.places.take(places)
         new = ~stage.has_taken_in(own)
@@ -189,19 +189,19 @@ class Worker(Closing):
         return outcome
 
     def _outcomes(self, batch: Batch) -> dict[str, BatchOutcome]:
-        """What comes of a batch, by dataset; a dataset of which it has nothing and no timer is due is not worked on."""
+        """The outcome of a batch, by dataset. A dataset without rows in the batch and without a due timer is skipped."""
         parts = {dataset: (rows, places) for dataset, rows, places in by_dataset(batch.rows)}
         nothing = batch.rows.slice(0, 0), np.zeros(0, np.intp)
         return {
             dataset: self._work(dataset, *parts.get(dataset, nothing), batch)
             for dataset, stage in self.stages.items()
-            if batch.number >= stage.position.number  # else its checkpoint is newer than others'
+            if batch.number >= stage.position.number  # otherwise its checkpoint is newer than those of others
             and (dataset in parts or stage.has_timer_due(batch.now_us))
         }
 
     def _publish(self, decisions: pa.RecordBatch | None, links: pa.RecordBatch | None, poison: pa.RecordBatch | None) -> None:
-        """Everything that others see, before the state that it was made from counts."""
-        # Side by side with the decisions, for which someone may wait.
+        """Publish everything that others see, before the state that it was computed from is committed."""
+        # Concurrently with the decisions, because someone may wait for them.
         others = [self._publisher.submit(self._identities.append, links)] if links is not None else []
         others += [self._publisher.submit(self._bad_events.append, poison)] if poison is not None else []
         if decisions is not None:
@@ -210,11 +210,11 @@ class Worker(Closing):
             other.result()
 
     def _kills(self) -> bool:
-        """Whether the next batch has killed the worker too often to be by chance."""
+        """Whether the next batch has killed the worker too often to be chance."""
         return self._batches.is_replaying and self._attempts.deaths(self._batches.number) >= DEATHS
 
     def _search(self) -> None:
-        """One step of the search for the event that does. The state is spoiled afterwards."""
+        """Do one step of the search for the event that kills the worker. The state is unusable afterwards."""
         path, number = self._progress.path.with_name(search.FILE), self._batches.number
         found = search.load(path, number)
         if found is None:
@@ -222,7 +222,7 @@ class Worker(Closing):
         batch = self._batches.next()
         found = found or Search(number, 0, len(batch.offsets))
         if found.trial is not None:
-            found.settle(search.KILLED)  # the last process has not survived it
+            found.settle(search.KILLED)  # the last process did not survive the trial
         elif not found.is_over:
             found.trial = found.next_trial()
             search.save(path, found)
@@ -234,10 +234,10 @@ class Worker(Closing):
             path.unlink()
 
     def _try(self, batch: Batch) -> str | None:
-        """Work on a part of a batch up to what would be published; why that fails, or None."""
+        """Process a part of a batch up to its publication. Returns the reason of a failure, or None."""
         try:
             _published(batch, self._outcomes(batch))
-        except Exception as error:  # noqa: BLE001 whatever would have ended the worker
+        except Exception as error:  # noqa: BLE001 any error that would have ended the worker
             return f"{type(error).__name__}: {error}"
         return None
 
@@ -251,7 +251,7 @@ class Worker(Closing):
         _LOG.error("an event has killed the worker, and nothing is computed of it any more: %s", found.reason, extra=row)
 
     def close(self) -> None:
-        """Release the stages; what was not checkpointed is worked on again."""
+        """Close the stages. Work since the last checkpoint is repeated later."""
         self._progress.leave()
         self._attempts.close()
         self._batches.close()
@@ -263,7 +263,7 @@ class Worker(Closing):
 def _published(
     batch: Batch, outcomes: Mapping[str, BatchOutcome]
 ) -> tuple[pa.RecordBatch | None, pa.RecordBatch | None, pa.RecordBatch | None]:
-    """What is published of a batch: decisions, links, bad events."""
+    """The rows to publish for a batch: decisions, links, bad events."""
     decisions = [decision for outcome in outcomes.values() for decision in outcome.decisions]
     links = [identity_rows(outcome.events, outcome.links) for outcome in outcomes.values() if outcome.links]
     poison = [bad_rows(outcome.events, outcome.poison) for outcome in outcomes.values() if outcome.poison]

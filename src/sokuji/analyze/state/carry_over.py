@@ -1,4 +1,4 @@
-"""What rules remember of profiles, brought along when the declarations change: caps, arms, edges and timers outlive an edit."""
+"""Carry the rules' memory of profiles over when the declarations change: caps, arms, edges and timers survive an edit."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from sokuji.lake.events import PROPERTY_TYPES
 from sokuji.rules.engine import Rules
 
 LAYOUT_FILE = "layout.json"
-"""Of a state that is complete: while history is taken in for the first time it is not there."""
+"""A file of a complete state. It is missing while history is processed for the first time."""
 ROWS = "rows"
-"""The folder of a state that has its profiles."""
+"""The folder of a state's profiles."""
 ASIDE, BEFORE = ".damaged", ".before"
-"""What is added to the name of a state that is kept for what rules remember, beside one of the same layout."""
+"""Suffixes of the names of states that are kept only for the rules' memory, beside a state with the same layout."""
 
-_FORMAT = 2  # 1 had no checksum
+_FORMAT = 2  # format 1 had no checksum
 _REMEDY = "restore it from a copy, or delete it: what rules remember of that state is then not brought along"
 _STATE = re.compile(rf"[0-9a-f]{{16}}({re.escape(ASIDE)}|{re.escape(BEFORE)})?")
 
 
 class _Stored(msgspec.Struct):
-    """Where the rules' bytes are in the rows of a state, and what they mean."""
+    """The position of the rules' bytes in the rows of a state, and their meaning."""
 
     width: int
     start: int
     stop: int
     rules: str
-    properties: dict[str, str] = {}  # their types; states that earlier releases wrote do not say them
+    properties: dict[str, str] = {}  # the types of properties; states of earlier releases do not have them
 
 
 def describe(state: Path, layout: RowLayout, rules: Rules, properties: Types) -> None:
-    """Keep beside the rows in `state`, which are complete, what a later `Carrier`, and who reads the rows, must know of them."""
+    """Write beside the complete rows in `state` what a later `Carrier`, and readers of the rows, must know about them."""
     types = {name: str(type_) for name, type_ in properties.items()}
     stored = _Stored(layout.width, layout.rules.start, layout.rules.stop, rules.layout, types)
     write_record(state / LAYOUT_FILE, stored, format=_FORMAT)
 
 
 def check_described(state: Path) -> None:
-    """See that what stands beside the rows in `state` may be written anew, as it is when they are opened.
+    """Check that the description beside the rows in `state` may be written again, which happens when the rows are opened.
 
     Raises:
         FormatError: a newer release wrote it.
@@ -58,35 +58,35 @@ def check_described(state: Path) -> None:
 
 
 def is_state(folder: Path) -> bool:
-    """Whether this is a folder of the worker's, by its name: others beside it are somebody's, and not looked at."""
+    """Whether this is a folder of the worker, by its name. Other folders beside it are not touched."""
     return _STATE.fullmatch(folder.name) is not None
 
 
 def taken(folder: Path) -> Types:
-    """What the newest complete state of a dataset in `folder` takes properties for; nothing if there is none."""
+    """The types of properties in the newest complete state of a dataset in `folder`; empty if there is none."""
     found: list[tuple[int, _Stored]] = []
     for file in filter(lambda file: is_state(file.parent), folder.glob(f"*/{LAYOUT_FILE}")):
-        with suppress(FileNotFoundError):  # it makes room at this moment
+        with suppress(FileNotFoundError):  # the state is being deleted
             found.append((file.stat().st_mtime_ns, read_record(file, _Stored, format=_FORMAT, remedy=_REMEDY)))
     types = max(found, key=lambda each: each[0])[1].properties if found else {}
     return {name: PROPERTY_TYPES[type_] for name, type_ in types.items()}
 
 
 class Carrier:
-    """The last state under other declarations."""
+    """The last state with other declarations."""
 
     def __init__(self, remembered: Remembered, stored: _Stored, rules: Rules) -> None:
         self._remembered, self._stored, self._rules = remembered, stored, rules
         self.position: Position = remembered.position
 
     def bring(self, keys: pa.Array, segment: Rows) -> None:
-        """Give profiles of whom the rules know nothing yet what they knew before, but for timers."""
+        """Give profiles that the rules do not know yet their earlier memory, without timers."""
         unknown = ~segment.any(axis=1)
         if unknown.any():
             segment[unknown] = self._rules.carry(self._rows(keys.filter(pa.array(unknown))), self._stored.rules, with_timers=False)
 
     def bring_timers(self, state: DatasetState, now_us: int) -> None:
-        """Go on with the timers that were armed."""
+        """Continue the armed timers."""
         keys = pa.array(self._remembered.timers.keys(), pa.string())
         if not len(keys):
             return

@@ -1,4 +1,4 @@
-"""Opening a dataset's stage: from its last checkpoint, or from all history in the lake."""
+"""Open a dataset's stage: from its last checkpoint, or from the whole history in the lake."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ from sokuji.sink.recall import recalled
 from sokuji.sink.writers import committed_offsets
 
 _LOG = logging.getLogger(__name__)
-_ATTEMPTS = 20  # each fails only if the sink makes a column of a property that nobody knew just before
+_ATTEMPTS = 20  # an attempt fails only if the sink has just added a column for a property that was unknown before
 _READ_ROWS = 1_000_000
 
 
 class Opener:
-    """Opens stages of one project. A stage's state is in a folder that is named after the layout of its rows.
+    """Opens stages of one project. The folder of a stage's state is named after the layout of its rows.
 
-    When the declarations change so that rows mean something else, the state is made anew: features from all events in the lake, by the
-    pipeline itself, and identities from them too. What rules remember is brought along (`carrying.py`). That takes its time; it can be
-    done before, beside the worker that runs (`prepare`), and then opening takes in only what came since.
+    If a change of the declarations changes the meaning of rows, the state is rebuilt: the pipeline computes features and identities from
+    all events in the lake. The rules' memory is carried over (`carry_over.py`). A rebuild takes time. It can be done in advance, beside the
+    running worker (`prepare`); opening then only processes later events.
     """
 
     def __init__(
@@ -66,24 +66,24 @@ class Opener:
         rule: RepeatRule,
         states: States,
     ) -> None:
-        """Open stages below `folder`; `lake` is the one that the sink commits to, by the same `rule` of repeats.
+        """Open stages below `folder`. `lake` is the lake to which the sink commits, by the same `rule` of repeats.
 
         `states` opens the state in a folder.
         """
         self._declared, self._logs, self._lake, self._models = declared, logs, lake, models
         self._folder, self._rule, self._states = folder, rule, states
-        self._warm: set[str] = set()  # layouts
+        self._warm: set[str] = set()  # layouts that are warmed up
 
     def open(self, dataset: str) -> Stage:
-        """The stage of a dataset, up to date with its last checkpoint, or with the history that there is.
+        """Open the stage of a dataset, up to date with its last checkpoint, or with the history in the lake.
 
         Raises:
-            FeatureError, RuleError, SqlError, ModelError: as `compile_for`.
+            FeatureError, RuleError, SqlError, ModelError: see `compile_for`.
         """
         try:
             return self._open(dataset)
         except DamagedFileError as error:
-            # What rules remember is in the rows alone: that they are gone is not for this to decide.
+            # The rules' memory exists only in the rows. This code must not decide to lose it.
             if not error.path.is_relative_to(self._folder / dataset) or error.path.parent.name == ROWS:
                 raise
             _LOG.warning("made the state anew from the lake and the log: %s", error, extra={"dataset": dataset})
@@ -99,7 +99,7 @@ class Opener:
             for sentence in compiled.unseen:
                 _LOG.warning("%s", sentence, extra={"dataset": dataset})
             layout = compiled.layout()
-            if layout.fingerprint not in self._warm:  # most datasets have the same declarations, and what is compiled is shared
+            if layout.fingerprint not in self._warm:  # most datasets have the same declarations, and share the compiled code
                 warm(compiled, layout, self._states)
                 self._warm.add(layout.fingerprint)
             path = folder / layout.fingerprint
@@ -119,27 +119,27 @@ class Opener:
                 prepared.done()
             describe(path, layout, compiled.rules, compiled.properties)
             for other in folder.iterdir():
-                if is_state(other) and other != path:  # whatever else is there is somebody's
+                if is_state(other) and other != path:  # anything else belongs to somebody else
                     shutil.rmtree(other)
             undo.pop_all()
         return stage
 
     def _bring_up_to_date(self, dataset: str, stage: Stage, path: Path, rules: Rules, prepared: Prepared | None) -> None:
-        """Take in what a stage that was just opened lacks."""
+        """Process the events that a stage lacks when it was just opened."""
         state = stage.state
         if state.is_new or prepared is not None:
             with carrying(self._folder / dataset, path, rules, self._states) as carrier:
                 stage.position = self._begin(dataset, stage, carrier, prepared)
-            # Before the first batch: a crash after it must replay it, not take it for history.
+            # Save it before the first batch: after a crash, this batch must be replayed, and not count as history.
             stage.checkpoint(stage.position, wait=True)
         elif not state.knows_messages:
             self._recall(dataset, state, stage.position.ends)
 
     def _is_left_behind(self, state: Path, here: Position) -> bool:
-        """Whether the logs no longer have what came since a place.
+        """Whether the logs no longer have the events after a position.
 
         Raises:
-            LogError: they have not come to it yet, so that they are others, or older copies.
+            LogError: the logs end before the position, so they are other logs or older copies.
         """
         places = {(self._logs.events, partition): end for partition, end in here.ends.items()} | {(self._logs.batches, 0): here.number}
         for (log, partition), offset in places.items():
@@ -152,9 +152,9 @@ class Opener:
         return any(offset < log.start(partition) for (log, partition), offset in places.items())
 
     def _set_aside(self, dataset: str, damaged: Path) -> None:
-        """Leave a state that has a damaged file, or is left behind, to a `Carrier`.
+        """Keep a state that has a damaged file, or is too old for the logs, for a `Carrier`.
 
-        What rules remember is in its rows, which have checksums of their own.
+        The rules' memory is in the rows, which have their own checksums.
         """
         folder = self._folder / dataset
         if damaged == folder / STRINGS_FILE:
@@ -165,17 +165,17 @@ class Opener:
                 shutil.rmtree(folder / (state.name + ASIDE), ignore_errors=True)
                 state.rename(folder / (state.name + ASIDE))
             elif prepared.exists() and is_state(state) and not (state / LAYOUT_FILE).exists():
-                shutil.rmtree(state)  # what was prepared; its rows are not up to date
+                shutil.rmtree(state)  # a prepared state, whose rows are not up to date
         for name in (PREPARED_FILE, LINKS_FILE):
             (folder / name).unlink(missing_ok=True)
 
     def prepare(self, dataset: str, *, rebuild: bool = False) -> bool:
-        """Make the state anew from the lake, beside a worker that goes on by other declarations; False if there is no need.
+        """Build the state again from the lake, beside a worker with other declarations. Returns False if there is no need.
 
-        With `rebuild` there is need whatever the declarations are, as the lake has changed.
+        With `rebuild`, the state is built even if the declarations are the same, because the lake has changed.
 
         Raises:
-            FeatureError, RuleError, SqlError, ModelError: as `compile_for`.
+            FeatureError, RuleError, SqlError, ModelError: see `compile_for`.
         """
         folder, current = self._folder / f"{dataset}.next", self._folder / dataset
         shutil.rmtree(folder, ignore_errors=True)
@@ -198,7 +198,7 @@ class Opener:
         return is_needed
 
     def _compile(self, dataset: str, vocabulary: Vocabulary) -> Compiled:
-        """Compile what is declared, and see that the events table takes its properties for what they are taken for here."""
+        """Compile the declarations, and check that the events table has the properties with the same types."""
         for _ in range(_ATTEMPTS):
             compiled = compile_for(dataset, self._declared, self._lake, self._models, vocabulary)
             if agree(self._lake, dataset, compiled.properties):
@@ -207,7 +207,7 @@ class Opener:
         raise LakeError(f"the events table of {dataset} gets new columns faster than the declarations can be compiled; start again")
 
     def _take_over(self, dataset: str) -> Prepared | None:
-        """Put what was prepared in its place, if it is for these declarations and the log has all that came since."""
+        """Take over the prepared state, if it is for these declarations and the log has all later events."""
         folder, events = self._folder / dataset, self._logs.events
         found = Prepared.find(folder) or self._prepared_beside(dataset)
         if found is None:
@@ -231,7 +231,7 @@ class Opener:
             return None
 
     def _begin(self, dataset: str, stage: Stage, carrier: Carrier | None, prepared: Prepared | None) -> Position:
-        """Take all of the dataset's history in that is not prepared, and return the place up to where that is."""
+        """Process all history of the dataset that is not prepared. Returns the position after it."""
         started = time.perf_counter()
         links: list[pa.RecordBatch] = []
         if prepared is None:
@@ -241,7 +241,7 @@ class Opener:
             links += prepared.links()
             if carrier is not None:
                 _bring(prepared, stage.state, carrier)
-        # What was worked on already, for other datasets or with other declarations, is no news, whether the lake has it or not.
+        # Events that were already processed, for other datasets or with other declarations, are history, whether or not the lake has them.
         worked_on = self._worked_on()
         for partition, end in worked_on.items():
             while ends[partition] < end:
@@ -249,7 +249,7 @@ class Opener:
                 rows += _take_in(stage, own, links, carrier, places)
                 ends[partition] = following
         number = self._logs.batches.end(0)
-        # Timers of a worker that was killed may have fired since, and events that no worker saw may have stopped them.
+        # The timers of a killed worker may have fired since, and events that no worker saw may have stopped them.
         if carrier is not None and carrier.position.number == number and all(ends[each] <= end for each, end in worked_on.items()):
             carrier.bring_timers(stage.state, now_us())
         self._publish(dataset, links)
@@ -258,20 +258,20 @@ class Opener:
         return Position(number, ends, self._logs.published())
 
     def _hold(self, ends: Mapping[int, int]) -> None:
-        """See that the log keeps what comes from `ends` on, until the worker says itself where it reads."""
+        """Make the log keep events from `ends` on, until the worker commits its own position."""
         held = self._logs.events.committed(NEXT_CONSUMER)
         self._logs.events.commit(NEXT_CONSUMER, {partition: min(end, held.get(partition, end)) for partition, end in ends.items()})
 
     def _from_lake(
         self, dataset: str, stage: Stage, links: list[pa.RecordBatch], carrier: Carrier | KeyCollector | None
     ) -> tuple[Offsets, int]:
-        """Take in what the lake has and a worker has had, and return up to where in the events log that is, and how many events it was.
+        """Process the events in the lake that a worker has already processed. Returns their end in the events log, and their number.
 
-        What no worker has had is still to be decided, though the lake has it: it is read from the log.
+        Events that no worker has processed still need decisions, even if the lake has them. They are read from the log.
         """
         events = self._logs.events
         ends = {partition: events.start(partition) for partition in range(events.partitions)}
-        self._hold(ends)  # before the lake is read: what it lacks is still in the log when that is done
+        self._hold(ends)  # before the lake is read, so that the log still has the events that the lake lacks afterwards
         names = applications(events)
         try:
             snapshot = self._lake.snapshot(Ref(dataset, EVENTS), applications=list(names.values()))
@@ -290,7 +290,7 @@ class Opener:
         return ends, rows
 
     def _recall(self, dataset: str, state: DatasetState, ends: Offsets) -> None:
-        """Learn again which messages were worked on before `ends`."""
+        """Read again which messages were processed before `ends`."""
         try:
             snapshot = self._lake.snapshot(Ref(dataset, EVENTS))
         except NotFoundError:
@@ -300,7 +300,7 @@ class Opener:
         _LOG.info("learned again which messages were worked on", extra={"dataset": dataset})
 
     def _read(self, dataset: str, partition: int, start: int, end: int) -> tuple[pa.RecordBatch, Places, int]:
-        """Rows of the dataset from `start` on, before `end`, where they stand, and where to read on."""
+        """The rows of the dataset from `start` to before `end`, their positions, and the offset to read next."""
         batch, offsets, following = self._logs.events.read(partition, start, _READ_ROWS, until=end)
         own = pc.equal(batch.column("dataset"), dataset)
         offsets = offsets[own.to_numpy(zero_copy_only=False)]
@@ -310,13 +310,13 @@ class Opener:
         return Pipeline(compiled, state, excluding.read(compiled.dataset, self._logs.bad_events, self._lake))
 
     def _publish(self, dataset: str, links: list[pa.RecordBatch]) -> None:
-        """Publish who was found to be whom in history, unless it was when that was the present, or at an earlier start."""
+        """Publish the links found in history, except those that were published when they happened, or at an earlier start."""
         if not links:
             return
         found, log = pa.Table.from_batches(links), self._logs.identities
         with suppress(NotFoundError):
             known = self._lake.scan(self._lake.snapshot(Ref(dataset, IDENTITIES)), LINK_KEY).read_all()
-            numbered = found.append_column("number", pa.array(range(found.num_rows)))  # a join has its rows in any order
+            numbered = found.append_column("number", pa.array(range(found.num_rows)))  # a join returns its rows in any order
             key = pa.schema([found.schema.field(name) for name in LINK_KEY])
             new = numbered.join(known.cast(key), list(LINK_KEY), join_type="left anti", use_threads=False)
             found = new.sort_by("number").select(found.schema.names)
@@ -325,14 +325,14 @@ class Opener:
             outbox.append(batch)
 
     def _worked_on(self) -> dict[int, int]:
-        """Up to where events were worked on, by partition: as the last batch says, or if that is forgotten the last checkpoint.
+        """The ends of the processed events, by partition: from the last batch, or if the log has none, from the last checkpoint.
 
         Raises:
-            LogError: that lies past the end of the events log.
+            LogError: an end is past the end of the events log.
         """
         events, batches = self._logs.events, self._logs.batches
         place, last = batches.start(0), None
-        while place < batches.end(0):  # those since the last checkpoints
+        while place < batches.end(0):  # the batches since the last checkpoints
             batch, _, place = batches.read(0, place, _READ_ROWS)
             last = batch.column("ends")[-1].as_py() if batch.num_rows else last
         if last is None:
@@ -347,7 +347,7 @@ class Opener:
 
 
 def _bring(prepared: Prepared, state: DatasetState, carrier: Carrier) -> None:
-    """Give the profiles what rules remember of them. Those of whom they remember nothing are not touched."""
+    """Give the profiles the rules' memory. Profiles without a memory stay unchanged."""
     where = state.layout.rules
     for keys in prepared.profiles():
         remembered = np.zeros((len(keys), where.stop - where.start), np.uint8)
@@ -368,9 +368,9 @@ def _take_in(
     carrier: Carrier | KeyCollector | None,
     places: Places | None = None,
 ) -> int:
-    """Work on rows as on a history import, which fills features and triggers nothing. Who was whom is added to `links`.
+    """Process rows like a history import, which fills features and triggers nothing. Links are appended to `links`.
 
-    `places` is where they stand in the log; those of the lake, which are no repeats, need none.
+    `places` are their positions in the log. Rows from the lake need none, because they are not repeats.
     """
     for start in range(0, rows.num_rows, HISTORY_ROWS):
         part = rows.slice(start, HISTORY_ROWS)

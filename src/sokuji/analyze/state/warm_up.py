@@ -1,4 +1,4 @@
-"""Compiles what a pipeline runs before somebody waits for it."""
+"""Compile what a pipeline runs, before anybody waits for it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PLACES = Places(np.zeros(2, np.int32), np.arange(2))
 
 
 def warm(compiled: Compiled, layout: RowLayout, states: States) -> None:
-    """Work on two events, of which the second merges profiles, with a state that is thrown away."""
+    """Process two events with a temporary state. The second event merges profiles."""
     if not is_compiled():
         print("sokuji: compiling the feature kernel, once per machine (about 20 s) ...", file=sys.stderr, flush=True)  # noqa: T201
     with (
@@ -40,7 +40,7 @@ def warm(compiled: Compiled, layout: RowLayout, states: States) -> None:
 
 
 def _events(properties: Iterable[str]) -> pa.RecordBatch:
-    """An event with numbers, then one with texts in these properties."""
+    """An event with numbers in these properties, then one with texts."""
     common = {"dataset": "", "source": "", "type": EventType.PAGE, "event_name": EventType.PAGE, "visitor_id": "v", "historical": False}
     common |= {"event_time": 0, "received_at": 0, "time_rule": TimeRule.RECEIVED}
     said = [json.dumps(dict.fromkeys(sorted(properties), value)) for value in (1, "")]
