@@ -137,7 +137,7 @@ def _training(shop: Side, labels: pa.Table, view: str) -> pa.Table:
 
 def _check_the_past(shop: Side) -> None:
     links = pa.Table.from_pylist(read_all(shop.logs.identities), schema=shop.logs.identities.schema)
-    happened = history.read("shop", shop.lake.snapshot(Ref("shop", "events")), links, 1.0, {})
+    happened = history.read("shop", shop.lake, shop.lake.snapshot(Ref("shop", "events")), links, 1.0, {})
     assert dict(zip(happened.ids, happened.keys, strict=True)) == {("web", f"m{at}"): key for at, (_, _, key) in enumerate(STREAM)}
 
 

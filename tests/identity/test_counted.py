@@ -89,7 +89,7 @@ def training(shop: Side, folder: Path) -> Wanted:
 
 
 def verified(shop: Side, excluded: Excluded) -> Wanted:
-    happened = verify.read("shop", shop.lake.snapshot(Ref("shop", "events")), IDENTITY_SCHEMA.empty_table(), 1.0, {}, excluded)
+    happened = verify.read("shop", shop.lake, shop.lake.snapshot(Ref("shop", "events")), IDENTITY_SCHEMA.empty_table(), 1.0, {}, excluded)
     bots = pc.coalesce(happened.events.column("is_bot"), is_bot(happened.events.column("context").combine_chunks())).to_pylist()
     return {message: key for (_, message), key, is_program in zip(happened.ids, happened.keys, bots, strict=True) if not is_program}
 

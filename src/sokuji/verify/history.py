@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from typing import Any, NamedTuple
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -14,12 +14,11 @@ import pyarrow.compute as pc
 
 from sokuji.analyze.excluded import NOBODY, Excluded
 from sokuji.analyze.state.served import sampled
-from sokuji.duckdb_text import quote
-from sokuji.events import EVENT_SCHEMA, OWN_SOURCE
+from sokuji.events import EVENT_SCHEMA, OWN_SOURCE, EventType
 from sokuji.identity.base import USER, VISITOR, LinkKind
-from sokuji.lake.base import Snapshot
-from sokuji.lake.delta.physical import rows_of
+from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import FIXED_SCHEMA, PLACE_COLUMNS, TIME_COLUMN, property_columns
+from sokuji.lake.stored import finite
 from sokuji.sink.shape import Shaper
 from sokuji.sql.scalar.expressions import in_one_piece
 from sokuji.types import Type, to_arrow
@@ -54,55 +53,85 @@ class Past(NamedTuple):
 
 
 def read(  # noqa: PLR0917 - all that is known of a dataset
-    dataset: str, snapshot: Snapshot, links: pa.Table, sample: float, properties: Mapping[str, Type], excluded: Excluded = NOBODY
+    dataset: str,
+    lake: Lake,
+    snapshot: Snapshot,
+    links: pa.Table,
+    sample: float,
+    properties: Mapping[str, Type],
+    excluded: Excluded = NOBODY,
 ) -> Past:
     """Read the events of a sample of this share.
 
     Args:
         dataset: whose events.
+        lake: reads the snapshot.
         snapshot: of its events table.
         links: its merge log, as IDENTITY_SCHEMA.
         sample: a share, as of `sampled`.
         properties: those whose columns are wanted, where the table has them in these types.
         excluded: events that nothing is computed of.
     """
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        columns = _columns(snapshot, properties)
-        _register(connection, snapshot, list(columns.values()))
-        people = connection.sql("SELECT DISTINCT keys.visitor_id AS visitor, keys.user_id AS person FROM sent").to_arrow_table()
-        visitors = _sampled_ids(VISITOR, people.column("visitor"), sample)
-        persons = _sampled_ids(USER, people.column("person"), sample)
-        of_persons = pc.and_(pc.is_in(links.column("user_id"), persons), pc.not_equal(links.column("kind"), LinkKind.REFUSED))
-        visitors = pc.unique(pa.chunked_array([visitors, *links.column("visitor_id").filter(of_persons).chunks], pa.string()))
-        links = links.filter(pc.is_in(links.column("visitor_id"), visitors))
-        connection.register("visitors", pa.table({"id": visitors}))
-        connection.register("persons", pa.table({"id": persons}))
-        connection.register("links", links.select(["source", "message_id"]))
-        fixed = ", ".join(_ITEMS.get(name, name) for name in (*EVENT_SCHEMA.names, *PLACE_COLUMNS, "is_bot", "previous_id"))
-        items = ", ".join([fixed, *(f"{quote(column)} AS {quote(_PROPERTY.format(name))}" for name, column in columns.items())])
-        events = connection.sql(
-            f"""
-            SELECT {items} FROM sent
-            WHERE keys.visitor_id IN (FROM visitors) OR keys.user_id IN (FROM persons) OR (source, message_id) IN (FROM links)
-            """,
-            params={"dataset": dataset},
-        ).to_arrow_table()
+    visitors, persons = _people(lake, snapshot)
+    visitors, persons = _sampled_ids(VISITOR, visitors, sample), _sampled_ids(USER, persons, sample)
+    of_persons = pc.and_(pc.is_in(links.column("user_id"), persons), pc.not_equal(links.column("kind"), LinkKind.REFUSED))
+    visitors = pc.unique(pa.chunked_array([visitors, *links.column("visitor_id").filter(of_persons).chunks], pa.string()))
+    links = links.filter(pc.is_in(links.column("visitor_id"), visitors))
+    telling = set(zip(*(links.column(name).to_pylist() for name in ("source", "message_id")), strict=True))
+    columns = _columns(snapshot, properties)
     further = [(name, pa.int64()) for name in PLACE_COLUMNS] + [("is_bot", pa.bool_()), ("previous_id", pa.string())]
     further += [(_PROPERTY.format(name), to_arrow(properties[name])) for name in columns]
-    events = events.cast(pa.schema([*EVENT_SCHEMA, *further]))
+    schema, parts = pa.schema([*EVENT_SCHEMA, *further]), []
+    names = [name for name in FIXED_SCHEMA.names if name in snapshot.schema.names]
+    for batch in lake.scan(snapshot, [*names, *columns.values()], _SENT):
+        of_sample = pc.or_(*(pc.is_in(_id(batch, name), ids) for name, ids in (("visitor_id", visitors), ("user_id", persons))))
+        rows = batch.filter(pc.or_(of_sample, _are_in(batch, telling)))
+        parts.append(_as_events(dataset, rows, columns, schema))
+    events = pa.Table.from_batches(parts, schema)
     return _whose(events.filter(pa.array(~excluded.mask(events))), links, sample)
 
 
-_ITEMS = {
-    "dataset": "$dataset AS dataset",
-    "visitor_id": "keys.visitor_id AS visitor_id",
-    "user_id": "keys.user_id AS user_id",
-    "event_time": f"{TIME_COLUMN} AS event_time",
-    # An alias says that the one with the previous id is this user.
-    "previous_id": """CASE WHEN type = 'alias' AND json_type(properties, '$.previous_id') = 'VARCHAR'
-        THEN nullif(properties ->> '$.previous_id', '') END AS previous_id""",
-}
+_SENT = pc.field("source") != OWN_SOURCE
+
+
+def _people(lake: Lake, snapshot: Snapshot) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+    """The ids of all visitors and users, a chunk for each part of the table."""
+    visitors, persons = [], []
+    for batch in lake.scan(snapshot, ["keys", "source"], _SENT):
+        visitors.append(pc.unique(_id(batch, "visitor_id")))
+        persons.append(pc.unique(_id(batch, "user_id")))
+    return pa.chunked_array(visitors, pa.string()), pa.chunked_array(persons, pa.string())
+
+
+def _id(rows: pa.RecordBatch, name: str) -> pa.StringArray:
+    return pc.struct_field(rows.column("keys"), name)
+
+
+def _are_in(rows: pa.RecordBatch, messages: Collection[Id]) -> pa.BooleanArray:
+    """Whether each row has the source and the id of one of the messages."""
+    found = pc.is_in(rows.column("message_id"), pa.array([id_ for _, id_ in messages], pa.string())).to_numpy(zero_copy_only=False).copy()
+    for row in np.flatnonzero(found).tolist():
+        found[row] = (rows.column("source")[row].as_py(), rows.column("message_id")[row].as_py()) in messages
+    return pa.array(found)
+
+
+def _as_events(dataset: str, rows: pa.RecordBatch, columns: Mapping[str, str], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows of the table in the columns of `Past.events`."""
+    said = {name: rows.column(name) for name in rows.schema.names if name in schema.names}
+    said |= {name: _id(rows, name) for name in ("visitor_id", "user_id")}
+    said |= {"dataset": pa.array([dataset] * rows.num_rows, pa.string()), "event_time": rows.column(TIME_COLUMN)}
+    aliases = pc.equal(rows.column("type"), EventType.ALIAS)
+    previous = [_previous_id(text) for text in rows.column("properties").filter(aliases).to_pylist()]
+    said["previous_id"] = pc.replace_with_mask(pa.nulls(rows.num_rows, pa.string()), aliases, pa.array(previous, pa.string()))
+    said |= {_PROPERTY.format(name): finite(rows.column(column)) for name, column in columns.items()}
+    nothing = pa.nulls(rows.num_rows)
+    return pa.RecordBatch.from_arrays([said.get(field.name, nothing).cast(field.type) for field in schema], schema=schema)
+
+
+def _previous_id(properties: str | None) -> str | None:
+    """The id of the visitor that an alias event says is its user."""
+    found = json.loads(properties or "{}", parse_int=lambda _: None).get("previous_id")  # Python refuses very long integers
+    return found if isinstance(found, str) and found else None
 
 
 def _columns(snapshot: Snapshot, properties: Mapping[str, Type]) -> dict[str, str]:
@@ -110,21 +139,6 @@ def _columns(snapshot: Snapshot, properties: Mapping[str, Type]) -> dict[str, st
     there = {name.lower(): (name, type_) for name, type_ in property_columns(snapshot.schema).items()}
     found = {name: there[name.lower()] for name in properties if name.lower() in there}
     return {name: column for name, (column, type_) in found.items() if type_ == to_arrow(properties[name])}
-
-
-def _register(connection: duckdb.DuckDBPyConnection, snapshot: Snapshot, properties: Sequence[str]) -> None:
-    """Make what was sent, and not the platform's own events, the view `sent`."""
-    schema = pa.schema([*FIXED_SCHEMA, *(snapshot.schema.field(name) for name in properties)])
-    names = ", ".join(map(quote, schema.names))
-    connection.register("nothing", schema.empty_table())  # gives files from before a column was there that column
-    tail = snapshot.tail if snapshot.tail is not None else schema.empty_table()
-    connection.register("tail", tail.select(schema.names))
-    sources = ["FROM tail"]
-    if snapshot.files:
-        numbers = [name for name in properties if schema.field(name).type == pa.float64()]
-        sources.append(f"FROM (FROM {rows_of(snapshot.files, schema.names, numbers=numbers)} UNION ALL BY NAME FROM nothing)")
-    union = " UNION ALL ".join(f"SELECT {names} {source}" for source in sources)
-    connection.execute(f"CREATE TEMP VIEW sent AS SELECT * FROM ({union}) WHERE source != '{OWN_SOURCE}'")
 
 
 def _sampled_ids(prefix: str, ids: pa.ChunkedArray, sample: float) -> pa.Array:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -28,7 +27,6 @@ from sokuji.features.known import Types
 from sokuji.features.spec import Entity
 from sokuji.identity.base import USER
 from sokuji.lake.base import Lake, Snapshot
-from sokuji.lake.delta.physical import rows_of
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA, IDENTITIES, PLACE_COLUMNS
 from sokuji.log.base import Log
 from sokuji.meta.objects import Ref
@@ -78,7 +76,7 @@ class Verifier:
             vocabulary = Vocabulary.beside(folder / STRINGS_FILE)
             kernels = [Kernel(kernel.view, compiled.expressions.types, vocabulary) for kernel in compiled.kernels]
             properties, left_out = compiled.expressions.properties, excluded.read(dataset, self._bad_events, self._lake)
-            happened = history.read(dataset, self._events(dataset), self._links(dataset), kept.sample, properties, left_out)
+            happened = history.read(dataset, self._lake, self._events(dataset), self._links(dataset), kept.sample, properties, left_out)
             found = _compare(happened, kept, kernels, compiled.expressions)
             return replace(found, outdated=self._outdated(dataset, compiled.properties))
 
@@ -106,16 +104,10 @@ class Verifier:
         ends = {partition: log.end(partition) for partition in range(log.partitions)}
         waiting = backlog.read_until(log, backlog.positions(log), ends).get(dataset)
         parts = [] if waiting is None else [waiting.rows]
-        try:
-            files = self._tables.snapshot(Ref(dataset, IDENTITIES)).files
-        except NotFoundError:
-            files = ()
-        if files:
-            names = ", ".join(name for name in IDENTITY_SCHEMA.names if name != "dataset")
-            query = f"SELECT $dataset AS dataset, {names} FROM {rows_of(files)}"
-            with duckdb.connect() as connection:
-                connection.execute("SET TimeZone = 'UTC'")
-                parts.append(connection.sql(query, params={"dataset": dataset}).to_arrow_table())
+        with suppress(NotFoundError):
+            rows = self._tables.scan(self._tables.snapshot(Ref(dataset, IDENTITIES))).read_all()
+            rows = rows.append_column("dataset", pa.array([dataset] * rows.num_rows, pa.string()))
+            parts.append(rows.select(IDENTITY_SCHEMA.names))
         return pa.concat_tables([part.cast(IDENTITY_SCHEMA) for part in parts] or [IDENTITY_SCHEMA.empty_table()])
 
 
