@@ -1,8 +1,8 @@
-"""Scripts: GoogleSQL's procedural statements, run by walking the syntax tree that ZetaSQL gives of a script.
+"""Run scripts of GoogleSQL's procedural statements, by walking the script's syntax tree from ZetaSQL.
 
-https://cloud.google.com/bigquery/docs/reference/standard-sql/procedural-language. Variables are constants to the analyzer, so that each
-statement and expression is typed as any other is, and columns hide them. Not supported: procedures, transactions, SET of system
-variables. Of system variables there are `@@error.message` and `@@row_count`.
+https://cloud.google.com/bigquery/docs/reference/standard-sql/procedural-language. For the analyzer, variables are constants, so each
+statement and expression is typed as usual, and columns hide variables. Not supported: procedures, transactions, SET of system variables.
+The system variables are `@@error.message` and `@@row_count`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ERROR_MESSAGE, _ROW_COUNT = f"{SYSTEM}error.message", f"{SYSTEM}row_count"
 
 
 class Execute(Protocol):
-    """Runs one statement; raises what the engine raises."""
+    """Runs one statement, and raises the engine's errors."""
 
     def __call__(
         self,
@@ -43,28 +43,28 @@ class Execute(Protocol):
     ) -> Result: ...
 
 
-class _Jump(Exception):  # noqa: N818 no error: BREAK and CONTINUE, until the loop they are for
+class _Jump(Exception):  # noqa: N818 not an error: BREAK and CONTINUE, up to their loop
     def __init__(self, node: Any, *, leaves: bool) -> None:
         super().__init__(node)
         self.node, self.leaves = node, leaves
         self.label = node.parent.label.name.id_string.lower()
 
 
-class _Return(Exception):  # noqa: N818 no error: RETURN
+class _Return(Exception):  # noqa: N818 not an error: RETURN
     pass
 
 
 class Script:
-    """One run of one script. Each result is whole in memory before the next statement runs, so that what fails fails in its place."""
+    """One run of one script. Each result is read completely before the next statement runs, so that errors occur in order."""
 
     def __init__(self, text: str, analyzer: Analyzer, execute: Execute, parameters: Bound, check: Callable[[], None]) -> None:
-        """`check` is called in every turn of a loop; it raises when the script is to stop."""
+        """Create a run. Each iteration of a loop calls `check`, which raises if the script must stop."""
         self._text, self._analyzer, self._execute, self._parameters, self._check = text, analyzer, execute, parameters, check
         self._variables: dict[str, Variable] = {}
-        self._error: SokujiError | None = None  # the one that the handler at work handles
+        self._error: SokujiError | None = None  # the error that the current handler handles
 
     def run(self, tree: Any) -> Iterator[Result]:
-        """Run an `ASTScriptProto`; gives the results of the statements that have one."""
+        """Run an `ASTScriptProto`. Yields the results of statements that have one."""
         try:
             yield from self._list(tree.statement_list_node)
         except _Return:
@@ -73,7 +73,7 @@ class Script:
             raise self._fail(jump.node, "BREAK and CONTINUE are for loops only, and for labels around them") from None
 
     def _list(self, statements: Any) -> Iterator[Result]:
-        """Run the statements of an `ASTStatementListProto`; the variables they declare are gone after it."""
+        """Run the statements of an `ASTStatementListProto`. Variables declared in it end with it."""
         before = list(self._variables)
         started = False
         try:
@@ -108,11 +108,11 @@ class Script:
         return Statement(self._text, self._text, ((0, 0),)).error_at(message, offset, kind)
 
     def _value(self, expression: Any, type_: Type | None = None) -> Variable:
-        """The value of an expression, as the type if one is given: coerced to it as an argument of a function would be."""
+        """The value of an expression. If a type is given, the value is coerced to it like an argument of a function."""
         found = self._only(self._execute(self._excerpt(expression, "SELECT "), self._parameters, self._variables))
         if type_ is None or found.type == type_:
             return found
-        # Literals coerce to more types than other values do; but a query is not run twice.
+        # Literals coerce to more types than other values, so coerce the expression itself. But a query must not run twice.
         again, known = self._excerpt(expression, f"SELECT {_COERCION}(", ")"), self._variables
         if any(nodes(expression, "ASTQueryProto")):
             again, known = replace(again, text=f"SELECT {_COERCION}({_COERCED})", tables=()), {_COERCED: found}
@@ -213,7 +213,7 @@ class Script:
             self._variables.pop(name, None)
 
     def _turn(self, loop: Any) -> Generator[Result, None, bool]:
-        """Run the body of an `ASTLoopStatementProto` once; returns whether the loop is to be left."""
+        """Run the body of an `ASTLoopStatementProto` once. Returns whether to leave the loop."""
         self._check()
         try:
             yield from self._list(loop.body)
@@ -335,7 +335,7 @@ class Script:
 
 
 def variable(value: Any, type_: Type) -> Variable:
-    """A variable of a value as `front.values` has it."""
+    """A variable with a value as in `front.values`."""
     proto = value_pb2.ValueProto()
     values.fill(proto, value, type_)
     return Variable(type_, proto)
