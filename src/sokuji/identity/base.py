@@ -29,15 +29,18 @@ VISITOR_SQL = f"""COALESCE(
 """`visitors` in GoogleSQL, of an events table."""
 
 VISITORS_PER_USER_MAX = 200
-"""A user id that more visitors than this were known as is a constant in somebody's code, or its visitor ids are made for each call. No
-further ones merge; events that name the user are still the user's."""
+"""The maximal number of visitors known as one user.
+
+A user id with more is a constant in somebody's code, or its visitor ids are new in each call. Further visitors are not merged; events that
+name the user still belong to the user.
+"""
 
 
 class LinkKind(enum.StrEnum):
-    """What became of an event that names a visitor and a user."""
+    """The outcome of an event that names a visitor and a user."""
 
-    MERGED = "merged"  # the visitor's profile went into the user's
-    SWITCHED = "switched"  # the visitor was known as another user: later events go to the new one, profiles stay apart
+    MERGED = "merged"  # the visitor's profile was merged into the user's
+    SWITCHED = "switched"  # the visitor was known as another user: later events go to the new user, the profiles stay apart
     REFUSED = "refused"  # the visitor stays as it was, the event is the user's: `reason` says why
 
 

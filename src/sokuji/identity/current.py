@@ -1,4 +1,4 @@
-"""Whose profile a key names now, by the merge log: for processes beside the worker."""
+"""The current profile of a key, by the merge log: for processes other than the worker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MERGES_TEXT_MAX = 32 * 1024 * 1024
 
 
 class Successors(ABC):
-    """The profiles that others have become, as far as the merge log was read."""
+    """The profiles that others were merged into, up to the last read of the merge log."""
 
     def __init__(self, log: Log, offset: int) -> None:
         """Read the merge log from `offset` on."""
@@ -38,18 +38,18 @@ class Successors(ABC):
 
     @abstractmethod
     def _learn(self, dataset: str, visitor_id: str, user_id: str, kind: LinkKind) -> None:
-        """Take a link in that was not refused."""
+        """Remember a link that was not refused."""
 
     @abstractmethod
     def profile(self, dataset: str, profile: str) -> str:
-        """The key of the profile that this one is now."""
+        """The current key of this profile."""
 
 
 class Owners(Successors):
-    """The user that each visitor of one dataset is known as now: what the visitor does is that user's."""
+    """The user that each visitor of one dataset is known as now: all events of the visitor belong to this user."""
 
     def __init__(self, dataset: str, log: Log, saved: Path, since: int = 0) -> None:
-        """Read `saved`, the file of the worker's `Identity`, which has what the merge log says before `since`.
+        """Read `saved`, the file of the worker's `Identity`, which has the links of the merge log before `since`.
 
         What the file lacks of that comes from events that were deleted before the state was rebuilt.
 
@@ -68,16 +68,16 @@ class Owners(Successors):
             self._users[visitor_id] = user_id
 
     def profile(self, dataset: str, profile: str) -> str:  # noqa: ARG002 - of one dataset
-        """The key of the profile that this one is now."""
+        """The current key of this profile."""
         user = self._users.get(profile.removeprefix(VISITOR)) if profile.startswith(VISITOR) else None
         return profile if user is None else USER + user
 
 
 class Merges(Successors):
-    """The users' profiles that visitors' profiles went into lately, in all datasets.
+    """The users' profiles into which visitors' profiles were recently merged, in all datasets.
 
-    A visitor's decision names the profile that it was made for. That profile stays with the first user, also when the visitor is known as
-    another user later.
+    A visitor's decision names the profile that it was made for. That profile stays with the first user, even if the visitor becomes known
+    as another user later.
     """
 
     def __init__(self, log: Log) -> None:
@@ -98,5 +98,5 @@ class Merges(Successors):
             self._text -= len(oldest) + len(successor)
 
     def profile(self, dataset: str, profile: str) -> str:
-        """The key of the profile that this one is now."""
+        """The current key of this profile."""
         return self._users.get((dataset, profile), profile)
