@@ -1,7 +1,7 @@
-"""One dataset's micro-batches: from events to features, decisions and rows of state.
+"""Process one dataset's micro-batches: compute features, decisions and rows of state from events.
 
-Everything here is a function of the batch and of the state: no clock, no randomness. So a batch that is worked on again after a crash
-gives the same.
+Everything here is a function of the batch and of the state, without clock or randomness. So a batch that is processed again after a crash
+has the same outcome.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Indices = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """An event that an expression failed on."""
+    """An event on which an expression failed."""
 
     event: int  # the row in `Outcome.events`
     reason: str
@@ -50,42 +50,42 @@ class Poison:
 
 @dataclass(slots=True)
 class BatchOutcome:
-    """What came of a batch, to be published before its state is."""
+    """The outcome of a batch. It is published before its state is committed."""
 
     events: pa.RecordBatch  # of the dataset, without duplicates
-    places: Places  # of these, in the log; of history from the lake there are none
+    places: Places  # of these events in the log; empty for history from the lake
     duplicates: int
     links: list[Link] = field(default_factory=list)
     poison: list[Poison] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
-    keys: pa.StringArray = field(default_factory=lambda: pa.array([], pa.string()))  # the profiles touched
+    keys: pa.StringArray = field(default_factory=lambda: pa.array([], pa.string()))  # the touched profiles
     profiles: npt.NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))  # by event, an index into `keys`
-    numbers: list[Floats] = field(default_factory=list)  # by view, the features at each event as its kernel gives them
-    rows: Rows | None = None  # and what becomes of them
-    unfit: Counter[str] = field(default_factory=Counter)  # values of another type than their property's, by property
+    numbers: list[Floats] = field(default_factory=list)  # by view, the features at each event as the kernel's numbers
+    rows: Rows | None = None  # the new rows of `keys`
+    unfit: Counter[str] = field(default_factory=Counter)  # the number of values whose type is not their property's, by property
 
 
 class Pipeline:
     """Features, rules and identity of one dataset."""
 
     def __init__(self, compiled: Compiled, state: DatasetState, excluded: Excluded = NOBODY) -> None:
-        """Work with `state`, which is for the declarations that were compiled, and is the caller's to close."""
+        """Create a pipeline that works with `state`, which is for the compiled declarations. The caller closes `state`."""
         self.kernels, self.rules, self.conditions = compiled.kernels, compiled.rules, compiled.conditions
         self.scores, self.layout, self._expressions = compiled.scores, state.layout, compiled.expressions
         self._compiled = compiled
         self.types = compiled.properties
-        """What the properties are taken for, by name."""
+        """The types of the properties, by name."""
         self._state, self._excluded = state, excluded
         self._room: Rows = np.empty((0, state.layout.width), np.uint8)
-        # Once for both; where filters and conditions take a property for different types, conditions read theirs themselves.
+        # Read once for both. If filters and conditions give a property different types, conditions read it themselves.
         self._properties = PropertyReader({**compiled.conditions.properties, **compiled.expressions.properties})
 
     def work(self, rows: pa.RecordBatch, places: Places | None, now_us: int, *, want_features: bool = True) -> BatchOutcome:
-        """Take the events of a batch in: everything but `commit`, which makes the new rows visible.
+        """Process the events of a batch: everything except `commit`, which makes the new rows visible.
 
-        `places` is where they stand in the log; None: they are known to be no repeats, as the lake has them.
+        `places` are the positions in the log. None: the events are known not to be repeats, because they come from the lake.
 
-        Without `want_features` those at each event are NaN, which saves half the time: of history nobody asks for them.
+        Without `want_features`, the features at each event are NaN, which saves half the time. Nobody needs them for history.
         """
         new = np.ones(rows.num_rows, np.bool_) if places is None else self._state.deduplicator.first(hash_messages(rows), places)
         duplicates = rows.num_rows - int(new.sum())
@@ -103,12 +103,12 @@ class Pipeline:
         return outcome
 
     def commit(self, outcome: BatchOutcome, now_us: int) -> None:
-        """Put the rows that `work` made. What came of the batch has been published."""
+        """Store the rows that `work` made. The outcome of the batch is already published."""
         if outcome.rows is not None:
             self._state.put_many(outcome.keys, outcome.rows, now_us)
 
     def warm_up(self) -> None:
-        """Load or compile what the first batch would otherwise wait for: on a new machine that takes half a minute. Changes nothing."""
+        """Load or compile what the first batch needs, which takes half a minute on a new machine. Changes nothing."""
         nothing = pa.RecordBatch.from_pylist([{}], schema=EVENT_SCHEMA)
         properties = self._properties.read(pa.array(["{}"]))
         evaluated, _ = self._expressions.evaluate(nothing, properties)
@@ -119,13 +119,13 @@ class Pipeline:
         self._state.get_many(pa.array([""]))
 
     def _room_for(self, profiles: int) -> Rows:
-        """Memory for rows, the same for every batch: they are put before those of the next are got."""
+        """Memory for rows, reused by every batch: a batch stores its rows before the next batch reads any."""
         if len(self._room) < profiles:
             self._room = np.empty((2 * profiles, self.layout.width), np.uint8)
         return self._room
 
     def close(self) -> None:
-        """Release what was compiled."""
+        """Close the compiled declarations."""
         self._compiled.close()
 
     def _resolve(self, events: pa.RecordBatch) -> Resolution:
@@ -177,7 +177,7 @@ class Pipeline:
         return found
 
     def _features(self, numbers: Sequence[Floats], which: Indices, names: Collection[str]) -> pa.RecordBatch:
-        """The features of these names, of all views, at some events, side by side."""
+        """The features with these names, of all views, at some events."""
         batches = [kernel.decode(each[which], names=names) for kernel, each in zip(self.kernels, numbers, strict=True)]
         columns = [column for batch in batches for column in batch.columns]
         names = [name for batch in batches for name in batch.schema.names]
@@ -205,14 +205,14 @@ class Pipeline:
 
 
 def _rounds(resolution: Resolution) -> Iterator[tuple[Indices, Indices, Mask]]:
-    """The rounds of a batch in their order: the profiles merged before, from and into, and which events are in it."""
+    """The rounds of a batch in order: the profiles merged before the round (from, into), and a mask of its events."""
     for number in range(max(int(resolution.rounds.max(initial=0)), *resolution.merges, 0) + 1):
         sources, targets = np.array(resolution.merges.get(number, []), np.intp).reshape(-1, 2).T
         yield sources, targets, resolution.rounds == number
 
 
 def _merge(merge: Callable[[Rows, Rows], None], segment: Rows, sources: Indices, targets: Indices) -> None:
-    """Merge rows into others, of which none comes twice."""
+    """Merge rows into other rows. No row may occur twice."""
     if len(sources):
         into = segment[targets]
         merge(into, segment[sources])

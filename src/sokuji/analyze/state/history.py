@@ -1,7 +1,7 @@
-"""All events of a dataset from the lake, in the order in which they arrived.
+"""Read all events of a dataset from the lake, in their order of arrival.
 
-The table is larger than memory and its files are not in that order. They are read in slices of the first column that they are sorted by,
-each of which fits.
+The table is larger than memory, and its files are not in that order. They are read in slices of the first sort column, each of which fits
+into memory.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import PLACE_COLUMNS, TIME_COLUMN
 
 HISTORY_ROWS = 50_000
-"""Rows of a batch."""
+"""The number of rows of a batch."""
 
-_SLICE_ROWS = 200_000  # sorted at once, about: 200 MB of events of 1 KB
-_SAMPLED = 64  # of so many rows one says where slices begin
+_SLICE_ROWS = 200_000  # approximate number of rows sorted at once: 200 MB for events of 1 KB
+_SAMPLED = 64  # one of this many rows is sampled for the starts of slices
 _IN_KEYS = ("visitor_id", "user_id")
-_NAMES = {"event_time": TIME_COLUMN}  # in the table, of columns that are called otherwise in the log
+_NAMES = {"event_time": TIME_COLUMN}  # column of the log -> column of the table, if the names differ
 
 
 def history(dataset: str, lake: Lake, snapshot: Snapshot, until: Mapping[int, int]) -> Iterator[pa.RecordBatch]:
-    """What was sent, from an events table, in the order it was received and, within that, arrived, as rows of the events log.
+    """Yield the sent events of an events table as rows of the events log, in the order of receipt, then of arrival.
 
-    Of the partitions of the log in `until` only what came before these offsets.
+    For partitions of the log in `until`, only rows before these offsets are included.
     """
     files = replace(snapshot, tail=None)
     order = _order(lake, files)
-    where = is_sent(pc.field("source"))  # on the stream, too, decisions are no events of the visitor
+    where = is_sent(pc.field("source"))  # decisions are not events of the visitor; the stream leaves them out too
     partition, offset = map(pc.field, PLACE_COLUMNS)
     for each, end in until.items():
         is_later = (partition == each) & (offset >= end)
@@ -51,7 +51,9 @@ def history(dataset: str, lake: Lake, snapshot: Snapshot, until: Mapping[int, in
 
 
 def _order(lake: Lake, files: Snapshot) -> list[str]:
-    """By what events are sorted: those of one partition by their places, as clocks are put back. Rows without a place are older."""
+    """The sort columns. Events of one partition are sorted by position, because clocks can be put back. Rows without a position are
+    older.
+    """
     order = [name for name in ("received_at", *PLACE_COLUMNS, TIME_COLUMN) if name in files.schema.names]
     if not set(PLACE_COLUMNS) <= set(order):
         return order
@@ -60,7 +62,7 @@ def _order(lake: Lake, files: Snapshot) -> list[str]:
 
 
 class _Keys(NamedTuple):
-    """What a file has of the column that slices are cut by."""
+    """A file's values of the column that separates slices."""
 
     file: str
     least: int
@@ -69,7 +71,7 @@ class _Keys(NamedTuple):
 
 
 def _slices(lake: Lake, files: Snapshot, name: str) -> Iterator[tuple[Snapshot, pc.Expression]]:
-    """The files and the condition of each slice, in order; first that of the rows that have no value."""
+    """The files and the condition of each slice, in order. The first slice has the rows without a value."""
     field, type_ = pc.field(name), files.schema.field(name).type
     yield files, field.is_null()
     found = [keys for file in files.files if (keys := _keys(lake, files, file, name)) is not None]
