@@ -51,10 +51,10 @@ class Owners(Successors):
     def __init__(self, dataset: str, log: Log, saved: Path, since: int = 0) -> None:
         """Read `saved`, the file of the worker's `Identity`, which has the links of the merge log before `since`.
 
-        What the file lacks of that comes from events that were deleted before the state was rebuilt.
+        Earlier links that the file lacks come from events that were deleted before the state was rebuilt.
 
         Raises:
-            DamagedFileError: the file is not as it was written.
+            DamagedFileError: the file is damaged.
         """
         super().__init__(log, max(since, log.start(0)))
         self._dataset = dataset

@@ -51,8 +51,9 @@ def history(dataset: str, lake: Lake, snapshot: Snapshot, until: Mapping[int, in
 
 
 def _order(lake: Lake, files: Snapshot) -> list[str]:
-    """The sort columns. Events of one partition are sorted by position, because clocks can be put back. Rows without a position are
-    older.
+    """The sort columns.
+
+    Events of one partition are sorted by position, because clocks can be put back. Rows without a position are older.
     """
     order = [name for name in ("received_at", *PLACE_COLUMNS, TIME_COLUMN) if name in files.schema.names]
     if not set(PLACE_COLUMNS) <= set(order):

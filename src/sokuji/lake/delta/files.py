@@ -30,7 +30,7 @@ It is NULL for rows of days with few rows, which share files, and for rows witho
 _DAY_FIELD = pa.field(DAY, pa.date32())
 _FEW = "__HIVE_DEFAULT_PARTITION__"  # Delta's text for NULL
 _DAYS_MAX = 31  # the maximal number of days with their own files in one commit
-_SHARE = 16  # a day gets its own file if it has this part of a batch's rows,
+_SHARE = 16  # a day gets its own file if it has at least one in this many rows of a batch,
 _OWN_ROWS = 256  # and at least this many rows; the largest day always does. So late events of a dozen days make one file, not a dozen
 _DAY_US = 86_400_000_000
 _FIRST_US, _END_US = -62_135_596_800_000_000, 253_402_300_799_000_000  # the years 1 to 9999, which the statistics in a commit can represent

@@ -28,7 +28,7 @@ from sokuji.types import Field
 
 _BLOCK_ROWS = 4096  # intermediate results of this many rows fit into the processor's cache
 _NULL_KEY = -(2**31)  # NULL as a key; no BOOL or calendar part has this value
-_FAR_APART = 1e9  # a feature is refused if its whole range is this many times wider than the range of most values
+_FAR_APART = 1e9  # a feature is refused if its standard deviation is this many times the range of the middle half of its values
 _SPREAD_ROWS = 10_000
 _CONSTANT_BELOW = 1e-12  # a standard deviation this small relative to the mean is rounding noise of a constant column
 

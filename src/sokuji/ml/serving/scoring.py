@@ -54,7 +54,7 @@ class Scores:
             self._scorers[name] = self._load(name, versions[name])
 
     def refresh(self) -> None:
-        """Switch to the current champions. Called only at checkpoints, so that a replay uses the same versions and decides the same."""
+        """Switch to the current champions. The worker does so only at checkpoints, so that a replay decides the same."""
         for name, scorer in self._scorers.items():
             try:
                 champion = self._models.get(Ref(self._dataset, name))

@@ -17,7 +17,7 @@ from sokuji.sql.stop import Stop
 from sokuji.types import BOOL, INT64
 
 _FREE_BYTES = 32 * 1024  # per row; 2,048 such rows are 64 MiB
-_SHARE = 2  # only this fraction of a query's memory may be made at once, because the next step needs as much again
+_SHARE = 2  # one in this many bytes of a query's memory may be made at once, because the next step needs as much again
 
 
 def within(bytes_: str, value: str) -> str:
