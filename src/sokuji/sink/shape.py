@@ -13,6 +13,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sokuji.arrays import in_one_piece
 from sokuji.bots import is_bot
 from sokuji.dedup.runs import Ids
 from sokuji.duckdb_text import quote_text
@@ -237,9 +238,7 @@ def _fixed(chunk: pa.Table) -> list[pa.Array]:
 
 
 def _one(column: pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):  # pyarrow returns this for a column without chunks
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], type_)
+    array = in_one_piece(column)
     return array if array.type == type_ else pc.cast(array, type_)
 
 

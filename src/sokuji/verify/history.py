@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 
 from sokuji.analyze.excluded import NOBODY, Excluded
 from sokuji.analyze.state.served import sampled
+from sokuji.arrays import in_one_piece
 from sokuji.events import EVENT_SCHEMA, OWN_SOURCE, EventType
 from sokuji.identity.base import USER, VISITOR, LinkKind
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import FIXED_SCHEMA, PLACE_COLUMNS, TIME_COLUMN, property_columns
 from sokuji.lake.stored import finite
 from sokuji.sink.shape import Shaper
-from sokuji.sql.scalar.expressions import in_one_piece
 from sokuji.types import Type, to_arrow
 
 Row = Mapping[str, Any]

@@ -18,6 +18,7 @@ from sokuji.analyze.pipeline import Mask
 from sokuji.analyze.state import served
 from sokuji.analyze.state.carry_over import taken
 from sokuji.analyze.state.served import OpenLog, ServedSample
+from sokuji.arrays import in_one_piece
 from sokuji.bots import is_bot
 from sokuji.errors import NotFoundError
 from sokuji.events import EVENT_SCHEMA, IDENTITY_SCHEMA
@@ -32,7 +33,7 @@ from sokuji.log.base import Log
 from sokuji.meta.objects import Ref
 from sokuji.models.base import ModelStore
 from sokuji.sink import backlog
-from sokuji.sql.scalar.expressions import Expressions, in_one_piece
+from sokuji.sql.scalar.expressions import Expressions
 from sokuji.verify import history
 from sokuji.verify.compare import COUNTED, EXPECTED, ID, KEY, OFFSET, SHOWN, TIME, Merge, Verification, verify
 from sokuji.verify.history import Past

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sokuji.arrays import in_one_piece
 from sokuji.bots import is_bot
 from sokuji.events import EXCLUDED_KEY, STOPPED_WORKER
 from sokuji.features.kernel.columns import EventColumns
@@ -271,5 +272,5 @@ def _joined(kernel: Kernel, parts: list[tuple[_Part, Future[EventColumns]]]) -> 
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
+    array = in_one_piece(column)
     return array.storage if isinstance(array, pa.ExtensionArray) else array

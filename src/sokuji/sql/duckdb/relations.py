@@ -8,6 +8,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sokuji.arrays import in_one_piece
 from sokuji.duckdb_text import quote
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.delta.physical import ROW_BITS, RowColumn, can_number, from_stored, rows_of
@@ -67,7 +68,7 @@ class Numbered:
         tables = [schema.empty_table()]
         for place, file in enumerate(snapshot.files):
             rows = lake.scan(replace(snapshot, files=(file,), tail=None)).read_all()
-            columns = [finite(column.combine_chunks()) if self._of_events else column for column in rows.columns]
+            columns = [finite(in_one_piece(column)) if self._of_events else column for column in rows.columns]
             first = place << ROW_BITS
             tables.append(pa.table([*columns, pa.array(range(first, first + rows.num_rows), pa.int64())], schema=schema))
         return replace(snapshot, files=(), schema=schema, tail=pa.concat_tables(tables))

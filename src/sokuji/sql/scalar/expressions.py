@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from sokuji.arrays import in_one_piece
 from sokuji.bots import is_bot
 from sokuji.config import SqlSettings
 from sokuji.duckdb_text import quote
@@ -445,12 +446,6 @@ def batch_of(columns: Mapping[str, pa.Array], rows: int) -> pa.RecordBatch:
     if columns:
         return pa.RecordBatch.from_arrays(list(columns.values()), names=list(columns))
     return pa.RecordBatch.from_struct_array(pa.array([{}] * rows, pa.struct([])))
-
-
-def in_one_piece(column: pa.ChunkedArray) -> pa.Array:
-    """A column of a table as one array. pyarrow does not combine the chunks of some types, and of columns without chunks."""
-    array = column.combine_chunks()
-    return array if isinstance(array, pa.Array) else pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], column.type)
 
 
 def _located(error: SqlError, text: str) -> SqlError:

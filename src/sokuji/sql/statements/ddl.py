@@ -337,12 +337,18 @@ def _add_column(table: Table, change: Any, session: Session) -> None:
     follow(catalog, lake, table.ref)
 
 
-def _drop_column(table: Table, change: Any, session: Session) -> None:
+def _changed(table: Table, change: Any) -> int | None:
+    """The position of the column that the change names; None if it is not there and need not be."""
     position = _position(table, change.name)
-    if position is None:
-        if change.is_if_exists:
-            return
+    if position is None and not change.is_if_exists:
         raise NotFoundError(f"Column not found: {change.name} in {table.ref}")
+    return position
+
+
+def _drop_column(table: Table, change: Any, session: Session) -> None:
+    position = _changed(table, change)
+    if position is None:
+        return
     columns = table.columns[:position] + table.columns[position + 1 :]
     if not columns:
         raise SqlError(f"{change.name} is the only column of {table.ref}; DROP TABLE instead")
@@ -350,11 +356,9 @@ def _drop_column(table: Table, change: Any, session: Session) -> None:
 
 
 def _rename_column(table: Table, change: Any, session: Session) -> None:
-    position = _position(table, change.name)
+    position = _changed(table, change)
     if position is None:
-        if change.is_if_exists:
-            return
-        raise NotFoundError(f"Column not found: {change.name} in {table.ref}")
+        return
     columns = list(table.columns)
     columns[position] = replace(columns[position], name=change.new_name)
     _rewrite(table, table.columns, columns, session)
