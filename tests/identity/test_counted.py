@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -36,12 +35,15 @@ AGENTS = [
     ('{"page": {"title": "Googlebot/2.1"}, "userAgent": "Mozilla/5.0 CUBOT X30"}', False),
     ('{"device": {"userAgent": "HeadlessChrome"}}', True),
 ]
-PREVIOUS = [
-    '{"previous_id": "b"}',
-    '{"previous_id":"b", "plan": "x"}',
-    '{"plan": {"previous_id": "c"}, "previous_id": "\\u0062"}',
-    '{"previous_id": "ひ \\"q\\""}',
-]
+PREVIOUS = {
+    '{"previous_id": "b"}': "b",
+    '{"previous_id":"b", "plan": "x"}': "b",
+    '{"plan": {"previous_id": "c"}, "previous_id": "\\u0062"}': "b",
+    '{"previous_id": "ひ \\"q\\""}': 'ひ "q"',
+    '{"previous_id": "c", "previous_id": "b"}': "c",
+    '{"previous\\u005fid": "c"}': "c",
+    '{"amount": 1%s, "previous_id": "b"}' % ("0" * 5_000): "b",
+}
 NO_PREVIOUS = [
     "{}",
     '{"previous_id": ""}',
@@ -60,14 +62,14 @@ def generated(chance: random.Random, count: int) -> tuple[list[dict[str, Any]], 
     for number in range(count):
         type_, visitor = chance.choice(["track", "alias", "alias", "identify"]), chance.choice([None, "a", "b"])
         user = chance.choice(["u", "w"]) if chance.random() < 0.5 or not visitor else None
-        properties, (context, is_program) = chance.choice(PREVIOUS + NO_PREVIOUS), chance.choice(AGENTS)
+        properties, (context, is_program) = chance.choice([*PREVIOUS, *NO_PREVIOUS]), chance.choice(AGENTS)
         time = START_US + number * 1_000_000
         event = {"type": type_, "visitor_id": visitor, "user_id": user, "properties": properties, "context": context}
         events.append({"message_id": f"m{number}", "event_time": time - 1, "received_at": time, **event})
         if chance.random() < 0.1:
             killers.append(f"m{number}")
         elif not is_program:
-            previous = json.loads(properties)["previous_id"] if type_ == "alias" and properties in PREVIOUS else None
+            previous = PREVIOUS.get(properties) if type_ == "alias" else None
             wanted[f"m{number}"] = previous or visitor
     return events, wanted, killers
 

@@ -130,7 +130,9 @@ def _as_events(dataset: str, rows: pa.RecordBatch, columns: Mapping[str, str], s
 
 def _previous_id(properties: str | None) -> str | None:
     """The id of the visitor that an alias event says is its user."""
-    found = json.loads(properties or "{}", parse_int=lambda _: None).get("previous_id")  # Python refuses very long integers
+    # Of a name that comes twice the first counts; Python refuses very long integers.
+    members = json.loads(properties or "{}", object_pairs_hook=lambda pairs: dict(reversed(pairs)), parse_int=lambda _: None)
+    found = members.get("previous_id")
     return found if isinstance(found, str) and found else None
 
 
