@@ -71,11 +71,11 @@ def to_arrow(requests: Sequence[Request], partitions: int, limits: Limits, clock
 
 def _claimed_history(requests: Sequence[Request], owners: NDArray[np.intp], historical: NDArray[np.bool_] | None) -> list[int]:
     """Rows marked as history (by their request, or by themselves: `historical`) that were sent without a server key."""
-    said = [request.historical for request in requests]
-    if historical is None and not any(said):
+    marked = [request.historical for request in requests]
+    if historical is None and not any(marked):
         return []
     claims = np.array([not request.source.is_server for request in requests])[owners]
-    rows: list[int] = np.flatnonzero(claims & (np.array(said)[owners] | (False if historical is None else historical))).tolist()
+    rows: list[int] = np.flatnonzero(claims & (np.array(marked)[owners] | (False if historical is None else historical))).tolist()
     return rows
 
 
@@ -280,7 +280,7 @@ class _Json:
         stored = pa.StringArray.from_buffers(len(self._lengths), pa.py_buffer(self._offsets), pa.py_buffer(self._data), validity)
         texts = readable(stored)
         rows = len(self._lengths) // self._columns
-        return [texts.slice(at, rows) for at in range(0, len(texts), rows)]
+        return [texts.slice(start, rows) for start in range(0, len(texts), rows)]
 
 
 def _event_times(

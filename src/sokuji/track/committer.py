@@ -71,4 +71,4 @@ def _bad_events(requests: Sequence[Request], partitions: int) -> dict[int, pa.Re
             }
             for refused in request.refused
         )
-    return {partition: pa.RecordBatch.from_pylist(found, schema=BAD_EVENT_SCHEMA) for partition, found in rows.items()}
+    return {partition: pa.RecordBatch.from_pylist(partition_rows, schema=BAD_EVENT_SCHEMA) for partition, partition_rows in rows.items()}

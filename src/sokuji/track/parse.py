@@ -164,11 +164,11 @@ def _add_events(request: Request, positions: list[int], first: int, events: list
         request.events += _EVENTS.decode(joined)
     except (msgspec.DecodeError, UnicodeDecodeError):
         for place, text in enumerate(events, first):
-            found = _event(text)
-            if isinstance(found, Refusal):
-                refuse(request, place, found, text)
+            event = _event(text)
+            if isinstance(event, Refusal):
+                refuse(request, place, event, text)
             else:
-                request.events.append(found)
+                request.events.append(event)
                 positions.append(place)
     else:
         positions += range(first, first + len(events))
@@ -182,11 +182,11 @@ def _check_count(events: int) -> None:
 def _message_id(text: bytes) -> str | None:
     """The event's own message id; for a text that is not an event, the first message id visible in its kept part."""
     try:
-        found = _ID.decode(text).message_id
+        id_ = _ID.decode(text).message_id
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         seen = _MESSAGE_ID.search(text, 0, PAYLOAD_BYTES)
         return seen.group(1).decode("utf-8", "replace") if seen else None
-    return None if found is None else str(found)
+    return None if id_ is None else str(id_)
 
 
 def _text(raw: Raw) -> str | None:

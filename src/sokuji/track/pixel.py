@@ -24,11 +24,11 @@ def parse_pixel(query: str, type_: str) -> Request:
     event: dict[str, Any] = {}
     for name, value in pairs(query, _FIELDS_MAX):
         *path, last = name.split(".", 8)
-        place = event
+        target = event
         for part in path:
-            inner = place.setdefault(part, {})
+            inner = target.setdefault(part, {})
             if not isinstance(inner, dict):
-                inner = place[part] = {}
-            place = inner
-        place[last] = value
+                inner = target[part] = {}
+            target = inner
+        target[last] = value
     return parse_event(msgspec.json.encode(event), type_)

@@ -57,26 +57,26 @@ def _mend(body: bytes) -> bytes:
     quotes = np.flatnonzero((text == ord('"')) & ~is_escaped)
     _mend_surrogates(text, escapes)
     infinities = _outside(_places(body, b"Infinity"), quotes)
-    for at, letter in enumerate(b"null    "):
-        text[infinities + at] = letter
+    for index, letter in enumerate(b"null    "):
+        text[infinities + index] = letter
     signs = infinities[infinities > 0] - 1
     text[signs[text[signs] == ord("-")]] = ord(" ")
     nans = _outside(_places(body, b"NaN"), quotes)
     longer = np.insert(text[: len(body)], nans + 3, ord("l"))  # three letters become four
     starts = nans + np.arange(len(nans))
-    for at, letter in enumerate(b"null"):
-        longer[starts + at] = letter
+    for index, letter in enumerate(b"null"):
+        longer[starts + index] = letter
     return longer.tobytes()
 
 
 def _escapes(text: NDArray[np.uint8]) -> NDArray[np.intp]:
     """Positions of the backslashes that escape the next character. In a run of backslashes, every second one is itself escaped."""
-    found = np.flatnonzero(text == ord("\\"))
-    first = found.copy()
-    first[1:][np.diff(found) == 1] = 0
+    backslashes = np.flatnonzero(text == ord("\\"))
+    first = backslashes.copy()
+    first[1:][np.diff(backslashes) == 1] = 0
     first = np.maximum.accumulate(first)
-    is_odd: NDArray[np.bool_] = (found - first) % 2 == 1
-    return found[~is_odd]
+    is_odd: NDArray[np.bool_] = (backslashes - first) % 2 == 1
+    return backslashes[~is_odd]
 
 
 def _mend_surrogates(text: NDArray[np.uint8], escapes: NDArray[np.intp]) -> None:
@@ -85,17 +85,17 @@ def _mend_surrogates(text: NDArray[np.uint8], escapes: NDArray[np.intp]) -> None
     highs = halves[np.isin(text[halves + 3], _HIGH)]  # \uD8.. to \uDB..
     lows = halves[np.isin(text[halves + 3], _LOW)]
     lone = np.concatenate([highs[~np.isin(highs + 6, lows)], lows[~np.isin(lows - 6, highs)]])
-    for at, letter in enumerate(b"fffd"):
-        text[lone + 2 + at] = letter
+    for index, letter in enumerate(b"fffd"):
+        text[lone + 2 + index] = letter
 
 
 def _places(body: bytes, word: bytes) -> NDArray[np.intp]:
     text = np.frombuffer(body, np.uint8)
-    found = np.flatnonzero(text == word[0])
-    found = found[found <= len(body) - len(word)]
-    for at, letter in enumerate(word):
-        found = found[text[found + at] == letter]
-    return found
+    places = np.flatnonzero(text == word[0])
+    places = places[places <= len(body) - len(word)]
+    for index, letter in enumerate(word):
+        places = places[text[places + index] == letter]
+    return places
 
 
 def _outside(places: NDArray[np.intp], quotes: NDArray[np.intp]) -> NDArray[np.intp]:

@@ -88,13 +88,13 @@ class Request(msgspec.Struct, eq=False):
 
     def parts(self, size: int) -> list[Request]:
         """Split this request into requests of at most `size` events. Events refused so far go with the first part."""
-        found: list[Request] = []
+        parts: list[Request] = []
         for first in range(0, len(self.events), size):
             events = self.events[first : first + size]
             positions = list(range(first, first + len(events))) if self.positions is None else self.positions[first : first + size]
-            refused = [] if found else self.refused
-            found.append(msgspec.structs.replace(self, events=events, positions=positions, refused=refused, whole=self))
-        return found
+            refused = [] if parts else self.refused
+            parts.append(msgspec.structs.replace(self, events=events, positions=positions, refused=refused, whole=self))
+        return parts
 
     def join(self, parts: Sequence[Request]) -> None:
         """Take over the outcomes of `parts`."""

@@ -90,10 +90,10 @@ class Bodies:
             return body
         limit = self._max_bytes if limit is None else limit
         texts: list[bytes] = []
-        size = at = members = 0
+        size = position = members = 0
         stream = _decompressor()
-        while at < len(body):
-            piece = body[at : at + _PIECE_BYTES]
+        while position < len(body):
+            piece = body[position : position + _PIECE_BYTES]
             try:
                 text = stream.decompress(piece, limit + 1 - size)
             except zlib.error as error:
@@ -104,10 +104,10 @@ class Bodies:
                 raise InvalidRequestError(
                     413, "request_too_large", f"the request has more than {limit} bytes decompressed; send smaller batches"
                 )
-            at += len(piece) - len(stream.unused_data)
+            position += len(piece) - len(stream.unused_data)
             if stream.eof:
-                at = _after_padding(body, at)
-            if stream.eof and at < len(body):  # RFC 1952, 2.2: one member or several
+                position = _after_padding(body, position)
+            if stream.eof and position < len(body):  # RFC 1952, 2.2: one member or several
                 members += 1
                 if members == _MEMBERS_MAX:
                     raise BrokenGzipError(body, f"the body is gzip of more than {_MEMBERS_MAX} members; compress it as one")
@@ -119,8 +119,8 @@ class Bodies:
 
 def _after_padding(body: bytes, at: int) -> int:
     """The end of the zero bytes that begin at `at`. Some tools pad blocks with zeros, and gzip's own tool ignores them too."""
-    found = _ZEROS.match(body, at)
-    return found.end() if found else at
+    zeros = _ZEROS.match(body, at)
+    return zeros.end() if zeros else at
 
 
 def _decompressor() -> zlib._Decompress:

@@ -120,22 +120,22 @@ class Chunks:
             InvalidRequestError: 400, the bytes are not valid chunks.
         """
         pieces: list[bytes] = []
-        at = parts = 0
-        while not self.done and at < len(text) and parts < _CHUNK_PARTS_MAX:
+        position = parts = 0
+        while not self.done and position < len(text) and parts < _CHUNK_PARTS_MAX:
             parts += 1
             if self._left > 2:
-                piece = text[at : at + self._left - 2]
+                piece = text[position : position + self._left - 2]
                 pieces.append(piece)
-                at += len(piece)
+                position += len(piece)
                 self._left -= len(piece)
                 continue
-            end = text.find(b"\r\n", at, at + _CHUNK_LINE_BYTES_MAX)
-            if end < 0 and len(text) - at < _CHUNK_LINE_BYTES_MAX:
+            end = text.find(b"\r\n", position, position + _CHUNK_LINE_BYTES_MAX)
+            if end < 0 and len(text) - position < _CHUNK_LINE_BYTES_MAX:
                 break
-            self._line(text[at:end] if end >= 0 else None)
-            at = end + 2
+            self._line(text[position:end] if end >= 0 else None)
+            position = end + 2
         self.has_more = not self.done and parts == _CHUNK_PARTS_MAX
-        return pieces, text[at:]
+        return pieces, text[position:]
 
     def _line(self, line: bytes | None) -> None:
         if self._trailers is not None and line is not None:

@@ -129,12 +129,12 @@ def find_write_key(body: bytes) -> str | None:
 
 def seen_write_keys(body: bytes) -> Iterator[str]:
     """All texts in a body that look like a write key, found without parsing the body."""
-    at = -1
-    while (at := body.find(b'"writeKey"', at + 1)) >= 0:
-        found = _WRITE_KEY.match(body, at)
-        if found:
+    position = -1
+    while (position := body.find(b'"writeKey"', position + 1)) >= 0:
+        match = _WRITE_KEY.match(body, position)
+        if match:
             try:
-                yield msgspec.json.decode(found.group(1), type=str)
+                yield msgspec.json.decode(match.group(1), type=str)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 continue
 
