@@ -99,7 +99,7 @@ class Seen:
             if manifest.stretch_rows != self._rule.stretch_rows:
                 return
             try:
-                words = {name: self._mapped(name, *said) for name, said in manifest.files.items()}
+                words = {name: self._mapped(name, *entry) for name, entry in manifest.files.items()}
             except FileNotFoundError as error:  # the owner merged runs meanwhile and wrote a new manifest
                 if manifest == read_record(path, _Manifest, format=_FORMAT, remedy=_REMEDY):
                     raise DamagedFileError(Path(error.filename), "it is missing", _REMEDY) from error
@@ -196,7 +196,7 @@ class Seen:
         make_folder(self._folder)
         sections = [run.section for run in self._runs]
         used = {section.file for section in sections}
-        self._files = {name: said for name, said in self._files.items() if name in used}
+        self._files = {name: entry for name, entry in self._files.items() if name in used}
         manifest = _Manifest(self._rule.stretch_rows, self.offsets, sections, self._files)
         write_record(self._folder / "manifest.json", manifest, format=_FORMAT)
         for path in self._folder.iterdir():
@@ -230,13 +230,13 @@ def _differs_from_last(ordered: Ids) -> Mask:
 
 def _found(run: Ids, ordered: Ids) -> Mask:
     """Which of the ordered ids are in a run."""
-    found = np.zeros(len(ordered.high), np.bool_)
+    is_known = np.zeros(len(ordered.high), np.bool_)
     places = np.searchsorted(run.high, ordered.high)
     candidates = np.flatnonzero(places < len(run.high))
     while len(candidates):  # more than once only for ids whose first halves are equal
         at = places[candidates]
         candidates, at = candidates[equal := run.high[at] == ordered.high[candidates]], at[equal]
-        found[candidates] |= run.low[at] == ordered.low[candidates]
+        is_known[candidates] |= run.low[at] == ordered.low[candidates]
         places[candidates] += 1
         candidates = candidates[places[candidates] < len(run.high)]
-    return found
+    return is_known

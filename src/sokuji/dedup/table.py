@@ -86,10 +86,12 @@ class Deduplicator:
 
     def mark(self) -> TableMark:
         """Make all ids durable. The result lets the next start restore the index up to here."""
-        made = TableMark(self._rule.stretch_rows, {each.name: each.mark() for stretches in self._stretches.values() for each in stretches})
+        table_mark = TableMark(
+            self._rule.stretch_rows, {each.name: each.mark() for stretches in self._stretches.values() for each in stretches}
+        )
         self._clean()
-        self._kept = [self._kept[-1], set(made.files)]
-        return made
+        self._kept = [self._kept[-1], set(table_mark.files)]
+        return table_mark
 
     def _clean(self) -> None:
         """Delete files that neither this checkpoint nor the last two name. The very last one may not be durable yet."""

@@ -123,11 +123,11 @@ def decode_record(
     try:
         content, has_checksum = unsealed(stored)
         fields = msgspec.json.decode(content, type=dict[str, Any])
-        found = msgspec.convert(fields.pop("format", 1), int)
-        check_format(found, format, path)
-        if not has_checksum and found > 1:
+        stored_format = msgspec.convert(fields.pop("format", 1), int)
+        check_format(stored_format, format, path)
+        if not has_checksum and stored_format > 1:
             raise ValueError("its end is missing")
-        for number in range(found, format):
+        for number in range(stored_format, format):
             fields = upgrades[number](fields) if upgrades and number in upgrades else fields
         return msgspec.convert(fields, type, strict=False, dec_hook=dec_hook)
     except (ValueError, msgspec.MsgspecError) as error:

@@ -130,10 +130,10 @@ class MemoryLog(Log):
                 size += batch.nbytes
                 if size >= READ_BYTES_MAX:
                     break
-        found = np.concatenate(offsets)
-        if len(found) < limit and size < READ_BYTES_MAX:
-            return Read(pa.concat_batches(batches), found, max(offset, end))
-        return Read(pa.concat_batches(batches), found, int(found[-1]) + 1 if len(found) else offset)
+        row_offsets = np.concatenate(offsets)
+        if len(row_offsets) < limit and size < READ_BYTES_MAX:
+            return Read(pa.concat_batches(batches), row_offsets, max(offset, end))
+        return Read(pa.concat_batches(batches), row_offsets, int(row_offsets[-1]) + 1 if len(row_offsets) else offset)
 
     def start(self, partition: int) -> int:
         """See `Log.start`."""

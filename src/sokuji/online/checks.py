@@ -16,8 +16,8 @@ def check_keys(keys: Keys) -> None:
         OnlineStoreError: `keys` is not an array of `pa.string()`, or has nulls.
     """
     if not isinstance(keys, pa.StringArray) or keys.null_count:
-        found = f"{keys.null_count} nulls" if isinstance(keys, pa.StringArray) else f"a {type(keys).__name__}"
-        raise OnlineStoreError(f"keys of the online store are a pyarrow.StringArray without nulls, not {found}")
+        actual = f"{keys.null_count} nulls" if isinstance(keys, pa.StringArray) else f"a {type(keys).__name__}"
+        raise OnlineStoreError(f"keys of the online store are a pyarrow.StringArray without nulls, not {actual}")
 
 
 def check_rows(rows: Rows, count: int, width: int) -> None:

@@ -109,10 +109,10 @@ class Metric(Generic[Value]):
         """
         if len(values) != len(self.label_names):
             raise ValueError(f"{self.name} has the labels {self.label_names}, got the values {values}")
-        found = self._values.get(values)
-        if found is None:
-            found = self._values[values] = self._make()
-        return found
+        value = self._values.get(values)
+        if value is None:
+            value = self._values[values] = self._make()
+        return value
 
     def lines(self) -> Iterator[str]:
         """The family in the text format, without line ends."""

@@ -39,22 +39,22 @@ class Proxies:
         if schemes is None or not self.trusts(peer):
             return "http"
         _, proxies = self._client(peer, headers.get("x-forwarded-for", "")[-_FORWARDED_LENGTH:])
-        said = schemes.split(",")[-proxies:][0].strip().lower()
-        return "https" if said == "https" else "http"
+        protocol = schemes.split(",")[-proxies:][0].strip().lower()
+        return "https" if protocol == "https" else "http"
 
     def _trusts(self, address: str) -> bool:
         """Whether this address is a trusted proxy."""
-        found = _parsed(address)
-        return found is not None and any(found in network for network in self._networks)
+        ip = _parsed(address)
+        return ip is not None and any(ip in network for network in self._networks)
 
     def _last_untrusted(self, peer: str, forwarded: str) -> tuple[str, int]:
         """The client's address, and how many trusted proxies the request came through."""
         client, proxies = peer, 1
         for entry in reversed(forwarded.split(",")):
-            found = _parsed(_without_port(entry.strip()))
-            if found is None:
+            ip = _parsed(_without_port(entry.strip()))
+            if ip is None:
                 break
-            client = str(found)
+            client = str(ip)
             if not self.trusts(client):
                 break
             proxies += 1
@@ -64,16 +64,16 @@ class Proxies:
 @lru_cache(4096)
 def unit(address: str) -> str:
     """The unit that shares limits with an address: the address itself, or for IPv6 the network that one customer has."""
-    found = _parsed(address)
-    return str(ipaddress.IPv6Network((found, _IPV6_PREFIX), strict=False)) if isinstance(found, ipaddress.IPv6Address) else address
+    ip = _parsed(address)
+    return str(ipaddress.IPv6Network((ip, _IPV6_PREFIX), strict=False)) if isinstance(ip, ipaddress.IPv6Address) else address
 
 
 def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        found = ipaddress.ip_address(address.partition("%")[0])
+        ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return None
-    return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found
+    return (ip.ipv4_mapped or ip) if isinstance(ip, ipaddress.IPv6Address) else ip
 
 
 def _without_port(entry: str) -> str:

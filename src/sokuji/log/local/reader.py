@@ -44,21 +44,21 @@ class PartitionReader:
         if offset >= end:
             return Read(self._nothing, _NO_OFFSETS, offset)
         batches: list[pa.RecordBatch] = []
-        size, at = 0, offset
+        size, next_offset = 0, offset
         with self._lock:
             try:
                 for segment, frame in self._frames(offset, end):
                     batch = segment.decode(frame)
-                    if at > frame.base_offset or end < frame.end_offset:
-                        batch = batch.slice(at - frame.base_offset, min(end, frame.end_offset) - at)
+                    if next_offset > frame.base_offset or end < frame.end_offset:
+                        batch = batch.slice(next_offset - frame.base_offset, min(end, frame.end_offset) - next_offset)
                     batches.append(batch)
-                    at += batch.num_rows
+                    next_offset += batch.num_rows
                     size += frame.decoded_bytes
                     if size >= READ_BYTES_MAX:
                         break
             except FileNotFoundError as error:
-                raise OffsetTrimmedError(self._partition, at, self.start()) from error
-        return Read(batches[0] if len(batches) == 1 else pa.concat_batches(batches), np.arange(offset, at), at)
+                raise OffsetTrimmedError(self._partition, next_offset, self.start()) from error
+        return Read(batches[0] if len(batches) == 1 else pa.concat_batches(batches), np.arange(offset, next_offset), next_offset)
 
     def forget(self) -> None:
         """Unmap all segments; they are mapped again when needed."""

@@ -203,22 +203,22 @@ class Segment:
             CorruptLogError: a frame is damaged. Rows before `end` must be known to be completely written.
             FileNotFoundError: see `refresh`.
         """
-        position, at = self._seek(offset)
-        while at < end:
-            frame = self.frame_at(position, at)
+        position, next_offset = self._seek(offset)
+        while next_offset < end:
+            frame = self.frame_at(position, next_offset)
             if frame is None:
                 self.refresh()
                 if position == self.size:
                     return
-                frame = self.frame_at(position, at)
+                frame = self.frame_at(position, next_offset)
             if frame is None:
                 raise CorruptLogError(
-                    f"{self.path}, byte {position}: the frame that begins with row {at} is damaged; restore the file from a copy"
+                    f"{self.path}, byte {position}: the frame that begins with row {next_offset} is damaged; restore the file from a copy"
                 )
             self._remember(frame)
             if frame.end_offset > offset:
                 yield frame
-            position, at = frame.end_position, frame.end_offset
+            position, next_offset = frame.end_position, frame.end_offset
 
     def _seek(self, offset: int) -> tuple[int, int]:
         if self._latest[0] <= offset:

@@ -151,9 +151,9 @@ def compact(disk: Disk, runs: Sequence[Run]) -> None:
 
         def replaced(manifest: Manifest) -> Manifest:
             # Checkpoints may have added runs before these since, but never between them.
-            at = manifest.runs.index(runs[0].id)
-            after = (each for each in manifest.runs[at:] if each not in old)
-            return msgspec.structs.replace(manifest, runs=(*manifest.runs[:at], merged.id, *after))
+            index = manifest.runs.index(runs[0].id)
+            after = (each for each in manifest.runs[index:] if each not in old)
+            return msgspec.structs.replace(manifest, runs=(*manifest.runs[:index], merged.id, *after))
 
         disk.commit(replaced, [merged])
         undo.pop_all()

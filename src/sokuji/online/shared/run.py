@@ -69,23 +69,23 @@ def write_run(path: Path, width: int, columns: Columns, blocks: Iterable[Rows]) 
     content = b"".join(column.tobytes() for column in columns)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        at = _HEADER_BYTES + len(content)
+        position = _HEADER_BYTES + len(content)
         write_all(descriptor, content, _HEADER_BYTES)
         ends, checksums, waiting = [], [], bytearray()
         for block in blocks:
             compressed = _CODEC.compress(block, asbytes=True)
             waiting += compressed
-            ends.append(at + len(waiting))
+            ends.append(position + len(waiting))
             checksums.append(zlib.crc32(compressed))
             if len(waiting) >= _WRITE_BYTES:
-                write_all(descriptor, bytes(waiting), at)
-                at += len(waiting)
+                write_all(descriptor, bytes(waiting), position)
+                position += len(waiting)
                 waiting.clear()
-        write_all(descriptor, bytes(waiting), at)
-        at += len(waiting)
+        write_all(descriptor, bytes(waiting), position)
+        position += len(waiting)
         table = np.array(ends, np.uint64).tobytes() + np.array(checksums, np.uint32).tobytes()
-        write_all(descriptor, table, at)
-        header = _HEADER.pack(_MAGIC, width, block_rows(width), len(columns.high), at)
+        write_all(descriptor, table, position)
+        header = _HEADER.pack(_MAGIC, width, block_rows(width), len(columns.high), position)
         checksum = zlib.crc32(table, zlib.crc32(content, zlib.crc32(header)))
         write_all(descriptor, (header + checksum.to_bytes(4, "little")).ljust(_HEADER_BYTES, b"\0"), 0)
     finally:
@@ -132,26 +132,26 @@ class Run:
 
     def find(self, high: int, low: int) -> int:
         """The position of a digest; -1 if the run does not have it."""
-        at = bisect.bisect_left(self._ordered, high)
-        while at < self.count and self._ordered[at] == high:
-            if int(self.low[at]) == low:
-                return at
-            at += 1
+        position = bisect.bisect_left(self._ordered, high)
+        while position < self.count and self._ordered[position] == high:
+            if int(self.low[position]) == low:
+                return position
+            position += 1
         return -1
 
     def find_all(self, digests: npt.NDArray[np.uint64]) -> Numbers:
         """Call `find` for each digest of u64[n, 2]."""
         result = np.full(len(digests), -1, np.int64)
         wanted = np.arange(len(digests))
-        at = np.searchsorted(self.high, digests[:, 0])
+        positions = np.searchsorted(self.high, digests[:, 0])
         while len(wanted):  # one turn, except for keys that share a high digest
-            same = at < self.count
-            wanted, at = wanted[same], at[same]
-            same = self.high[at] == digests[wanted, 0]
-            wanted, at = wanted[same], at[same]
-            same = self.low[at] == digests[wanted, 1]
-            result[wanted[same]] = at[same]
-            wanted, at = wanted[~same], at[~same] + 1
+            same = positions < self.count
+            wanted, positions = wanted[same], positions[same]
+            same = self.high[positions] == digests[wanted, 0]
+            wanted, positions = wanted[same], positions[same]
+            same = self.low[positions] == digests[wanted, 1]
+            result[wanted[same]] = positions[same]
+            wanted, positions = wanted[~same], positions[~same] + 1
         return result
 
     def rows(self, numbers: Numbers) -> Rows:

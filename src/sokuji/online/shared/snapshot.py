@@ -61,8 +61,8 @@ class RowSnapshot:
             numbers = self._numbers[chosen]
             rows, unchanged = np.empty((len(chosen), words), np.uint64), np.empty(len(chosen), np.bool_)
             _copy_unchanged(self._slots, numbers, self._versions[chosen], rows, unchanged)
-            for at in np.flatnonzero(~unchanged).tolist():
-                rows[at] = self._old(int(self._place[numbers[at]]))
+            for index in np.flatnonzero(~unchanged).tolist():
+                rows[index] = self._old(int(self._place[numbers[index]]))
             self._saved[numbers] = True
             for first in range(0, len(rows), block):
                 yield rows[first : first + block].view(np.uint8)

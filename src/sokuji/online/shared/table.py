@@ -142,8 +142,8 @@ class TableFile:
     def publish(self) -> None:
         """Point readers to this table, and remove the tables of earlier writers. Readers leave an old table at their next read."""
         replace_file(self._folder / _CURRENT, os.fsencode(self.path))
-        for place in {self._folder, _SHARED_MEMORY}:
-            for path in place.glob(f"{self._prefix}*.table"):
+        for folder in {self._folder, _SHARED_MEMORY}:
+            for path in folder.glob(f"{self._prefix}*.table"):
                 if path != self.path:
                     _supersede(path)
                     path.unlink()
