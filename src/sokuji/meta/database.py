@@ -98,11 +98,11 @@ def _check(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
         check(cast("sqlite3.Connection", connection.connection.driver_connection), url.database, _REMEDY)
     _FORMATS.create(connection, checkfirst=True)
-    found = connection.scalar(sa.select(_FORMATS.c.format))
-    check_format(found or 1, _FORMAT, url.render_as_string())
-    if found is None:
+    stored_format = connection.scalar(sa.select(_FORMATS.c.format))
+    check_format(stored_format or 1, _FORMAT, url.render_as_string())
+    if stored_format is None:
         connection.execute(_FORMATS.insert().values(id=0, format=_FORMAT))
-    elif found < _FORMAT:
+    elif stored_format < _FORMAT:
         connection.execute(_FORMATS.update().values(format=_FORMAT))
 
 

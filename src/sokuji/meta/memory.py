@@ -150,5 +150,5 @@ def _known(definitions: Mapping[Ref, Definition], ref: Ref, kind: str) -> Defini
 
 
 def _sorted(definitions: Iterable[Definition], dataset: str | None) -> list[Definition]:
-    found = [definition for definition in definitions if dataset is None or definition.ref.dataset == dataset]
-    return sorted(found, key=lambda definition: definition.ref)
+    selected = [definition for definition in definitions if dataset is None or definition.ref.dataset == dataset]
+    return sorted(selected, key=lambda definition: definition.ref)

@@ -111,9 +111,9 @@ class SqlCatalog(DatabaseCatalog):
         with self.change() as connection:
             _check_dataset(connection, name)
             inside = sorted(
-                found
+                object_name
                 for objects in (_OBJECTS, _FUNCTIONS)
-                for found in connection.scalars(sa.select(objects.c.name).where(objects.c.dataset == name))
+                for object_name in connection.scalars(sa.select(objects.c.name).where(objects.c.dataset == name))
             )
             if inside:
                 raise SokujiError(f"dataset {name} is not empty; drop what is in it first: {', '.join(inside)}")
@@ -206,8 +206,8 @@ class SqlCatalog(DatabaseCatalog):
         if dataset is not None:
             query = query.where(objects.c.dataset == dataset)
         with self.database.connect() as connection:
-            found = [loaded(connection, content, kind) for content in connection.scalars(query)]
-        return sorted(found, key=lambda definition: definition.ref)
+            definitions = [loaded(connection, content, kind) for content in connection.scalars(query)]
+        return sorted(definitions, key=lambda definition: definition.ref)
 
 
 def sqlite_url(path: Path) -> sa.URL:

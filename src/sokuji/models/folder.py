@@ -43,10 +43,10 @@ def write(folder: Path, version: ModelVersion) -> None:
 def read(folder: Path) -> ModelVersion | None:
     """The version that a folder tells; None if there is no version.json, or this release cannot read it."""
     try:
-        said = _read(folder)
+        stored = _read(folder)
     except (ModelError, FormatError):
         return None
-    return None if said is None else replace(said.row, folder=folder)
+    return None if stored is None else replace(stored.row, folder=folder)
 
 
 def check(folder: Path, *names: str) -> None:
@@ -58,16 +58,16 @@ def check(folder: Path, *names: str) -> None:
         ModelError: a file is missing or damaged, or version.json is damaged.
         FormatError: a newer release registered it.
     """
-    said = _read(folder)
-    files = {} if said is None else said.files
+    stored = _read(folder)
+    files = {} if stored is None else stored.files
     for name, expected in files.items():
         path = folder / name
         if not names or name in names:
             try:
-                found = _sum(path)
+                actual = _sum(path)
             except OSError as error:
                 raise ModelError(f"{path} is damaged: {error.strerror}; {_REMEDY}") from error
-            if found != expected:
+            if actual != expected:
                 raise ModelError(f"{path} is damaged: it fails its checksum; {_REMEDY}")
 
 

@@ -200,9 +200,9 @@ class LocalModelStore(ModelStore):
         adopted: list[ModelVersion] = []
         # List the folders inside the transaction: another process may have moved a folder whose row is not committed yet.
         with self.catalog.change() as connection:
-            found = [orphan.version for orphan in self._orphans(connection) if orphan.version is not None]
-            led = {ref for ref in {version.signature.ref for version in found} if CHAMPION in _aliases(connection, ref)}
-            for version in sorted(found, key=lambda version: (version.signature.ref, version.version)):
+            versions = [orphan.version for orphan in self._orphans(connection) if orphan.version is not None]
+            led = {ref for ref in {version.signature.ref for version in versions} if CHAMPION in _aliases(connection, ref)}
+            for version in sorted(versions, key=lambda version: (version.signature.ref, version.version)):
                 ref = version.signature.ref
                 taken = set(connection.scalars(sa.select(_VERSIONS.c.version).where(_of(_VERSIONS, ref))))
                 registered = replace(version, version=max(taken) + 1 if version.version in taken else version.version)

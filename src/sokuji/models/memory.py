@@ -79,9 +79,9 @@ class MemoryModelStore(ModelStore):
     def set_alias(self, ref: Ref, alias: str, version: int) -> None:
         """See `ModelStore.set_alias`."""
         with self._lock:
-            found = self._get(ref, version)
+            target = self._get(ref, version)
             if alias == CHAMPION:
-                self._crown(found)
+                self._crown(target)
             else:
                 self._aliases[ref][alias] = version
 
