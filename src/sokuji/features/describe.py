@@ -23,16 +23,16 @@ class Described(NamedTuple):
 
 def describe(view: ViewSpec) -> tuple[Described, ...]:
     """The features of a view, in their order."""
-    made = layout(view)
+    view_layout = layout(view)
     paid: set[PartKey] = set()
-    return tuple(_describe(feature, made, paid) for feature in view.features)
+    return tuple(_describe(feature, view_layout, paid) for feature in view.features)
 
 
 def _describe(feature: Feature, made: ProgramLayout, paid: set[PartKey]) -> Described:
     name, expression = feature.name, feature.expression
-    found = list(expression.aggregates())
+    aggregates = list(expression.aggregates())
     size = 0
-    for aggregate in found:
+    for aggregate in aggregates:
         for part in made.parts[aggregate]:
             size += 0 if part in paid else part.words * 8
             paid.add(part)
@@ -41,7 +41,7 @@ def _describe(feature: Feature, made: ProgramLayout, paid: set[PartKey]) -> Desc
         hop = duration(window.hop_us) if window.kind is WindowKind.SLIDING else ""
         by = f" by {expression.by}" if expression.by else ""
         return Described(name, f"{expression.function}{by}", window.text, hop, size, _error(expression))
-    windows = dict.fromkeys(aggregate.window.text for aggregate in found)
+    windows = dict.fromkeys(aggregate.window.text for aggregate in aggregates)
     return Described(name, "computed", ", ".join(windows), "", size, "")
 
 

@@ -51,21 +51,21 @@ _VOCABULARY = ("events", "sessions", "view")
 
 def hint(error: BaseException | None) -> str | None:
     """A suggestion what to write instead; None if there is none."""
-    found = None
+    suggestion = None
     match error:
         case AttributeError(name=str(name), obj=Events()):
-            found = _of_events(name)
+            suggestion = _of_events(name)
         case AttributeError(name=str(name), obj=Aggregation()):
-            found = _of_aggregation(name)
+            suggestion = _of_aggregation(name)
         case AttributeError(obj=Sessions()):
-            found = f"of sessions there are {', '.join(f'{each}()' for each in _OF_SESSIONS)}"
+            suggestion = f"of sessions there are {', '.join(f'{each}()' for each in _OF_SESSIONS)}"
         case NameError(name=str(name)) if name not in _VOCABULARY:
-            found = f'what is said of an event is text: write "{name}", in quotes'
+            suggestion = f'what is said of an event is text: write "{name}", in quotes'
         case NameError() | ImportError():
-            found = f"write from sokuji.features import {', '.join(_VOCABULARY)}"
+            suggestion = f"write from sokuji.features import {', '.join(_VOCABULARY)}"
         case TypeError():
-            found = next((fix(match) for pattern, fix in _TYPE_ERRORS if (match := re.search(pattern, str(error)))), None)
-    return found
+            suggestion = next((fix(match) for pattern, fix in _TYPE_ERRORS if (match := re.search(pattern, str(error)))), None)
+    return suggestion
 
 
 def _of_events(name: str) -> str:

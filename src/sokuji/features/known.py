@@ -28,9 +28,9 @@ def columns(lake: Lake, dataset: str) -> Types:
 def known(lake: Lake, dataset: str) -> Types:
     """The properties with a known type: those with a column, and those with a recorded type."""
     snapshot = _snapshot(lake, dataset)
-    found = _columns(snapshot)
-    names = {name.lower() for name in found}
-    return found | {name: from_arrow(kept.type) for name, kept in snapshot.kept.items() if name not in names}
+    types = _columns(snapshot)
+    names = {name.lower() for name in types}
+    return types | {name: from_arrow(kept.type) for name, kept in snapshot.kept.items() if name not in names}
 
 
 def agree(lake: Lake, dataset: str, wanted: Mapping[str, Type]) -> bool:
@@ -42,8 +42,8 @@ def agree(lake: Lake, dataset: str, wanted: Mapping[str, Type]) -> bool:
     make_table(lake, ref, FIXED_SCHEMA, day_of=TIME_COLUMN)
     before = lake.snapshot(ref)
     names = {name.lower() for name in _columns(before)}
-    said = {name: Kept(to_arrow(type_), before.kept[name].has_column if name in before.kept else True) for name, type_ in _lower(wanted)}
-    if new := {name: kept for name, kept in said.items() if name not in names and before.kept.get(name) != kept}:
+    to_keep = {name: Kept(to_arrow(type_), before.kept[name].has_column if name in before.kept else True) for name, type_ in _lower(wanted)}
+    if new := {name: kept for name, kept in to_keep.items() if name not in names and before.kept.get(name) != kept}:
         lake.keep(ref, new)
     come = {name: type_ for name, type_ in _lower(columns(lake, dataset)) if name not in names}
     return all(come.get(name, type_) == type_ for name, type_ in _lower(wanted))
@@ -54,8 +54,8 @@ def _lower(types: Mapping[str, Type]) -> list[tuple[str, Type]]:
 
 
 def _columns(snapshot: Snapshot) -> Types:
-    found = {name: from_arrow(type_) for name, type_ in property_columns(snapshot.schema).items()}
-    return {name: type_ for name, type_ in found.items() if type_ in PROPERTY_TYPES.values()}
+    types = {name: from_arrow(type_) for name, type_ in property_columns(snapshot.schema).items()}
+    return {name: type_ for name, type_ in types.items() if type_ in PROPERTY_TYPES.values()}
 
 
 def _snapshot(lake: Lake, dataset: str) -> Snapshot:

@@ -63,14 +63,14 @@ class Aggregation(Expression):
         """Compute over each of these windows: "90s", "30m", "1h", "7d", "session", "previous session", "today in Asia/Tokyo", "all"."""
         if not windows:
             raise FeatureError(f'over() needs a window: {self.aggregate.function}(...).over("1h")')
-        found = tuple(window(text) for text in windows)
-        if self.aggregate.function in _OF_ONE_SESSION and not {each.kind for each in found} <= _SESSIONS:
+        chosen = tuple(window(text) for text in windows)
+        if self.aggregate.function in _OF_ONE_SESSION and not {each.kind for each in chosen} <= _SESSIONS:
             raise FeatureError(f'{self.aggregate.function} is of one session: use over("session") or over("previous session")')
         if self.aggregate.function is AggregateFunction.SESSION_NUMBER:
             raise FeatureError('number() counts all sessions so far and has no window; use sessions.count().over("7d")')
-        if self.aggregate.function is AggregateFunction.SESSION_COUNT and {each.kind for each in found} & _SESSIONS:
+        if self.aggregate.function is AggregateFunction.SESSION_COUNT and {each.kind for each in chosen} & _SESSIONS:
             raise FeatureError('a session has no sessions to count; use sessions.count().over("7d") or sessions.number()')
-        return replace(self, windows=found)
+        return replace(self, windows=chosen)
 
     def by(self, category: str, *, top: int = 5) -> Aggregation:
         """Compute separately for each category: a map of the `top` categories with the most events."""
@@ -263,10 +263,10 @@ def view(
     if not columns:
         raise FeatureError(f'view {name!r} has no features; write view({name!r}, entity={entity!r}, buys=events("buy").count().over("7d"))')
     _check_distinct(name, columns)
-    made = ViewSpec(name, Entity(entity), tuple(columns), length(session_gap, "session_gap"))
+    spec = ViewSpec(name, Entity(entity), tuple(columns), length(session_gap, "session_gap"))
     if (entered := declared.get()) is not None:
-        entered.views.append(made)
-    return made
+        entered.views.append(spec)
+    return spec
 
 
 def property_types(types: Mapping[str, str] | None = None, **named: str) -> dict[str, Type]:
@@ -277,16 +277,16 @@ def property_types(types: Mapping[str, str] | None = None, **named: str) -> dict
     Raises:
         FeatureError: a type is not one that a property can have, or a name is not a valid property name.
     """
-    made: dict[str, Type] = {}
+    declared_types: dict[str, Type] = {}
     for name, type_ in {**(types or {}), **named}.items():
         if column_name(name) != name:
             raise FeatureError(f"no property has the column {name!r}; write what it is called in SQL")
         if type_ not in PROPERTY_TYPES:
             raise FeatureError(f"property {name}: {type_!r} is no type of a property; write {', '.join(PROPERTY_TYPES)}")
-        made[name] = PROPERTY_TYPES[type_]
+        declared_types[name] = PROPERTY_TYPES[type_]
     if (entered := declared.get()) is not None:
-        entered.properties.update(made)
-    return made
+        entered.properties.update(declared_types)
+    return declared_types
 
 
 def _check_distinct(name: str, columns: list[Feature]) -> None:

@@ -22,8 +22,8 @@ def read(path: Path) -> Declarations:
     Raises:
         FeatureError: the file is missing, is not Python, raises, or has an invalid declaration; the message begins with file and line.
     """
-    found = Declarations([], {})
-    token = declared.set(found)
+    declarations = Declarations([], {})
+    token = declared.set(declarations)
     try:
         run(path, FeatureError)
     except FeatureError as error:
@@ -31,8 +31,8 @@ def read(path: Path) -> Declarations:
         raise FeatureError(f"{error}; {fix}" if fix else str(error)) from error.__cause__
     finally:
         declared.reset(token)
-    names = [feature.name.lower() for view in found.views for feature in view.features]
-    for place, name in enumerate(names):
-        if name in names[:place]:
+    names = [feature.name.lower() for view in declarations.views for feature in view.features]
+    for index, name in enumerate(names):
+        if name in names[:index]:
             raise FeatureError(f"{path}: two views have a feature called {name}; rules name features alone, so rename one of them")
-    return found
+    return declarations

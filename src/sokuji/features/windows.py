@@ -99,10 +99,10 @@ def window(text: str | Window) -> Window:
             raise FeatureError(f'there is no window {text!r}; write "{fix}"')
         raise FeatureError(f'there is no window {text!r}; use "90s", "1h", "7d", "session", "previous session", "today in UTC" or "all"')
     length_us = length(text, "the window")
-    found = Window(WindowKind.SLIDING, text.replace(" ", ""), length_us, _hop(length_us))
-    if found.tiles > _TILES_MAX:
+    sliding = Window(WindowKind.SLIDING, text.replace(" ", ""), length_us, _hop(length_us))
+    if sliding.tiles > _TILES_MAX:
         raise FeatureError(f'the window "{text}" is longer than 4 years; use "all"')
-    return found
+    return sliding
 
 
 def _meant(text: str) -> str | None:

@@ -35,18 +35,18 @@ def event_columns(
     """The columns of a batch or table that has one column per expression, named by the expression's text."""
     events = batch.num_rows
     chosen = np.empty((len(filters), events), np.uint8)
-    for place, sql in enumerate(filters):
-        chosen[place] = pc.fill_null(batch.column(sql), False).to_numpy(zero_copy_only=False)
+    for index, sql in enumerate(filters):
+        chosen[index] = pc.fill_null(batch.column(sql), False).to_numpy(zero_copy_only=False)
     values = np.empty((len(columns), events), np.float64)
-    for place, column in enumerate(columns):
-        values[place] = _numbers(batch.column(column.sql), types[column.sql], column.hashed, vocabulary)
+    for index, column in enumerate(columns):
+        values[index] = _numbers(batch.column(column.sql), types[column.sql], column.hashed, vocabulary)
     return EventColumns(chosen, values)
 
 
 def _numbers(array: Any, type_: Type, hashed: bool, vocabulary: Vocabulary) -> Floats:
     if type_.kind is not Kind.STRING:
-        found: Floats = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        return found
+        numbers: Floats = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return numbers
     return _hashes(array) if hashed else vocabulary.encode(array)
 
 
@@ -62,10 +62,10 @@ def _hashes(array: Any) -> Floats:
     _, offsets, data = strings.buffers()
     places = fixed(np.frombuffer(offsets, np.int64, len(array) + 1, strings.offset * 8))
     text = fixed(np.frombuffer(data, np.uint8) if data is not None else np.empty(0, np.uint8))
-    found = np.empty(len(array))
-    _hash_all(places, text, found)
-    found[array.is_null().to_numpy(zero_copy_only=False)] = np.nan
-    return found
+    hashes = np.empty(len(array))
+    _hash_all(places, text, hashes)
+    hashes[array.is_null().to_numpy(zero_copy_only=False)] = np.nan
+    return hashes
 
 
 @compiled

@@ -93,8 +93,8 @@ def decode(
 
 def _aggregate(aggregate: Aggregate, numbers: Floats, type_: Any, strings: Strings) -> pa.Array:
     if not pa.types.is_list(type_):
-        found = _plain(numbers[:, 0], type_, strings)
-        return found if aggregate.default is None else found.fill_null(pa.scalar(aggregate.default, type_))
+        column = _plain(numbers[:, 0], type_, strings)
+        return column if aggregate.default is None else column.fill_null(pa.scalar(aggregate.default, type_))
     keys = numbers[:, : aggregate.n]
     there = ~np.isnan(keys)
     offsets = np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int32)
@@ -116,15 +116,15 @@ def _compute(expression: Expression, outputs: Mapping[Aggregate, Output], number
     if isinstance(expression, FixedNumber):
         return np.full(len(numbers), expression.value)
     if isinstance(expression, Aggregate):
-        found = numbers[:, outputs[expression].to]
+        values = numbers[:, outputs[expression].to]
         default = expression.default
-        return np.where(np.isnan(found), default, found) if isinstance(default, int | float) else found
+        return np.where(np.isnan(values), default, values) if isinstance(default, int | float) else values
     if not isinstance(expression, Derived):
         raise FeatureError(f"{expression!r} cannot be computed")
     left, right = (_compute(side, outputs, numbers) for side in (expression.left, expression.right))
     with np.errstate(all="ignore"):
-        found = _OPERATORS[expression.operator](left, right)
-    return np.where(np.isfinite(found), found, np.nan)
+        values = _OPERATORS[expression.operator](left, right)
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 _OPERATORS: dict[str, Any] = {"+": np.add, "-": np.subtract, "*": np.multiply, "/": np.divide}

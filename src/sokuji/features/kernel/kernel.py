@@ -110,8 +110,8 @@ class Kernel:
             raise FeatureError(f"view {self.view.name}: merging takes as many rows of each; got {len(into)} and {len(other)}")
         if len(into):
             (state, stride), (others, other_stride) = self.state(into), self.state(other)
-            made, _ = self.state(np.zeros((1, self.width), np.uint8))
-            merge_all(self.layout.program, state, stride, others, other_stride, made, len(into))
+            buffer, _ = self.state(np.zeros((1, self.width), np.uint8))
+            merge_all(self.layout.program, state, stride, others, other_stride, buffer, len(into))
 
     def decode(self, numbers: Floats, strings: Strings | None = None, names: Collection[str] | None = None) -> pa.RecordBatch:
         """Convert the kernel's numbers to columns with the types of `fields`: all features, or those in `names`."""

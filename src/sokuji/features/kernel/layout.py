@@ -116,7 +116,7 @@ class _Builder:
         ]
         ranges = [(self.windows.index(_ring(window)), window.kind) for window in self.ranges]
         settings = [(words, self.view.session_gap_us, _DAYS, width)]
-        found = p.Program(
+        program = p.Program(
             np.array(windows, p.WINDOW),
             np.array(ranges, p.RANGE),
             np.array(parts, p.PART),
@@ -124,7 +124,7 @@ class _Builder:
             days,
             np.array(settings, p.SETTINGS),
         )
-        return ProgramLayout(found, filters, columns, outputs, needs, words * 8, self._fingerprint())
+        return ProgramLayout(program, filters, columns, outputs, needs, words * 8, self._fingerprint())
 
     def _place(self, filters: tuple[str, ...], columns: tuple[KernelColumn, ...]) -> tuple[list[tuple[int, ...]], int]:
         """The records of the parts, and the number of words of a row."""

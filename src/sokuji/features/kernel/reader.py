@@ -77,8 +77,8 @@ def _aggregate(aggregate: Aggregate, type_: Type, outputs: Mapping[Aggregate, Ou
         return lambda numbers: [decode(number) for number in numbers[to : to + n] if not math.isnan(number)]
     category, value = (decodes[field.type.kind] for field in item.fields)
     return lambda numbers: [
-        {"category": category(key), "value": value(found)}
-        for key, found in zip(numbers[to : to + n], numbers[to + n : to + 2 * n], strict=True)
+        {"category": category(key), "value": value(raw)}
+        for key, raw in zip(numbers[to : to + n], numbers[to + n : to + 2 * n], strict=True)
         if not math.isnan(key)
     ]
 
@@ -87,8 +87,8 @@ def _derived(expression: Expression, outputs: Mapping[Aggregate, Output]) -> Par
     compute = _number(expression, outputs)
 
     def derived(numbers: Numbers) -> float | None:
-        found = compute(numbers)
-        return None if math.isnan(found) else found
+        number = compute(numbers)
+        return None if math.isnan(number) else number
 
     return derived
 

@@ -89,8 +89,8 @@ class Strings:
             self.refresh()
         if highest >= len(self._texts):
             raise FeatureError(f"string {highest + 1} is unknown: {self._path} has {len(self._texts)}; it must be copied with the state")
-        found = self._texts.take(pa.array(places, pa.int64(), mask=null))
-        return pa.concat_arrays(found.chunks) if found.num_chunks else pa.array([], pa.string())
+        texts = self._texts.take(pa.array(places, pa.int64(), mask=null))
+        return pa.concat_arrays(texts.chunks) if texts.num_chunks else pa.array([], pa.string())
 
 
 class Vocabulary(Strings, Closing):
@@ -112,10 +112,10 @@ class Vocabulary(Strings, Closing):
     @classmethod
     def beside(cls, path: Path, *, limit: int = LIMIT) -> Vocabulary:
         """A copy in memory of the strings of a file that another process writes. Strings added here are not written to the file."""
-        made = cls(limit=limit)
+        vocabulary = cls(limit=limit)
         known = Strings(path)
-        made._append(known.decode(np.arange(2.0, len(known) + 1.0)).to_pylist())
-        return made
+        vocabulary._append(known.decode(np.arange(2.0, len(known) + 1.0)).to_pylist())
+        return vocabulary
 
     def _add(self, texts: list[str]) -> None:
         self._ids.update(zip(texts, range(len(self) + 1, len(self) + len(texts) + 1), strict=True))
@@ -153,13 +153,13 @@ class Vocabulary(Strings, Closing):
         sizes = _sizes(texts)
         if len(self) + len(texts) <= self._limit and self._bytes + sum(sizes) <= self._bytes_max:
             return texts
-        found: list[str] = []
+        fitting: list[str] = []
         size = self._bytes
         for text, own in zip(texts, sizes, strict=True):
-            if len(self) + len(found) < self._limit and size + own <= self._bytes_max:
-                found.append(text)
+            if len(self) + len(fitting) < self._limit and size + own <= self._bytes_max:
+                fitting.append(text)
                 size += own
-        return found
+        return fitting
 
     def _count_others(self, count: int) -> None:
         if not self.others:

@@ -140,8 +140,8 @@ class History:
 
     def imported_later(self, first: int, last: int) -> int:
         """How many historical events are older than a label at `last` (us) but were received after a label at `first` (us)."""
-        told = f"historical AND {TIME_COLUMN} < TIMESTAMP_MICROS({last}) AND received_at > TIMESTAMP_MICROS({first})"
-        [(count,)] = self._sql(f"SELECT COUNT(*) FROM `{self._dataset}`.events WHERE {told}").rows()
+        condition = f"historical AND {TIME_COLUMN} < TIMESTAMP_MICROS({last}) AND received_at > TIMESTAMP_MICROS({first})"
+        [(count,)] = self._sql(f"SELECT COUNT(*) FROM `{self._dataset}`.events WHERE {condition}").rows()
         return int(count)
 
     def events(self, kernel: Kernel, vocabulary: Vocabulary, merges: MergeLog, until: int, *, threads: int | None = None) -> Taken:
@@ -199,14 +199,14 @@ class History:
             good = np.setdiff1d(np.arange(len(wanted)), list(evaluated.failed))
             wanted, values = wanted[good], values.take(pa.array(good))
         columns = {text: values.column(text) for text in view.expressions}
-        said = {text: column.dictionary_encode() if text in texts else column for text, column in columns.items()}
+        encoded = {text: column.dictionary_encode() if text in texts else column for text, column in columns.items()}
         return _Part(
             whose.profiles[wanted],
             whose.rows[wanted],
             times[wanted],
             whose.points[wanted],
             arrived[wanted],
-            batch_of(said, len(wanted)),
+            batch_of(encoded, len(wanted)),
             list(evaluated.failed.values()),
         )
 
@@ -224,8 +224,8 @@ class History:
 
 def us(times: pa.ChunkedArray | pa.Array) -> Ints:
     """Timestamps as microseconds."""
-    found: Ints = times.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
-    return found
+    microseconds: Ints = times.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).to_numpy()
+    return microseconds
 
 
 def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
@@ -259,15 +259,15 @@ def _joined(kernel: Kernel, parts: list[tuple[_Part, Future[EventColumns]]]) -> 
     events = TimedEvents(
         np.empty(size, np.int32), np.empty(size, np.int64), np.empty(size, np.int64), columns, arrived := np.empty(size, np.int64)
     )
-    rows, at = np.empty(size, np.int32), 0
+    rows, start = np.empty(size, np.int32), 0
     parts.reverse()
     while parts:
-        part, said = parts.pop()
-        place = slice(at, at + len(part.profiles))
-        events.profiles[place], events.times[place], events.visible[place] = part.profiles, part.times, part.points
-        arrived[place], rows[place] = part.arrived, part.rows
-        columns.filters[:, place], columns.values[:, place] = said.result()
-        at = place.stop
+        part, evaluated = parts.pop()
+        span = slice(start, start + len(part.profiles))
+        events.profiles[span], events.times[span], events.visible[span] = part.profiles, part.times, part.points
+        arrived[span], rows[span] = part.arrived, part.rows
+        columns.filters[:, span], columns.values[:, span] = evaluated.result()
+        start = span.stop
     return events, rows
 
 

@@ -132,9 +132,9 @@ class MergeLog:
         return Links(events, labels, profiles, merged, places) if len(profiles) else None
 
     def _links(self, visitors: Places, received: Ints, places: Ints) -> Ints:
-        found = np.empty(len(visitors), np.int64)
-        last_links(visitors, received, places, self._starts, self._known, self._places, found)
-        return found
+        links = np.empty(len(visitors), np.int64)
+        last_links(visitors, received, places, self._starts, self._known, self._places, links)
+        return links
 
 
 def _linked(log: pa.Table, name: str, ids: pa.Array, other: str) -> pa.StringArray:
@@ -144,5 +144,5 @@ def _linked(log: pa.Table, name: str, ids: pa.Array, other: str) -> pa.StringArr
 
 def _codes(ids: pa.Array | pa.ChunkedArray, among: pa.Array) -> Places:
     """The index of each id; -1 if it is not there."""
-    found: Places = pc.fill_null(pc.index_in(ids, value_set=among), -1).to_numpy(zero_copy_only=False).astype(np.int32)
-    return found
+    codes: Places = pc.fill_null(pc.index_in(ids, value_set=among), -1).to_numpy(zero_copy_only=False).astype(np.int32)
+    return codes

@@ -64,8 +64,8 @@ class OfflineFeatures:
         )  # fmt: skip
 
     def _named(self, name: str | None, views: Sequence[ViewSpec]) -> ViewSpec:
-        found = [each for each in views if name in {None, each.name}]
-        if len(found) != 1:
+        matching = [each for each in views if name in {None, each.name}]
+        if len(matching) != 1:
             names = ", ".join(each.name for each in views) or "none"
-            raise FeatureError(f"view={name!r} names {len(found)} of the views in {self._folder / FEATURES_FILE}, which are: {names}")
-        return found[0]
+            raise FeatureError(f"view={name!r} names {len(matching)} of the views in {self._folder / FEATURES_FILE}, which are: {names}")
+        return matching[0]

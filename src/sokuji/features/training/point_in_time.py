@@ -79,18 +79,18 @@ def numbers_at(
         state, _ = kernel.state(np.zeros((rows, kernel.width), np.uint8))
         # Copied per part before the sweep, which otherwise would wait for memory at every number of an event.
         own = event_order[event_starts[first] : event_starts[last]]
-        said, starts = events.columns.take(own), event_starts[first : last + 1] - event_starts[first]
+        gathered, starts = events.columns.take(own), event_starts[first : last + 1] - event_starts[first]
         asked = label_starts[first : last + 1]
         if links is None:
             sweep(
-                program, state, starts, events.visible[own], events.times[own], said.filters, said.values, asked, label_order,
+                program, state, starts, events.visible[own], events.times[own], gathered.filters, gathered.values, asked, label_order,
                 labels.visible, labels.times, out,
             )  # fmt: skip
             return
-        made, _ = kernel.state(np.zeros((1, kernel.width), np.uint8))
+        buffer, _ = kernel.state(np.zeros((1, kernel.width), np.uint8))
         sweep_linked(
-            program, state, made, starts, events.visible[own], events.times[own], arrived[own], links.event_rows[own], said.filters,
-            said.values, merge_starts[first : last + 1], merges, places, asked, label_order, labels.visible, labels.times,
+            program, state, buffer, starts, events.visible[own], events.times[own], arrived[own], links.event_rows[own], gathered.filters,
+            gathered.values, merge_starts[first : last + 1], merges, places, asked, label_order, labels.visible, labels.times,
             links.label_rows, out,
         )  # fmt: skip
 
