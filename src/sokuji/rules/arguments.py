@@ -44,15 +44,15 @@ def condition(text: str | None, where: str) -> str | None:
 
 def cap(text: object, where: str) -> Cap:
     """A cap such as "1 per 24h", "2 per 10 views", "1 per session", "3 ever"."""
-    found = _CAP.fullmatch(text.strip()) if isinstance(text, str) else None
-    is_session = found is not None and found[3] == "session"
-    window = _parse_us(found[3]) if found and found[3] and not is_session else None
-    if found is None or not int(found[1]) or (found[2] and not int(found[2])) or (found[3] and window is None and not is_session):
+    match = _CAP.fullmatch(text.strip()) if isinstance(text, str) else None
+    is_session = match is not None and match[3] == "session"
+    window = _parse_us(match[3]) if match and match[3] and not is_session else None
+    if match is None or not int(match[1]) or (match[2] and not int(match[2])) or (match[3] and window is None and not is_session):
         raise RuleError(
             f"{where}: at_most={text!r}; expected '1 per 24h' (units s, m, h, d, w), '2 per 10 views', '1 per session' or '3 ever'"
         )
-    count = int(found[1])
-    if found[4]:
+    count = int(match[1])
+    if match[4]:
         return TotalCap(count)
     if count > CAP_COUNT_MAX:
         raise RuleError(
@@ -60,15 +60,15 @@ def cap(text: object, where: str) -> Cap:
         )
     if is_session:
         return SessionCap(count)
-    return ViewCap(count, int(found[2])) if window is None else TimeCap(count, window)
+    return ViewCap(count, int(match[2])) if window is None else TimeCap(count, window)
 
 
 def duration_us(text: str, where: str) -> int:
     """A duration such as "45s", "30m", "24h", "7d", "2w", in microseconds."""
-    found = _parse_us(text)
-    if found is None:
+    duration = _parse_us(text)
+    if duration is None:
         raise RuleError(f"{where}={text!r}: expected a duration such as '45s', '30m', '24h', '7d' or '2w'")
-    return found
+    return duration
 
 
 def share(value: float, where: str) -> float:
@@ -87,9 +87,9 @@ def zone(name: str, where: str) -> str:
 
 def hours(text: str, where: str) -> Hours:
     """Hours of the day such as "10:00-22:00"."""
-    found = _HOURS.fullmatch(text.strip()) if isinstance(text, str) else None
-    start, end = (int(found[1]) * 60 + int(found[2]), int(found[3]) * 60 + int(found[4])) if found else (0, 0)
-    if found is None or int(found[2]) > 59 or int(found[4]) > 59 or start >= 24 * 60 or end > 24 * 60 or start == end:
+    match = _HOURS.fullmatch(text.strip()) if isinstance(text, str) else None
+    start, end = (int(match[1]) * 60 + int(match[2]), int(match[3]) * 60 + int(match[4])) if match else (0, 0)
+    if match is None or int(match[2]) > 59 or int(match[4]) > 59 or start >= 24 * 60 or end > 24 * 60 or start == end:
         raise RuleError(f"{where} hours={text!r}: expected two different times of the day, such as '10:00-22:00' or '22:00-08:00'")
     return Hours(start, end)
 
@@ -118,14 +118,14 @@ def days(text: str) -> frozenset[int]:
 def instant_us(text: str, name: str, zone: str, *, after_day: bool) -> int:
     """A day or a time in `zone`, as microseconds. With `after_day`, a day means its end."""
     try:
-        at = datetime.fromisoformat(text.upper() if isinstance(text, str) else text)  # RFC 3339 also allows `t` and `z` in lower case
+        moment = datetime.fromisoformat(text.upper() if isinstance(text, str) else text)  # RFC 3339 also allows `t` and `z` in lower case
     except (TypeError, ValueError) as error:
         raise RuleError(f"schedule {name}={text!r}: expected a day or a time such as '2026-12-01' or '2026-12-01 18:00'") from error
     if len(text.strip()) <= len("2026-12-01") and after_day:
-        at += timedelta(days=1)
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=zone_named(zone))
-    return to_us(at)
+        moment += timedelta(days=1)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=zone_named(zone))
+    return to_us(moment)
 
 
 def check_name(name: object, what: str) -> None:
@@ -142,5 +142,5 @@ def typed(value: T | None, kind: type[T], where: str, example: str) -> T | None:
 
 
 def _parse_us(text: object) -> int | None:
-    found = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
-    return int(found[1]) * _UNITS_US[found[2]] if found else None
+    match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
+    return int(match[1]) * _UNITS_US[match[2]] if match else None

@@ -165,7 +165,7 @@ def project(
     named = arguments.zone(zone, "project")
     if isinstance(gap_views, bool) or not isinstance(gap_views, int) or not 0 <= gap_views < 2**31:
         raise RuleError(f"project gap_views={gap_views!r}: expected a number of page views, such as 2")
-    made = Project(
+    new_project = Project(
         zone=named,
         gap_us=0 if gap is None else arguments.duration_us(gap, "project gap"),
         gap_views=gap_views,
@@ -176,8 +176,8 @@ def project(
         image_hosts=arguments.hosts(image_hosts, "project image_hosts"),
     )
     if current is not None:
-        current.project = made
-    return made
+        current.project = new_project
+    return new_project
 
 
 def rule(
@@ -230,7 +230,7 @@ def rule(
     triggering, cancelling = _occasions(on, after, unless, where)
     if quiet is not False:
         arguments.typed(quiet, Quiet, f"{where}: quiet", "quiet_hours('22:00-08:00') or False")
-    made = Rule(
+    new_rule = Rule(
         name=name,
         on=triggering,
         condition=arguments.condition(when if when_becomes is None else when_becomes, f"{where}: when"),
@@ -247,8 +247,8 @@ def rule(
         goal=arguments.typed(goal, Goal, f"{where}: goal", "goal('buy', within='24h')") or current.goal,
         seed=name if seed is None else seed,
     )
-    _enter(made)
-    return made
+    _enter(new_rule)
+    return new_rule
 
 
 def _occasions(
@@ -265,13 +265,13 @@ def _occasions(
     return triggering, cancelling
 
 
-def _enter(made: Rule) -> None:
+def _enter(new_rule: Rule) -> None:
     current = declared.get()
     if current is None:
         return
-    if any(other.name == made.name for other in current.rules):
-        raise RuleError(f"rule {made.name!r} is declared twice; every rule needs its own name")
-    current.rules.append(made)
+    if any(other.name == new_rule.name for other in current.rules):
+        raise RuleError(f"rule {new_rule.name!r} is declared twice; every rule needs its own name")
+    current.rules.append(new_rule)
 
 
 def _project() -> Project:
@@ -284,8 +284,8 @@ def _message(kind: Literal["popup", "banner"], **fields: str) -> Message:
         raise RuleError(f"{kind} title={fields['title']!r}: expected a text, such as {kind}(title='Hello {{name|you}}')")
     if fields["button"] and not fields["link"]:
         raise RuleError(f"{kind} button={fields['button']!r} has no link; write where it leads: link='/cart'")
-    made = {key: _template(text, f"{kind} {key}", url=key not in _MESSAGE_TEXTS) for key, text in fields.items() if text != ""}
-    return Message(kind, made)
+    templates = {key: _template(text, f"{kind} {key}", url=key not in _MESSAGE_TEXTS) for key, text in fields.items() if text != ""}
+    return Message(kind, templates)
 
 
 def _template(text: object, where: str, *, url: bool = False) -> Template:

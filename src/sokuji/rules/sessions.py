@@ -33,15 +33,15 @@ def begun_at(at_us: int, begun_us: int, seen_us: int) -> int:
 def find(profile_of_event: NDArray[np.int32], at_us: Times, begun_us: Times, seen_us: Times) -> SessionTimes:
     """The sessions of events, in their order. `begun_us` and `seen_us` are those of the profiles before the events."""
     order = np.argsort(profile_of_event, kind="stable")
-    profile, at = profile_of_event[order], at_us[order]
+    profile, sorted_at = profile_of_event[order], at_us[order]
     first = np.ones(len(order), dtype=np.bool_)
     first[1:] = profile[1:] != profile[:-1]
     group = np.cumsum(first) - 1
     # The latest time so far, computed by one running maximum: each profile's times are shifted above those of the profile before. A
     # last-seen
     # time longer ago than any session can be replaced by one gap before the first event.
-    base = int(at.min()) - GAP_US - 1
-    times, known = at - base, np.maximum(seen_us[profile] - base, 0)
+    base = int(sorted_at.min()) - GAP_US - 1
+    times, known = sorted_at - base, np.maximum(seen_us[profile] - base, 0)
     span = int(max(times.max(), known.max())) + 1
     latest = np.maximum.accumulate(np.where(first, np.maximum(times, known), times) + group * span) - group * span
     before = np.where(first, known, np.roll(latest, 1))
@@ -49,14 +49,19 @@ def find(profile_of_event: NDArray[np.int32], at_us: Times, begun_us: Times, see
     places = np.arange(len(order))
     start = np.maximum.accumulate(np.where(times - before > GAP_US, places, -1))
     is_here = start >= np.maximum.accumulate(np.where(first, places, 0))
-    begun = np.where(is_here, at[start], begun_us[profile])
-    found = (np.where(first, begun_us[profile], np.roll(begun, 1)), np.where(first, seen_us[profile], before + base), begun, latest + base)
-    made = []
-    for each in found:
+    begun = np.where(is_here, sorted_at[start], begun_us[profile])
+    sorted_times = (
+        np.where(first, begun_us[profile], np.roll(begun, 1)),
+        np.where(first, seen_us[profile], before + base),
+        begun,
+        latest + base,
+    )
+    event_times = []
+    for each in sorted_times:
         of_event = np.empty(len(order), dtype=np.int64)
         of_event[order] = each
-        made.append(of_event)
-    return SessionTimes(*made)
+        event_times.append(of_event)
+    return SessionTimes(*event_times)
 
 
 def merge(begun_us: Times, seen_us: Times, other_begun_us: Times, other_seen_us: Times) -> None:

@@ -109,8 +109,8 @@ class Quiet(Struct, frozen=True):
     def contains(self, at_us: int, visitor_zone: str | None) -> bool:
         """Whether `at_us` is quiet. `visitor_zone` is the zone name in the event, if any."""
         zone = visitor_zone if self.visitor and visitor_zone is not None and zone_named(visitor_zone) is not None else self.zone
-        at = local(at_us, zone)
-        return self.hours.contains(at.hour * 60 + at.minute)
+        local_time = local(at_us, zone)
+        return self.hours.contains(local_time.hour * 60 + local_time.minute)
 
 
 class Goal(Struct, frozen=True):

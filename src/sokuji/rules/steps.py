@@ -124,10 +124,10 @@ class Finder:
         if known is None:
             return None
         live = np.flatnonzero(batch.live)
-        made = np.zeros((4, len(batch.received_us)), dtype=np.int64)
+        times = np.zeros((4, len(batch.received_us)), dtype=np.int64)
         if len(live):
-            made[:, live] = sessions.find(batch.profile[live], batch.received_us[live], *known)
-        return SessionTimes(*made)
+            times[:, live] = sessions.find(batch.profile[live], batch.received_us[live], *known)
+        return SessionTimes(*times)
 
     def _find_triggers(self, plan: Plan) -> None:
         batch, rule = self._batch, plan.rule
@@ -234,14 +234,14 @@ def take_steps(batch: EventArrays, project: Project, plans: Sequence[Plan], stat
             deciding.observe(plan, Step(profile, at_us, event), holds, partial(reader.read, event, plan.names))
     if finder.sessions is not None and state.sessions is not None:
         live = np.flatnonzero(batch.live)
-        for each, found in zip(state.sessions, finder.sessions[2:], strict=True):
-            each[batch.profile[live]] = found[live]  # of several events of a profile, the last one wins
+        for each, latest in zip(state.sessions, finder.sessions[2:], strict=True):
+            each[batch.profile[live]] = latest[live]  # of several events of a profile, the last one wins
 
 
 def _set_session(state: State, profile: int, of_event: SessionTimes, event: int, *, is_before: bool) -> None:
     """Write the session as it is before or after an event into the state."""
-    found = of_event[:2] if is_before else of_event[2:]
-    for each, times in zip(state.sessions or (), found, strict=True):
+    session = of_event[:2] if is_before else of_event[2:]
+    for each, times in zip(state.sessions or (), session, strict=True):
         each[profile] = times[event]
 
 

@@ -115,8 +115,8 @@ def render_image(template: Template, values: Values, hosts: Collection[str]) -> 
     if not _is_field(template):
         return _encoded(template, values)
     text = render(template, values)
-    found = _IMAGE.fullmatch(text)
-    return text if found and (found[1] is None or found[1].lower() in hosts) else ""
+    match = _IMAGE.fullmatch(text)
+    return text if match and (match[1] is None or match[1].lower() in hosts) else ""
 
 
 def render_value(template: Template, values: Values) -> object:

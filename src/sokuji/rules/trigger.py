@@ -38,11 +38,11 @@ class TriggerReader:
 
     def __init__(self, events: pa.RecordBatch, rows: Sequence[int]) -> None:
         """Prepare to read events in `rows`."""
-        self._columns = {name: events.column(place) for place, name in enumerate(events.schema.names)}
+        self._columns = {name: events.column(index) for index, name in enumerate(events.schema.names)}
         self._place = dict(zip(rows, range(len(rows)), strict=True))
-        at = pa.array(rows, pa.int64())
+        row_numbers = pa.array(rows, pa.int64())
         # All at once: one by one, a value takes ten times as long.
-        self._texts = {name: self._columns[name].take(at).to_pylist() for name in (*_IDS, *_JSON_COLUMNS)}
+        self._texts = {name: self._columns[name].take(row_numbers).to_pylist() for name in (*_IDS, *_JSON_COLUMNS)}
         self._last: tuple[tuple[int, tuple[str, ...]], Trigger] | None = None
         self._objects: dict[tuple[str, int], Any] = {}
 
@@ -53,9 +53,9 @@ class TriggerReader:
         return self._last[1]
 
     def _read(self, row: int, fields: tuple[str, ...]) -> Trigger:
-        place = self._place[row]
-        dataset, source, message_id, visitor_id, user_id = (self._texts[name][place] for name in _IDS)
-        zone = _member(self._object("context", row), "timezone") if '"timezone"' in (self._texts["context"][place] or "") else None
+        index = self._place[row]
+        dataset, source, message_id, visitor_id, user_id = (self._texts[name][index] for name in _IDS)
+        zone = _member(self._object("context", row), "timezone") if '"timezone"' in (self._texts["context"][index] or "") else None
         values = {field: _plain(self._value(field, row)) for field in fields}
         return Trigger(
             dataset,
