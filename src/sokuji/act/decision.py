@@ -109,7 +109,7 @@ def decisions(read: Read) -> list[Recorded | MalformedDecisionError]:
     """The decisions in rows of the log, with an error in the place of each unreadable one."""
     # By columns: a row of all columns as a dict of Python objects costs 20 us.
     columns = {"offset": read.offsets.tolist()} | {name: read.batch.column(column).to_pylist() for name, column in _COLUMNS.items()}
-    found: list[Recorded | MalformedDecisionError] = []
+    decoded: list[Recorded | MalformedDecisionError] = []
     for index, event in enumerate(read.batch.column("event_name").to_pylist()):
         if event != DECIDED:
             continue
@@ -119,10 +119,10 @@ def decisions(read: Read) -> list[Recorded | MalformedDecisionError]:
         except (msgspec.MsgspecError, UnicodeDecodeError, TypeError) as error:  # TypeError: not an object
             problem = MalformedDecisionError(row, error)
             logger.error(str(problem))  # noqa: TRY400 - it is the row that is wrong
-            found.append(problem)
+            decoded.append(problem)
         else:
-            found.append(Recorded(decision, row["offset"]))
-    return found
+            decoded.append(Recorded(decision, row["offset"]))
+    return decoded
 
 
 def iso(time_us: int) -> str:

@@ -67,8 +67,8 @@ async def resolve(target: WebhookAddress, private_hosts: Collection[str]) -> lis
         RefusedAddressError: the address is in a private network, or not https, and `private_hosts` does not have this host:port.
         OSError: the name cannot be resolved.
     """
-    found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    addresses = [str(entry[4][0]) for entry in found]
+    resolved = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    addresses = [str(entry[4][0]) for entry in resolved]
     if target.authority in private_hosts:
         return addresses
     if target.scheme != "https":

@@ -82,13 +82,13 @@ class Queue:
             raise
 
     def _prepare(self) -> None:
-        [(found,)] = self._database.execute("PRAGMA user_version")
-        check_format(found, _FORMAT, self._path)
+        [(stored_format,)] = self._database.execute("PRAGMA user_version")
+        check_format(stored_format, _FORMAT, self._path)
         check(self._database, self._path, _REMEDY)
         tables = self._database.execute("SELECT COUNT(*) FROM sqlite_master WHERE name = 'deliveries'").fetchall()
         configure(self._database)
         self._database.executescript(_SCHEMA)
-        if tables == [(1,)] and found < _FORMAT:
+        if tables == [(1,)] and stored_format < _FORMAT:
             self._upgrade()
         self._database.execute(f"PRAGMA user_version = {_FORMAT}")
         deliveries = self._database.execute(f"SELECT checksum, {_COLUMNS} FROM deliveries")

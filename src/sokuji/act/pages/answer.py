@@ -53,8 +53,8 @@ class Answering:
                 return False
             return not senders.isdisjoint(recorded.audiences(unsigned_users=self._unsigned_users))
 
-        found = await self._waiter.wait(request.source.dataset, messages, ends, self._seconds, is_for_sender)
-        return [each.message() for each in found]
+        decisions = await self._waiter.wait(request.source.dataset, messages, ends, self._seconds, is_for_sender)
+        return [each.message() for each in decisions]
 
     def _senders(self, request: Request, query: str) -> set[Audience]:
         """Everyone whose identity the request proves: by a token, by the secrets of visitors' ids, or by signed user ids.
@@ -64,13 +64,13 @@ class Answering:
         dataset = request.source.dataset
         if request.source.is_server:
             return {each for event in request.events for each in audiences(dataset, event.anonymous_id, event.user_id)}
-        found = {audience for audience in self._granted(query) if audience.dataset == dataset}
+        senders = {audience for audience in self._granted(query) if audience.dataset == dataset}
         key = self._secret.server_key(dataset)
         for event in request.events:
             visitor = event.anonymous_id if event.anonymous_id and event.proof and proves(event.proof, event.anonymous_id) else None
             user = event.user_id if event.user_id and is_signature(key, event.user_id, _signature(event)) else None
-            found.update(audiences(dataset, visitor, user))
-        return found
+            senders.update(audiences(dataset, visitor, user))
+        return senders
 
     def _granted(self, query: str) -> list[Audience]:
         try:

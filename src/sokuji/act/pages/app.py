@@ -167,8 +167,8 @@ class Act:
     def _receive(self, decisions: Sequence[Recorded]) -> None:
         self._streams.publish([recorded for recorded in decisions if self._recent.add(recorded)])
 
-    def _receive_shown(self, found: Sequence[Shown]) -> None:
-        for decision_id, people in found:
+    def _receive_shown(self, reports: Sequence[Shown]) -> None:
+        for decision_id, people in reports:
             self._recent.show(decision_id, people)
 
     def _answer(self, exchange: Exchange, answer: Answer) -> None:
@@ -222,9 +222,9 @@ class Act:
         return self._tokens.check(token.strip(), self._clock())
 
     async def _pull(self, grant: Grant, after: int, address: str) -> Answer:
-        found = await self._streams.deliverable(grant, after, address)
-        self._metrics.pulled(len(found))
-        actions = [recorded.message() | {"cursor": str(recorded.offset)} for recorded in found]
+        decisions = await self._streams.deliverable(grant, after, address)
+        self._metrics.pulled(len(decisions))
+        actions = [recorded.message() | {"cursor": str(recorded.offset)} for recorded in decisions]
         return _private({"actions": actions})
 
     async def _check(self, grant: Grant, decision_id: str, address: str) -> Answer:

@@ -86,13 +86,13 @@ class Recent:
 
     def deliverable(self, audiences: Sequence[Audience], after: int, now_us: int) -> list[Recorded]:
         """The decisions past offset `after` to show to a person who is all of `audiences`, oldest first."""
-        found = [
+        decisions = [
             recorded
             for recorded in self._holding(audiences).values()
             if recorded.offset > after and recorded.is_for_page and not recorded.is_expired(now_us)
             if recorded.decision.id not in self._shown
         ]
-        return sorted(found, key=lambda recorded: recorded.offset)
+        return sorted(decisions, key=lambda recorded: recorded.offset)
 
     def obstacle(self, decision_id: str, audiences: Sequence[Audience], now_us: int) -> tuple[Recorded | None, Obstacle | None]:
         """The decision, and the obstacle to showing it to a person who is all of `audiences`; None if no obstacle is known here."""
@@ -111,12 +111,12 @@ class Recent:
 
     def _holding(self, audiences: Sequence[Audience]) -> dict[str, Recorded]:
         """The last decision of each rule for any of `audiences`."""
-        found: dict[str, Recorded] = {}
+        last_by_rule: dict[str, Recorded] = {}
         for audience in audiences:
             for rule, recorded in self._last.get(audience, {}).items():
-                if rule not in found or found[rule].offset < recorded.offset:
-                    found[rule] = recorded
-        return found
+                if rule not in last_by_rule or last_by_rule[rule].offset < recorded.offset:
+                    last_by_rule[rule] = recorded
+        return last_by_rule
 
     def _forget(self, recorded: Recorded) -> None:
         decision = recorded.decision

@@ -67,8 +67,8 @@ class ShownTail:
         await after.wait()
         offsets = await loop.run_in_executor(self._thread, self._places, since())
         while True:
-            found = await loop.run_in_executor(self._thread, self._read, offsets)
-            self._receive(found)
+            reports = await loop.run_in_executor(self._thread, self._read, offsets)
+            self._receive(reports)
             self._offsets = dict(offsets)
 
     def _places(self, since_us: int) -> dict[int, int]:
@@ -79,7 +79,7 @@ class ShownTail:
 
     def _read(self, offsets: dict[int, int]) -> list[Shown]:
         """Read the reports from `offsets` on, and advance `offsets`. Waits a moment for new rows."""
-        found: list[Shown] = []
+        reports: list[Shown] = []
         self._log.wait(offsets, _WAIT_SECONDS)
         for partition, offset in offsets.items():
             try:
@@ -87,30 +87,30 @@ class ShownTail:
             except OffsetTrimmedError as error:
                 offsets[partition] = error.start
             else:
-                found += _shown(batch)
-        return found
+                reports += _shown(batch)
+        return reports
 
 
 def _shown(batch: pa.RecordBatch) -> list[Shown]:
-    said = pc.is_in(batch.column("event_name"), _EVENTS)
-    if not pc.any(said).as_py():
+    is_report = pc.is_in(batch.column("event_name"), _EVENTS)
+    if not pc.any(is_report).as_py():
         return []
     names = ["dataset", "visitor_id", "user_id", "properties"]
-    rows = batch.select(names).filter(said).to_pylist()
-    found = []
+    rows = batch.select(names).filter(is_report).to_pylist()
+    reports = []
     for row in rows:
         decision_id = _properties(row["properties"]).get("decision_id")
         if isinstance(decision_id, str):
-            found.append(Shown(decision_id, audiences(row["dataset"], row["visitor_id"], row["user_id"])))
-    return found
+            reports.append(Shown(decision_id, audiences(row["dataset"], row["visitor_id"], row["user_id"])))
+    return reports
 
 
 def _properties(text: str | None) -> dict[str, Any]:
     try:
-        found = decode(text or "{}")
+        properties = decode(text or "{}")
     except (ValueError, RecursionError):  # any page may send anything
         return {}
-    return found if isinstance(found, dict) else {}
+    return properties if isinstance(properties, dict) else {}
 
 
 def _first(log: Log, partition: int, time_us: int) -> int:

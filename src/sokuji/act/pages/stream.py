@@ -124,9 +124,9 @@ class Streams:
     async def deliverable(self, grant: Grant, after: int, address: str) -> list[Recorded]:
         """The decisions past offset `after` that still hold, given everything acknowledged before. Raises like `Eligibility.reasons`."""
         users = grant.users(unsigned_users=self._settings.unsigned_users)
-        found = await self._eligibility.eligible(self._recent.deliverable(grant.audiences, after, self._clock()), address, users)
+        eligible = await self._eligibility.eligible(self._recent.deliverable(grant.audiences, after, self._clock()), address, users)
         still = self._recent.deliverable(grant.audiences, after, self._clock())  # without those shown meanwhile
-        return [recorded for recorded in found if recorded in still]
+        return [recorded for recorded in eligible if recorded in still]
 
     def publish(self, decisions: Sequence[Recorded]) -> None:
         """Pass new decisions to their streams."""
