@@ -190,16 +190,16 @@ class Backends:
         Raises:
             FeatureError, RuleError, SqlError, ModelError: the declarations fit no dataset; this is the error of the first.
         """
-        made, errors = {}, []
+        results, errors = {}, []
         for dataset in self.datasets:
             try:
-                made[dataset] = make(dataset)
+                results[dataset] = make(dataset)
             except (FeatureError, RuleError, SqlError, ModelError) as error:
                 errors.append(error)
                 _LOG.error("%s: the declarations do not fit its events; no event of it is worked on: %s", dataset, error)
-        if errors and not made:
+        if errors and not results:
             raise errors[0]
-        return made
+        return results
 
     def prepare_worker(self, folder: Path, *, rebuild: bool = False) -> list[str]:
         """Build the state of the next worker from the lake, while the current one runs. Returns the datasets that needed it.

@@ -213,8 +213,8 @@ def get(*, visitor_id: str | None, user_id: str | None, dataset: str, project: P
     if (visitor_id is None) == (user_id is None):
         raise click.UsageError("give one of --visitor and --user")
     with Platform.open(project) as platform:
-        found = platform.online_features(visitor_id, user_id=user_id, dataset=dataset)
-    click.echo(json.dumps(found, default=str, ensure_ascii=False))
+        values = platform.online_features(visitor_id, user_id=user_id, dataset=dataset)
+    click.echo(json.dumps(values, default=str, ensure_ascii=False))
 
 
 @features.command()
@@ -226,19 +226,19 @@ def verify(*, sample: float | None, json_: bool, project: Path) -> None:
     from sokuji.platform import Platform
 
     with Platform.open(project) as platform:
-        found = platform.verify_features(sample)
+        verification = platform.verify_features(sample)
     if json_:
-        click.echo(json.dumps(found.json()))
+        click.echo(json.dumps(verification.json()))
     else:
-        click.echo(f"{found.rows:,} rows of {found.features} features: {found.mismatches:,} mismatches, ", nl=False)
-        click.echo(f"{found.missing:,} events that were not served, {found.extra:,} served that the lake does not have")
-        for example in found.examples:
+        click.echo(f"{verification.rows:,} rows of {verification.features} features: {verification.mismatches:,} mismatches, ", nl=False)
+        click.echo(f"{verification.missing:,} events that were not served, {verification.extra:,} served that the lake does not have")
+        for example in verification.examples:
             click.echo(f"  {example}")
-        for sentence in found.outdated:
+        for sentence in verification.outdated:
             click.echo(f"  {sentence}; `sokuji apply --rebuild` makes the features anew")
-        if not found.rows:
+        if not verification.rows:
             click.echo("what is served is kept for a sample of the visitors, at each checkpoint: analyze.served_sample in sokuji.toml")
-    if found.mismatches or found.missing or found.extra or found.outdated:
+    if verification.mismatches or verification.missing or verification.extra or verification.outdated:
         sys.exit(1)
 
 
@@ -315,9 +315,9 @@ def doctor(project: Path) -> None:
     from sokuji.project.doctor import examine
     from sokuji.roles.up import is_running
 
-    found = examine(load(project), is_running=is_running(project)) if (project / SETTINGS_FILE).exists() else examine(Config())
+    findings = examine(load(project), is_running=is_running(project)) if (project / SETTINGS_FILE).exists() else examine(Config())
     troubles = 0
-    for finding in found:
+    for finding in findings:
         mark = click.style("ok  ", fg="green") if not finding.fix else click.style("FAIL", fg="red")
         click.echo(f"{mark} {finding.subject}: {finding.found}" + (f" -> {finding.fix}" if finding.fix else ""))
         troubles += bool(finding.fix)

@@ -43,12 +43,12 @@ def compiled(function: Function) -> Function:
     others = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(folder)  # read when the function is created; other users of numba keep their folder
     try:
-        made: Function = numba.njit(cache=_is_kept(), error_model="numpy", nogil=True)(function)
+        dispatcher: Function = numba.njit(cache=_is_kept(), error_model="numpy", nogil=True)(function)
         if folder is not None and _is_kept():
-            _save_in_turn(made, folder)
+            _save_in_turn(dispatcher, folder)
     finally:
         numba.config.CACHE_DIR = others
-    return made
+    return dispatcher
 
 
 def _save_in_turn(made: Any, folder: Path) -> None:
@@ -70,8 +70,8 @@ def _save_in_turn(made: Any, folder: Path) -> None:
 
 def inlined(function: Function) -> Function:
     """Compile a function into the functions that call it, like `compiled`."""
-    made: Function = _numba().njit(error_model="numpy", inline="always")(function)
-    return made
+    dispatcher: Function = _numba().njit(error_model="numpy", inline="always")(function)
+    return dispatcher
 
 
 def fixed(array: Array) -> Array:

@@ -49,25 +49,25 @@ def decode(text: str) -> Any:
 
 def members(text: bytes) -> dict[str, msgspec.Raw]:
     """The members of a valid JSON object: the values as written, by key."""
-    found = _MEMBERS.decode(text)
+    kept = _MEMBERS.decode(text)
     # Each member has a colon of its own, besides those in values. If the kept values account for all others, no member was lost.
-    if b"".join(found.values()).count(b":") + len(found) == text.count(b":"):
-        return found
+    if b"".join(kept.values()).count(b":") + len(kept) == text.count(b":"):
+        return kept
     return _members(text.decode())
 
 
 def _members(text: str) -> dict[str, msgspec.Raw]:
     """Find the members like `members`, one after the other, which is slow."""
-    found: dict[str, msgspec.Raw] = {}
-    at = text.index("{") + 1
-    while (at := text.find('"', at)) >= 0:
-        name, at = _SKIPPING.raw_decode(text, at)
-        while text[at] in _BEFORE_VALUES:
-            at += 1
-        _, end = _SKIPPING.raw_decode(text, at)
-        found.setdefault(name, msgspec.Raw(text[at:end].encode()))
-        at = end
-    return found
+    values: dict[str, msgspec.Raw] = {}
+    position = text.index("{") + 1
+    while (position := text.find('"', position)) >= 0:
+        name, position = _SKIPPING.raw_decode(text, position)
+        while text[position] in _BEFORE_VALUES:
+            position += 1
+        _, end = _SKIPPING.raw_decode(text, position)
+        values.setdefault(name, msgspec.Raw(text[position:end].encode()))
+        position = end
+    return values
 
 
 def _decoded(data: bytes) -> tuple[Any, bytes]:
@@ -116,7 +116,7 @@ def _suspects(content: npt.NDArray[np.uint8]) -> list[int]:
     """Positions of numbers that may be beyond FLOAT64: with an exponent of three digits, or with about 200 digits in a row."""
     if content.size < _FEW_BYTES:
         return [match.start() for match in _SUSPECT.finditer(content.tobytes())]
-    found: list[int] = []
+    positions: list[int] = []
     for start in range(0, content.size, _BLOCK_BYTES):
         block = content[start : start + _BLOCK_BYTES + _RUN_STEP]
         is_digit = (block - _ZERO) < _DIGITS
@@ -126,23 +126,23 @@ def _suspects(content: npt.NDArray[np.uint8]) -> list[int]:
             places = np.flatnonzero(hits)
             places = places[is_digit[places + 2] | (block[places + 2] == _PLUS)]
             text = block.tobytes()  # hexadecimal ids often look like a number up to here
-            found += [start + place for place in places.tolist() if _SUSPECT.match(text, place)]
+            positions += [start + place for place in places.tolist() if _SUSPECT.match(text, place)]
     is_digit = (content[::_RUN_STEP] - _ZERO) < _DIGITS
     runs = np.flatnonzero(is_digit[:-2] & is_digit[1:-1] & is_digit[2:]) * _RUN_STEP
     for further in range(1, 2 * _RUN_STEP):
         if not runs.size:
             break
         runs = runs[(content[runs + further] - _ZERO) < _DIGITS]
-    return found + runs.tolist()
+    return positions + runs.tolist()
 
 
 def _first_of_each(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(members)
-    if len(found) < len(members):
-        found = {}
+    values = dict(members)
+    if len(values) < len(members):
+        values = {}
         for key, value in members:
-            found.setdefault(key, value)
-    return found
+            values.setdefault(key, value)
+    return values
 
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -85,11 +85,11 @@ class Figures:
 
     def by_rule(self) -> dict[str, dict[str, int]]:
         """The number of decisions by rule and outcome."""
-        found: dict[str, dict[str, int]] = {}
+        outcomes: dict[str, dict[str, int]] = {}
         with self._lock:
             for (rule, outcome), count in sorted(self._decisions.items()):
-                found.setdefault(rule, {})[outcome] = count
-        return found
+                outcomes.setdefault(rule, {})[outcome] = count
+        return outcomes
 
 
 def _outcome(decision: Decision) -> str:
@@ -101,5 +101,5 @@ def _outcome(decision: Decision) -> str:
 def _percentiles(seconds: Sequence[float]) -> dict[str, float]:
     if not seconds:
         return {}
-    found = np.percentile(np.array(seconds) * 1000, [50, 90, 99])
-    return {name: round(float(value), 1) for name, value in zip(("p50", "p90", "p99"), found, strict=True)}
+    milliseconds = np.percentile(np.array(seconds) * 1000, [50, 90, 99])
+    return {name: round(float(value), 1) for name, value in zip(("p50", "p90", "p99"), milliseconds, strict=True)}

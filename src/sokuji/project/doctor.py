@@ -58,8 +58,8 @@ def _packages() -> Iterator[Finding]:
         pinned = re.fullmatch(r"([A-Za-z0-9_.-]+)==([0-9.]+)", requirement)
         if pinned:
             name, wanted = pinned.groups()
-            found = importlib.metadata.version(name)
-            yield Finding(name, found, "" if found == wanted else f"pip install {name}=={wanted}")
+            version = importlib.metadata.version(name)
+            yield Finding(name, version, "" if version == wanted else f"pip install {name}=={wanted}")
     optional = {"xgboost-cpu": "ml", "matplotlib": "plot", "numba": "realtime"}
     for name, extra in optional.items():
         try:
@@ -73,10 +73,10 @@ def _disk(data: Path) -> Finding:
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
-    found = f"{free / 1024**3:.1f} GiB free for {data}"
+    free_space = f"{free / 1024**3:.1f} GiB free for {data}"
     if not os.access(folder, os.W_OK):
-        return Finding("disk", found, f"{folder} is not writable; set `data` in sokuji.toml to a folder that is")
-    return Finding("disk", found, "" if free >= MINIMUM_FREE_BYTES else "free at least 2 GiB, or set `data` to a larger disk")
+        return Finding("disk", free_space, f"{folder} is not writable; set `data` in sokuji.toml to a folder that is")
+    return Finding("disk", free_space, "" if free >= MINIMUM_FREE_BYTES else "free at least 2 GiB, or set `data` to a larger disk")
 
 
 def _privacy(data: Path) -> Iterator[Finding]:
