@@ -55,9 +55,9 @@ def secret(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("sql", OUT_OF_REACH)
-def test_what_is_not_in_the_catalog_cannot_be_named(engine: Engine, secret: Path, sql: str) -> None:
+def test_what_is_not_in_the_catalog_cannot_be_named(reading_engine: Engine, secret: Path, sql: str) -> None:
     with pytest.raises(SokujiError) as caught:
-        engine.execute(sql.format(secret=secret)).rows()
+        reading_engine.execute(sql.format(secret=secret)).rows()
     assert "treasure" not in str(caught.value)
     assert "defect" not in str(caught.value)
 
@@ -76,19 +76,20 @@ NASTY = [
 
 
 @pytest.mark.parametrize("text", NASTY)
-def test_a_string_stays_a_string(engine: Engine, text: str) -> None:
-    assert engine.execute("SELECT @text, ['x', @text], STRUCT(@text AS s)", {"text": text}).rows() == [(text, ["x", text], {"s": text})]
+def test_a_string_stays_a_string(reading_engine: Engine, text: str) -> None:
+    found = reading_engine.execute("SELECT @text, ['x', @text], STRUCT(@text AS s)", {"text": text}).rows()
+    assert found == [(text, ["x", text], {"s": text})]
     literal = "".join(f"\\U{ord(character):08x}" for character in text)
-    assert engine.execute(f"SELECT '{literal}', LENGTH('{literal}')").rows() == [(text, len(text))]
-    assert engine.execute("SELECT @bytes", {"bytes": text.encode()}).rows() == [(text.encode(),)]
+    assert reading_engine.execute(f"SELECT '{literal}', LENGTH('{literal}')").rows() == [(text, len(text))]
+    assert reading_engine.execute("SELECT @bytes", {"bytes": text.encode()}).rows() == [(text.encode(),)]
 
 
 @pytest.mark.parametrize("name", [name for name in NASTY if name.isprintable() and name[0] not in "\\$"])
-def test_a_name_stays_a_name(engine: Engine, name: str) -> None:
-    result = engine.execute(f"SELECT `{name}` FROM (SELECT 1 AS `{name}`)")
+def test_a_name_stays_a_name(reading_engine: Engine, name: str) -> None:
+    result = reading_engine.execute(f"SELECT `{name}` FROM (SELECT 1 AS `{name}`)")
     assert [field.name for field in result.schema] == [name]
     assert result.rows() == [(1,)]
-    result = engine.execute(f"SELECT `{name}`.`{name}` FROM (SELECT STRUCT(1 AS `{name}`) AS `{name}`) AS t")
+    result = reading_engine.execute(f"SELECT `{name}`.`{name}` FROM (SELECT STRUCT(1 AS `{name}`) AS `{name}`) AS t")
     assert result.rows() == [(1,)]
 
 
@@ -99,13 +100,13 @@ def test_a_columns_name_stays_a_name_in_a_table(engine: Engine, name: str) -> No
 
 
 @pytest.mark.parametrize("path", ["$.a'b", "$['a']", '$.a"', "$.x'); SELECT 1 --"])
-def test_a_json_path_stays_a_path(engine: Engine, path: str) -> None:
+def test_a_json_path_stays_a_path(reading_engine: Engine, path: str) -> None:
     with pytest.raises(SqlError, match="JSON"):
-        engine.execute(f"""SELECT JSON_VALUE('{{"a": "1"}}', "{path.replace('"', chr(92) + '"')}")""")
+        reading_engine.execute(f"""SELECT JSON_VALUE('{{"a": "1"}}', "{path.replace('"', chr(92) + '"')}")""")
 
 
-def test_a_json_path_may_hold_quotes(engine: Engine) -> None:
-    assert engine.execute("""SELECT JSON_VALUE('{"a\\'b": "1", "c": "2"}', '$."a\\'b"')""").rows() == [("1",)]
+def test_a_json_path_may_hold_quotes(reading_engine: Engine) -> None:
+    assert reading_engine.execute("""SELECT JSON_VALUE('{"a\\'b": "1", "c": "2"}', '$."a\\'b"')""").rows() == [("1",)]
 
 
 @pytest.fixture
