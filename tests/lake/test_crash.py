@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from sokuji.meta.objects import Ref
+from tests.conftest import IS_LONG
 from tests.lake import sinker
 from tests.lake.duck import select
 from tests.lake.platform import START_US, Lakeside, bad_rows, lakeside
-from tests.searching import examples
 
-ROUNDS = examples(8)
+ROUNDS = 160 if IS_LONG else 2
 DATASETS = ["shop", "blog"]
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from sokuji.log.local.log import LocalLog
+from tests.conftest import IS_LONG
 from tests.log.collector import PARTITIONS, WRITE_KEY, open_events
-from tests.searching import examples
 
-ROUNDS = examples(10)
+ROUNDS = 200 if IS_LONG else 2
 VISITORS = 8
 
 
