@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from sokuji.meta.store import SqlCatalog
     from sokuji.models.local import LocalModelStore
     from sokuji.predict.features import Lookup
-    from sokuji.sink.fresh import FreshLake
+    from sokuji.sink.fresh import Fresh
     from sokuji.sink.sink import Sink
     from sokuji.sql.base import Backend
     from sokuji.verify.verifier import Verifier
@@ -139,11 +139,11 @@ class Backends:
         return DeltaLake(self.config.data / "lake", time_travel_hours=self.config.lake.time_travel_hours)
 
     @functools.cached_property
-    def lake(self) -> FreshLake:
-        """All tables; events tables include the rows that only the log has yet."""
-        from sokuji.sink.fresh import FreshLake
+    def acknowledged(self) -> Fresh:
+        """The newest rows of all tables; events tables include the rows that only the log has yet."""
+        from sokuji.sink.fresh import Fresh
 
-        return FreshLake(
+        return Fresh(
             self.tables,
             self.events_log,
             self.bad_events_log,
@@ -307,7 +307,7 @@ class Backends:
         return Verifier(
             Declared.load(folder),
             self.identities_log,
-            self.lake,
+            self.acknowledged,
             self.tables,
             self.models,
             bad_events=self.bad_events_log,
@@ -354,6 +354,7 @@ class Backends:
 
     def close(self) -> None:
         """Close everything that was opened."""
-        for name in ("lake", "models", "applied", "catalog", "progress", "identities_log", "decisions_log", "bad_events_log", "events_log"):
+        logs = ("identities_log", "decisions_log", "bad_events_log", "events_log")
+        for name in ("acknowledged", "models", "applied", "catalog", "progress", *logs):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()

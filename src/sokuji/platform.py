@@ -176,8 +176,9 @@ class Platform(Closing):
         backends = self._backends
         return Engine(
             backends.catalog,
-            backends.lake,
+            backends.tables,
             backends.make_sql(),
+            acknowledged=backends.acknowledged,
             handlers=statement_handlers(backends.catalog, backends.models),
             table_functions=table_functions(backends.models),
         )

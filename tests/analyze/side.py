@@ -27,6 +27,7 @@ from sokuji.config import AnalyzeSettings, LakeSettings
 from sokuji.dedup.rule import RepeatRule
 from sokuji.events import BAD_EVENT_SCHEMA, BAD_EVENTS_LOG, DECISIONS_LOG, EVENT_SCHEMA, EVENTS_LOG, IDENTITIES_LOG, IDENTITY_SCHEMA
 from sokuji.features.kernel.strings import Vocabulary
+from sokuji.lake.acknowledged import OnlyCommitted
 from sokuji.lake.base import Lake
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.log.base import Log
@@ -37,7 +38,7 @@ from sokuji.online.base import OpenReader, OpenStore
 from sokuji.online.memory import MemoryStores
 from sokuji.online.shared.reader import SharedReader
 from sokuji.online.shared.store import SharedStore
-from sokuji.sink.fresh import FreshLake
+from sokuji.sink.fresh import Fresh
 from sokuji.sink.sink import Sink
 from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
@@ -178,7 +179,7 @@ def side(folder: Path, online: Online | StateInMemory = MEMORY, opening: Opening
 def verifier(shop: Side, declared: Declared) -> Verifier:
     """What compares what was served with the lake."""
     return Verifier(
-        declared, shop.logs.identities, shop.lake, shop.lake, shop.models,
+        declared, shop.logs.identities, OnlyCommitted(shop.lake), shop.lake, shop.models,
         bad_events=shop.logs.bad_events, folder=shop.folder / "analyze", served_log=shop.served_log,
     )  # fmt: skip
 
@@ -194,13 +195,14 @@ def following(shop: Side, declared: Declared) -> Following:
 @contextmanager
 def engine(shop: Side) -> Iterator[Engine]:
     """What executes SQL over the tables and what the logs hold beyond them."""
-    lake = FreshLake(
+    fresh = Fresh(
         shop.lake, shop.logs.events, shop.logs.bad_events, shop.catalog,
         folder=shop.folder / "sink", rule=RULE, make_sink=shop.make_sink,
     )  # fmt: skip
-    with Engine(shop.catalog, lake, DuckDb([shop.folder / "lake"], shop.folder / "tmp")) as opened:
+    backend = DuckDb([shop.folder / "lake"], shop.folder / "tmp")
+    with Engine(shop.catalog, shop.lake, backend, acknowledged=fresh) as opened:
         yield opened
-    lake.close()
+    fresh.close()
 
 
 def declare(folder: Path, features: str = "", actions: str = "") -> Declared:

@@ -23,7 +23,7 @@ from sokuji.errors import FeatureError
 from sokuji.lake.events import property_columns
 from sokuji.log.local.log import LocalLog
 from sokuji.meta.objects import Ref
-from sokuji.sink.fresh import FreshLake
+from sokuji.sink.fresh import Fresh
 from sokuji.sql.scalar.properties import PropertyReader
 from sokuji.track.partition import partition_of
 from sokuji.verify.compare import Verification
@@ -105,7 +105,7 @@ class Shop:
     """Logs, lake and declarations on a folder."""
 
     side: Side
-    lake: FreshLake
+    fresh: Fresh
     declared: Declared
 
     def work(self, settings: AnalyzeSettings = ALL, *, crash: bool = False) -> None:
@@ -126,7 +126,7 @@ class Shop:
         verifier = Verifier(
             self.declared,
             side.logs.identities,
-            self.lake,
+            self.fresh,
             side.lake,
             side.models,
             bad_events=side.logs.bad_events,
@@ -149,7 +149,7 @@ class Shop:
 def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
     with side(tmp_path, opening=request.getfixturevalue("opening") if "opening" in request.fixturenames else on_disk) as opened:
         logs = opened.logs
-        lake = FreshLake(
+        fresh = Fresh(
             opened.lake,
             logs.events,
             logs.bad_events,
@@ -158,8 +158,8 @@ def shop(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Shop]:
             rule=RULE,
             make_sink=opened.make_sink,
         )
-        yield Shop(opened, lake, declare(tmp_path, FEATURES))
-        lake.close()
+        yield Shop(opened, fresh, declare(tmp_path, FEATURES))
+        fresh.close()
 
 
 def in_lake(shop: Shop) -> int:

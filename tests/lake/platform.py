@@ -14,10 +14,11 @@ import pyarrow as pa
 from sokuji.config import LakeSettings
 from sokuji.dedup.rule import RepeatRule
 from sokuji.events import BAD_EVENT_SCHEMA, EVENT_SCHEMA
+from sokuji.lake.base import Lake
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.log.base import Log
 from sokuji.meta.store import SqlCatalog
-from sokuji.sink.fresh import FreshLake
+from sokuji.sink.fresh import Fresh
 from sokuji.sink.sink import Sink
 from tests.log.opening import Opening, on_disk
 
@@ -35,8 +36,8 @@ class Lakeside:
     events: Log
     bad_events: Log
     catalog: SqlCatalog
-    tables: DeltaLake
-    lake: FreshLake
+    tables: Lake
+    fresh: Fresh
     settings: LakeSettings
     rule: RepeatRule
 
@@ -61,19 +62,21 @@ def make_sink(side: Lakeside) -> Sink:
 
 
 @contextmanager
-def lakeside(folder: Path, settings: LakeSettings | None = None, rule: RepeatRule = RULE, opening: Opening = on_disk) -> Iterator[Lakeside]:
-    """Open everything on the folder."""
+def lakeside(
+    folder: Path, settings: LakeSettings | None = None, rule: RepeatRule = RULE, opening: Opening = on_disk, lake: Lake | None = None
+) -> Iterator[Lakeside]:
+    """Open everything on the folder, but for `lake` if it is given."""
     settings = settings or LakeSettings()
-    tables = DeltaLake(folder / "lake")
+    tables = lake or DeltaLake(folder / "lake")
     with (
         opening(folder / "log", EVENT_SCHEMA, "events", PARTITIONS) as events,
         opening(folder / "log", BAD_EVENT_SCHEMA, "bad_events", 1) as bad_events,
         SqlCatalog(f"sqlite:///{folder / 'meta.db'}") as catalog,
     ):
-        lake = FreshLake(tables, events, bad_events, catalog, folder=folder / "sink", rule=rule, make_sink=lambda: make_sink(side))
-        side = Lakeside(folder, events, bad_events, catalog, tables, lake, settings, rule)
+        fresh = Fresh(tables, events, bad_events, catalog, folder=folder / "sink", rule=rule, make_sink=lambda: make_sink(side))
+        side = Lakeside(folder, events, bad_events, catalog, tables, fresh, settings, rule)
         yield side
-        lake.close()
+        fresh.close()
 
 
 def log_rows(events: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:

@@ -15,7 +15,7 @@ from pyarrow import parquet
 from sokuji.lake.base import Snapshot
 from sokuji.lake.events import FIXED_SCHEMA, Columns
 from sokuji.meta.objects import Ref
-from sokuji.sink.fresh import FreshLake
+from sokuji.sink.fresh import Fresh
 from sokuji.sink.shape import Shaper
 from tests.lake.duck import select
 from tests.lake.platform import Lakeside, lakeside, make_sink
@@ -71,11 +71,11 @@ def test_it_shows_each_row_once_and_what_a_new_one_shows(steps: list[Any], tmp_p
                 tracked.update(numbers)
             if not tracked:
                 continue
-            snapshot = side.lake.snapshot(REF)
+            snapshot = side.fresh.snapshot(REF)
             assert rows(snapshot) == sorted(map(wanted, tracked))
             assert snapshot.tail is None or snapshot.tail.schema == snapshot.schema
         if tracked:
-            new = FreshLake(
+            new = Fresh(
                 side.tables,
                 side.events,
                 side.bad_events,
@@ -100,43 +100,44 @@ def test_each_row_is_shaped_once(side: Lakeside, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Shaper, "shape", counted)
     for number in range(40):
         side.track(event(number), partition=number % 2)
-        assert len(rows(side.lake.snapshot(REF))) == number + 1
+        assert len(rows(side.fresh.snapshot(REF))) == number + 1
     assert shaped == [1] * 40
-    tail = side.lake.snapshot(REF).tail
+    tail = side.fresh.snapshot(REF).tail
     assert tail is not None
     assert tail.column("message_id").num_chunks < 10
 
 
 def test_a_column_is_as_the_sink_decided(side: Lakeside) -> None:
     side.track({"message_id": "m1", "properties": {"a": "x"}}, partition=1)
-    assert side.lake.snapshot(REF).schema.field("a").type == pa.string()
+    assert side.fresh.snapshot(REF).schema.field("a").type == pa.string()
     side.track({"message_id": "m2", "properties": {"A": 1}})
     side.track({"message_id": "m3", "properties": {"b": True}}, partition=1)
-    assert side.lake.snapshot(REF).schema.names == [*FIXED_SCHEMA.names, "a", "b"]
+    assert side.fresh.snapshot(REF).schema.names == [*FIXED_SCHEMA.names, "a", "b"]
     side.drain()
     committed = side.tables.snapshot(REF).schema
     side.track({"message_id": "m4", "properties": {"a": 2, "c": "y"}}, partition=1)
-    assert side.lake.snapshot(REF).schema.names == [*committed.names, "c"]
-    assert side.lake.snapshot(REF).schema.field(len(FIXED_SCHEMA)) == committed.field(len(FIXED_SCHEMA))
+    assert side.fresh.snapshot(REF).schema.names == [*committed.names, "c"]
+    assert side.fresh.snapshot(REF).schema.field(len(FIXED_SCHEMA)) == committed.field(len(FIXED_SCHEMA))
 
 
 def test_after_a_drop_columns_start_anew(side: Lakeside) -> None:
     side.track({"message_id": "m1", "properties": {"a": 1}})
     side.drain()
     side.track({"message_id": "m2", "properties": {"b": 1}})
-    assert side.lake.snapshot(REF).schema.names == [*FIXED_SCHEMA.names, "a", "b"]
-    side.lake.drop(REF)
-    assert side.lake.snapshot(REF).schema.names == [*FIXED_SCHEMA.names, "b"]
-    assert [row[0] for row in rows(side.lake.snapshot(REF))] == ["m2"]
+    assert side.fresh.snapshot(REF).schema.names == [*FIXED_SCHEMA.names, "a", "b"]
+    side.tables.drop(REF)
+    side.fresh.forget(REF)
+    assert side.fresh.snapshot(REF).schema.names == [*FIXED_SCHEMA.names, "b"]
+    assert [row[0] for row in rows(side.fresh.snapshot(REF))] == ["m2"]
 
 
 def test_an_interrupt_while_reading_on_loses_and_doubles_nothing(side: Lakeside, monkeypatch: pytest.MonkeyPatch) -> None:
     side.track(event(1))
-    assert rows(side.lake.snapshot(REF)) == [wanted(1)]
+    assert rows(side.fresh.snapshot(REF)) == [wanted(1)]
     side.track(event(2), {**event(2), "dataset": "blog"})
     with monkeypatch.context() as patch:
         patch.setattr(Shaper, "ids", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            side.lake.snapshot(REF)
-    assert rows(side.lake.snapshot(REF)) == [wanted(1), wanted(2)]
-    assert rows(side.lake.snapshot(Ref("blog", "events"))) == [wanted(2)]
+            side.fresh.snapshot(REF)
+    assert rows(side.fresh.snapshot(REF)) == [wanted(1), wanted(2)]
+    assert rows(side.fresh.snapshot(Ref("blog", "events"))) == [wanted(2)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import threading
 import time
 from collections import Counter
@@ -53,7 +52,7 @@ def in_tail(snapshot: Snapshot) -> list[int]:
 
 def seen(side: Lakeside, ref: Ref = REF) -> list[int]:
     """What a query of now sees."""
-    snapshot = side.lake.snapshot(ref)
+    snapshot = side.fresh.snapshot(ref)
     return sorted([*in_files(snapshot), *in_tail(snapshot)])
 
 
@@ -62,7 +61,7 @@ def test_rows_are_seen_at_once_without_a_sink(side: Lakeside) -> None:
     assert seen(side) == [1, 2]
     side.track(*events(3), partition=1)
     assert seen(side) == [1, 2, 3]
-    assert side.lake.snapshot(REF).files == ()
+    assert side.fresh.snapshot(REF).files == ()
 
 
 @whichever_log
@@ -74,14 +73,14 @@ def test_rows_are_seen_once_before_and_after_they_are_committed(side: Lakeside) 
         if number % 2:
             side.drain()
             assert seen(side) == list(range(2 * number + 2))
-            assert in_tail(side.lake.snapshot(REF)) == []
+            assert in_tail(side.fresh.snapshot(REF)) == []
 
 
 def test_the_tail_has_the_columns_of_the_snapshot(side: Lakeside) -> None:
     side.track({"message_id": "m1", "properties": {"a": 1}})
     side.drain()
     side.track({"message_id": "m2", "properties": {"a": "x", "b": True}})
-    snapshot = side.lake.snapshot(REF)
+    snapshot = side.fresh.snapshot(REF)
     assert snapshot.tail is not None
     assert snapshot.tail.schema == snapshot.schema
     assert snapshot.schema.names == [*FIXED_SCHEMA.names, "a", "b"]
@@ -90,7 +89,7 @@ def test_the_tail_has_the_columns_of_the_snapshot(side: Lakeside) -> None:
 
 def test_refreshing_brings_datasets_and_columns_of_the_log_into_the_catalog(side: Lakeside) -> None:
     side.track(*events(1), *events(1, dataset="blog"))
-    side.lake.refresh()
+    side.fresh.refresh()
     assert side.catalog.datasets() == ["blog", "shop"]
     table = side.catalog.table(REF)
     assert (table.kind, [column.name for column in table.columns]) == (TableKind.EVENTS, [*FIXED_SCHEMA.names, "number"])
@@ -100,7 +99,7 @@ def test_each_dataset_has_its_own_tail(side: Lakeside) -> None:
     side.track(*events(1), *events(2, dataset="blog"))
     assert (seen(side), seen(side, Ref("blog", "events"))) == ([1], [2])
     with pytest.raises(NotFoundError, match=r"news\.events"):
-        side.lake.snapshot(Ref("news", "events"))
+        side.fresh.snapshot(Ref("news", "events"))
 
 
 @whichever_log
@@ -130,9 +129,10 @@ def test_rows_that_were_committed_and_not_saved_are_not_in_the_tail(side: Lakesi
 def test_after_a_drop_the_tail_is_all_there_is(side: Lakeside) -> None:
     side.track(*events(1, 2))
     side.drain()
-    side.lake.drop(REF)
+    side.tables.drop(REF)
+    side.fresh.forget(REF)
     with pytest.raises(NotFoundError):
-        side.lake.snapshot(REF)
+        side.fresh.snapshot(REF)
     side.track(*events(2, 3))
     assert seen(side) == [2, 3]
     side.drain()
@@ -143,7 +143,7 @@ def test_after_a_drop_the_tail_is_all_there_is(side: Lakeside) -> None:
 def test_a_long_tail_without_a_sink_is_committed(side: Lakeside) -> None:
     numbers = range(fresh._INLINE_ROWS + 1)
     side.track(*events(*numbers))
-    snapshot = side.lake.snapshot(REF)
+    snapshot = side.fresh.snapshot(REF)
     assert (sorted(in_files(snapshot)), in_tail(snapshot)) == (list(numbers), [])
 
 
@@ -151,7 +151,7 @@ def test_a_long_tail_beside_a_sink_is_read(side: Lakeside) -> None:
     numbers = range(fresh._INLINE_ROWS + 1)
     side.track(*events(*numbers))
     with side.sink():
-        snapshot = side.lake.snapshot(REF)
+        snapshot = side.fresh.snapshot(REF)
     assert (in_files(snapshot), sorted(in_tail(snapshot))) == ([], list(numbers))
 
 
@@ -161,29 +161,18 @@ def test_a_sink_that_does_not_come_on_is_an_error(side: Lakeside, monkeypatch: p
     monkeypatch.setattr(fresh, "_TAIL_ROWS_MAX", 2)
     side.track(*events(1, 2, 3))
     with side.sink(), pytest.raises(LakeError, match="3 events behind"):
-        side.lake.snapshot(REF)
-
-
-def test_an_old_version_has_no_tail(side: Lakeside) -> None:
-    side.track(*events(1))
-    side.drain()
-    time.sleep(0.005)
-    then = dt.datetime.now(dt.UTC)
-    side.track(*events(2))
-    snapshot = side.lake.snapshot(REF, at=then)
-    assert (in_files(snapshot), snapshot.tail) == ([1], None)
-    assert seen(side) == [1, 2]
+        side.fresh.snapshot(REF)
 
 
 @whichever_log
 def test_settling_commits_what_the_log_has(side: Lakeside) -> None:
     side.track(*events(1, 2))
-    side.lake.settle(REF)
-    snapshot = side.lake.snapshot(REF)
+    side.fresh.settle(REF)
+    snapshot = side.fresh.snapshot(REF)
     assert (in_files(snapshot), snapshot.tail) == ([1, 2], None)
-    side.lake.settle(REF)
-    side.lake.settle(Ref("shop", "other"))
-    assert side.lake.snapshot(REF).version == snapshot.version
+    side.fresh.settle(REF)
+    side.fresh.settle(Ref("shop", "other"))
+    assert side.fresh.snapshot(REF).version == snapshot.version
 
 
 def test_a_log_that_is_trimmed_while_its_tail_is_read_is_read_on_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,16 +196,16 @@ def test_a_log_that_is_trimmed_while_its_tail_is_read_is_read_on_from_there(tmp_
 @whichever_log
 def test_refused_events_are_committed_when_they_are_asked_for(side: Lakeside) -> None:
     side.bad_events.append(0, bad_rows("m1", "m2"))
-    side.lake.refresh()
+    side.fresh.refresh()
     ref = Ref("shop", "bad_events")
     assert side.catalog.table(ref).kind is TableKind.EVENTS
-    assert in_files(side.lake.snapshot(ref)) == [1, 2]
+    assert in_files(side.fresh.snapshot(ref)) == [1, 2]
 
 
 def test_other_tables_are_those_of_the_lake_below(side: Lakeside) -> None:
     side.track(*events(1))
     with pytest.raises(NotFoundError):
-        side.lake.snapshot(Ref("shop", "orders"))
+        side.fresh.snapshot(Ref("shop", "orders"))
 
 
 def append_until(side: Lakeside, stop: threading.Event, acknowledged: list[int]) -> None:
@@ -249,7 +238,7 @@ def test_every_query_beside_a_sink_sees_each_acknowledged_row_once(tmp_path: Pat
                     before = len(acknowledged)
                     if not before:
                         continue
-                    snapshot = reader.lake.snapshot(REF)
+                    snapshot = reader.fresh.snapshot(REF)
                     tail = in_tail(snapshot)
                     counts = Counter([*in_files(snapshot), *tail])
                     assert set(counts.values()) == {1}
@@ -262,7 +251,7 @@ def test_every_query_beside_a_sink_sees_each_acknowledged_row_once(tmp_path: Pat
         assert tails > 5
         assert len(versions) > 5
         assert seen(reader) == acknowledged
-        assert in_tail(reader.lake.snapshot(REF)) == []
+        assert in_tail(reader.fresh.snapshot(REF)) == []
 
 
 def test_a_property_gets_a_column_by_how_often_it_was_committed(side: Lakeside) -> None:
@@ -272,7 +261,7 @@ def test_a_property_gets_a_column_by_how_often_it_was_committed(side: Lakeside) 
         side.drain()  # by a sink of its own each time
     assert "often" not in side.tables.snapshot(REF).schema.names
     side.track({"message_id": "m9", "properties": {"often": 9}})
-    tail = side.lake.snapshot(REF).tail
+    tail = side.fresh.snapshot(REF).tail
     assert tail is not None
     assert tail.column("often").to_pylist() == [9.0]
     side.drain()

@@ -69,7 +69,7 @@ def test_a_row_says_where_in_the_log_it_stands(side: Lakeside) -> None:
     side.track(*events(2))  # is left out
     last = side.events.append(0, log_rows(events(4)))
     place = ["number", "log_partition", "log_offset"]
-    tail = side.lake.snapshot(REF).tail
+    tail = side.fresh.snapshot(REF).tail
     assert tail is not None
     assert tail.select(place).to_pylist() == [{"number": 4.0, "log_partition": 0, "log_offset": last}]
     side.drain()
@@ -469,9 +469,9 @@ def test_a_table_restored_from_an_older_copy_gets_what_the_log_still_has(side: L
     side.tables.drop(Ref("blog", "events"))
     restore()
     if by_query:
-        snapshot = side.lake.snapshot(REF)
+        snapshot = side.fresh.snapshot(REF)
         assert snapshot.tail is None
-        assert len(select(side.lake.snapshot(Ref("shop", "bad_events")), ["message_id"])) == 2
+        assert len(select(side.fresh.snapshot(Ref("shop", "bad_events")), ["message_id"])) == 2
     else:
         side.drain()
     assert numbers(side) == [*range(15), 20, 21, 22]
@@ -499,7 +499,7 @@ def test_a_sink_killed_while_it_reads_again_brings_nothing_back_that_was_dropped
                 killed.run_once()
         assert in_lake_and_log(side) == list(range(16))
         with pytest.raises(NotFoundError):
-            side.lake.snapshot(dropped)
+            side.fresh.snapshot(dropped)
         side.drain()
         assert numbers(side) == list(range(16))
         with pytest.raises(NotFoundError):
@@ -548,6 +548,6 @@ def test_an_offset_that_is_ahead_of_what_was_committed_loses_nothing(side: Lakes
 
 def in_lake_and_log(side: Lakeside) -> list[int]:
     """What a query sees."""
-    snapshot = side.lake.snapshot(REF)
+    snapshot = side.fresh.snapshot(REF)
     tail = [] if snapshot.tail is None else snapshot.tail.column("number").to_pylist()
     return sorted(int(number) for number in [*(number for (number,) in select(snapshot, ["number"])), *tail])

@@ -47,7 +47,7 @@ def make_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engi
         side.track(*({"message_id": f"m{number}", "properties": text, "context": text} for number, text in enumerate(STORED)))
         if request.param == "lake":
             side.drain()
-        with Engine(side.catalog, side.lake, DuckDb([tmp_path / "lake"], tmp_path / "spill")) as engine:
+        with Engine(side.catalog, side.tables, DuckDb([tmp_path / "lake"], tmp_path / "spill"), acknowledged=side.fresh) as engine:
             yield engine
 
 
@@ -77,7 +77,7 @@ def test_columns_written_before_say_null_and_are_mended_as_files_are_rewritten(t
         side.track({"message_id": "m3", "properties": '{"sha":6}'})
         side.drain()
         assert sum(math.isinf(sha or 0) for sha in stored()) == 2
-        with Engine(side.catalog, side.lake, DuckDb([tmp_path / "lake"], tmp_path / "spill")) as engine:
+        with Engine(side.catalog, side.tables, DuckDb([tmp_path / "lake"], tmp_path / "spill"), acknowledged=side.fresh) as engine:
             read = [("m0", None), ("m1", None), ("m2", 5.0), ("m3", 6.0)]
             assert engine.execute("SELECT message_id, sha FROM shop.events ORDER BY 1").rows() == read
             assert engine.execute("SELECT COUNT(*), MAX(sha) FROM shop.events WHERE sha > 5").rows() == [(1, 6.0)]

@@ -163,11 +163,12 @@ def test_an_events_table_before_a_column_came(tmp_path: Path) -> None:
         at = {"at": moment()}
         side.track({"message_id": "m2", "properties": {"coupon": "x"}})
         side.drain()
+        side.track({"message_id": "m3", "properties": {"coupon": "y"}})  # in the log only
         assert engine.execute("SELECT revenue FROM shop.events FOR SYSTEM_TIME AS OF @at", at).rows() == [(5.0,)]
-        assert engine.execute("SELECT coupon FROM shop.events ORDER BY coupon").rows() == [(None,), ("x",)]
+        assert engine.execute("SELECT coupon FROM shop.events ORDER BY coupon").rows() == [(None,), ("x",), ("y",)]
         with pytest.raises(SqlError, match="Unrecognized name: coupon"):
             engine.execute("SELECT coupon FROM shop.events FOR SYSTEM_TIME AS OF @at", at)
 
 
 def _engine(side: Lakeside) -> Engine:
-    return Engine(side.catalog, side.lake, DuckDb([side.folder / "lake"], side.folder / "spill"))
+    return Engine(side.catalog, side.tables, DuckDb([side.folder / "lake"], side.folder / "spill"), acknowledged=side.fresh)

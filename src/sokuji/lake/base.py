@@ -53,12 +53,9 @@ class Lake(ABC):
     def drop(self, ref: Ref) -> None:
         """Remove the table and its files. Raises NotFoundError."""
 
-    def refresh(self) -> None:  # noqa: B027 most lakes have nothing to do
-        """Let the catalog know the tables and columns that came into being outside of SQL; called before a statement is analysed."""
-
     @abstractmethod
     def snapshot(self, ref: Ref, *, at: dt.datetime | None = None, applications: Sequence[str] = ()) -> Snapshot:
-        """The newest version, or the one that was newest at `at` (without a tail), with the transactions of `applications`.
+        """The newest version, or the one that was newest at `at`, without a tail, and with the transactions of `applications`.
 
         Raises:
             NotFoundError: there is no such table.
@@ -74,13 +71,6 @@ class Lake(ABC):
 
         Raises:
             DamagedFileError: a file is not as it was written.
-        """
-
-    @abstractmethod
-    def settle(self, ref: Ref) -> None:
-        """Commit what stands only in the log, so that all rows that were acknowledged before are in files and can be changed.
-
-        Changing an events table: `settle`, then `snapshot`, whose tail is of later events and is left out, then `rewrite`.
         """
 
     @abstractmethod

@@ -87,9 +87,6 @@ class MemoryLake(Lake):
 
         return pa.RecordBatchReader.from_batches(schema, batches())
 
-    def settle(self, ref: Ref) -> None:
-        """As `Lake.settle`: nothing is in a log here."""
-
     def append(
         self, ref: Ref, rows: pa.RecordBatchReader, *, transactions: Mapping[str, int] | None = None, expected: pa.Schema | None = None
     ) -> int:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from sokuji.dedup.rule import RepeatRule
 from sokuji.errors import LakeError, NotFoundError, OffsetTrimmedError, StaleTableError
-from sokuji.lake.base import Kept, Lake, Snapshot
+from sokuji.lake.acknowledged import Acknowledged
+from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import BAD_EVENTS, BAD_EVENTS_SCHEMA, EVENTS, FIXED_SCHEMA, IDENTITIES, property_columns
 from sokuji.log.base import Log
 from sokuji.meta.base import Catalog
@@ -37,10 +34,10 @@ _POLL_SECONDS = 0.05
 _NO_TABLE = Snapshot((), FIXED_SCHEMA, -1)
 
 
-class FreshLake(Lake):
-    """A lake whose events tables end with what is in the log only. Thread-safe.
+class Fresh(Acknowledged):
+    """The newest rows of a lake's tables: events tables end with the rows that only the log has. Thread-safe.
 
-    Refused events and merges of identities are rare: a query of their tables has what is in their logs committed first.
+    Refused events and merges of identities are rare: what is in their logs is committed before a query reads their tables.
     """
 
     def __init__(
@@ -91,28 +88,24 @@ class FreshLake(Lake):
             self._datasets = ()  # what is dropped later stays so, until an event comes
             for dataset in self._tails:
                 ref = Ref(dataset, EVENTS)
-                snapshot = self._snapshot(ref, ())
+                snapshot = self._snapshot(ref)
                 define(self._catalog, ref, snapshot.schema, snapshot.kept)
             for dataset in self._unseen_bad_events():
                 define(self._catalog, Ref(dataset, BAD_EVENTS), BAD_EVENTS_SCHEMA)
 
-    def snapshot(self, ref: Ref, *, at: dt.datetime | None = None, applications: Sequence[str] = ()) -> Snapshot:
-        """As `Lake.snapshot`, with the tail."""
-        if at is None and ref.name in self._settled:
+    def snapshot(self, ref: Ref) -> Snapshot:
+        """See `Acknowledged.snapshot`."""
+        if ref.name in self._settled:
             self.settle(ref)
-            return self._base(ref, self._settled[ref.name], applications)
-        if at is not None or ref.name != EVENTS:
-            return self._lake.snapshot(ref, at=at, applications=applications)
+            return self._base(ref, self._settled[ref.name])
+        if ref.name != EVENTS:
+            return self._lake.snapshot(ref)
         with self._lock:
             self._read_tail()
-            return self._snapshot(ref, applications)
-
-    def scan(self, snapshot: Snapshot, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.RecordBatchReader:
-        """As `Lake.scan`."""
-        return self._lake.scan(snapshot, columns, where)
+            return self._snapshot(ref)
 
     def settle(self, ref: Ref) -> None:
-        """As `Lake.settle`. Waits for the sink; if none is running, commits here."""
+        """See `Acknowledged.settle`. Waits for the sink; if none is running, commits here."""
         log = self._events if ref.name == EVENTS else self._settled.get(ref.name)
         if log is None:
             return
@@ -127,11 +120,11 @@ class FreshLake(Lake):
     def _until(self, log: Log) -> Offsets:
         return Committed.read(self._folder, log).until(log)
 
-    def _base(self, ref: Ref, log: Log, applications: Sequence[str]) -> Snapshot:
+    def _base(self, ref: Ref, log: Log) -> Snapshot:
         """The table as it is, with all that was committed to it."""
         said = Committed.read(self._folder, log)  # before the snapshot, which may have more
         names = backlog.applications(log)
-        base = self._lake.snapshot(ref, applications=[*names.values(), *applications])
+        base = self._lake.snapshot(ref, applications=list(names.values()))
         if not (missing := said.missing_from(ref.dataset, committed_offsets(base, names))):
             return base
         try:
@@ -142,7 +135,7 @@ class FreshLake(Lake):
             raise StaleTableError(f"table {ref} is an older copy, which lacks rows from {missing} on; start the platform again") from error
         with sink:
             sink.drain()
-        return self._lake.snapshot(ref, applications=[*names.values(), *applications])
+        return self._lake.snapshot(ref, applications=list(names.values()))
 
     def _unseen_bad_events(self) -> list[str]:
         """The datasets with refused events that are not committed."""
@@ -200,12 +193,12 @@ class FreshLake(Lake):
                     sink.drain()
                 return
 
-    def _snapshot(self, ref: Ref, applications: Sequence[str]) -> Snapshot:
+    def _snapshot(self, ref: Ref) -> Snapshot:
         tail = self._tails.get(ref.dataset)
         # Before the snapshot: the repeats of what was seen after the snapshot's version would be missing in the tail.
         seen = open_seen(self._folder, ref.dataset, self._rule) if tail is not None else None
         try:
-            base = self._base(ref, self._events, applications)
+            base = self._base(ref, self._events)
         except NotFoundError:
             if tail is None:
                 raise
@@ -221,44 +214,9 @@ class FreshLake(Lake):
             known = self._snapshots[ref.dataset] = base, replace(base, schema=rows.schema, tail=rows)
         return known[1]
 
-    def create(self, ref: Ref, schema: pa.Schema, *, day_of: str | None = None) -> None:
-        """As `Lake.create`."""
-        self._lake.create(ref, schema, day_of=day_of)
-
-    def drop(self, ref: Ref) -> None:
-        """As `Lake.drop`. Events that are in the log only, or come later, make the table anew."""
-        self._lake.drop(ref)
+    def forget(self, ref: Ref) -> None:
+        """See `Acknowledged.forget`."""
         self._made.discard(ref.dataset)
-
-    def append(
-        self, ref: Ref, rows: pa.RecordBatchReader, *, transactions: Mapping[str, int] | None = None, expected: pa.Schema | None = None
-    ) -> int:
-        """As `Lake.append`."""
-        return self._lake.append(ref, rows, transactions=transactions, expected=expected)
-
-    def add_columns(self, ref: Ref, columns: pa.Schema, *, expected: pa.Schema) -> int:
-        """As `Lake.add_columns`."""
-        return self._lake.add_columns(ref, columns, expected=expected)
-
-    def replace(self, ref: Ref, rows: pa.RecordBatchReader, *, read_version: int | None = None) -> int:
-        """As `Lake.replace`."""
-        return self._lake.replace(ref, rows, read_version=read_version)
-
-    def rewrite(self, ref: Ref, files: Sequence[str], rows: pa.RecordBatchReader, *, read_version: int | None = None) -> int:
-        """As `Lake.rewrite`."""
-        return self._lake.rewrite(ref, files, rows, read_version=read_version)
-
-    def keep(self, ref: Ref, properties: Mapping[str, Kept]) -> None:
-        """As `Lake.keep`."""
-        self._lake.keep(ref, properties)
-
-    def remake(self, ref: Ref, columns: Mapping[str, pa.DataType], values: Callable[[pa.Table], Mapping[str, pa.Array]]) -> int:
-        """As `Lake.remake`."""
-        return self._lake.remake(ref, columns, values)
-
-    def maintain(self, refs: Iterable[Ref]) -> None:
-        """As `Lake.maintain`."""
-        self._lake.maintain(refs)
 
     def close(self) -> None:
         """Release the database that shapes the tail."""

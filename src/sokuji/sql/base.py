@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from sokuji.closing import Closing
+from sokuji.lake.acknowledged import Acknowledged
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog
 from sokuji.sql.query import Query, StatementNames, StoredRows
@@ -24,6 +25,7 @@ class Home(NamedTuple):
 
     catalog: Catalog
     lake: Lake
+    acknowledged: Acknowledged
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from sokuji.clock import now_us
 from sokuji.errors import ConflictError, LakeError, NotFoundError
+from sokuji.lake.acknowledged import Acknowledged
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.delta.commits import LOG_FOLDER
 from sokuji.lake.events import EVENTS, FED, table_definition
@@ -68,7 +69,7 @@ def is_current(snapshot: Snapshot, known: Table) -> bool:
     return not any(_is_defined(field) for field in snapshot.schema) or columns_of(snapshot.schema, known) == known.columns
 
 
-def follow(catalog: Catalog, lake: Lake, ref: Ref) -> Table:
+def follow(catalog: Catalog, acknowledged: Acknowledged, ref: Ref) -> Table:
     """Update the catalog's definition of a table to the columns of its newest version, and return the definition.
 
     Every change of columns in the lake is followed by this call. If the process is killed in between, whoever finds the difference calls
@@ -79,7 +80,7 @@ def follow(catalog: Catalog, lake: Lake, ref: Ref) -> Table:
     """
     for _ in range(_ATTEMPTS):
         known = catalog.table(ref)
-        snapshot = lake.snapshot(ref)
+        snapshot = acknowledged.snapshot(ref)
         if known.kind is TableKind.EVENTS:
             define_fed(catalog, ref, snapshot.schema, snapshot.kept)
             return catalog.table(ref)
@@ -92,7 +93,7 @@ def follow(catalog: Catalog, lake: Lake, ref: Ref) -> Table:
     raise ConflictError(f"the columns of {ref} keep changing; run the statement again")
 
 
-def check_current(catalog: Catalog, lake: Lake, tables: Iterable[Table]) -> None:
+def check_current(catalog: Catalog, acknowledged: Acknowledged, tables: Iterable[Table]) -> None:
     """Check that the catalog has all columns of the tables of a statement whose analysis failed.
 
     Raises:
@@ -106,7 +107,7 @@ def check_current(catalog: Catalog, lake: Lake, tables: Iterable[Table]) -> None
         if not (is_stored or table.ref.name == EVENTS):  # all columns of the other tables fed from logs are fixed
             continue
         with suppress(NotFoundError):
-            if follow(catalog, lake, table.ref) != table:
+            if follow(catalog, acknowledged, table.ref) != table:
                 raise changed(table.ref)
 
 

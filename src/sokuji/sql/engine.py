@@ -14,6 +14,7 @@ from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_enums_pb2 as enu
 
 from sokuji.closing import Closing
 from sokuji.errors import AlreadyExistsError, ConflictError, QueryCancelledError, SqlError, UnsupportedSqlError
+from sokuji.lake.acknowledged import Acknowledged, OnlyCommitted
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog
 from sokuji.meta.objects import Ref
@@ -42,6 +43,7 @@ class Engine(Closing):
     """Runs GoogleSQL over a catalog and a lake. Any number of threads may use it at once.
 
     `backend` runs the queries, and is closed with the engine.
+    `acknowledged` gives the newest rows of the lake's tables; without it no log feeds them.
     `handlers` run further kinds of statements (CREATE MODEL), `table_functions` are known by lower-case name ("ml.predict").
     """
 
@@ -51,10 +53,12 @@ class Engine(Closing):
         lake: Lake,
         backend: Backend,
         *,
+        acknowledged: Acknowledged | None = None,
         handlers: Mapping[str, StatementHandler] | None = None,
         table_functions: Mapping[str, AnyTableFunction] | None = None,
     ) -> None:
         self.catalog, self.lake, self._backend = catalog, lake, backend
+        self._acknowledged = acknowledged or OnlyCommitted(lake)
         self._handlers = handlers or {}
         self._table_functions: Mapping[str, AnyTableFunction] = table_functions or {}
         self._running: dict[str, QueryRun] = {}
@@ -155,7 +159,7 @@ class Engine(Closing):
         variables: Mapping[str, Variable] | None,
     ) -> Result:
         """Analyse and run a statement. Nothing is done yet when it raises ConflictError."""
-        self.lake.refresh()
+        self._acknowledged.refresh()
         analyzer = self.analyzer.until(run.stop)
         scope = Scope(tuple(functions.values()), variables or {}, run.temporary_catalog)
         try:
@@ -164,9 +168,9 @@ class Engine(Closing):
             if isinstance(error, QueryCancelledError):
                 raise
             tables = find_tables(self.catalog, statement.tables).values()
-            check_current(self.catalog, self.lake, tables)
+            check_current(self.catalog, self._acknowledged, tables)
             raise events_tables.explained(error, tables) from None
-        session = Session(self.catalog, self.lake, analyzer, run=run, analysis=analysis, variables=variables)
+        session = Session(self.catalog, self.lake, self._acknowledged, analyzer, run=run, analysis=analysis, variables=variables)
         kind, node = analysis.kind, analysis.node
         if kind == "resolved_query_stmt_node":
             return session.run_query(node.output_column_list, node.query)

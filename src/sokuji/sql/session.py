@@ -11,6 +11,7 @@ import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_pb2
 
 from sokuji.errors import QueryCancelledError, SqlError, UnsupportedSqlError
+from sokuji.lake.acknowledged import Acknowledged
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.meta.base import Catalog
 from sokuji.meta.objects import Column, Ref, Table, TableKind
@@ -42,6 +43,7 @@ class Session:
         self,
         catalog: Catalog,
         lake: Lake,
+        acknowledged: Acknowledged,
         analyzer: Analyzer,
         *,
         run: QueryRun,
@@ -50,7 +52,7 @@ class Session:
         within: tuple[Ref, ...] = (),
         snapshots: dict[tuple[Ref, dt.datetime | None], Snapshot] | None = None,
     ) -> None:
-        self.catalog, self.lake, self.run, self.analysis = catalog, lake, run, analysis
+        self.catalog, self.lake, self.acknowledged, self.run, self.analysis = catalog, lake, acknowledged, run, analysis
         self._analyzer, self._within = analyzer, within
         self._snapshots = {} if snapshots is None else snapshots
         self.parameters: Mapping[str, Parameter] = analysis.parameters.values
@@ -132,7 +134,7 @@ class Session:
 
     def home(self, table: Ref) -> Home:
         """Where a table is known and kept."""
-        return self.run.temporary if table.dataset == SESSION else Home(self.catalog, self.lake)
+        return self.run.temporary if table.dataset == SESSION else Home(self.catalog, self.lake, self.acknowledged)
 
     def ref(self, path: Sequence[str]) -> Ref:
         """The table a path names, a temporary one if there is no dataset in it and there is one of that name.
@@ -149,7 +151,8 @@ class Session:
         """What the statement reads of a table: the same however often it asks."""
         key = (ref, at)
         if key not in self._snapshots:
-            self._snapshots[key] = self.home(ref).lake.snapshot(ref, at=at)
+            home = self.home(ref)
+            self._snapshots[key] = home.acknowledged.snapshot(ref) if at is None else home.lake.snapshot(ref, at=at)
         return self._snapshots[key]
 
     def newest(self, table: Table) -> Snapshot:
@@ -160,9 +163,14 @@ class Session:
         """
         snapshot = self.snapshot(table.ref)
         if not is_current(snapshot, table):
-            follow(*self.home(table.ref), table.ref)
+            self.follow(table.ref)
             raise changed(table.ref)
         return snapshot
+
+    def follow(self, ref: Ref) -> Table:
+        """The definition of a table, which the catalog has brought up to its newest columns."""
+        home = self.home(ref)
+        return follow(home.catalog, home.acknowledged, ref)
 
     def _old(self, table: Table, columns: Sequence[Column], at: dt.datetime) -> Snapshot:
         snapshot = self.snapshot(table.ref, at)
@@ -217,7 +225,16 @@ class Session:
         except SqlError as error:
             raise SqlError(f"Invalid view {view.ref}: {error}") from error
         within = (*self._within, view.ref)
-        inner = Session(self.catalog, self.lake, self._analyzer, run=self.run, analysis=analysis, within=within, snapshots=self._snapshots)
+        inner = Session(
+            self.catalog,
+            self.lake,
+            self.acknowledged,
+            self._analyzer,
+            run=self.run,
+            analysis=analysis,
+            within=within,
+            snapshots=self._snapshots,
+        )
         place = _places(view, _outputs(analysis))
         query = inner.query(analysis.node.output_column_list, analysis.node.query)
         return ViewRows(query, {column.name: place(column) for column in columns})

@@ -27,6 +27,7 @@ from sokuji.features.kernel.strings import STRINGS_FILE, Vocabulary
 from sokuji.features.known import Types
 from sokuji.features.spec import Entity
 from sokuji.identity.base import USER
+from sokuji.lake.acknowledged import Acknowledged
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.lake.events import EVENTS, FIXED_SCHEMA, IDENTITIES, PLACE_COLUMNS
 from sokuji.log.base import Log
@@ -48,7 +49,7 @@ class Verifier:
         self,
         declared: Declared,
         identities: Log,
-        lake: Lake,
+        acknowledged: Acknowledged,
         tables: Lake,
         models: ModelStore,
         *,
@@ -56,8 +57,8 @@ class Verifier:
         folder: Path,
         served_log: OpenLog,
     ) -> None:
-        """`folder` is the worker's; `lake` sees all events that were acknowledged, `tables` those that the sink has committed."""
-        self._declared, self._identities, self._lake, self._bad_events = declared, identities, lake, bad_events
+        """`folder` is the worker's; `tables` has the events that the sink has committed."""
+        self._declared, self._identities, self._acknowledged, self._bad_events = declared, identities, acknowledged, bad_events
         self._tables, self._models, self._folder, self._served_log = tables, models, folder, served_log
 
     def verify(self, dataset: str, sample: float | None = None) -> Verification:
@@ -68,7 +69,7 @@ class Verifier:
         Raises:
             FeatureError: nothing that was served is kept, or less than `sample`.
         """
-        self._lake.refresh()
+        self._acknowledged.refresh()
         folder = self._folder / dataset
         compiled = self._compile(dataset, taken(folder))
         with closing(compiled):
@@ -76,8 +77,8 @@ class Verifier:
             # After what was served: it has all strings that are named there.
             vocabulary = Vocabulary.beside(folder / STRINGS_FILE)
             kernels = [Kernel(kernel.view, compiled.expressions.types, vocabulary) for kernel in compiled.kernels]
-            properties, left_out = compiled.expressions.properties, excluded.read(dataset, self._bad_events, self._lake)
-            happened = history.read(dataset, self._lake, self._events(dataset), self._links(dataset), kept.sample, properties, left_out)
+            properties, left_out = compiled.expressions.properties, excluded.read(dataset, self._bad_events, self._tables)
+            happened = history.read(dataset, self._tables, self._events(dataset), self._links(dataset), kept.sample, properties, left_out)
             found = _compare(happened, kept, kernels, compiled.expressions)
             return replace(found, outdated=self._outdated(dataset, compiled.properties))
 
@@ -95,7 +96,7 @@ class Verifier:
 
     def _events(self, dataset: str) -> Snapshot:
         try:
-            return self._lake.snapshot(Ref(dataset, EVENTS))
+            return self._acknowledged.snapshot(Ref(dataset, EVENTS))
         except NotFoundError:  # none came yet
             return Snapshot((), FIXED_SCHEMA, -1)
 

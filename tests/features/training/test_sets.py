@@ -46,7 +46,7 @@ def side(tmp_path: Path) -> Iterator[Lakeside]:
 
 @pytest.fixture
 def engine(side: Lakeside) -> Iterator[Engine]:
-    with Engine(side.catalog, side.lake, DuckDb([side.folder / "lake"], side.folder / "tmp")) as made:
+    with Engine(side.catalog, side.tables, DuckDb([side.folder / "lake"], side.folder / "tmp"), acknowledged=side.fresh) as made:
         yield made
 
 

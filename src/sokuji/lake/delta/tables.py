@@ -122,9 +122,6 @@ class DeltaLake(Lake):
         """As `Lake.scan`."""
         return scan(snapshot, snapshot.schema.names if columns is None else columns, where)
 
-    def settle(self, ref: Ref) -> None:
-        """As `Lake.settle`: nothing is in a log here."""
-
     def append(
         self, ref: Ref, rows: pa.RecordBatchReader, *, transactions: Mapping[str, int] | None = None, expected: pa.Schema | None = None
     ) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from sokuji.lake.acknowledged import OnlyCommitted
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.memory import MemoryCatalog
 from sokuji.sql.base import Home
@@ -16,7 +17,8 @@ class TemporaryTables:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.home = Home(MemoryCatalog(), DeltaLake(folder))
+        lake = DeltaLake(folder)
+        self.home = Home(MemoryCatalog(), lake, OnlyCommitted(lake))
         self.home.catalog.create_dataset(SESSION)
 
     def close(self) -> None:

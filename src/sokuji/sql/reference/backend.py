@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from sokuji.config import SqlSettings
+from sokuji.lake.acknowledged import OnlyCommitted
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog
 from sokuji.meta.memory import MemoryCatalog
@@ -56,7 +57,8 @@ class ReferenceRun(QueryRun):
 
     @functools.cached_property
     def _home(self) -> Home:
-        home = Home(MemoryCatalog(), self._make_lake())
+        lake = self._make_lake()
+        home = Home(MemoryCatalog(), lake, OnlyCommitted(lake))
         home.catalog.create_dataset(SESSION)
         return home
 

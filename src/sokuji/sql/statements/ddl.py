@@ -116,6 +116,7 @@ def _remove(table: Table, session: Session) -> None:
     home.catalog.drop_table(table.ref)
     if table.kind is not TableKind.VIEW:
         home.lake.drop(table.ref)
+        home.acknowledged.forget(table.ref)
 
 
 def _settle(tables: Iterable[Table], session: Session) -> None:
@@ -124,7 +125,7 @@ def _settle(tables: Iterable[Table], session: Session) -> None:
         if table.kind is TableKind.EVENTS:
             # They may be of another log than the table, or too many, and cannot be committed. Dropping is the way out of that.
             with suppress(LakeError):
-                session.lake.settle(table.ref)
+                session.acknowledged.settle(table.ref)
 
 
 def create_table(node: Any, session: Session) -> Result:
@@ -178,11 +179,11 @@ def _make(node: Any, columns: tuple[Column, ...], session: Session, query: Calla
 
 def _write(table: Table, rows: _Checked, session: Session, known: Table | None) -> None:
     """Rows first, the name last: nobody sees a table that is half there."""
-    catalog, lake = session.home(table.ref)
+    catalog, lake, acknowledged = session.home(table.ref)
     if known is not None and known.kind is TableKind.TABLE:
         lake.replace(table.ref, rows.reader)
         catalog.put_table(table, replace=True)
-        follow(catalog, lake, table.ref)  # another one may have been replacing it as well
+        follow(catalog, acknowledged, table.ref)  # another one may have been replacing it as well
         return
     try:
         lake.create(table.ref, rows.reader.schema)
@@ -315,7 +316,7 @@ def _apply(alteration: Callable[[Table, Any, Session], None], altered: Ref, chan
         session.check()
         session.renew()
         try:
-            alteration(follow(*session.home(altered), altered), change, session)
+            alteration(session.follow(altered), change, session)
         except ConflictError:
             if attempt + 1 == _ATTEMPTS:
                 raise
@@ -332,9 +333,9 @@ def _add_column(table: Table, change: Any, session: Session) -> None:
     schema = session.newest(table).schema
     # Once, an added column was in the catalog only.
     added = [column for column in (*table.columns, *_columns([definition], session)) if column.name not in schema.names]
-    catalog, lake = session.home(table.ref)
+    catalog, lake, acknowledged = session.home(table.ref)
     lake.add_columns(table.ref, defined(_no_rows(added).schema, added), expected=schema)
-    follow(catalog, lake, table.ref)
+    follow(catalog, acknowledged, table.ref)
 
 
 def _changed(table: Table, change: Any) -> int | None:
@@ -382,9 +383,9 @@ def _rewrite(table: Table, read: Sequence[Column], columns: Sequence[Column], se
     rows = session.rows(table, read)
     schema = pa.schema([field.with_name(column.name) for field, column in zip(rows.schema, columns, strict=True)])
     renamed = pa.RecordBatchReader.from_batches(schema, (pa.record_batch(batch.columns, schema=schema) for batch in rows))
-    catalog, lake = session.home(table.ref)
+    catalog, lake, acknowledged = session.home(table.ref)
     lake.replace(table.ref, define(renamed, columns), read_version=session.newest(table).version)
-    follow(catalog, lake, table.ref)
+    follow(catalog, acknowledged, table.ref)
 
 
 def _create(node: Any) -> Any:

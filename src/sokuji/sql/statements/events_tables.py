@@ -50,8 +50,8 @@ def alter(table: Table, actions: Sequence[Any], session: Session) -> Result:
     """
     if table.ref.name != EVENTS:
         raise SqlError(f"{table.ref} is fed from the log: all of its columns are the platform's")
-    session.lake.settle(table.ref)
-    columns = property_columns(session.lake.snapshot(table.ref).schema)
+    session.acknowledged.settle(table.ref)
+    columns = property_columns(session.acknowledged.snapshot(table.ref).schema)
     said: dict[str, Kept] = {}
     for action in actions:
         for name, kept in _said(table, *leaf(action), columns).items():
@@ -67,7 +67,7 @@ def alter(table: Table, actions: Sequence[Any], session: Session) -> Result:
             lake.remake(table.ref, read, lambda rows: shaper.reread(rows, read))
         finally:
             shaper.close()
-    snapshot = lake.snapshot(table.ref)
+    snapshot = session.acknowledged.snapshot(table.ref)
     define(session.catalog, table.ref, snapshot.schema, snapshot.kept)
     return Result((), message=f"Altered table {table.ref}; {REBUILD}")
 
@@ -126,7 +126,7 @@ def delete(table: Table, node: Any, session: Session) -> Result:
     if table.ref.name == IDENTITIES:
         raise UnsupportedSqlError(f"{table.ref} says who was known as whom when; features could not be computed again without it")
     lake = session.lake
-    lake.settle(table.ref)
+    session.acknowledged.settle(table.ref)
     count = 0
     for attempt in range(_ATTEMPTS):
         session.renew()
