@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sokuji.analyze.following import Following
     from sokuji.analyze.progress import Progress
     from sokuji.analyze.state.open import Opener
+    from sokuji.analyze.state.reader import StateReader
     from sokuji.analyze.worker import Worker
     from sokuji.features.known import Types
     from sokuji.lake.delta.tables import DeltaLake
@@ -244,23 +245,28 @@ class Backends:
         from sokuji.analyze.compile import Declared
         from sokuji.clock import now_us
         from sokuji.identity.current import Merges
-        from sokuji.online.shared.reader import SharedReader
         from sokuji.predict.still_valid import Recheck, Rechecks
 
         declared, merges = Declared.load(folder), Merges(self.identities_log)
         state = self._sound(
-            lambda dataset: Recheck(dataset, self._follow(declared, dataset), merges, self._analyze_folder, open_reader=SharedReader)
+            lambda dataset: Recheck(dataset, self._follow(declared, dataset), merges, self._analyze_folder, open_reader=self._read_state)
         )
         return Eligibility(Rechecks(state), self.events_log, self.progress.current, self.decisions_log, now_us)
 
     def make_lookup(self, folder: Path, dataset: str) -> Lookup:
         """Create the reader of features by key, from the state of the worker of the project in `folder`."""
         from sokuji.analyze.compile import Declared
-        from sokuji.online.shared.reader import SharedReader
         from sokuji.predict.features import Lookup
 
         following = self._follow(Declared.load(folder), dataset)
-        return Lookup(dataset, following, self.identities_log, self._analyze_folder, is_led=self.progress.is_led, open_reader=SharedReader)
+        folder, is_led = self._analyze_folder, self.progress.is_led
+        return Lookup(dataset, following, self.identities_log, folder, is_led=is_led, open_reader=self._read_state)
+
+    def _read_state(self, folder: Path) -> StateReader:
+        from sokuji.analyze.state.folder import FolderReader
+        from sokuji.online.shared.reader import SharedReader
+
+        return FolderReader(folder, SharedReader)
 
     def _follow(self, declared: Declared, dataset: str) -> Following:
         from sokuji.analyze.compile import compile_for

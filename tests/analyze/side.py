@@ -18,9 +18,10 @@ from sokuji.analyze.compile import Declared, compile_for
 from sokuji.analyze.following import Following
 from sokuji.analyze.progress import Progress
 from sokuji.analyze.state.base import States
-from sokuji.analyze.state.folder import FolderStates
-from sokuji.analyze.state.memory import KeptStates, MemoryStates
+from sokuji.analyze.state.folder import FolderReader, FolderStates
+from sokuji.analyze.state.memory import KeptStates, MemoryStates, read_in_memory
 from sokuji.analyze.state.open import Opener
+from sokuji.analyze.state.reader import StateReader
 from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA, OpenLog
 from sokuji.analyze.worker import Worker
 from sokuji.config import AnalyzeSettings, LakeSettings
@@ -61,6 +62,10 @@ class Online(NamedTuple):
         """States in folders, with these rows."""
         return FolderStates(self.open_store, served_log, settings, RULE)
 
+    def read(self, folder: Path) -> StateReader:
+        """A state in a folder, for reading."""
+        return FolderReader(folder, self.open_reader)
+
 
 @dataclass(frozen=True)
 class StateInMemory:
@@ -68,14 +73,13 @@ class StateInMemory:
 
     kept: KeptStates = field(default_factory=KeptStates)
 
-    @property
-    def open_reader(self) -> OpenReader:
-        """Of nothing."""
-        raise AssertionError("nobody reads a state in memory beside the worker: ask worker.stages[...].state")
-
     def states(self, served_log: OpenLog, settings: AnalyzeSettings) -> States:
         """States as they were kept last."""
         return MemoryStates(self.kept, served_log, settings, RULE)
+
+    def read(self, folder: Path) -> StateReader:
+        """A state for reading."""
+        return read_in_memory(self.kept, folder)
 
 
 SHARED = Online(SharedStore, SharedReader)

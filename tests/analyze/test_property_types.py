@@ -139,7 +139,7 @@ def test_another_type_of_a_column_is_named_until_the_state_is_made_anew(shop: Si
             shop.logs.identities,
             shop.folder / "analyze",
             is_led=progress.is_led,
-            open_reader=shop.online.open_reader,
+            open_reader=shop.online.read,
         )
 
     def skus(found: Lookup) -> Any:

@@ -15,6 +15,7 @@ from sokuji.events import TIMESTAMP
 from sokuji.features.training.offline import OfflineFeatures
 from sokuji.identity.base import VISITORS_PER_USER_MAX, LinkKind
 from sokuji.identity.current import Merges, Owners
+from sokuji.identity.resolve import known
 from sokuji.meta.objects import Ref
 from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
@@ -142,7 +143,7 @@ def _check_the_past(shop: Side) -> None:
 
 
 def _check_the_logs(shop: Side) -> None:
-    owners, merges = Owners("shop", shop.logs.identities, shop.folder / "none"), Merges(shop.logs.identities)
+    owners, merges = Owners("shop", shop.logs.identities, {}), Merges(shop.logs.identities)
     for each in (owners, merges):
         each.refresh()
     assert {key: owners.profile("shop", key) for key in NOW} == NOW
@@ -155,7 +156,8 @@ def _check_the_logs(shop: Side) -> None:
 
 
 def _check_the_state(shop: Side) -> None:
-    saved = Owners("shop", shop.logs.identities, next((shop.folder / "analyze" / "shop").rglob("identities.jsonl")))
+    [file] = (shop.folder / "analyze" / "shop").rglob("identities.jsonl")
+    saved = Owners("shop", shop.logs.identities, dict(known(file.read_bytes())))
     saved.refresh()
     assert {key: saved.profile("shop", key) for key in NOW} == NOW
 

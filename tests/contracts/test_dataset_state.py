@@ -1,11 +1,11 @@
-"""What every `DatasetState` must do. A backend joins by adding a function that makes its `States` to `BACKENDS`."""
+"""What every `DatasetState` must do. A backend joins by adding a function that makes one to `BACKENDS`."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +14,15 @@ import pytest
 from sokuji.analyze.pipeline import BatchOutcome
 from sokuji.analyze.state import served
 from sokuji.analyze.state.base import States
-from sokuji.analyze.state.folder import FolderStates
-from sokuji.analyze.state.memory import KeptStates, MemoryStates
+from sokuji.analyze.state.folder import FolderReader, FolderStates
+from sokuji.analyze.state.memory import KeptStates, MemoryStates, read_in_memory
+from sokuji.analyze.state.reader import OpenStateReader
 from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA, OpenLog
 from sokuji.config import AnalyzeSettings
 from sokuji.dedup.rule import RepeatRule
+from sokuji.errors import OnlineStoreError
 from sokuji.online.memory import MemoryStores
+from sokuji.online.shared.reader import SharedReader
 from sokuji.online.shared.store import SharedStore
 from tests.analyze.state.streaming import AT_US, KEYS, MINUTE_US, NOTHING, STREAM, Stream, Streaming, expected, place
 from tests.lake.platform import START_US
@@ -29,11 +32,27 @@ SETTINGS = AnalyzeSettings(profiles_max=1_000, served_sample=1.0)
 RULE = RepeatRule(1_000, 1)
 COUNT = len(STREAM)
 
-BACKENDS: dict[str, Callable[[OpenLog], States]] = {
-    "folder": lambda open_log: FolderStates(SharedStore, open_log, SETTINGS, RULE),
-    "folder, rows in memory": lambda open_log: FolderStates(MemoryStores().open, open_log, SETTINGS, RULE),
-    "memory": lambda open_log: MemoryStates(KeptStates(), open_log, SETTINGS, RULE),
-}
+
+class Backend(NamedTuple):
+    states: States
+    read: OpenStateReader
+
+
+def folder(open_log: OpenLog) -> Backend:
+    return Backend(FolderStates(SharedStore, open_log, SETTINGS, RULE), lambda path: FolderReader(path, SharedReader))
+
+
+def folder_with_rows_in_memory(open_log: OpenLog) -> Backend:
+    stores = MemoryStores()
+    return Backend(FolderStates(stores.open, open_log, SETTINGS, RULE), lambda path: FolderReader(path, stores.read))
+
+
+def memory(open_log: OpenLog) -> Backend:
+    kept = KeptStates()
+    return Backend(MemoryStates(kept, open_log, SETTINGS, RULE), lambda path: read_in_memory(kept, path))
+
+
+BACKENDS: list[Callable[[OpenLog], Backend]] = [folder, folder_with_rows_in_memory, memory]
 
 
 @pytest.fixture
@@ -42,9 +61,15 @@ def open_log() -> OpenLog:
     return lambda folder: opening(folder, SERVED_SCHEMA, SERVED_LOG, 1)
 
 
-@pytest.fixture(params=BACKENDS)
-def states(request: pytest.FixtureRequest, open_log: OpenLog) -> States:
-    return BACKENDS[request.param](open_log)
+@pytest.fixture(params=BACKENDS, ids=lambda make: make.__name__)
+def backend(request: pytest.FixtureRequest, open_log: OpenLog) -> Backend:
+    made: Backend = request.param(open_log)
+    return made
+
+
+@pytest.fixture
+def states(backend: Backend) -> States:
+    return backend.states
 
 
 @pytest.fixture
@@ -124,7 +149,7 @@ def test_a_state_without_a_checkpoint_opens_new(open_stream: OpenStream) -> None
 
 @pytest.mark.parametrize("every", [1, 3])
 def test_a_state_that_was_opened_again_goes_on_exactly(open_stream: OpenStream, tmp_path: Path, every: int) -> None:
-    never_closed = Streaming(tmp_path / "other", BACKENDS["memory"](_no_log)).open(serves=False)
+    never_closed = Streaming(tmp_path / "other", memory(_no_log).states).open(serves=False)
     wanted = never_closed.work(0, COUNT)
     assert decided(wanted) == [("second_buy", "u:u", "m5")]
     stream, at = open_stream(), 0
@@ -249,3 +274,32 @@ def test_a_state_moves_and_goes_with_its_folder(streaming: Streaming) -> None:
     stream = streaming.open(serves=False)
     assert (stream.state.is_new, stream.features()) == (True, expected(0))
     stream.close()
+
+
+def test_a_reader_sees_rows_as_last_put_and_the_rest_as_at_the_last_checkpoint(
+    open_stream: OpenStream, backend: Backend, streaming: Streaming
+) -> None:
+    stream = open_stream()
+    stream.work(0, 4)
+    with backend.read(streaming.path) as reader:
+        assert (reader.position(), reader.users()) == (place(0), {})
+        stream.work(4, 6)
+        stream.save(6)
+        stream.work(6, COUNT)
+        rows = stream.state.get_many(pa.array(KEYS))
+        assert [reader.get(key) for key in KEYS] == [row.tobytes() for row in rows]
+        assert reader.get("v:nobody") is None
+        assert reader.position() == place(6)
+        assert reader.users().items() >= {"a": "u"}.items()
+        stream.save(COUNT)
+        assert (reader.position(), reader.users()) == (place(COUNT), {"a": "u", "b": "u"})
+
+
+def test_there_is_nothing_to_read_while_no_writer_has_the_state_open(backend: Backend, streaming: Streaming) -> None:
+    with pytest.raises(OnlineStoreError):
+        backend.read(streaming.path)
+    stream = streaming.open()
+    backend.read(streaming.path).close()
+    stream.close()
+    with pytest.raises(OnlineStoreError):
+        backend.read(streaming.path)

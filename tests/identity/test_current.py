@@ -21,6 +21,7 @@ from sokuji.features.training.merge_log import MergeLog
 from sokuji.identity.base import Link, LinkKind
 from sokuji.identity.current import Merges, Owners
 from sokuji.identity.resolve import FILE, Identity
+from sokuji.identity.resolve import known as read_links
 from sokuji.lake.events import PLACE_COLUMNS
 from sokuji.log.base import Log
 from sokuji.verify.history import _whose
@@ -133,7 +134,8 @@ def test_all_agree(stream: list[tuple[bool, Who]], size: int) -> None:
             now = {visitor: f"u:{right.owners[visitor]}" if visitor in right.owners else f"v:{visitor}" for visitor in VISITORS}
             assert (keys, known) == (right.keys, now)
             assert [(link.event, link.kind) for link in links] == right.links
-            told, saved, merges = Owners("shop", log, folder / "none"), Owners("shop", log, folder / FILE, log.end(0)), Merges(log)
+            in_file = dict(read_links((folder / FILE).read_bytes()))
+            told, saved, merges = Owners("shop", log, {}), Owners("shop", log, in_file, log.end(0)), Merges(log)
             for each in (told, saved, merges):
                 each.refresh()
             assert {visitor: told.profile("shop", f"v:{visitor}") for visitor in VISITORS} == now

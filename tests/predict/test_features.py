@@ -48,7 +48,7 @@ def lookup(shop: Side, declared: Declared) -> Lookup:
         shop.logs.identities,
         shop.folder / "analyze",
         is_led=progress.is_led,
-        open_reader=shop.online.open_reader,
+        open_reader=shop.online.read,
     )
 
 

@@ -64,7 +64,7 @@ def event(name: str, at: int, visitor: str | None = "a", **more: Any) -> dict[st
 def opened_recheck(shop: Side, declared: Declared) -> Recheck:
     """What asks the state beside the worker."""
     merges, folder = Merges(shop.logs.identities), shop.folder / "analyze"
-    return Recheck("shop", following(shop, declared), merges, folder, open_reader=shop.online.open_reader)
+    return Recheck("shop", following(shop, declared), merges, folder, open_reader=shop.online.read)
 
 
 Ask = Callable[[Declared], Recheck]

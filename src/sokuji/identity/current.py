@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from pathlib import Path
+from collections.abc import Mapping
 
-from sokuji.disk.marked import REMEDY
-from sokuji.errors import DamagedFileError
 from sokuji.identity.base import USER, VISITOR, LinkKind
-from sokuji.identity.resolve import known
 from sokuji.log.base import Log
 
 _READ_ROWS = 10_000
@@ -48,20 +45,14 @@ class Successors(ABC):
 class Owners(Successors):
     """The user that each visitor of one dataset is known as now: all events of the visitor belong to this user."""
 
-    def __init__(self, dataset: str, log: Log, saved: Path, since: int = 0) -> None:
-        """Read `saved`, the file of the worker's `Identity`, which has the links of the merge log before `since`.
+    def __init__(self, dataset: str, log: Log, saved: Mapping[str, str], since: int = 0) -> None:
+        """Begin with `saved`: the users that the worker knew when its merge log ended at `since`, or later.
 
-        Earlier links that the file lacks come from events that were deleted before the state was rebuilt.
-
-        Raises:
-            DamagedFileError: the file is damaged.
+        A link of the merge log before `since` that is missing in `saved` comes from an event that was deleted before the state was rebuilt.
         """
         super().__init__(log, max(since, log.start(0)))
         self._dataset = dataset
-        try:
-            self._users = dict(known(saved.read_bytes())) if saved.exists() else {}
-        except ValueError as error:
-            raise DamagedFileError(saved, str(error), REMEDY) from error
+        self._users = dict(saved)
 
     def _learn(self, dataset: str, visitor_id: str, user_id: str, kind: LinkKind) -> None:  # noqa: ARG002 - the newest link holds
         if dataset == self._dataset:

@@ -90,6 +90,11 @@ class Identity:
         """Make what is known durable, and say up to where it is in the file."""
         return self._file.mark()
 
+    @property
+    def users(self) -> Mapping[str, str]:
+        """The user that each known visitor is known as."""
+        return self._users
+
     def profile(self, visitor_id: str) -> str:
         """The key of a visitor's profile."""
         user = self._users.get(visitor_id)

@@ -9,15 +9,14 @@ from typing import Any, NamedTuple
 
 from sokuji.analyze.compile import Compiled
 from sokuji.analyze.following import Following
+from sokuji.analyze.state.reader import OpenStateReader
 from sokuji.errors import OnlineStoreError
 from sokuji.features.kernel.reader import FeatureReader
 from sokuji.features.kernel.strings import STRINGS_FILE, Strings
 from sokuji.features.spec import Entity
 from sokuji.identity.base import USER
 from sokuji.identity.current import Owners
-from sokuji.identity.resolve import FILE
 from sokuji.log.base import Log
-from sokuji.online.base import OpenReader
 from sokuji.predict.profiles import Profiles
 
 
@@ -33,7 +32,7 @@ class Lookup:
     """Reads one dataset's features by key. Thread-safe."""
 
     def __init__(
-        self, dataset: str, following: Following, identities: Log, folder: Path, *, is_led: Callable[[], bool], open_reader: OpenReader
+        self, dataset: str, following: Following, identities: Log, folder: Path, *, is_led: Callable[[], bool], open_reader: OpenStateReader
     ) -> None:
         """`folder` is the worker's, `identities` the merge log, `is_led` whether somebody keeps the state up to date.
 
@@ -89,6 +88,6 @@ class Lookup:
 
     def _read_beside(self) -> _Beside:
         strings = Strings(self._folder / STRINGS_FILE)
-        since = self._profiles.offsets().get(self._identities.name, 0)
-        owners = Owners(self._dataset, self._identities, self._profiles.folder / FILE, since)
+        since = self._profiles.published(self._identities.name)  # before the users, who may be of later
+        owners = Owners(self._dataset, self._identities, self._profiles.users(), since)
         return _Beside(self._profiles.start, owners, [FeatureReader(kernel, strings) for kernel in self._kernels])

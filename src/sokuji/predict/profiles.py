@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from sokuji.analyze.state.carry_over import LAYOUT_FILE, ROWS
+from sokuji.analyze.state.carry_over import LAYOUT_FILE
 from sokuji.analyze.state.layout import RowLayout, Rows
+from sokuji.analyze.state.reader import OpenStateReader, StateReader
 from sokuji.errors import OnlineStoreError
 from sokuji.identity.current import Successors
-from sokuji.online.base import OnlineReader, OpenReader
 
 
 class Profiles:
     """Reads what the worker keeps. For one thread at a time."""
 
-    def __init__(self, dataset: str, layout: RowLayout, folder: Path, open_reader: OpenReader) -> None:
-        """`folder` is the worker's, `open_reader` opens the rows of a state."""
+    def __init__(self, dataset: str, layout: RowLayout, folder: Path, open_reader: OpenStateReader) -> None:
+        """`folder` is the worker's, `open_reader` opens a state for reading."""
         self._dataset, self._layout, self._open_reader = dataset, layout, open_reader
         self.folder = folder / dataset / layout.fingerprint
-        self._reader: OnlineReader | None = None
+        self._reader: StateReader | None = None
         self.start: tuple[int, int] | None = None
         """Of the worker, as `check` found it last: another one may have made the state anew, with other files beside the rows."""
 
@@ -43,14 +43,21 @@ class Profiles:
             self._reader = None
         self.start = start
 
-    def _opened(self) -> OnlineReader:
+    def _opened(self) -> StateReader:
         if self._reader is None:
-            self._reader = self._open_reader(self.folder / ROWS)
+            self._reader = self._open_reader(self.folder)
         return self._reader
 
-    def offsets(self) -> dict[str, int]:
-        """The offsets of the last complete checkpoint of the state that was checked. Raises as `OpenReader` and `OnlineReader.offsets`."""
-        return self._opened().offsets()
+    def published(self, log: str) -> int:
+        """Where this log ended at the last complete checkpoint of the state that was checked.
+
+        Raises as `OpenStateReader` and `StateReader.position`.
+        """
+        return self._opened().position().published[log]
+
+    def users(self) -> Mapping[str, str]:
+        """Whom each visitor was known as at that checkpoint, or later. Raises as `OpenStateReader` and `StateReader.users`."""
+        return self._opened().users()
 
     def rows(self, profiles: Sequence[str], successors: Successors) -> Rows:
         """A copy of each profile's row as it is now, zeros where there is none: `uint8[profiles, width]`.

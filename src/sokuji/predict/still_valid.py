@@ -11,12 +11,12 @@ import pyarrow as pa
 from sokuji.analyze.compile import Compiled
 from sokuji.analyze.following import Following
 from sokuji.analyze.state.layout import Rows
+from sokuji.analyze.state.reader import OpenStateReader
 from sokuji.errors import OnlineStoreError
 from sokuji.features.kernel.strings import STRINGS_FILE, Strings
 from sokuji.identity.base import USER
 from sokuji.identity.current import Merges
 from sokuji.ml.serving.scoring import SCORES
-from sokuji.online.base import OpenReader
 from sokuji.predict.profiles import Profiles
 from sokuji.rules.eligibility import Ineligible, Question, ineligible
 
@@ -26,7 +26,7 @@ _MODELS_US = 10_000_000  # how often to look whether a model has a new version
 class Recheck:
     """Asks the state of one dataset's profiles. For one thread at a time."""
 
-    def __init__(self, dataset: str, following: Following, merges: Merges, folder: Path, *, open_reader: OpenReader) -> None:
+    def __init__(self, dataset: str, following: Following, merges: Merges, folder: Path, *, open_reader: OpenStateReader) -> None:
         """`folder` is the worker's, `open_reader` opens the rows of a state."""
         self._dataset, self._following, self._merges, self._folder = dataset, following, merges, folder
         self._open_reader = open_reader

@@ -17,20 +17,21 @@ from sokuji.analyze.batches import CONSUMER
 from sokuji.analyze.state.base import DatasetState, Position, Remembered, States
 from sokuji.analyze.state.carry_over import ROWS
 from sokuji.analyze.state.layout import RowLayout, Rows
+from sokuji.analyze.state.reader import StateReader
 from sokuji.analyze.state.served import SERVED_LOG, OpenLog, Served
 from sokuji.analyze.state.timers import Timers
 from sokuji.config import AnalyzeSettings
 from sokuji.dedup.rule import RepeatRule
 from sokuji.dedup.table import Deduplicator, TableMark
-from sokuji.disk.marked import AnyMark
+from sokuji.disk.marked import REMEDY, AnyMark
 from sokuji.disk.stored import check_format
 from sokuji.errors import CorruptLogError, DamagedFileError
 from sokuji.events import BAD_EVENTS_LOG, DECISIONS_LOG, IDENTITIES_LOG
 from sokuji.features.kernel.kernel import Kernel
 from sokuji.features.kernel.strings import Vocabulary
-from sokuji.identity.resolve import Identity
+from sokuji.identity.resolve import FILE, Identity, known
 from sokuji.log.base import Log
-from sokuji.online.base import OnlineStore, OpenStore
+from sokuji.online.base import OnlineStore, OpenReader, OpenStore
 
 if TYPE_CHECKING:
     from sokuji.analyze.pipeline import BatchOutcome
@@ -198,6 +199,33 @@ class FolderState(DatasetState):
             each.close()
         if self._served is not None:
             self._served.close()
+
+
+class FolderReader(StateReader):
+    """Reads a state in a folder."""
+
+    def __init__(self, folder: Path, open_reader: OpenReader) -> None:
+        """`open_reader` opens the rows of a state. Raises as `OpenStateReader`."""
+        self._rows, self._users = open_reader(folder / ROWS), folder / FILE
+
+    def get(self, key: str) -> bytes | None:
+        """As `StateReader.get`."""
+        return self._rows.get(key)
+
+    def position(self) -> Position:
+        """As `StateReader.position`."""
+        return position(self._rows.offsets())
+
+    def users(self) -> dict[str, str]:
+        """As `StateReader.users`."""
+        try:
+            return dict(known(self._users.read_bytes())) if self._users.exists() else {}
+        except ValueError as error:
+            raise DamagedFileError(self._users, str(error), REMEDY) from error
+
+    def close(self) -> None:
+        """As `StateReader.close`."""
+        self._rows.close()
 
 
 def position(offsets: Mapping[str, int]) -> Position:

@@ -14,12 +14,14 @@ import pyarrow as pa
 
 from sokuji.analyze.state.base import DatasetState, Position, Remembered, States
 from sokuji.analyze.state.layout import RowLayout, Rows
+from sokuji.analyze.state.reader import StateReader
 from sokuji.analyze.state.served import OpenLog, Served
 from sokuji.analyze.state.timers import Timers
 from sokuji.config import AnalyzeSettings
 from sokuji.dedup.rule import RepeatRule
 from sokuji.dedup.table import Deduplicator
 from sokuji.disk.files import make_folder
+from sokuji.errors import OnlineStoreError
 from sokuji.events import BAD_EVENTS_LOG, DECISIONS_LOG, IDENTITIES_LOG
 from sokuji.features.kernel.kernel import Kernel
 from sokuji.features.kernel.strings import Vocabulary
@@ -58,6 +60,7 @@ class KeptStates:
 
     def __init__(self) -> None:
         self.of: dict[str, _Checkpoint] = {}
+        self.open: dict[str, MemoryState] = {}
 
 
 class MemoryStates(States):
@@ -65,26 +68,35 @@ class MemoryStates(States):
 
     def __init__(self, kept: KeptStates, open_log: OpenLog, settings: AnalyzeSettings, rule: RepeatRule) -> None:
         """`open_log` opens the log of served features."""
-        self._kept, self._open_log, self._settings, self._rule = kept.of, open_log, settings, rule
+        self._kept, self._open_log, self._settings, self._rule = kept, open_log, settings, rule
 
     def open(self, folder: Path, kernels: Sequence[Kernel], layout: RowLayout, strings: Vocabulary, *, serves: bool = True) -> DatasetState:
         """As `States.open`."""
         make_folder(folder)
         if not (folder / _ID_FILE).exists():
             (folder / _ID_FILE).write_text(secrets.token_hex(), encoding="ascii")
-        made, settings = MemoryState(self._kept, _id_in(folder), self._rule), self._settings
+        made, settings = MemoryState(self._kept.of, _id_in(folder), self._rule), self._settings
         made.kernels, made.layout, made.vocabulary = kernels, layout, strings
         if serves and settings.served_sample:
             made.served = Served(self._open_log(folder), made.served_until, sample=settings.served_sample, bytes_max=settings.served_bytes)
             if made.position().number:
                 made.served.mark(made.position().ends, made.served_until)
+        self._kept.open[_id_in(folder)] = made
         return made
 
     @contextmanager
     def remembered(self, folder: Path, width: int) -> Iterator[Remembered]:
         """As `States.remembered`."""
-        found = self._kept[_id_in(folder)]
+        found = self._kept.of[_id_in(folder)]
         yield Remembered(lambda keys: _rows(found.parts.rows, keys, width), copy.deepcopy(found.parts.timers), found.position)
+
+
+def read_in_memory(kept: KeptStates, folder: Path) -> StateReader:
+    """As `OpenStateReader`."""
+    found = kept.open.get(_id_in(folder)) if (folder / _ID_FILE).exists() else None
+    if found is None or found.is_closed:
+        raise OnlineStoreError(f"no writer has the state in {folder} open: open it for its writer first")
+    return MemoryStateReader(kept, _id_in(folder))
 
 
 def _id_in(folder: Path) -> str:
@@ -104,6 +116,7 @@ class MemoryState(DatasetState):
         self.versions = {} if last is None else last.versions
         self.served_until = 0 if last is None else last.served
         self.served: Served | None = None
+        self.is_closed = False
         self._clock_us = max((put.at_us for put in self._parts.rows.values()), default=0)
 
     def get_many(self, keys: pa.StringArray, room: Rows | None = None) -> Rows:
@@ -113,6 +126,11 @@ class MemoryState(DatasetState):
             return rows
         room[: len(keys)] = rows
         return room[: len(keys)]
+
+    def row(self, key: str) -> bytes | None:
+        """The row of a profile; None if there is none."""
+        found = self._parts.rows.get(key)
+        return None if found is None else found.row
 
     def put_many(self, keys: pa.StringArray, rows: Rows, now_us: int) -> None:
         """As `DatasetState.put_many`."""
@@ -148,9 +166,34 @@ class MemoryState(DatasetState):
 
     def close(self) -> None:
         """As `DatasetState.close`."""
+        self.is_closed = True
         self.vocabulary.close()
         if self.served is not None:
             self.served.close()
+
+
+class MemoryStateReader(StateReader):
+    """Reads a state in the memory of this process."""
+
+    def __init__(self, kept: KeptStates, name: str) -> None:
+        """Read the state that is kept under this name; see `MemoryStates.read`."""
+        self._kept, self._name = kept, name
+
+    def get(self, key: str) -> bytes | None:
+        """As `StateReader.get`."""
+        return self._kept.open[self._name].row(key)
+
+    def position(self) -> Position:
+        """As `StateReader.position`."""
+        return self._kept.open[self._name].position()
+
+    def users(self) -> Mapping[str, str]:
+        """As `StateReader.users`."""
+        last = self._kept.of.get(self._name)
+        return {} if last is None else last.parts.identity.users
+
+    def close(self) -> None:
+        """As `StateReader.close`."""
 
 
 def _rows(puts: Mapping[str, _Put], keys: pa.StringArray, width: int) -> Rows:
