@@ -1,4 +1,4 @@
-"""The contract of what a query reads of tables that are fed from logs: a row counts from when it was acknowledged, committed or not."""
+"""The contract for reads of tables that logs feed: a row counts as soon as it is acknowledged, even if it is not committed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from sokuji.meta.objects import Ref
 
 
 class Acknowledged(ABC):
-    """The newest rows of tables: those that the lake has, and those that were acknowledged and are not committed yet. Thread-safe."""
+    """The newest rows of tables: the rows in the lake, and acknowledged rows that are not committed yet. Thread-safe."""
 
     @abstractmethod
     def refresh(self) -> None:
-        """Let the catalog know the tables and columns that the acknowledged rows bring. Called before a statement is analysed."""
+        """Add the tables and columns of acknowledged rows to the catalog. Called before a statement is analysed."""
 
     @abstractmethod
     def snapshot(self, ref: Ref) -> Snapshot:
@@ -32,24 +32,24 @@ class Acknowledged(ABC):
 
     @abstractmethod
     def forget(self, ref: Ref) -> None:
-        """Take note that a table was dropped. Rows that are not committed, or come later, make it again."""
+        """Note that a table was dropped. Rows that are not committed, or come later, create it again."""
 
 
 class OnlyCommitted(Acknowledged):
-    """The newest rows of tables that no log feeds: what is committed is all there is."""
+    """The newest rows of tables that no log feeds: all rows are committed."""
 
     def __init__(self, lake: Lake) -> None:
         self._lake = lake
 
     def refresh(self) -> None:
-        """See `Acknowledged.refresh`: nothing comes into being outside of SQL."""
+        """See `Acknowledged.refresh`. Does nothing: only SQL creates tables and columns."""
 
     def snapshot(self, ref: Ref) -> Snapshot:
         """See `Acknowledged.snapshot`, without a tail."""
         return self._lake.snapshot(ref)
 
     def settle(self, ref: Ref) -> None:
-        """See `Acknowledged.settle`: nothing waits."""
+        """See `Acknowledged.settle`. Does nothing: all rows are committed."""
 
     def forget(self, ref: Ref) -> None:
-        """See `Acknowledged.forget`: nothing waits."""
+        """See `Acknowledged.forget`. Does nothing: all rows are committed."""

@@ -21,7 +21,7 @@ from sokuji.meta.objects import Ref
 @dataclass(frozen=True, slots=True)
 class _Version:
     written_at: dt.datetime
-    columns: pa.Schema  # also those that readers do not see
+    columns: pa.Schema  # includes columns that readers do not see
     files: tuple[str, ...] = ()
     transactions: Mapping[str, int] = field(default_factory=dict)
     kept: Mapping[str, Kept] = field(default_factory=dict)
@@ -32,10 +32,10 @@ class _Version:
 
 
 class MemoryLake(Lake):
-    """Tables that are gone with this object. Thread-safe: one commit at a time. A file is the rows of one commit."""
+    """Tables that exist as long as this object. Thread-safe: one commit at a time. A file is the rows of one commit."""
 
     def __init__(self, *, time_travel_hours: float = 168.0) -> None:
-        """`time_travel_hours` is how long old versions are kept."""
+        """Create an empty lake. Old versions are kept for `time_travel_hours`."""
         self._retention = dt.timedelta(hours=time_travel_hours)
         self._lock = threading.RLock()
         self._tables: dict[Ref, list[_Version]] = {}
@@ -43,14 +43,14 @@ class MemoryLake(Lake):
         self._names = itertools.count()
 
     def create(self, ref: Ref, schema: pa.Schema, *, day_of: str | None = None) -> None:  # noqa: ARG002 nobody sees partitions
-        """As `Lake.create`."""
+        """See `Lake.create`."""
         with self._lock:
             if ref in self._tables:
                 raise AlreadyExistsError(f"table {ref} already exists in the lake")
             self._tables[ref] = [_Version(dt.datetime.now(dt.UTC), stored_schema(schema))]
 
     def drop(self, ref: Ref) -> None:
-        """As `Lake.drop`."""
+        """See `Lake.drop`."""
         with self._lock:
             for version in self._versions(ref):
                 for file in version.files:
@@ -58,7 +58,7 @@ class MemoryLake(Lake):
             del self._tables[ref]
 
     def snapshot(self, ref: Ref, *, at: dt.datetime | None = None, applications: Sequence[str] = ()) -> Snapshot:
-        """As `Lake.snapshot`."""
+        """See `Lake.snapshot`."""
         with self._lock:
             versions = self._versions(ref)
             number = len(versions) - 1 if at is None else self._at(ref, at)
@@ -76,7 +76,7 @@ class MemoryLake(Lake):
         return found[-1]
 
     def scan(self, snapshot: Snapshot, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.RecordBatchReader:
-        """As `Lake.scan`."""
+        """See `Lake.scan`."""
         schema = pa.schema([snapshot.schema.field(name) for name in (snapshot.schema.names if columns is None else columns)])
         tables = [self._files[file] for file in snapshot.files] + ([] if snapshot.tail is None else [snapshot.tail])
 
@@ -90,7 +90,7 @@ class MemoryLake(Lake):
     def append(
         self, ref: Ref, rows: pa.RecordBatchReader, *, transactions: Mapping[str, int] | None = None, expected: pa.Schema | None = None
     ) -> int:
-        """As `Lake.append`."""
+        """See `Lake.append`."""
         self._check_expected(ref, expected)
         added, numbers = stored(rows).read_all(), transactions or {}
         with self._lock:
@@ -103,13 +103,13 @@ class MemoryLake(Lake):
             return self._commit(ref, replace(before, columns=columns, files=files, transactions=known))
 
     def add_columns(self, ref: Ref, columns: pa.Schema, *, expected: pa.Schema) -> int:
-        """As `Lake.add_columns`."""
+        """See `Lake.add_columns`."""
         with self._lock:
             before = self._check_expected(ref, expected)
             return self._commit(ref, replace(before, columns=self._with(ref, before, stored_schema(columns))))
 
     def replace(self, ref: Ref, rows: pa.RecordBatchReader, *, read_version: int | None = None) -> int:
-        """As `Lake.replace`."""
+        """See `Lake.replace`."""
         self._versions(ref)
         new = stored(rows).read_all()
         with self._lock:
@@ -117,7 +117,7 @@ class MemoryLake(Lake):
             return self._commit(ref, replace(before, columns=new.schema, files=self._put(new)))
 
     def rewrite(self, ref: Ref, files: Sequence[str], rows: pa.RecordBatchReader, *, read_version: int | None = None) -> int:
-        """As `Lake.rewrite`."""
+        """See `Lake.rewrite`."""
         self._versions(ref)
         new = stored(rows).read_all()
         with self._lock:
@@ -129,7 +129,7 @@ class MemoryLake(Lake):
             return self._commit(ref, replace(before, files=(*others, *self._put(new))))
 
     def keep(self, ref: Ref, properties: Mapping[str, Kept]) -> None:
-        """As `Lake.keep`."""
+        """See `Lake.keep`."""
         with self._lock:
             before = self._versions(ref)[-1]
             kept = {**before.kept, **{name.lower(): said for name, said in properties.items()}}
@@ -137,7 +137,7 @@ class MemoryLake(Lake):
                 self._commit(ref, replace(before, kept=kept))
 
     def remake(self, ref: Ref, columns: Mapping[str, pa.DataType], values: Callable[[pa.Table], Mapping[str, pa.Array]]) -> int:
-        """As `Lake.remake`."""
+        """See `Lake.remake`."""
         with self._lock:
             before = self._versions(ref)[-1]
             others = [each for each in before.schema if each.name not in columns]
@@ -150,7 +150,7 @@ class MemoryLake(Lake):
             return self._commit(ref, replace(before, columns=schema, files=tuple(files)))
 
     def maintain(self, refs: Iterable[Ref]) -> None:
-        """As `Lake.maintain`: all files become one. A table that is gone is left out."""
+        """See `Lake.maintain`. Joins all files into one. A table that no longer exists is skipped."""
         with self._lock:
             for ref in self._tables.keys() & set(refs):
                 before = self._tables[ref][-1]
@@ -197,6 +197,6 @@ class MemoryLake(Lake):
 
 
 def _in(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows in these columns, NULL where the table lacks one."""
+    """The rows in these columns; NULL where the table lacks a column."""
     columns = [table.column(each.name) if each.name in table.column_names else pa.nulls(table.num_rows, each.type) for each in schema]
     return pa.table(columns, schema=schema)

@@ -25,9 +25,9 @@ from sokuji.sink.sink import Sink
 from sokuji.sink.tail import Tail
 from sokuji.sink.writers import committed_offsets, define, make_tables, open_seen
 
-# If no sink runs, one is run here when the tail gets longer than this.
+# If no sink runs and the tail is longer than this, a sink is run in this process.
 _INLINE_ROWS = 20_000
-# A running sink that is further behind than this is waited for: the tail is held in memory.
+# If a running sink is further behind than this, the query waits for it, because the tail is in memory.
 _TAIL_ROWS_MAX = 1_000_000
 _WAIT_SECONDS = 60.0
 _POLL_SECONDS = 0.05
@@ -56,18 +56,19 @@ class Fresh(Acknowledged):
         """Add the tail of `events` to the tables of `lake`.
 
         Args:
-            lake: the tables, as the sink commits to them.
+            lake: the tables to which the sink commits.
             events, bad_events: the logs.
-            catalog: gets the definitions of events tables and columns that only the log has yet.
-            folder: the sink's.
-            rule: the sink's: which messages are repeats.
-            make_sink: opens a sink, or raises LakeError while one is running; used when a long tail has none.
-            identities: the log of merges, where there is a reactive side.
-            datasets: those that have their tables before the first row comes.
+            catalog: receives the definitions of events tables and columns that only the log has so far.
+            folder: the sink's folder.
+            rule: the sink's rule for repeats.
+            make_sink: opens a sink, or raises LakeError while one is running. Used if the tail is long and no sink runs.
+            identities: the log of merges, if the reactive side runs.
+            datasets: datasets whose tables exist before their first row.
         """
         self._lake, self._events, self._bad_events, self._catalog = lake, events, bad_events, catalog
         self._folder, self._rule, self._make_sink = folder, rule, make_sink
-        self._settled = {BAD_EVENTS: bad_events} | ({} if identities is None else {IDENTITIES: identities})  # before they are read
+        # committed before their tables are read
+        self._settled = {BAD_EVENTS: bad_events} | ({} if identities is None else {IDENTITIES: identities})
         self._applications = backlog.applications(events)
         self._datasets, self._made = datasets, set[str]()
         self._lock = threading.Lock()
@@ -75,17 +76,18 @@ class Fresh(Acknowledged):
         self._place: tuple[Offsets, Offsets] = {}, {}
         self._bad_place: tuple[Offsets, Offsets] = {}, {}
         self._bad_datasets: list[str] = []
-        self._tails: dict[str, Tail] = {}  # by dataset; none of them is empty
-        self._snapshots: dict[str, tuple[Snapshot, Snapshot]] = {}  # by dataset, of its tail as it is: without it and with it
+        self._tails: dict[str, Tail] = {}  # by dataset; never empty
+        # by dataset, for its current tail: the snapshot without and with the tail
+        self._snapshots: dict[str, tuple[Snapshot, Snapshot]] = {}
 
     def refresh(self) -> None:
-        """Let the catalog know all datasets, events tables and columns of the log. To be called before a statement is analysed."""
+        """Add all datasets, events tables and columns of the log to the catalog. Called before a statement is analysed."""
         with self._lock:
             self._read_tail()
             unmade = {*self._datasets, *self._tails, *self._unseen_bad_events()} - self._made
             make_tables(self._lake, self._catalog, unmade)
             self._made |= unmade
-            self._datasets = ()  # what is dropped later stays so, until an event comes
+            self._datasets = ()  # tables that are dropped later stay dropped until an event comes
             for dataset in self._tails:
                 ref = Ref(dataset, EVENTS)
                 snapshot = self._snapshot(ref)
@@ -121,8 +123,8 @@ class Fresh(Acknowledged):
         return Committed.read(self._folder, log).until(log)
 
     def _base(self, ref: Ref, log: Log) -> Snapshot:
-        """The table as it is, with all that was committed to it."""
-        said = Committed.read(self._folder, log)  # before the snapshot, which may have more
+        """The table as it is, with all rows that were committed to it."""
+        said = Committed.read(self._folder, log)  # read before the snapshot, which may have more
         names = backlog.applications(log)
         base = self._lake.snapshot(ref, applications=list(names.values()))
         if not (missing := said.missing_from(ref.dataset, committed_offsets(base, names))):
@@ -131,7 +133,7 @@ class Fresh(Acknowledged):
             sink = self._make_sink()
         except StaleTableError:
             raise
-        except LakeError as error:  # one is running
+        except LakeError as error:  # a sink is running
             raise StaleTableError(f"table {ref} is an older copy, which lacks rows from {missing} on; start the platform again") from error
         with sink:
             sink.drain()
@@ -146,17 +148,17 @@ class Fresh(Acknowledged):
         return self._bad_datasets
 
     def _read_tail(self) -> None:
-        """Read on in what is not committed. What it leaves out is in any snapshot of the tables that is taken after this."""
+        """Read further rows that are not committed. Rows outside the tail are in every snapshot of the tables that is taken after this."""
         said, place = self._tail_place()
         if place == self._place:
             return
         if self._events.lag(place[0]) > _INLINE_ROWS:
             self._wait(lambda: self._events.lag(self._until(self._events)) <= _TAIL_ROWS_MAX)
             said, place = self._tail_place()
-        # Taken away meanwhile: after an interrupt all is read again, and no row is there twice.
+        # Take the tails away meanwhile: after an interrupt all is read again, and no row occurs twice.
         (positions, ends), (known, read) = place, self._place
         tails, self._tails, self._place = self._tails, {}, ({}, {})
-        if any(offset < known.get(partition, 0) for partition, offset in positions.items()):  # as a table is an older copy
+        if any(offset < known.get(partition, 0) for partition, offset in positions.items()):  # a table was replaced by an older copy
             tails, read = {}, {}
         if positions != known:
             self._snapshots.clear()
@@ -169,19 +171,19 @@ class Fresh(Acknowledged):
         self._tails, self._place = {dataset: tail for dataset, tail in tails.items() if len(tail)}, (positions, ends)
 
     def _tail_place(self) -> tuple[Committed, tuple[Offsets, Offsets]]:
-        """What the sink says of the events, up to where they are committed by that, and where they end."""
+        """The sink's record of the events log, its committed offsets, and the log's ends."""
         said = Committed.read(self._folder, self._events)
         return said, (said.until(self._events), _ends(self._events))
 
     def _wait(self, done: Callable[[], bool]) -> None:
-        """Commit the log here, or if a sink is running, wait until it has come as far as `done` wants."""
+        """Commit the log in this process, or if a sink is running, wait until `done`."""
         deadline = time.monotonic() + _WAIT_SECONDS
         while True:
             try:
                 sink = self._make_sink()
             except StaleTableError:
                 raise
-            except LakeError:  # one is running
+            except LakeError:  # a sink is running
                 if done():
                     return
                 if time.monotonic() > deadline:
@@ -195,7 +197,7 @@ class Fresh(Acknowledged):
 
     def _snapshot(self, ref: Ref) -> Snapshot:
         tail = self._tails.get(ref.dataset)
-        # Before the snapshot: the repeats of what was seen after the snapshot's version would be missing in the tail.
+        # Open it before the snapshot: otherwise repeats of messages seen after the snapshot's version would be missing in the tail.
         seen = open_seen(self._folder, ref.dataset, self._rule) if tail is not None else None
         try:
             base = self._base(ref, self._events)
@@ -219,12 +221,12 @@ class Fresh(Acknowledged):
         self._made.discard(ref.dataset)
 
     def close(self) -> None:
-        """Release the database that shapes the tail."""
+        """Close the database that shapes the tail."""
         self._shaper.close()
 
 
 def _read_until(log: Log, start: Offsets, end: Offsets) -> tuple[dict[str, Backlog], tuple[Offsets, Offsets]]:
-    """As `backlog.read_until`, with where that was: later than `start` if what stood there was committed and trimmed meanwhile."""
+    """Like `backlog.read_until`, also returning the offsets. The start is later than `start` if rows were trimmed meanwhile."""
     while True:
         try:
             return backlog.read_until(log, start, end), (start, end)

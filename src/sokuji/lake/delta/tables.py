@@ -38,24 +38,24 @@ from sokuji.meta.objects import Ref
 
 _FORMAT = 1
 _COMMIT_ATTEMPTS = 100
-_DAY_OF = "sokuji.dayOf"  # the table property that names the column whose day the files are partitioned by
-_KEPT = "sokuji.properties"  # the table property that holds what `keep` was told, as JSON
-_DROPPED = ".dropped"  # where folders of dropped tables go until they are deleted
-_NOT_DELTAS = re.compile("%[0-9A-Fa-f]{2}|[\\\\\\x00-\\x1f\\x7f]")  # in a path
-_NEWER = "Unsupported minimum reader version"  # what Delta says of a table's protocol
+_DAY_OF = "sokuji.dayOf"  # the table property that names the column whose day partitions the files
+_KEPT = "sokuji.properties"  # the table property with the settings of `keep`, as JSON
+_DROPPED = ".dropped"  # the folder of dropped tables, until they are deleted
+_NOT_DELTAS = re.compile("%[0-9A-Fa-f]{2}|[\\\\\\x00-\\x1f\\x7f]")  # these parts of a path
+_NEWER = "Unsupported minimum reader version"  # Delta's error about a table's protocol
 _VACUUM_SECONDS = 3600.0
 _LOG = logging.getLogger(__name__)
 
 
 class DeltaLake(Lake):
-    """Tables that any number of processes may use at the same time: commits are optimistic. Thread-safe."""
+    """Tables that any number of processes may use at the same time. Commits are optimistic. Thread-safe."""
 
     def __init__(self, root: Path | str, *, time_travel_hours: float = 168.0) -> None:
-        """Use the folder `root`. `time_travel_hours` is how long the files of old versions are kept.
+        """Use the folder `root`. The files of old versions are kept for `time_travel_hours`.
 
         Raises:
             LakeError: the folder has a name that Delta cannot use.
-            FormatError: a newer release wrote it.
+            FormatError: a newer release wrote the folder.
         """
         self._root = Path(root)
         if (found := _NOT_DELTAS.search(str(self._root.absolute()))) is not None:
@@ -64,16 +64,16 @@ class DeltaLake(Lake):
                 "and two digits for a character, and no control characters; rename the folder"
             )
         claim(self._root / ".format.json", format=_FORMAT)
-        # Shared by those who commit, exclusive for who drops: a commit to a table that was just dropped would leave a broken one.
+        # Commits hold it shared, drops exclusive: a commit to a table that was just dropped would leave a broken table.
         self._lock = self._root / ".lock"
         self._retention = dt.timedelta(hours=time_travel_hours)
-        # Opening reads the whole table log, so tables are kept. Two threads cannot share one: whoever uses it takes it out.
+        # Opening reads the whole table log, so open tables are kept. Two threads cannot share one: a thread takes it out while it uses it.
         self._idle: dict[Ref, tuple[Version, DeltaTable]] = {}
         self._snapshots: dict[Ref, tuple[Version, Snapshot]] = {}
         self._vacuumed: dict[Ref, float] = {}
 
     def create(self, ref: Ref, schema: pa.Schema, *, day_of: str | None = None) -> None:
-        """As `Lake.create`."""
+        """See `Lake.create`."""
         folder = self._folder(ref)
         if DeltaTable.is_deltatable(str(folder)):
             raise AlreadyExistsError(f"table {ref} already exists in the lake")
@@ -81,7 +81,7 @@ class DeltaLake(Lake):
         configuration = {_DAY_OF: day_of} if day_of is not None else {}
         configuration |= {
             "delta.deletedFileRetentionDuration": f"interval {seconds} seconds",
-            "delta.enableExpiredLogCleanup": "false",  # it would delete versions that time travel needs: see commits.forget
+            "delta.enableExpiredLogCleanup": "false",  # cleanup would delete versions that time travel needs: see commits.forget
         }
         with _lake_errors(ref), shared(self._lock):
             commits.check(folder, -1)
@@ -95,19 +95,19 @@ class DeltaLake(Lake):
             commits.sync(folder, [0])
 
     def drop(self, ref: Ref) -> None:
-        """As `Lake.drop`. A query that is reading the files fails."""
+        """See `Lake.drop`. A query that is reading the files fails."""
         grave = self._root / _DROPPED / uuid.uuid4().hex
         grave.parent.mkdir(exist_ok=True)
         with _lake_errors(ref), exclusive(self._lock):
-            self._folder(ref).rename(grave)  # the table is gone at once; deleting its files takes a while
+            self._folder(ref).rename(grave)  # the table disappears immediately; deleting its files takes time
         shutil.rmtree(grave)
 
     def stored(self) -> list[Ref]:
-        """The tables that have files here, whether the catalog knows them or not, sorted."""
+        """The tables that have files here, in the catalog or not, sorted."""
         return sorted(Ref(*log.parent.relative_to(self._root).parts) for log in self._root.glob("[!.]*/[!.]*/_delta_log"))
 
     def snapshot(self, ref: Ref, *, at: dt.datetime | None = None, applications: Sequence[str] = ()) -> Snapshot:
-        """As `Lake.snapshot`. Costs microseconds while the table does not change."""
+        """See `Lake.snapshot`. Takes microseconds while the table does not change."""
         if at is not None:
             return self._at(ref, at, applications)
         known = self._snapshots.get(ref)
@@ -119,13 +119,13 @@ class DeltaLake(Lake):
         return snapshot
 
     def scan(self, snapshot: Snapshot, columns: Sequence[str] | None = None, where: pc.Expression | None = None) -> pa.RecordBatchReader:
-        """As `Lake.scan`."""
+        """See `Lake.scan`."""
         return scan(snapshot, snapshot.schema.names if columns is None else columns, where)
 
     def append(
         self, ref: Ref, rows: pa.RecordBatchReader, *, transactions: Mapping[str, int] | None = None, expected: pa.Schema | None = None
     ) -> int:
-        """As `Lake.append`."""
+        """See `Lake.append`."""
         transactions = transactions or {}
         with self._table(ref) as table:
             before = table.version()
@@ -150,7 +150,7 @@ class DeltaLake(Lake):
         return self._commit_next(ref, commit, before)
 
     def add_columns(self, ref: Ref, columns: pa.Schema, *, expected: pa.Schema) -> int:
-        """As `Lake.add_columns`. Delta refuses it beside another change of the schema."""
+        """See `Lake.add_columns`. Delta refuses this if another change of the schema happens at the same time."""
         columns = stored_schema(columns)
         with self._table(ref) as table:
             before = table.version()
@@ -162,7 +162,7 @@ class DeltaLake(Lake):
         return version
 
     def replace(self, ref: Ref, rows: pa.RecordBatchReader, *, read_version: int | None = None) -> int:
-        """As `Lake.replace`."""
+        """See `Lake.replace`."""
         with self._table(ref) as table:
             before = table.version()
             day_of = table.metadata().configuration.get(_DAY_OF)
@@ -177,7 +177,7 @@ class DeltaLake(Lake):
         return self._commit_next(ref, commit, before)
 
     def rewrite(self, ref: Ref, files: Sequence[str], rows: pa.RecordBatchReader, *, read_version: int | None = None) -> int:
-        """As `Lake.rewrite`."""
+        """See `Lake.rewrite`."""
         folder = self._folder(ref)
         with self._table(ref) as table:
             before = table.version()
@@ -195,7 +195,7 @@ class DeltaLake(Lake):
         return self._commit_next(ref, commit, before)
 
     def keep(self, ref: Ref, properties: Mapping[str, Kept]) -> None:
-        """As `Lake.keep`."""
+        """See `Lake.keep`."""
         wanted = {name.lower(): kept for name, kept in properties.items()}
 
         def commit(table: DeltaTable) -> None:
@@ -207,9 +207,9 @@ class DeltaLake(Lake):
         self._commit_next(ref, commit, self.snapshot(ref).version)
 
     def remake(self, ref: Ref, columns: Mapping[str, pa.DataType], values: Callable[[pa.Table], Mapping[str, pa.Array]]) -> int:
-        """As `Lake.remake`."""
+        """See `Lake.remake`."""
         folder = self._folder(ref)
-        made: dict[str, list[AddAction]] = {}  # by the file that they are made of
+        made: dict[str, list[AddAction]] = {}  # new files by the file that they replace
 
         def make(table: DeltaTable) -> list[AddAction]:
             names, day_of = _visible(table).names, table.metadata().configuration.get(_DAY_OF)
@@ -224,7 +224,7 @@ class DeltaLake(Lake):
 
         with self._table(ref) as table:
             before = table.version()
-        make(DeltaTable(str(folder), version=before))  # most of it while others go on, who are not locked out
+        make(DeltaTable(str(folder), version=before))  # most of the work before the commit, while other writers continue
 
         def commit(table: DeltaTable) -> None:
             day_of, others = table.metadata().configuration.get(_DAY_OF), [field for field in _visible(table) if field.name not in columns]
@@ -238,10 +238,10 @@ class DeltaLake(Lake):
             return write_files(self._folder(ref), rows, day_of)
 
     def _commit_next(self, ref: Ref, commit: Callable[[DeltaTable], None], before: int) -> int:
-        """Call `commit` with the newest version until it is the one to make the next; return that, all after `before` being durable.
+        """Call `commit` with the newest version, again after conflicts, until it makes the next version. Returns that version.
 
-        Delta's own resolution of conflicts is not enough for a commit that removes files: it does not see that a compaction has
-        replaced them, so that their rows would be there twice.
+        All versions after `before` are then durable. Delta's own conflict resolution is not enough for a commit that removes files: it does
+        not notice that a compaction has already replaced them, so their rows would be there twice.
         """
         for _ in range(_COMMIT_ATTEMPTS):
             with self._table(ref) as table:
@@ -256,7 +256,7 @@ class DeltaLake(Lake):
         raise changed(ref)
 
     def maintain(self, refs: Iterable[Ref]) -> None:
-        """As `Lake.maintain`. A table that someone else rewrites or drops meanwhile is left for the next time."""
+        """See `Lake.maintain`. A table that another process rewrites or drops in the meantime is skipped until the next time."""
         for ref in refs:
             try:
                 self._compact(ref)
@@ -268,7 +268,7 @@ class DeltaLake(Lake):
                 _LOG.warning("a table could not be maintained", extra={"table": str(ref), "error": str(error)})
 
     def _compact(self, ref: Ref) -> None:
-        """Join small files by the lake's own writer: Delta's would leave files without checksums."""
+        """Join small files by the lake's own writer, because Delta's writer would make files without checksums."""
         with self._table(ref) as table:
             columns, day_of = _visible(table), table.metadata().configuration.get(_DAY_OF)
             merged = list(compaction.across_days(table))
@@ -288,7 +288,7 @@ class DeltaLake(Lake):
         columns: pa.Schema,
         day_of: str | None,
     ) -> None:
-        """Put what the files hold, `placed` in partitions, in place of them."""
+        """Replace files by their rows, which `placed` puts into partitions."""
         folder = self._folder(ref)
         before, files = self.snapshot(ref).version, [str(folder / path) for path in paths]
         added = self._write_files(ref, placed(joined(files, columns, of_log=day_of is not None)), day_of)
@@ -317,7 +317,7 @@ class DeltaLake(Lake):
 
     @contextmanager
     def _table(self, ref: Ref) -> Iterator[DeltaTable]:
-        """The newest version of a table, for one thread, not dropped meanwhile. After an error it is not used again."""
+        """The newest version of a table, for one thread. It cannot be dropped inside the block, and is not reused after an error."""
         with _lake_errors(ref), shared(self._lock):
             known = self._idle.pop(ref, None)
             if known is not None and known[0].exists():
@@ -347,7 +347,7 @@ class DeltaLake(Lake):
 
 
 def _open(folder: Path) -> DeltaTable:
-    """The table in a folder; DamagedFileError names the file of its log because of which there is none, FormatError a newer one."""
+    """Open the table in a folder. DamagedFileError names the damaged file of its log; FormatError means a newer format."""
     try:
         return DeltaTable(str(folder))
     except TableNotFoundError:
@@ -375,13 +375,13 @@ def _snapshot(table: DeltaTable, folder: Path, applications: Sequence[str]) -> S
 
 
 def _files(table: DeltaTable, folder: Path) -> tuple[str, ...]:
-    """The paths of a table's files, which are below `folder`. Delta writes the table's own path as in a URL."""
+    """The paths of a table's files, below `folder`. Delta encodes the table's own path as in a URL."""
     root = urlsplit(table.table_uri).path
     return tuple(str(folder / file.removeprefix(root)) for file in table.file_uris())
 
 
 def _visible(table: DeltaTable) -> pa.Schema:
-    """The columns that readers see: not those that properties are to have no more."""
+    """The columns that readers see: all except those that properties must no longer have."""
     kept = _kept(table)
     columns = pa.schema(table.schema())
     if _DAY_OF in table.metadata().configuration:
@@ -395,7 +395,7 @@ def _kept(table: DeltaTable) -> dict[str, Kept]:
 
 
 def _prepared(ref: Ref, table: DeltaTable, rows: pa.RecordBatchReader) -> tuple[pa.RecordBatchReader, str | None]:
-    """Rows to be added, as the files have them, and the column that the day is of."""
+    """Rows to add, as files store them, and the column that the day comes from."""
     day_of = table.metadata().configuration.get(_DAY_OF)
     rows = with_day(stored(rows), day_of)
     _check_columns(ref, table, rows.schema)
@@ -414,7 +414,7 @@ def _check_columns(ref: Ref, table: DeltaTable, schema: pa.Schema) -> None:
 def _commit(
     table: DeltaTable, actions: Sequence[AddAction | RemoveAction], mode: str, schema: Any, transactions: Mapping[str, int] | None = None
 ) -> None:
-    """Raises CommitFailedError unless this makes the version after the table's."""
+    """Commit the version after the table's. Raises CommitFailedError if another commit made it."""
     applications = [Transaction(name, number) for name, number in (transactions or {}).items()]
     properties = CommitProperties(max_commit_retries=0, app_transactions=applications)
     table.create_write_transaction(list(actions), mode, schema, table.metadata().partition_columns, commit_properties=properties)
@@ -429,4 +429,4 @@ def _lake_errors(ref: Ref) -> Iterator[None]:
     except (TableNotFoundError, FileNotFoundError) as error:
         raise NotFoundError(f"table {ref} is not in the lake") from error
     except DeltaError as error:
-        raise LakeError(f"table {ref}: {str(error).splitlines()[0]}") from error  # the other lines are of Delta's own code
+        raise LakeError(f"table {ref}: {str(error).splitlines()[0]}") from error  # the other lines are about Delta's own code
