@@ -1,4 +1,4 @@
-"""Tables of CREATE TEMP TABLE, which live as long as the script that makes them, or its results are read."""
+"""Tables of CREATE TEMP TABLE. They exist as long as their script runs, or its results are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sokuji.sql.front.lookup import SESSION
 
 
 class TemporaryTables:
-    """A catalog of their own, in memory, and a lake, in a folder that goes with them."""
+    """A separate catalog, in memory, and a separate lake, in a folder that is deleted with it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -22,6 +22,6 @@ class TemporaryTables:
         self.home.catalog.create_dataset(SESSION)
 
     def close(self) -> None:
-        """Delete them."""
+        """Delete the tables."""
         self.home.catalog.close()
         shutil.rmtree(self._folder, ignore_errors=True)

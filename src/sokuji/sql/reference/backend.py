@@ -1,4 +1,4 @@
-"""GoogleSQL's reference implementation as a backend, for tests and small data: it decides what SQL means, and takes its time."""
+"""GoogleSQL's reference implementation as a backend, for tests and small data: it defines what SQL means, but is slow."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ from sokuji.sql.stop import Stop
 
 
 class Reference(Backend):
-    """Holds what a query reads, and its rows, in memory. Tables are read by `Lake.scan`, so that any lake will do."""
+    """Keeps all rows that a query reads, and its result, in memory. It reads tables by `Lake.scan`, so it works with any lake."""
 
     def __init__(self, make_lake: Callable[[], Lake], settings: SqlSettings | None = None) -> None:
-        """`make_lake` makes the lake of a run's temporary tables."""
+        """Create a backend. `make_lake` creates the lake of a run's temporary tables."""
         self._make_lake, self._settings = make_lake, settings or SqlSettings()
         self._runs: set[ReferenceRun] = set()
 
     def run(self) -> ReferenceRun:
-        """As `Backend.run`."""
+        """See `Backend.run`."""
         run = ReferenceRun(self._make_lake, self._settings, self._runs.discard)
         self._runs.add(run)
         return run
 
     def close(self) -> None:
-        """As `Backend.close`."""
+        """See `Backend.close`."""
         for run in list(self._runs):
             run.cancel("The engine was closed")
             run.close()
 
 
 class ReferenceRun(QueryRun):
-    """The run of statements that are evaluated at once, each as a whole."""
+    """The run of statements that are evaluated immediately, each as a whole."""
 
     def __init__(self, make_lake: Callable[[], Lake], settings: SqlSettings, closed: Callable[[ReferenceRun], None]) -> None:
         self._make_lake, self._closed = make_lake, closed
@@ -64,38 +64,38 @@ class ReferenceRun(QueryRun):
 
     @property
     def temporary(self) -> Home:
-        """As `QueryRun.temporary`."""
+        """See `QueryRun.temporary`."""
         return self._home
 
     @property
     def temporary_catalog(self) -> Catalog | None:
-        """As `QueryRun.temporary_catalog`."""
+        """See `QueryRun.temporary_catalog`."""
         return self._home.catalog if "_home" in self.__dict__ else None
 
     def stream(self, query: Query | StoredRows) -> pa.RecordBatchReader:
-        """As `QueryRun.stream`."""
+        """See `QueryRun.stream`."""
         self.check()
         if isinstance(query, StoredRows):
             return stored_reader(query)
         return Evaluation(query.names, self.stop).rows(query).reader()
 
     def change(self, node: Any, target: StoredRows, names: StatementNames) -> RowChanges:
-        """As `QueryRun.change`."""
+        """See `QueryRun.change`."""
         self.check()
         return changes_of(node, target, names, self.stop)
 
     def explain(self, query: Query) -> str:
-        """As `QueryRun.explain`: the query as the reference implementation is given it."""
+        """See `QueryRun.explain`. Returns the query as the reference implementation receives it."""
         return Evaluation(query.names, self.stop).text(query)
 
     def forget(self) -> None:
-        """As `QueryRun.forget`: nothing is kept."""
+        """See `QueryRun.forget`. Does nothing, because nothing is kept."""
 
     def cancel(self, reason: str) -> None:
-        """As `QueryRun.cancel`."""
+        """See `QueryRun.cancel`."""
         self.stop.now(reason)
 
     def close(self) -> None:
-        """As `QueryRun.close`."""
+        """See `QueryRun.close`."""
         self._timer.cancel()
         self._closed(self)

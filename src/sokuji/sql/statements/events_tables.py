@@ -1,6 +1,6 @@
-"""What may be changed of the tables that are fed from the log: the columns of properties, and which rows there are.
+"""Changes that are allowed in tables fed from the log: the columns of properties, and which rows there are.
 
-A property's column is made of the JSON in `properties`, so nothing is lost by a type that does not fit, or by dropping the column.
+A property's column is made from the JSON in `properties`, so nothing is lost if a type does not fit, or the column is dropped.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from sokuji.types import to_arrow
 REBUILD = "what a worker made of it before stays until `sokuji apply --rebuild`"
 
 _EXISTS = re.compile(r"Column already exists: (\w+)")
-_ATTEMPTS = 5  # how often a DELETE is computed anew when a compaction takes its files away
+_ATTEMPTS = 5  # attempts of a DELETE whose files a compaction replaces meanwhile
 
 
 def explained(error: SqlError, tables: Iterable[Table]) -> SqlError:
-    """The analyzer's error about a statement that names these tables, with the way out of an ADD COLUMN that was cut off."""
+    """The analyzer's error about a statement with these tables, with advice if an ADD COLUMN was interrupted."""
     found = _EXISTS.match(error.message)
     if found is None or not any(table.kind is TableKind.EVENTS for table in tables):
         return error
@@ -40,13 +40,13 @@ def explained(error: SqlError, tables: Iterable[Table]) -> SqlError:
 
 
 def alter(table: Table, actions: Sequence[Any], session: Session) -> Result:
-    """ALTER TABLE of an events table: DROP COLUMN, ADD COLUMN and ALTER COLUMN ... SET DATA TYPE, all at once.
+    """ALTER TABLE of an events table: DROP COLUMN, ADD COLUMN and ALTER COLUMN ... SET DATA TYPE, all in one step.
 
-    A column that is dropped is gone at once and does not come back by itself. One that is added, or gets another type, is read from
-    the rows' `properties`.
+    A dropped column disappears immediately and does not come back by itself. An added column, or one with a new type, is read from the
+    rows' `properties`.
 
     Raises:
-        SqlError: that is no column of a property, or cannot have that type.
+        SqlError: the column is not a property's, or cannot have this type.
     """
     if table.ref.name != EVENTS:
         raise SqlError(f"{table.ref} is fed from the log: all of its columns are the platform's")
@@ -73,7 +73,7 @@ def alter(table: Table, actions: Sequence[Any], session: Session) -> Result:
 
 
 def _said(table: Table, kind: str, action: Any, columns: Columns) -> dict[str, Kept]:
-    """What an action says of a property; nothing if it asks for what is so."""
+    """The change of a property's settings that an action requests; empty if they are already so."""
     spelling = {name.lower(): name for name in columns}
     match kind:
         case "resolved_drop_column_action_node":
@@ -101,7 +101,7 @@ def _said(table: Table, kind: str, action: Any, columns: Columns) -> dict[str, K
             return {}
         raise NotFoundError(f"Column not found: {name} in {table.ref}")
     name = spelling[name.lower()]
-    # Its type is remembered, so that a feature reads the property as before.
+    # Keep the column's type, so that a feature reads the property as before.
     return {name: Kept(columns[name], has_column=False) if type_ is None else Kept(_stored(table, name, type_))}
 
 
@@ -119,9 +119,9 @@ def _stored(table: Table, name: str, type_: Any) -> pa.DataType:
 
 
 def delete(table: Table, node: Any, session: Session) -> Result:
-    """DELETE from a table that is fed from the log: the files that hold such rows are written again.
+    """DELETE from a table that is fed from the log: files with such rows are written again.
 
-    What the table has of the log stays as it is, so that the rows do not come back; nor does a repeat of them within the window.
+    The table's position in the log stays unchanged, so the rows do not come back. Repeats of them within the window do not either.
     """
     if table.ref.name == IDENTITIES:
         raise UnsupportedSqlError(f"{table.ref} says who was known as whom when; features could not be computed again without it")
@@ -135,7 +135,7 @@ def delete(table: Table, node: Any, session: Session) -> Result:
         if not count:
             break
         try:
-            lake.rewrite(table.ref, found.files, found.rows)  # the sink appends meanwhile; these rows are later than the statement
+            lake.rewrite(table.ref, found.files, found.rows)  # the sink may append meanwhile; its rows are later than the statement
         except ConflictError:
             if attempt + 1 == _ATTEMPTS:
                 raise
