@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +14,9 @@ from sokuji.errors import AlreadyExistsError, NotFoundError, QueryCancelledError
 from sokuji.meta.objects import Ref
 from sokuji.ml.base import Iteration
 from sokuji.ml.create import unheard
+from sokuji.sql.duckdb import native_calls
 from tests.ml.conftest import Workbench
+from tests.sql.test_limits import database
 
 CENTERS = {"far": (10.0, 200.0), "near": (0.0, 0.0), "odd": (-10.0, 100.0)}
 
@@ -412,6 +415,33 @@ def test_a_training_can_be_cancelled(data: Workbench) -> None:
     finally:
         data.progress = unheard
     assert cancelled == [True]
+    assert data.store.versions(Ref("d", "ended")) == []
+
+
+def test_whoever_trains_does_not_wait_for_the_iteration(data: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_calls, "GRACE_SECONDS", 0.01)
+    calls, over = database(data.engine).calls, threading.Event()
+
+    def long_iteration(_ref: Ref, _iteration: Iteration) -> None:
+        data.engine.cancel("training")
+        over.wait()
+
+    data.progress = long_iteration
+    try:
+        with pytest.raises(QueryCancelledError, match="training was cancelled"):
+            data.engine.execute(
+                """
+                CREATE MODEL d.ended OPTIONS(model_type='boosted_tree_regressor', input_label_cols=['amount'], early_stop=FALSE) AS
+                SELECT visits, amount FROM d.purchases
+                """,
+                query_id="training",
+            )
+        assert calls.left == 1
+    finally:
+        data.progress = unheard
+        over.set()
+    while calls.under_way:
+        time.sleep(0.01)
     assert data.store.versions(Ref("d", "ended")) == []
 
 

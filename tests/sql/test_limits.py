@@ -17,6 +17,7 @@ from sokuji.errors import QueryCancelledError, SqlError
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.store import SqlCatalog
 from sokuji.sql.duckdb.backend import DuckDb
+from sokuji.sql.duckdb.run import Database
 from sokuji.sql.engine import Engine
 
 # A cross join of 16000^3 rows: far more than any of these tests waits for.
@@ -33,6 +34,12 @@ def limited(folder: Path, settings: SqlSettings) -> Iterator[Engine]:
     ):
         catalog.create_dataset("shop")
         yield engine
+
+
+def database(engine: Engine) -> Database:
+    backend = engine._backend
+    assert isinstance(backend, DuckDb)
+    return backend._database
 
 
 def test_the_time_limit_ends_a_query(tmp_path: Path) -> None:

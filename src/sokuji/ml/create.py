@@ -77,7 +77,7 @@ class CreateModel:
             queries.check()
             self._progress(ref, iteration)
 
-        trained = train(task, follow)
+        trained = queries.aside(lambda: train(task, follow))  # nothing ends an iteration of trees
         try:
             version = self._register(ref, task, trained, sql, is_new=mode != ResolvedCreateStatementEnums.CREATE_OR_REPLACE)
         except AlreadyExistsError:

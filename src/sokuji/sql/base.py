@@ -6,9 +6,9 @@ What a backend runs a query with is its own: text of another dialect, or a plan.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 
@@ -18,6 +18,8 @@ from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog
 from sokuji.sql.query import Query, StatementNames, StoredRows
 from sokuji.sql.stop import Stop
+
+T = TypeVar("T")
 
 
 class Home(NamedTuple):
@@ -90,13 +92,17 @@ class QueryRun(Closing):
         """Raises QueryCancelledError if the run was cancelled, or its time is up."""
         self.stop.check()
 
+    def aside(self, function: Callable[[], T]) -> T:
+        """Call `function`; return or raise what it does. A backend may let the caller leave at the end of the run, if that comes first."""
+        return function()
+
 
 class Backend(Closing):
     """Runs queries, any number at the same time, each within the limits of `[sql]`."""
 
     @abstractmethod
     def run(self) -> QueryRun:
-        """A run, whose time begins now."""
+        """A run, whose time begins now. Raises SqlError if too many queries are still ending."""
 
     @abstractmethod
     def close(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 from google.protobuf.message import Message
@@ -16,6 +16,8 @@ from sokuji.errors import SqlError
 from sokuji.meta.objects import ModelSignature
 from sokuji.sql.result import Result
 from sokuji.types import Field, Type
+
+T = TypeVar("T")
 
 
 class Queries(Protocol):
@@ -32,6 +34,11 @@ class Queries(Protocol):
 
     def check(self) -> None:
         """Check for cancellation; long operations call this often. Raises QueryCancelledError: cancelled, or the time limit is reached."""
+
+    def aside(self, function: Callable[[], T]) -> T:
+        """Call `function` on another thread; return or raise what it does. The caller leaves at the end of the statement, even if the
+        function runs on until it calls `check`.
+        """
 
 
 class StatementHandler(Protocol):

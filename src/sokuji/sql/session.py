@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_pb2
@@ -27,6 +27,8 @@ from sokuji.sql.query import Query, StoredRows, SuffixedRows, TableRows, ViewRow
 from sokuji.sql.result import Result
 from sokuji.sql.statements.information_schema import rows
 from sokuji.types import FLOAT64, INT64, NUMERIC, Field
+
+T = TypeVar("T")
 
 _COERCED = {INT64: (NUMERIC, FLOAT64), NUMERIC: (FLOAT64,)}
 _UNUSED_ID = 1_000_000_000  # where no column id of an analysed statement is
@@ -108,6 +110,10 @@ class Session:
     def check(self) -> None:
         """Raises QueryCancelledError when the statement was cancelled, or its time is up."""
         self.run.check()
+
+    def aside(self, function: Callable[[], T]) -> T:
+        """Call `function` on another thread, which the caller leaves at the end of the statement."""
+        return self.run.aside(function)
 
     def _value(self, expression: Any) -> Any:
         kind, node = leaf(expression)

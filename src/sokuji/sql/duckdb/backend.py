@@ -31,6 +31,7 @@ class DuckDb(Backend):
 
     def run(self) -> DuckDbRun:
         """See `Backend.run`."""
+        self._database.calls.check()
         return DuckDbRun(self._database)
 
     def close(self) -> None:

@@ -8,9 +8,10 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -22,12 +23,16 @@ from sokuji.meta.base import Catalog
 from sokuji.sql.base import Home
 from sokuji.sql.duckdb.errors import translate
 from sokuji.sql.duckdb.functions.reference import FUNCTION_NAME, QUERY_VARIABLE, register
+from sokuji.sql.duckdb.native_calls import NativeCalls
 from sokuji.sql.duckdb.temporary import TemporaryTables
 from sokuji.sql.stop import Stop
 from sokuji.types import Field, Type, field_names, to_arrow
 
 _BATCH_ROWS = 65_536
 _INSIST_SECONDS = 0.2
+_CLOSED = "The query was closed before its end"
+
+T = TypeVar("T")
 
 
 class Database:
@@ -39,6 +44,7 @@ class Database:
         self._lock = threading.Lock()
         self._functions: set[str] = set()  # of GoogleSQL, that were added
         self._kept: list[duckdb.DuckDBPyConnection | None] = []  # what they need to work
+        self.calls = NativeCalls()
         self._connection = duckdb.connect(":memory:")
         temporary.mkdir(parents=True, exist_ok=True)
         # DuckDB names its files alike in every process: each database needs a folder of its own.
@@ -82,7 +88,11 @@ class Database:
         return TemporaryTables(self._tables / self.name())
 
     def close(self) -> None:
-        """Release everything; runs under way fail."""
+        """Release everything; runs under way fail. The last call that runs closes what it needs."""
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self.calls.close(self._release)
+
+    def _release(self) -> None:
         for connection in (self._connection, *self._kept):
             if connection is not None:
                 connection.close()
@@ -92,7 +102,8 @@ class Database:
 class DuckDbQueries:
     """One query while it runs: its connections, what was made for it, its time limit, and whether it was cancelled.
 
-    DuckDB gives a connection one stream at a time, so each query of the run has a connection of its own.
+    DuckDB gives a connection one stream at a time, so each query of the run has a connection of its own. A caller waits for a query
+    until the run is to end, and a moment more at most: see `NativeCalls`.
     """
 
     def __init__(self, database: Database) -> None:
@@ -103,6 +114,7 @@ class DuckDbQueries:
         self.stop = Stop(database.settings.memory_limit_mib)
         self._failure: BaseException | None = None  # what a Python source of rows raised: DuckDB only keeps its text
         self._closed = False
+        self._calls = 0  # that run, including those whose callers have left
         self._lock = threading.Lock()
         limit = database.settings.timeout_seconds
         self._timer = threading.Timer(limit, _expire, [weakref.ref(self), limit])
@@ -130,7 +142,7 @@ class DuckDbQueries:
 
     def _interrupt(self) -> None:
         with self._lock:
-            if self._closed:
+            if self._closed and not self._calls:
                 return
             for cursor in self._cursors:
                 cursor.interrupt()
@@ -143,6 +155,31 @@ class DuckDbQueries:
         """Raises QueryCancelledError if the run was cancelled."""
         self.stop.check()
 
+    def aside(self, function: Callable[[], T]) -> T:
+        """Call `function` on another thread; return or raise what it does. If the run ends first, the caller leaves: see `NativeCalls`.
+
+        The run's connections and tables stay until the function ends.
+        """
+
+        def work() -> T:
+            with self._lock:
+                if self._closed:
+                    raise QueryCancelledError(self.stop.reason or _CLOSED)
+                self._calls += 1
+            try:
+                return function()
+            finally:
+                self._leave()
+
+        return self._database.calls.run(work, self.stop)
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._calls -= 1
+            is_last = self._closed and not self._calls
+        if is_last:
+            self._release()
+
     def register(self, table: pa.Table) -> str:
         """The name under which queries of this run find an Arrow table."""
         name = self._database.name()
@@ -152,28 +189,31 @@ class DuckDbQueries:
     def store(self, rows: pa.RecordBatchReader) -> str:
         """The name of a table made of `rows`, in memory and on disk when it is large; read to the end before this returns."""
         name = self._database.name()
+        self._tables.append(name)
+        self.aside(lambda: self._fill(name, rows))
+        return name
+
+    def _fill(self, name: str, rows: pa.RecordBatchReader) -> None:
         cursor = self._connect()
         try:
             cursor.register("_rows", self._guarded(rows))
-            self._tables.append(name)
             cursor.execute(f"CREATE TABLE {name} AS SELECT * FROM _rows")
         except (duckdb.Error, OSError, pa.ArrowException) as error:
             raise self._error(error) from error
         finally:
             self._disconnect(cursor)
-        return name
 
     def forget(self) -> None:
         """Drop the tables that were made for a query whose rows are read."""
         self._registered.clear()
-        self._drop()
+        if self._tables:
+            self.aside(self._drop)
 
     def _drop(self) -> None:
-        if self._tables:
-            with self._database.cursor() as cursor:
-                for name in self._tables:
-                    cursor.execute(f"DROP TABLE IF EXISTS {name}")
-            self._tables.clear()
+        with self._database.cursor() as cursor:
+            for name in self._tables:
+                cursor.execute(f"DROP TABLE IF EXISTS {name}")
+        self._tables.clear()
 
     def select(self, sql: str, schema: Sequence[Field]) -> pa.RecordBatchReader:
         """Run `sql`; its columns get the names and types of `schema`, by position.
@@ -182,29 +222,55 @@ class DuckDbQueries:
             SqlError: it fails at once; what fails later is raised by the stream.
         """
         target = pa.schema([pa.field(field.name, to_arrow(field.type)) for field in schema])
+        return pa.RecordBatchReader.from_batches(target, self._batches(self.aside(lambda: self._open(sql)), target, schema))
+
+    def _open(self, sql: str) -> _Rows:
         cursor = self._connect()
         try:
             if FUNCTION_NAME.search(sql):
                 self._database.add_functions(sql)
                 cursor.execute(f"SET VARIABLE {QUERY_VARIABLE} = {self.stop.number}")
-            reader = cursor.sql(sql).to_arrow_reader(_BATCH_ROWS)
+            rows = _Rows(cursor, cursor.sql(sql).to_arrow_reader(_BATCH_ROWS))
         except (duckdb.Error, OSError, pa.ArrowException) as error:
             self._disconnect(cursor)
             raise self._error(error) from error
-        return pa.RecordBatchReader.from_batches(target, self._batches(reader, cursor, target, schema))
+        self._read(rows)
+        return rows
 
-    def _batches(
-        self, reader: pa.RecordBatchReader, cursor: duckdb.DuckDBPyConnection, target: pa.Schema, schema: Sequence[Field]
-    ) -> Iterator[pa.RecordBatch]:
+    def _read(self, rows: _Rows) -> None:
+        """Read about a batch. A small result is opened, read and closed by one call."""
+        count = 0
         try:
-            for batch in reader:
-                self.check()
-                columns = [restore(column, field.type) for column, field in zip(batch.columns, schema, strict=True)]
-                yield pa.RecordBatch.from_arrays(columns, schema=target)
+            while count < _BATCH_ROWS:
+                rows.batches.append(rows.reader.read_next_batch())
+                count += rows.batches[-1].num_rows
+        except StopIteration:
+            rows.at_end = True
         except (duckdb.Error, OSError, pa.ArrowException) as error:
-            raise self._error(error) from error
+            rows.at_end, rows.failure = True, self._error(error)
+            rows.failure.__cause__ = error
+        if rows.at_end:
+            self._disconnect(rows.cursor)
+
+    def _batches(self, rows: _Rows, target: pa.Schema, schema: Sequence[Field]) -> Iterator[pa.RecordBatch]:
+        is_idle = True
+        try:
+            while True:
+                batches, rows.batches = rows.batches, []
+                for batch in batches:
+                    self.check()
+                    columns = [restore(column, field.type) for column, field in zip(batch.columns, schema, strict=True)]
+                    yield pa.RecordBatch.from_arrays(columns, schema=target)
+                if rows.failure is not None:
+                    raise rows.failure
+                if rows.at_end:
+                    return
+                is_idle = False  # until the call is over: its caller may leave it
+                self.aside(lambda: self._read(rows))
+                is_idle = True
         finally:
-            self._disconnect(cursor)
+            if is_idle and not rows.at_end:
+                self._database.calls.finish(lambda: self._disconnect(rows.cursor))
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         cursor = self._database.cursor()
@@ -244,12 +310,31 @@ class DuckDbQueries:
             if self._closed:
                 return
             self._closed = True
+            is_idle = not self._calls
         self._timer.cancel()
-        self._drop()
+        if not is_idle:
+            self.cancel(_CLOSED)  # its last call releases
+        elif self._cursors or self._tables or "_tables_of_run" in self.__dict__:
+            self._database.calls.finish(self._release)
+
+    def _release(self) -> None:
+        if self._tables:
+            self._drop()
         for cursor in self._cursors:
             cursor.close()
         if "_tables_of_run" in self.__dict__:
             self._tables_of_run.close()
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The rows of one query that are read and not handed out yet."""
+
+    cursor: duckdb.DuckDBPyConnection  # closed at the end
+    reader: pa.RecordBatchReader
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    at_end: bool = False
+    failure: BaseException | None = None  # comes after the last batch
 
 
 def _expire(run: weakref.ref[DuckDbQueries], limit: float) -> None:
