@@ -1,10 +1,10 @@
-"""Whose event an event is.
+"""Resolve whose event an event is.
 
-An event that names a user is that user's, whatever becomes of its visitor. One that names none is its visitor's: of the profile of the user
-that the visitor is known as, or of a profile of its own. A visitor becomes known by an event that names a visitor and a user: what the
-visitor did is merged into the user's profile. That is refused where it would merge people (`VISITORS_PER_USER_MAX`, a visitor id that is a
-known user's id): then the visitor stays alone. An id that stands for the visitor and the user of one event has nothing to merge once the
-user is known.
+An event that names a user belongs to this user, whatever happens to its visitor. An event without a user belongs to its visitor: to the
+profile of the user that the visitor is known as, or to the visitor's own profile. A visitor becomes known by an event that names a visitor
+and a user; the visitor's profile is then merged into the user's. The merge is refused if it would merge different people
+(`VISITORS_PER_USER_MAX`, or a visitor id that is the id of a known user); the visitor then stays alone. If the visitor id and the user id
+of an event are the same, there is nothing to merge once the user is known.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from sokuji.identity.base import USER, VISITOR, VISITORS_PER_USER_MAX, Link, Lin
 from sokuji.proof import is_provable
 
 FILE = "identities.jsonl"
-"""What is saved of an `Identity`, in the folder of the state it belongs to."""
+"""The file of an `Identity`, in the folder of its state."""
 
 
 REFUSED_PER_USER_MAX = 20
-"""Refusals of one user id that the merge log tells: whoever looks there sees what is wrong. Those after a worker's start count anew."""
+"""The number of refusals per user id in the merge log: enough to see the problem. Each start of a worker counts from zero."""
 
 _REFUSED_USERS_MAX = 10_000
 
 
 class ProfileKeys(Sequence[str]):
-    """The keys of a batch's profiles: texts for the few that somebody asks for, and all of them as the store takes them."""
+    """The keys of a batch's profiles: single keys as str, and all keys as an array for the store."""
 
     def __init__(self, array: pa.StringArray) -> None:
         self.array = array
@@ -56,13 +56,13 @@ class ProfileKeys(Sequence[str]):
 
 @dataclass(slots=True)
 class Resolution:
-    """Whose profile each event of a batch belongs to.
+    """The profile of each event of a batch.
 
-    A round is a part of the batch: within a round no profile is merged, so its events can be worked on together. `merges[r]` are done
-    before the events of round r: pairs of profiles (from, into), in which no profile comes twice.
+    A round is a part of the batch in which no profile is merged, so its events can be processed together. `merges[r]` happen before the
+    events of round r: pairs of profiles (from, into), in which no profile occurs twice.
     """
 
-    keys: ProfileKeys  # of the profiles, `USER` or `VISITOR` and the id
+    keys: ProfileKeys  # of the profiles: `USER` or `VISITOR` and the id
     is_user: npt.NDArray[np.bool_]  # by profile
     profiles: npt.NDArray[np.int32]  # by event, an index into `keys`
     rounds: npt.NDArray[np.int32]  # by event
@@ -71,23 +71,24 @@ class Resolution:
 
 
 class Identity:
-    """The visitors of a dataset that are known, kept in memory and, as far as `mark` says, in a file."""
+    """The known visitors of a dataset, in memory and, up to `mark`, in a file."""
 
     def __init__(self, folder: Path | None, mark: AnyMark) -> None:
-        """Load the file in `folder` up to `mark`; without a folder nothing is kept.
+        """Load the file in `folder` up to `mark`. Without a folder, nothing is stored.
 
         Raises:
-            DamagedFileError: it does not hold what it held at `mark`.
+            DamagedFileError: the file differs from its content at `mark`.
         """
         self._file = open_marked(folder, FILE, mark)
         self._users: dict[str, str] = {}
-        self._visitors: dict[str, int] = {}  # how many visitors were known as each user
-        self._refusals: Counter[int] = Counter()  # by a number of the user id, which may be as long as an event; since this was opened
+        self._visitors: dict[str, int] = {}  # the number of visitors known as each user
+        # by a hash of the user id, which may be as long as an event; since this object was created
+        self._refusals: Counter[int] = Counter()
         for visitor, user in known(self._file.read()):
             self._remember(visitor, user)
 
     def mark(self) -> Mark:
-        """Make what is known durable, and say up to where it is in the file."""
+        """Make the known visitors durable. Returns the position in the file up to which it is."""
         return self._file.mark()
 
     @property
@@ -101,20 +102,20 @@ class Identity:
         return VISITOR + visitor_id if user is None else USER + user
 
     def resolve(self, visitors: pa.StringArray, users: pa.StringArray, is_unproven: Callable[[int], bool] = lambda _: False) -> Resolution:
-        """Whose events these are, and remember who became known. Each event has a visitor, a user, or both.
+        """Resolve whose events these are, and remember visitors who became known. Each event has a visitor, a user, or both.
 
-        Of an event that `is_unproven` (`sokuji.proof.UNPROVEN`; asked of the few that matter) a visitor does not become known.
+        An event that `is_unproven` (`sokuji.proof.UNPROVEN`; called only for the few events that matter) does not make a visitor known.
         """
         names, visitor = _distinct(visitors)
         persons, user = _distinct(users)
         numbers = {person: number for number, person in enumerate(persons)}
-        # Whom each visitor was known as before the batch; those that no event names get further numbers.
+        # The user of each visitor before the batch. Users that no event names get further numbers.
         owner = np.array(
             [-1 if known is None else numbers.setdefault(known, len(numbers)) for known in map(self._users.get, names)] + [-1], np.int32
         )
         persons = list(numbers)
         person = np.where(user >= 0, user, owner[visitor])
-        # A profile's number is its visitor's, or comes after those by its user's. Rows with neither id are the visitor's without a name.
+        # A profile's number is its visitor's; users' numbers come after those. Rows with neither id belong to a visitor without a name.
         owned = np.where(person >= 0, len(names) + 1 + person, np.where(visitor >= 0, visitor, len(names))).astype(np.int32)
         links: list[Link] = []
         merges: dict[int, tuple[int, int]] = {}  # by event
@@ -138,7 +139,7 @@ class Identity:
         return _resolution(names, persons, owned, rounds, by_round, links)
 
     def _link(self, event: int, visitor: str, user: str, owner: str | None, is_unproven: Callable[[int], bool]) -> Link | None:
-        """What becomes of a visitor known as `owner` when an event names another user; None: nothing."""
+        """The link that results if an event names another user than `owner`, the visitor's current one; None if nothing changes."""
         if visitor == user and user in self._visitors:
             return None
         refused = self._refusal(event, visitor, user, is_unproven)
@@ -149,17 +150,17 @@ class Identity:
         return Link(event, LinkKind.MERGED if owner is None else LinkKind.SWITCHED, visitor, user, owner, None)
 
     def _refusal(self, event: int, visitor: str, user: str, is_unproven: Callable[[int], bool]) -> str | None:
-        """Why the visitor does not become known as the user; None: it does."""
+        """The reason why the visitor does not become known as the user; None if it does."""
         if is_provable(visitor) and is_unproven(event):
             return f"{visitor!r} is not proven by the event: anyone may name it"
         if self._visitors.get(user, 0) >= VISITORS_PER_USER_MAX:
             return f"user id {user!r} stands for {VISITORS_PER_USER_MAX} visitors already: it is no person's"
-        if visitor in self._visitors and not is_provable(visitor):  # such an id is a visitor's, whoever takes it for a user's
+        if visitor in self._visitors and not is_provable(visitor):  # such an id is a visitor's, even if somebody uses it as a user id
             return f"{visitor!r} is itself a known user: one known user is never merged into another"
         return None
 
     def _refused(self, link: Link) -> Link | None:
-        """The link, as long as few of this user are in the merge log; None: it says no more than those. Nothing else rests on them."""
+        """The link, if the merge log has few refusals of this user; None if it would add nothing. Nothing else depends on refusals."""
         user = hash(link.user_id)
         if len(self._refusals) >= _REFUSED_USERS_MAX and user not in self._refusals:
             self._refusals.clear()
@@ -179,15 +180,15 @@ class Identity:
 
 
 def known(saved: bytes) -> Iterator[tuple[str, str]]:
-    """The visitors and users that a file of an `Identity` says are one person; of one visitor the last holds."""
+    """Pairs of visitor and user from a file of an `Identity`. The last pair of a visitor counts."""
     for line in saved.splitlines(keepends=True):
-        if line.endswith(b"\n"):  # else the worker is writing it
+        if line.endswith(b"\n"):  # otherwise the worker is still writing the line
             visitor, user = json.loads(line)
             yield visitor, user
 
 
 def _distinct(texts: pa.StringArray) -> tuple[list[str], npt.NDArray[np.int32]]:
-    """The distinct texts, and which of them each one is; -1 for NULL."""
+    """The distinct texts, and the index of each text in them; -1 for NULL."""
     encoded = texts.dictionary_encode()
     return encoded.dictionary.to_pylist(), pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
 
@@ -212,7 +213,7 @@ def _rounds(
     return rounds, by_round
 
 
-def _resolution(  # noqa: PLR0917 - all of a batch
+def _resolution(  # noqa: PLR0917 - the whole result of a batch
     names: list[str],
     persons: list[str],
     owned: npt.NDArray[np.int32],
@@ -220,7 +221,7 @@ def _resolution(  # noqa: PLR0917 - all of a batch
     merges: dict[int, list[tuple[int, int]]],
     links: list[Link],
 ) -> Resolution:
-    """With profiles numbered from 0 on: visitors, then users."""
+    """Build the resolution, with profiles numbered from 0: visitors, then users."""
     is_there = np.zeros(len(names) + 1 + len(persons), np.bool_)
     is_there[owned] = True
     for pairs in merges.values():
