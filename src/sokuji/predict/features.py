@@ -1,4 +1,4 @@
-"""The features of one visitor or user as they are now: `platform.online_features`."""
+"""Read the current features of one visitor or user: `platform.online_features`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sokuji.predict.profiles import Profiles
 
 
 class _Beside(NamedTuple):
-    """What stands beside the rows that one start of the worker published."""
+    """The data that belongs to the rows that one start of the worker published."""
 
     start: object
     owners: Owners
@@ -29,12 +29,12 @@ class _Beside(NamedTuple):
 
 
 class Lookup:
-    """Reads one dataset's features by key. Thread-safe."""
+    """Reads the features of one dataset by key. Thread-safe."""
 
     def __init__(
         self, dataset: str, following: Following, identities: Log, folder: Path, *, is_led: Callable[[], bool], open_reader: OpenStateReader
     ) -> None:
-        """`folder` is the worker's, `identities` the merge log, `is_led` whether somebody keeps the state up to date.
+        """Create a lookup. `folder` is the worker's, `identities` the merge log; `is_led` says whether a worker keeps the state up to date.
 
         `open_reader` opens the rows of a state.
         """
@@ -50,17 +50,17 @@ class Lookup:
         self._beside: _Beside | None = None
 
     def features(self, key: str, at_us: int) -> dict[str, Any]:
-        """The features of the profile with this key (`VISITOR` or `USER`, then the id) for a reader at `at_us`, by name.
+        """The features, by name, of the profile with this key (`VISITOR` or `USER`, then the id), for a reader at `at_us`.
 
-        Those of a visitor who became known are the user's. Who was never seen has the features of nothing done. A view on users has
-        none for a visitor who is not known.
+        A visitor who became known has the features of the user. A profile without events has the features of no activity. A view on users
+        has no features for a visitor who is not known.
 
         Raises:
-            OnlineStoreError: no worker runs, or its state is not up to date yet, or it is not for these declarations.
+            OnlineStoreError: no worker runs, its state is not up to date yet, or its state is for other declarations.
         """
         found: dict[str, Any] = {}
         with self._lock:
-            self._check()  # what stands beside the rows is read after that, as a state made anew brings its own
+            self._check()  # check before `_read_beside`, because a rebuilt state has its own files
             if not self._is_led():
                 raise OnlineStoreError(
                     f"no worker keeps {self._folder} up to date: it does not run, or repeats what was done before it was killed; "
@@ -88,6 +88,6 @@ class Lookup:
 
     def _read_beside(self) -> _Beside:
         strings = Strings(self._folder / STRINGS_FILE)
-        since = self._profiles.published(self._identities.name)  # before the users, who may be of later
+        since = self._profiles.published(self._identities.name)  # read it before the users, which may be newer
         owners = Owners(self._dataset, self._identities, self._profiles.users(), since)
         return _Beside(self._profiles.start, owners, [FeatureReader(kernel, strings) for kernel in self._kernels])

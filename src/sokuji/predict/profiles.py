@@ -1,4 +1,4 @@
-"""The rows of a dataset's profiles, for another process than the worker's on the same machine."""
+"""Read the rows of a dataset's profiles in another process than the worker, on the same machine."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from sokuji.identity.current import Successors
 
 
 class Profiles:
-    """Reads what the worker keeps. For one thread at a time."""
+    """Reads the worker's rows. For one thread at a time."""
 
     def __init__(self, dataset: str, layout: RowLayout, folder: Path, open_reader: OpenStateReader) -> None:
-        """`folder` is the worker's, `open_reader` opens a state for reading."""
+        """Create a reader. `folder` is the worker's; `open_reader` opens a state for reading."""
         self._dataset, self._layout, self._open_reader = dataset, layout, open_reader
         self.folder = folder / dataset / layout.fingerprint
         self._reader: StateReader | None = None
         self.start: tuple[int, int] | None = None
-        """Of the worker, as `check` found it last: another one may have made the state anew, with other files beside the rows."""
+        """The start of the worker that `check` found last. Another start may have rebuilt the state, with other files beside the rows."""
 
     def check(self) -> None:
-        """See that what is there is complete, and what stands beside it of the same state.
+        """Check that the state is complete, and that the files beside the rows belong to the same state.
 
         Raises:
-            OnlineStoreError: the worker has not published its state yet, or not for this layout.
+            OnlineStoreError: the worker has not published its state yet, or has published it for another layout.
         """
         try:
-            found = (self.folder / LAYOUT_FILE).stat()  # each start of the worker writes it
-        except FileNotFoundError as error:  # not yet, or it is gone: a worker with other declarations is not followed
+            found = (self.folder / LAYOUT_FILE).stat()  # every start of the worker writes this file
+        except FileNotFoundError as error:  # not yet written, or deleted: the worker has other declarations
             raise OnlineStoreError(
                 f"{self.folder} is not complete: the worker never ran, is taking history in, or has other declarations than this process"
             ) from error
@@ -49,21 +49,21 @@ class Profiles:
         return self._reader
 
     def published(self, log: str) -> int:
-        """Where this log ended at the last complete checkpoint of the state that was checked.
+        """The end of this log at the last complete checkpoint of the checked state.
 
         Raises as `OpenStateReader` and `StateReader.position`.
         """
         return self._opened().position().published[log]
 
     def users(self) -> Mapping[str, str]:
-        """Whom each visitor was known as at that checkpoint, or later. Raises as `OpenStateReader` and `StateReader.users`."""
+        """The user of each known visitor at that checkpoint, or later. Raises the errors of `OpenStateReader` and `StateReader.users`."""
         return self._opened().users()
 
     def rows(self, profiles: Sequence[str], successors: Successors) -> Rows:
-        """A copy of each profile's row as it is now, zeros where there is none: `uint8[profiles, width]`.
+        """A copy of each profile's current row, zeros where there is none: `uint8[profiles, width]`.
 
         Raises:
-            OnlineStoreError: as `check`.
+            OnlineStoreError: see `check`.
         """
         self.check()
         reader, keys = self._opened(), [successors.profile(self._dataset, profile) for profile in profiles]
@@ -73,7 +73,7 @@ class Profiles:
                 found = reader.get(key)
                 if found is not None:
                     row[:] = np.frombuffer(found, np.uint8)
-            # A merge is in the log before the visitor's row is emptied: what was empty for that is found out here.
+            # A merge is in the log before the visitor's row is emptied, so this read of the log shows why a row is empty.
             successors.refresh()
             now = [successors.profile(self._dataset, key) for key in keys]
             if now == keys:

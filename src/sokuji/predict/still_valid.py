@@ -1,4 +1,4 @@
-"""Whether what was decided still holds, by the state that the worker keeps: for another process on the same machine."""
+"""Whether a decision still holds, by the state that the worker keeps. Runs in another process on the same machine."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from sokuji.ml.serving.scoring import SCORES
 from sokuji.predict.profiles import Profiles
 from sokuji.rules.eligibility import Ineligible, Question, ineligible
 
-_MODELS_US = 10_000_000  # how often to look whether a model has a new version
+_MODELS_US = 10_000_000  # how often to check whether a model has a new version
 
 
 class Recheck:
-    """Asks the state of one dataset's profiles. For one thread at a time."""
+    """Checks decisions against the state of one dataset's profiles. For one thread at a time."""
 
     def __init__(self, dataset: str, following: Following, merges: Merges, folder: Path, *, open_reader: OpenStateReader) -> None:
-        """`folder` is the worker's, `open_reader` opens the rows of a state."""
+        """Create a check. `folder` is the worker's; `open_reader` opens a state for reading."""
         self._dataset, self._following, self._merges, self._folder = dataset, following, merges, folder
         self._open_reader = open_reader
         self._strings_file, self._strings = folder / dataset / STRINGS_FILE, Strings(None)
@@ -36,20 +36,20 @@ class Recheck:
     def _use(self, compiled: Compiled) -> None:
         self._compiled, self._layout = compiled, compiled.layout()
         self._profiles = Profiles(self._dataset, self._layout, self._folder, self._open_reader)
-        self._start: object = None  # of the worker whose strings these are
+        self._start: object = None  # the start of the worker that wrote these strings
         self._models_us = 0
         if compiled.rules.rechecks:
-            self._still(np.zeros((1, self._layout.width), np.uint8), 0)  # the kernel is compiled now, not while a page waits
+            self._still(np.zeros((1, self._layout.width), np.uint8), 0)  # compile the kernel now, not while a page waits
 
     def reasons(self, questions: Sequence[Question], now_us: int) -> list[Ineligible | None]:
-        """Why each decision must not be shown at `now_us` to who asks; None: it may be.
+        """The reason why each decision must not be shown at `now_us` to the client that asks; None if it may be shown.
 
         Raises:
-            OnlineStoreError: the worker has not published its state yet, or not for these declarations.
+            OnlineStoreError: the worker has not published its state yet, or has published it for other declarations.
         """
         rows = self._rows([question.decision.profile for question in questions])
         rules = self._compiled.rules
-        if self._start != self._profiles.start:  # with the state, so not before: a worker may bring another file
+        if self._start != self._profiles.start:  # read the strings after the state, not before: a new worker may bring another file
             self._strings, self._start = Strings(self._strings_file), self._profiles.start
         truth = self._still(rows, now_us) if rules.rechecks else {}
         segment = rows[:, self._layout.rules]
@@ -65,7 +65,7 @@ class Recheck:
         return found
 
     def _may_know(self, users: Collection[str] | None, profile: str) -> bool:
-        now = self._merges.profile(self._dataset, profile)  # as `_rows` has just learned
+        now = self._merges.profile(self._dataset, profile)  # `_rows` has just refreshed it
         return users is None or now == profile or now.removeprefix(USER) in users
 
     def _rows(self, profiles: Sequence[str]) -> Rows:
@@ -79,11 +79,11 @@ class Recheck:
             return self._profiles.rows(profiles, self._merges)
 
     def close(self) -> None:
-        """Release what is held."""
+        """Close the compiled rules."""
         self._compiled.close()
 
     def _still(self, rows: Rows, now_us: int) -> Mapping[str, list[bool]]:
-        """What is true of each row, by condition; NULL and an error are not."""
+        """The truth of each condition, for each row. NULL and errors count as false."""
         compiled = self._compiled
         if now_us - self._models_us >= _MODELS_US:
             compiled.recheck_scores.refresh()
@@ -101,17 +101,17 @@ class Recheck:
 
 
 class Rechecks:
-    """Asks the state of all datasets. For one thread at a time."""
+    """Checks decisions against the state of all datasets. For one thread at a time."""
 
     def __init__(self, of: Mapping[str, Recheck]) -> None:
-        """By dataset."""
+        """Create from the checks by dataset."""
         self._of = of
 
     def reasons(self, questions: Sequence[Question], now_us: int) -> list[Ineligible | None]:
-        """As `Recheck.reasons` for decisions of several datasets. A dataset that the project has no more has no rules on.
+        """Like `Recheck.reasons`, for decisions of several datasets. In a dataset that is no longer in the project, all rules are off.
 
         Raises:
-            OnlineStoreError: as `Recheck.reasons`.
+            OnlineStoreError: see `Recheck.reasons`.
         """
         found: list[Ineligible | None] = ["off" for _ in questions]
         for dataset in {question.decision.dataset for question in questions} & self._of.keys():
@@ -121,6 +121,6 @@ class Rechecks:
         return found
 
     def close(self) -> None:
-        """Release what is held."""
+        """Close all checks."""
         for each in self._of.values():
             each.close()
