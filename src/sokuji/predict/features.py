@@ -36,7 +36,7 @@ class Lookup:
     ) -> None:
         """Create a lookup. `folder` is the worker's, `identities` the merge log; `is_led` says whether a worker keeps the state up to date.
 
-        `open_reader` opens the rows of a state.
+        `open_reader` opens a state for reading.
         """
         self._following, self._is_led, self._open_reader = following, is_led, open_reader
         self._dataset, self._identities, self._folder = dataset, identities, folder / dataset
