@@ -23,7 +23,7 @@ from sokuji.meta.objects import Column, Ref
 from sokuji.sql.base import Backend
 from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
-from sokuji.sql.extension import AnyTableFunction, TableCall
+from sokuji.sql.extension import AnyTableFunction, RelationalFunction, TableCall
 from sokuji.sql.query import Query, StoredRows
 from sokuji.sql.reference.backend import Reference
 from sokuji.sql.session import Session
@@ -67,7 +67,8 @@ class Doubled:
 def open_engine(side: Side, settings: SqlSettings | None = None) -> Engine:
     catalog = MemoryCatalog()
     catalog.create_dataset("shop")
-    functions: dict[str, AnyTableFunction] = {"ml.doubled": Doubled()}
+    unknown = RelationalFunction(1, {}, lambda inputs: inputs[0])
+    functions: dict[str, AnyTableFunction] = {"ml.doubled": Doubled(), "ml.unknown": unknown}
     return Engine(catalog, side.lake, side.make_backend(settings or SqlSettings()), table_functions=functions)
 
 
@@ -228,6 +229,11 @@ def test_rows_of_files_and_of_the_tail_have_the_catalogs_columns(side: Side) -> 
     backend.close()
     assert rows.schema == pa.schema([("n", pa.float64()), ("x", pa.float64()), ("s", pa.string())])
     assert rows.sort_by("x").to_pylist() == [{"n": None, "x": x, "s": None} for x in (1.0, 2.0, 3.0, None)]
+
+
+def test_a_query_of_a_name_that_a_backend_does_not_know_is_refused(engine: Engine) -> None:
+    with pytest.raises(UnsupportedSqlError, match=r"ML\.UNKNOWN is not supported"):
+        engine.execute("SELECT * FROM ML.UNKNOWN((SELECT 1 AS x))")
 
 
 _MANY = "UNNEST(GENERATE_ARRAY(1, 9999))"

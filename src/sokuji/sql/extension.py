@@ -77,18 +77,12 @@ class TableFunction(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RelationalFunction:
-    """A table function that is itself a query: it runs as a part of the statement around it."""
+    """A table function that is itself a query. Its name stands for the query, and each backend has the query in its own dialect."""
 
     relations: int  # the number of tables or queries that it takes, as its first arguments
     parameters: Mapping[str, Type]  # the further arguments, which are named and optional
     schema: Callable[[Sequence[tuple[Field, ...]]], tuple[Field, ...]]
     """The columns of the result, given those of the relations. Raises SqlError for relations that do not fit."""
-    emit: Callable[[Sequence[tuple[Field, ...]], Sequence[str], Mapping[str, str]], str]
-    """Writes the DuckDB SELECT statement, with the column names of the schema.
-
-    The arguments are the relations' columns, the SELECT statements of the relations with the columns in this order, and the DuckDB
-    expressions of the given arguments.
-    """
 
 
 AnyTableFunction = TableFunction | RelationalFunction

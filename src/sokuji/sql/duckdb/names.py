@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from sokuji.duckdb_text import quote, quote_text
+from sokuji.errors import UnsupportedSqlError
 from sokuji.sql.duckdb.emit import Emitter, emit_query
 from sokuji.sql.duckdb.emit.expressions import variable_name
 from sokuji.sql.duckdb.emit.literals import Constant
+from sokuji.sql.duckdb.relational import RELATIONAL
 from sokuji.sql.duckdb.relations import relation
 from sokuji.sql.duckdb.run import DuckDbQueries
 from sokuji.sql.extension import RelationalFunction
@@ -52,9 +54,11 @@ class DuckDbNames:
         """The relation of a call's rows. Rows computed in Python are stored in a table, because the query may read them twice."""
         call = self._names.call(scan)
         if isinstance(call.function, RelationalFunction):
+            if call.name not in RELATIONAL:
+                raise UnsupportedSqlError(f"{call.name} is not supported")
             named = [argument.name for argument in call.private.arguments if isinstance(argument, Field)]
             values = [within.independent(argument.expr) for argument in scan.argument_list if argument.HasField("expr")]
-            return f"({call.function.emit(call.call.inputs, queries, dict(zip(named, values, strict=True)))})"
+            return f"({RELATIONAL[call.name](call.call.inputs, queries, dict(zip(named, values, strict=True)))})"
         rows = None
         if call.call.input is not None:
             rows = self.run.select(within.complete(queries[0]), call.call.input)
