@@ -1,6 +1,6 @@
-"""The contract of what runs queries: resolved statements in, streams of Arrow batches out.
+"""The contract of a backend that runs queries: resolved statements in, streams of Arrow batches out.
 
-What a backend runs a query with is its own: text of another dialect, or a plan. `sql/query.py` has what it is given.
+Each backend has its own form of a query: text of another dialect, or a plan. `sql/query.py` defines the input.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Home(NamedTuple):
-    """Where a table is known and kept."""
+    """The catalog and the lake of a table."""
 
     catalog: Catalog
     lake: Lake
@@ -32,64 +32,64 @@ class Home(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RowChanges:
-    """What INSERT, UPDATE, DELETE or MERGE makes of a table."""
+    """The changes that INSERT, UPDATE, DELETE or MERGE makes to a table."""
 
-    count: int  # of the rows that are added, changed or deleted
-    files: Sequence[str]  # those of the snapshot whose rows are replaced
-    rows: pa.RecordBatchReader  # to take their place, in the catalog's types
+    count: int  # the number of added, changed or deleted rows
+    files: Sequence[str]  # files of the snapshot whose rows are replaced
+    rows: pa.RecordBatchReader  # the rows that replace them, in the catalog's types
 
 
 class QueryRun(Closing):
-    """One statement while it runs, or one script: to be closed when its last rows are read. Any thread may cancel it."""
+    """One running statement or script. Close it when its last rows are read. Any thread may cancel it."""
 
     stop: Stop
 
     @property
     @abstractmethod
     def temporary(self) -> Home:
-        """Where temporary tables are stored for later statements of the script; made when first asked for, gone with the run."""
+        """The catalog and the lake of temporary tables for later statements of the script. Created on first use, deleted with the run."""
 
     @property
     @abstractmethod
     def temporary_catalog(self) -> Catalog | None:
-        """That of `temporary`, if it was asked for."""
+        """The catalog of `temporary`, or None if it was never used."""
 
     @abstractmethod
     def stream(self, query: Query | StoredRows) -> pa.RecordBatchReader:
-        """The rows in the catalog's types, with arrays as BigQuery stores them: NULL as [], and a NULL element is an error.
+        """The rows in the catalog's types, with arrays as BigQuery stores them: NULL becomes [], and a NULL element is an error.
 
         Raises:
-            SqlError: the query fails at once; what fails later is raised by the stream.
-            UnsupportedSqlError: something in the query does not run here; the message names it.
-            QueryCancelledError: the run was cancelled, or its time is up; by the stream, too.
+            SqlError: the query fails immediately; the stream raises later errors.
+            UnsupportedSqlError: a part of the query is not supported; the message names it.
+            QueryCancelledError: the run was cancelled, or its time limit is reached. The stream also raises this error.
         """
 
     @abstractmethod
     def change(self, node: Any, target: StoredRows, names: StatementNames) -> RowChanges:
-        """What a resolved INSERT, UPDATE, DELETE or MERGE makes of the rows of `target`, without its tail; it writes nothing.
+        """Compute the changes of a resolved INSERT, UPDATE, DELETE or MERGE to `target`, without its tail. Writes nothing.
 
         Raises:
-            As `stream`.
+            SqlError, UnsupportedSqlError, QueryCancelledError: see `stream`.
         """
 
     @abstractmethod
     def explain(self, query: Query) -> str:
-        """How the query would run, as text for people. Raises UnsupportedSqlError."""
+        """A description, for people, of how the query would run. Raises UnsupportedSqlError."""
 
     @abstractmethod
     def forget(self) -> None:
-        """Release what was made for queries whose rows are read."""
+        """Drop the objects that were created for queries whose rows are read."""
 
     @abstractmethod
     def cancel(self, reason: str) -> None:
-        """Stop as soon as possible; whoever reads rows gets QueryCancelledError with `reason`."""
+        """Stop as soon as possible. Readers of rows get QueryCancelledError with `reason`."""
 
     @abstractmethod
     def close(self) -> None:
-        """Release everything. Streams not read to the end are cut off. Closing twice is a no-op."""
+        """Close everything. Streams that are not read to the end are aborted. Closing twice has no effect."""
 
     def check(self) -> None:
-        """Raises QueryCancelledError if the run was cancelled, or its time is up."""
+        """Raise QueryCancelledError if the run was cancelled, or its time limit is reached."""
         self.stop.check()
 
     def aside(self, function: Callable[[], T]) -> T:
@@ -102,8 +102,8 @@ class Backend(Closing):
 
     @abstractmethod
     def run(self) -> QueryRun:
-        """A run, whose time begins now. Raises SqlError if too many queries are still ending."""
+        """Begin a run. Its time limit starts now. Raises SqlError if too many queries are still ending."""
 
     @abstractmethod
     def close(self) -> None:
-        """Release everything; runs under way fail."""
+        """Close everything. Running queries fail."""

@@ -1,4 +1,4 @@
-"""One statement while it runs: what its names stand for, and its queries."""
+"""One statement while it runs: the meaning of its names, and its queries."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from sokuji.types import FLOAT64, INT64, NUMERIC, Field
 T = TypeVar("T")
 
 _COERCED = {INT64: (NUMERIC, FLOAT64), NUMERIC: (FLOAT64,)}
-_UNUSED_ID = 1_000_000_000  # where no column id of an analysed statement is
+_UNUSED_ID = 1_000_000_000  # larger than any column id of an analysed statement
 _REMEDY = "make it again with CREATE OR REPLACE VIEW"
 
 
 class Session:
     """The `Queries` of statement handlers and the `StatementNames` of the backend, for one analysed statement.
 
-    A view inside it gets a session of its own on the same run; `within` are the views around it.
+    A view in the statement gets its own session on the same run; `within` are the views around it.
     """
 
     def __init__(
@@ -88,27 +88,27 @@ class Session:
         return rows.column(0)[0].as_py()
 
     def changes(self, node: Any, table: Table) -> RowChanges:
-        """What the statement, INSERT, UPDATE, DELETE or MERGE, makes of the newest rows of a table."""
+        """The changes that the statement (INSERT, UPDATE, DELETE or MERGE) makes to the newest rows of a table."""
         snapshot = self.snapshot(table.ref) if table.kind is TableKind.EVENTS else self.newest(table)
         return self.run.change(node, self._stored(table, snapshot, table.columns), self)
 
     def rows(self, table: Table, columns: Sequence[Column]) -> pa.RecordBatchReader:
-        """The rows of these columns of a table, in its newest version."""
+        """The rows of a table in its newest version, with these columns."""
         return self.run.stream(self._stored(table, self.newest(table), columns))
 
     def _stored(self, table: Table, snapshot: Snapshot, columns: Sequence[Column]) -> StoredRows:
         return StoredRows(self.home(table.ref).lake, snapshot, columns, of_events=table.kind is TableKind.EVENTS)
 
     def option_values(self, options: Sequence[Any]) -> dict[str, Any]:
-        """`OPTIONS(...)` as Python values by lower-cased name; ARRAY as list, STRUCT as dict."""
+        """`OPTIONS(...)` as Python values by lower-case name. ARRAY is a list, STRUCT a dict."""
         return {option.name.lower(): self._value(option.value) for option in options}
 
     def located(self, node: Any, error: SqlError) -> SqlError:
-        """The same error, at the place of a node of the resolved statement."""
+        """The same error, with the position of a node of the resolved statement."""
         return self.analysis.source.part(*span(node)).error_at(error.message, 0, type(error))
 
     def check(self) -> None:
-        """Raises QueryCancelledError when the statement was cancelled, or its time is up."""
+        """Raise QueryCancelledError if the statement was cancelled, or its time limit is reached."""
         self.run.check()
 
     def aside(self, function: Callable[[], T]) -> T:
@@ -129,7 +129,7 @@ class Session:
         return value
 
     def _time(self, expression: Any) -> dt.datetime:
-        """The time of FOR SYSTEM_TIME AS OF. It may stand in the body of a function, so the statement's text does not say it."""
+        """The time of FOR SYSTEM_TIME AS OF. It may be in the body of a function, so the statement's text may not have it."""
         if any(nodes(expression, "ResolvedColumnRefProto")):
             raise SqlError("FOR SYSTEM_TIME AS OF needs a constant TIMESTAMP: an argument of a function cannot stand there, nor a column")
         at = self._evaluate(expression)
@@ -139,14 +139,14 @@ class Session:
         return at
 
     def home(self, table: Ref) -> Home:
-        """Where a table is known and kept."""
+        """The catalog and the lake of a table."""
         return self.run.temporary if table.dataset == SESSION else Home(self.catalog, self.lake, self.acknowledged)
 
     def ref(self, path: Sequence[str]) -> Ref:
-        """The table a path names, a temporary one if there is no dataset in it and there is one of that name.
+        """The table that a path names. A path without a dataset names a temporary table, if there is one with this name.
 
         Raises:
-            SqlError: it names none.
+            SqlError: the path names no table.
         """
         known = self.run.temporary_catalog
         if known is not None and len(path) == 1 and any(table.ref.name == path[0] for table in known.tables()):
@@ -154,7 +154,7 @@ class Session:
         return ref(path)
 
     def snapshot(self, ref: Ref, at: dt.datetime | None = None) -> Snapshot:
-        """What the statement reads of a table: the same however often it asks."""
+        """The snapshot of a table for this statement: the same at every call."""
         key = (ref, at)
         if key not in self._snapshots:
             home = self.home(ref)
@@ -162,10 +162,10 @@ class Session:
         return self._snapshots[key]
 
     def newest(self, table: Table) -> Snapshot:
-        """What the statement reads of a table in its newest version.
+        """The snapshot of a table in its newest version, for this statement.
 
         Raises:
-            ConflictError: it has other columns than the statement was analysed with. The catalog has them now.
+            ConflictError: the columns differ from those that the statement was analysed with. The catalog is updated now.
         """
         snapshot = self.snapshot(table.ref)
         if not is_current(snapshot, table):
@@ -190,11 +190,11 @@ class Session:
         return snapshot
 
     def renew(self) -> None:
-        """Let the statement read the newest versions from here on, as one does that starts over."""
+        """Let the statement read the newest versions from here on, like a statement that starts again."""
         self._snapshots.clear()
 
     def table(self, scan: Any) -> TableRows:
-        """As `StatementNames.table`."""
+        """See `StatementNames.table`."""
         table = self.analysis.table(scan.table.full_name)
         wanted = {column.name for column in scan.parent.column_list}
         columns = [column for column in table.columns if column.name in wanted]
@@ -246,16 +246,16 @@ class Session:
         return ViewRows(query, {column.name: place(column) for column in columns})
 
     def query_names(self, query: str) -> tuple[str, ...]:
-        """What a query that is to be a view's calls its columns."""
+        """The names of the columns of a query that becomes a view."""
         return tuple(field.name for field in _outputs(self._analyzer.analyze(query)))
 
     def call(self, scan: Any) -> ResolvedCall:
-        """As `StatementNames.call`."""
+        """See `StatementNames.call`."""
         return self.analysis.calls[scan.tvf.name]
 
 
 def _check_types(wildcard: Table, member: Table, columns: Sequence[Column]) -> None:
-    """Raises SqlError where a table of a wildcard has a column of a type that GoogleSQL does not coerce to the newest table's."""
+    """Raise SqlError if a table of a wildcard has a column whose type GoogleSQL does not coerce to the newest table's."""
     types = {column.name.lower(): column.type for column in member.columns}
     for column in columns:
         type_ = types.get(column.name.lower(), column.type)
@@ -267,9 +267,9 @@ def _check_types(wildcard: Table, member: Table, columns: Sequence[Column]) -> N
 
 
 def _places(view: Table, outputs: Sequence[Field]) -> Callable[[Column], int]:
-    """Where a view's query, whose columns are now these, has each of those that the view was made with: its tables may have changed since.
+    """Find a view's columns in its query's current columns, which may differ from the columns at the view's creation.
 
-    What is returned raises SqlError for a column that is not there any more, or is of another type.
+    The returned function raises SqlError for a column that no longer exists, or has another type.
     """
     places = {key: place for place, key in enumerate(_told_apart([field.name for field in outputs]))}
     made = view.query_names or [column.name for column in view.columns]
@@ -288,18 +288,18 @@ def _places(view: Table, outputs: Sequence[Field]) -> Callable[[Column], int]:
 
 
 def _outputs(query: Analysis) -> list[Field]:
-    """A query's columns, those without a name under ZetaSQL's."""
+    """A query's columns. Columns without a name have ZetaSQL's name."""
     return [Field(column.name, from_type(column.column.type)) for column in query.node.output_column_list]
 
 
 def _told_apart(names: Sequence[str]) -> list[tuple[str, int]]:
-    """Names in any case, each with how many of that name are before it."""
+    """Names in any case, each with the number of earlier occurrences."""
     lowered = [name.lower() for name in names]
     return [(name, lowered[:place].count(name)) for place, name in enumerate(lowered)]
 
 
 def output_schema(output_columns: Sequence[Any]) -> tuple[Field, ...]:
-    """The names and types of a query's columns; those without a name are called f0_, f1_, ... as BigQuery does."""
+    """The names and types of a query's columns. Columns without a name are named f0_, f1_, ... as in BigQuery."""
     unnamed = itertools.count()
     return tuple(
         Field(f"f{next(unnamed)}_" if column.name.startswith("$") else column.name, from_type(column.column.type))

@@ -1,4 +1,4 @@
-"""DuckDB as the engine room: one locked database in memory, and runs of single queries on it."""
+"""DuckDB as the engine: one locked database in memory, and runs of single queries on it."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ T = TypeVar("T")
 
 
 class Database:
-    """A DuckDB that reads files below `folders` and nothing else, whatever SQL it is given."""
+    """A DuckDB database that can read only files below `folders`, whatever SQL it runs."""
 
     def __init__(self, folders: Sequence[Path], temporary: Path, settings: SqlSettings) -> None:
         self.settings = settings
         self._names = itertools.count()
         self._lock = threading.Lock()
-        self._functions: set[str] = set()  # of GoogleSQL, that were added
-        self._kept: list[duckdb.DuckDBPyConnection | None] = []  # what they need to work
+        self._functions: set[str] = set()  # functions of GoogleSQL that were added
+        self._kept: list[duckdb.DuckDBPyConnection | None] = []  # connections that these functions need
         self.calls = NativeCalls()
         self._connection = duckdb.connect(":memory:")
         temporary.mkdir(parents=True, exist_ok=True)
-        # DuckDB names its files alike in every process: each database needs a folder of its own.
+        # DuckDB uses the same file names in every process, so each database needs its own folder.
         self._temporary = Path(tempfile.mkdtemp(dir=temporary, prefix="sql-"))
-        self._tables = self._temporary / "tables"  # what is below it can be read as well
+        self._tables = self._temporary / "tables"  # files below it can also be read
         for name, value in {
             "TimeZone": "UTC",
             "threads": settings.threads,
@@ -68,11 +68,11 @@ class Database:
             self._connection.execute(f"SET {name} = ?", [value])
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own to the same database."""
+        """A new connection to the same database."""
         return self._connection.cursor()
 
     def add_functions(self, sql: str) -> None:
-        """Make the functions exist that `sql` calls and DuckDB does not have."""
+        """Create the functions that `sql` calls and DuckDB does not have."""
         names = set(FUNCTION_NAME.findall(sql))
         with self._lock:
             if not names <= self._functions:
@@ -80,7 +80,7 @@ class Database:
                 self._functions |= names
 
     def name(self) -> str:
-        """A name for a relation that no other has."""
+        """A unique name for a relation."""
         return f"_r{next(self._names)}"
 
     def tables(self) -> TemporaryTables:
@@ -88,7 +88,7 @@ class Database:
         return TemporaryTables(self._tables / self.name())
 
     def close(self) -> None:
-        """Release everything; runs under way fail. The last call that runs closes what it needs."""
+        """Close everything. Running queries fail. The last running call closes what it needs."""
         shutil.rmtree(self._temporary, ignore_errors=True)
         self.calls.close(self._release)
 
@@ -100,7 +100,7 @@ class Database:
 
 
 class DuckDbQueries:
-    """One query while it runs: its connections, what was made for it, its time limit, and whether it was cancelled.
+    """One query while it runs: its connections, its temporary objects, its time limit, and whether it was cancelled.
 
     DuckDB gives a connection one stream at a time, so each query of the run has a connection of its own. A caller waits for a query
     until the run is to end, and a moment more at most: see `NativeCalls`.
@@ -112,7 +112,7 @@ class DuckDbQueries:
         self._registered: dict[str, pa.Table] = {}
         self._tables: list[str] = []
         self.stop = Stop(database.settings.memory_limit_mib)
-        self._failure: BaseException | None = None  # what a Python source of rows raised: DuckDB only keeps its text
+        self._failure: BaseException | None = None  # the error of a Python source of rows; DuckDB keeps only its text
         self._closed = False
         self._calls = 0  # that run, including those whose callers have left
         self._lock = threading.Lock()
@@ -127,16 +127,16 @@ class DuckDbQueries:
 
     @property
     def temporary(self) -> Home:
-        """As `QueryRun.temporary`."""
+        """See `QueryRun.temporary`."""
         return self._tables_of_run.home
 
     @property
     def temporary_catalog(self) -> Catalog | None:
-        """As `QueryRun.temporary_catalog`."""
+        """See `QueryRun.temporary_catalog`."""
         return self.temporary.catalog if "_tables_of_run" in self.__dict__ else None
 
     def cancel(self, reason: str) -> None:
-        """Stop the run as soon as possible; whoever reads its rows gets QueryCancelledError with `reason`. Any thread may call."""
+        """Stop the run as soon as possible. Readers of its rows get QueryCancelledError with `reason`. Any thread may call this."""
         self.stop.now(reason)
         self._interrupt()
 
@@ -146,13 +146,13 @@ class DuckDbQueries:
                 return
             for cursor in self._cursors:
                 cursor.interrupt()
-        # A query that is just about to start does not notice: it is told again until the run is over.
+        # A query that is about to start does not notice an interrupt, so it is interrupted again until the run is over.
         again = threading.Timer(_INSIST_SECONDS, self._interrupt)
         again.daemon = True
         again.start()
 
     def check(self) -> None:
-        """Raises QueryCancelledError if the run was cancelled."""
+        """Raise QueryCancelledError if the run was cancelled."""
         self.stop.check()
 
     def aside(self, function: Callable[[], T]) -> T:
@@ -187,7 +187,7 @@ class DuckDbQueries:
         return name
 
     def store(self, rows: pa.RecordBatchReader) -> str:
-        """The name of a table made of `rows`, in memory and on disk when it is large; read to the end before this returns."""
+        """The name of a new table with `rows`, in memory, or on disk if it is large. All rows are read before this returns."""
         name = self._database.name()
         self._tables.append(name)
         self.aside(lambda: self._fill(name, rows))
@@ -204,7 +204,7 @@ class DuckDbQueries:
             self._disconnect(cursor)
 
     def forget(self) -> None:
-        """Drop the tables that were made for a query whose rows are read."""
+        """Drop the tables that were created for a query whose rows are read."""
         self._registered.clear()
         if self._tables:
             self.aside(self._drop)
@@ -216,10 +216,10 @@ class DuckDbQueries:
         self._tables.clear()
 
     def select(self, sql: str, schema: Sequence[Field]) -> pa.RecordBatchReader:
-        """Run `sql`; its columns get the names and types of `schema`, by position.
+        """Run `sql`. Its columns get the names and types of `schema`, by position.
 
         Raises:
-            SqlError: it fails at once; what fails later is raised by the stream.
+            SqlError: the query fails immediately; the stream raises later errors.
         """
         target = pa.schema([pa.field(field.name, to_arrow(field.type)) for field in schema])
         return pa.RecordBatchReader.from_batches(target, self._batches(self.aside(lambda: self._open(sql)), target, schema))
@@ -305,7 +305,7 @@ class DuckDbQueries:
         return self._failure or translate(error, self._database.settings)
 
     def close(self) -> None:
-        """Drop what was made for the run. Streams not read to the end are cut off."""
+        """Drop all objects of the run. Streams that are not read to the end are aborted."""
         with self._lock:
             if self._closed:
                 return
@@ -328,7 +328,7 @@ class DuckDbQueries:
 
 @dataclass(slots=True)
 class _Rows:
-    """The rows of one query that are read and not handed out yet."""
+    """The rows of one query that are read and not returned yet."""
 
     cursor: duckdb.DuckDBPyConnection  # closed at the end
     reader: pa.RecordBatchReader
@@ -344,7 +344,7 @@ def _expire(run: weakref.ref[DuckDbQueries], limit: float) -> None:
 
 
 def restore(column: Any, type_: Type) -> pa.Array:
-    """A column as DuckDB gave it, in exactly the Arrow type of `type_`; STRUCT fields are matched by position."""
+    """A column from DuckDB in exactly the Arrow type of `type_`. STRUCT fields are matched by position."""
     target = to_arrow(type_)
     if column.type == target:
         return column
