@@ -61,6 +61,37 @@ print(triple(2 if me == "int" else 2.5), sum(triple.stats.cache_hits.values()))
 """
 
 
+WAITING = """
+import sys, time
+from pathlib import Path
+from numba.core.caching import IndexDataCacheFile
+from sokuji.compiled import compiled
+
+@compiled
+def double(x):
+    return 2 * x
+
+@compiled
+def times(x, n):
+    return double(x) if n == 1 else double(x) + times(x, n - 1)
+
+folder, me, other = (Path(each) for each in sys.argv[1:])
+write = IndexDataCacheFile._save_index
+
+def once_the_other_asks(self, overloads):
+    (folder / me).touch()
+    deadline = time.monotonic() + 20
+    while not (folder / other).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    write(self, overloads)
+
+IndexDataCacheFile._save_index = once_the_other_asks
+(folder / me).touch()
+print(times(2, 3), sum(double.stats.cache_misses.values()) + sum(times.stats.cache_misses.values()))
+"""
+
+
 def test_a_helper_that_changed_in_another_file_is_not_served_as_it_was(tmp_path: Path) -> None:
     package = tmp_path / "sokuji"
     package.mkdir()
@@ -88,16 +119,27 @@ def test_two_processes_at_once_on_an_empty_folder_keep_the_code_of_both(tmp_path
     script = tmp_path / "at_once.py"
     script.write_text(AT_ONCE)
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(PACKAGE.parent)}
-        return subprocess.Popen([sys.executable, script, tmp_path, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
+    both = [_start(script, "int", "float"), _start(script, "float", "int")]
+    assert [_said(process) for process in both] == ["6 0\n", "7.5 0\n"]
+    assert [_said(_start(script, "int", "")), _said(_start(script, "float", ""))] == ["6 1\n", "7.5 1\n"]
 
-    def said(process: subprocess.Popen[str]) -> str:
-        return process.communicate(timeout=120)[0]
 
-    both = [start("int", "float"), start("float", "int")]
-    assert [said(process) for process in both] == ["6 0\n", "7.5 0\n"]
-    assert [said(start("int", "")), said(start("float", ""))] == ["6 1\n", "7.5 1\n"]
+def test_of_two_processes_at_once_one_compiles_and_the_other_loads_what_it_kept(tmp_path: Path) -> None:
+    script = tmp_path / "waiting.py"
+    script.write_text(WAITING)
+    said = [_said(process).split() for process in (_start(script, "one", "two"), _start(script, "two", "one"))]
+    assert [result for result, _ in said] == ["12", "12"]
+    assert sum(int(compiled) for _, compiled in said) == 2, "each of two functions once"
+
+
+def _start(script: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A process with machine code kept beside the script."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(script.parent / "cache"), "PYTHONPATH": str(PACKAGE.parent)}
+    return subprocess.Popen([sys.executable, script, script.parent, *arguments], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def _said(process: subprocess.Popen[str]) -> str:
+    return process.communicate(timeout=120)[0]
 
 
 def test_the_key_has_every_file_that_machine_code_takes_something_from() -> None:

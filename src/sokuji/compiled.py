@@ -15,6 +15,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,27 +46,48 @@ def compiled(function: Function) -> Function:
     try:
         dispatcher: Function = numba.njit(cache=_is_kept(), error_model="numpy", nogil=True)(function)
         if folder is not None and _is_kept():
-            _save_in_turn(dispatcher, folder)
+            _compile_in_turn(dispatcher)
     finally:
         numba.config.CACHE_DIR = others
     return dispatcher
 
 
-def _save_in_turn(made: Any, folder: Path) -> None:
-    """Let only one process at a time write machine code of this version.
+def _compile_in_turn(dispatcher: Any) -> None:
+    """Let one process at a time compile the function and keep the machine code; the others wait, and load what was kept.
 
-    numba reads the index of a function, takes the next number for the file of a new signature, and writes both. Two processes at once would
-    take one number for two signatures, so the later one would get the code of the other.
+    numba would compile in each process: at the first start of the platform on a machine, in every role. And two processes that keep
+    two signatures of one function at once could take the same number for both files: who comes later gets the code of the other one.
     """
-    kept = made._cache._cache_file  # noqa: SLF001 - numba has no public name for it
-    save = kept.save
+    kept = dispatcher._cache._cache_file  # noqa: SLF001 - numba has no word for it
+    lock = Path(f"{kept._index_path}.lock")  # noqa: SLF001
+    of_this_process = importlib.import_module("numba.core.compiler_lock").global_compiler_lock
+    load, compile_function = kept.load, dispatcher.compile
+    turns: list[ExitStack] = []  # more than one if the function calls itself: then all are within the turn of the first
 
-    def save_in_turn(*entry: object) -> None:
-        with (folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            save(*entry)
+    def load_in_turn(key: object) -> Any:
+        found = load(key)
+        if found is None and len(turns) == 1:
+            turns[0].enter_context(_held(lock))  # until it is compiled and kept, or cannot be compiled
+            found = load(key)
+        return found
 
-    kept.save = save_in_turn
+    def compile_in_turn(signature: Any) -> Any:
+        with of_this_process, ExitStack() as turn:
+            turns.append(turn)
+            try:
+                return compile_function(signature)
+            finally:
+                turns.pop()
+
+    kept.load, dispatcher.compile = load_in_turn, compile_in_turn
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def inlined(function: Function) -> Function:
