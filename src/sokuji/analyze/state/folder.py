@@ -80,7 +80,7 @@ class FolderStates(States):
         self._open_store, self._open_log, self._settings, self._rule = open_store, open_log, settings, rule
 
     def open(self, folder: Path, kernels: Sequence[Kernel], layout: RowLayout, strings: Vocabulary, *, serves: bool = True) -> FolderState:
-        """As `States.open`."""
+        """See `States.open`."""
         with ExitStack() as undo:
             store = undo.enter_context(self._open_store(folder / ROWS, width=layout.width, rows_max=self._settings.profiles_max))
             blobs, here = store.blobs(), position(store.offsets())
@@ -124,7 +124,7 @@ class FolderStates(States):
 
     @contextmanager
     def remembered(self, folder: Path, width: int) -> Iterator[Remembered]:
-        """As `States.remembered`."""
+        """See `States.remembered`."""
         with self._open_store(folder / ROWS, width=width, rows_max=_REMEMBERED_ROWS_MAX) as store:
             timers = Timers(read_marks(store.blobs()[MARKS], folder).timers)
             yield Remembered(lambda keys: store.get_many(keys).rows, timers, position(store.offsets()))
@@ -163,11 +163,11 @@ class FolderState(DatasetState):
         self._store.put_many(keys, rows, now_us)
 
     def expire(self, older_than_us: int) -> None:
-        """As `DatasetState.expire`."""
+        """See `DatasetState.expire`."""
         self._store.expire(older_than_us)
 
     def serve(self, outcome: BatchOutcome, batch: int) -> None:
-        """As `DatasetState.serve`."""
+        """See `DatasetState.serve`."""
         if self._served is not None:
             self._served.add(outcome, batch)
 
@@ -177,7 +177,7 @@ class FolderState(DatasetState):
             self._served.caught_up()
 
     def checkpoint(self, here: Position, versions: Mapping[str, int], *, wait: bool) -> None:
-        """As `DatasetState.checkpoint`."""
+        """See `DatasetState.checkpoint`."""
         offsets = {_NUMBER: here.number, **here.published, **{f"{_EVENTS}{partition}": end for partition, end in here.ends.items()}}
         durable = self._store.offsets().get(SERVED_LOG, 0)
         with ThreadPoolExecutor() as syncs:  # side by side: no batch is worked on meanwhile
@@ -190,11 +190,11 @@ class FolderState(DatasetState):
         self._store.checkpoint(offsets, {MARKS: msgspec.msgpack.encode(marks)}, wait=wait)
 
     def position(self) -> Position:
-        """As `DatasetState.position`."""
+        """See `DatasetState.position`."""
         return position(self._store.offsets())
 
     def close(self) -> None:
-        """As `DatasetState.close`."""
+        """See `DatasetState.close`."""
         for each in (self._store, self.deduplicator, self.identity, self.vocabulary):
             each.close()
         if self._served is not None:
@@ -209,22 +209,22 @@ class FolderReader(StateReader):
         self._rows, self._users = open_reader(folder / ROWS), folder / FILE
 
     def get(self, key: str) -> bytes | None:
-        """As `StateReader.get`."""
+        """See `StateReader.get`."""
         return self._rows.get(key)
 
     def position(self) -> Position:
-        """As `StateReader.position`."""
+        """See `StateReader.position`."""
         return position(self._rows.offsets())
 
     def users(self) -> dict[str, str]:
-        """As `StateReader.users`."""
+        """See `StateReader.users`."""
         try:
             return dict(known(self._users.read_bytes())) if self._users.exists() else {}
         except ValueError as error:
             raise DamagedFileError(self._users, str(error), REMEDY) from error
 
     def close(self) -> None:
-        """As `StateReader.close`."""
+        """See `StateReader.close`."""
         self._rows.close()
 
 

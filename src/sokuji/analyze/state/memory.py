@@ -71,7 +71,7 @@ class MemoryStates(States):
         self._kept, self._open_log, self._settings, self._rule = kept, open_log, settings, rule
 
     def open(self, folder: Path, kernels: Sequence[Kernel], layout: RowLayout, strings: Vocabulary, *, serves: bool = True) -> DatasetState:
-        """As `States.open`."""
+        """See `States.open`."""
         make_folder(folder)
         if not (folder / _ID_FILE).exists():
             (folder / _ID_FILE).write_text(secrets.token_hex(), encoding="ascii")
@@ -86,13 +86,13 @@ class MemoryStates(States):
 
     @contextmanager
     def remembered(self, folder: Path, width: int) -> Iterator[Remembered]:
-        """As `States.remembered`."""
+        """See `States.remembered`."""
         found = self._kept.of[_id_in(folder)]
         yield Remembered(lambda keys: _rows(found.parts.rows, keys, width), copy.deepcopy(found.parts.timers), found.position)
 
 
 def read_in_memory(kept: KeptStates, folder: Path) -> StateReader:
-    """As `OpenStateReader`."""
+    """See `OpenStateReader`."""
     found = kept.open.get(_id_in(folder)) if (folder / _ID_FILE).exists() else None
     if found is None or found.is_closed:
         raise OnlineStoreError(f"no writer has the state in {folder} open: open it for its writer first")
@@ -138,13 +138,13 @@ class MemoryState(DatasetState):
         self._parts.rows.update((key, _Put(row.tobytes(), self._clock_us)) for key, row in zip(keys.to_pylist(), rows, strict=True))
 
     def expire(self, older_than_us: int) -> None:
-        """As `DatasetState.expire`."""
+        """See `DatasetState.expire`."""
         rows = self._parts.rows
         for key in [key for key, put in rows.items() if put.at_us < older_than_us]:
             del rows[key]
 
     def serve(self, outcome: BatchOutcome, batch: int) -> None:
-        """As `DatasetState.serve`."""
+        """See `DatasetState.serve`."""
         if self.served is not None:
             self.served.add(outcome, batch)
 
@@ -154,18 +154,18 @@ class MemoryState(DatasetState):
             self.served.caught_up()
 
     def checkpoint(self, here: Position, versions: Mapping[str, int], *, wait: bool) -> None:  # noqa: ARG002 complete on return
-        """As `DatasetState.checkpoint`."""
+        """See `DatasetState.checkpoint`."""
         if self.served is not None:
             self.served_until = self.served.mark(here.ends, self.served_until)
         self._kept[self._name] = _Checkpoint(copy.deepcopy(self._parts), copy.deepcopy(here), dict(versions), self.served_until)
 
     def position(self) -> Position:
-        """As `DatasetState.position`."""
+        """See `DatasetState.position`."""
         last = self._kept.get(self._name)
         return _START if last is None else last.position
 
     def close(self) -> None:
-        """As `DatasetState.close`."""
+        """See `DatasetState.close`."""
         self.is_closed = True
         self.vocabulary.close()
         if self.served is not None:
@@ -180,20 +180,20 @@ class MemoryStateReader(StateReader):
         self._kept, self._name = kept, name
 
     def get(self, key: str) -> bytes | None:
-        """As `StateReader.get`."""
+        """See `StateReader.get`."""
         return self._kept.open[self._name].row(key)
 
     def position(self) -> Position:
-        """As `StateReader.position`."""
+        """See `StateReader.position`."""
         return self._kept.open[self._name].position()
 
     def users(self) -> Mapping[str, str]:
-        """As `StateReader.users`."""
+        """See `StateReader.users`."""
         last = self._kept.of.get(self._name)
         return {} if last is None else last.parts.identity.users
 
     def close(self) -> None:
-        """As `StateReader.close`."""
+        """See `StateReader.close`."""
 
 
 def _rows(puts: Mapping[str, _Put], keys: pa.StringArray, width: int) -> Rows:

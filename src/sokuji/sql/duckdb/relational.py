@@ -74,5 +74,8 @@ RELATIONAL: Mapping[str, Callable[[Sequence[tuple[Field, ...]], Sequence[str], M
     "ML.FEATURES_AT_TIME": _features_at_time,
     "ML.ENTITY_FEATURES_AT_TIME": _entity_features_at_time,
 }
-"""By name: the SELECT statement with the columns of the function's schema, for the columns of its relations, the SELECT statements that
-give these, in this order, and the expressions of the arguments that were given."""
+"""Name -> function that writes the SELECT statement, with the columns of the function's schema.
+
+Its arguments are the columns of the relations, the SELECT statements of the relations with the columns in this order, and the expressions of
+the given arguments.
+"""

@@ -102,7 +102,7 @@ class Database:
 class DuckDbQueries:
     """One query while it runs: its connections, its temporary objects, its time limit, and whether it was cancelled.
 
-    DuckDB gives a connection one stream at a time, so each query of the run has a connection of its own. A caller waits for a query
+    DuckDB allows one stream per connection, so each query of the run has its own connection. A caller waits for a query
     until the run is to end, and a moment more at most: see `NativeCalls`.
     """
 
