@@ -155,11 +155,11 @@ class FolderState(DatasetState):
         self.timers, self.versions = Timers(marks.timers), marks.versions
 
     def get_many(self, keys: pa.StringArray, room: Rows | None = None) -> Rows:
-        """As `DatasetState.get_many`."""
+        """See `DatasetState.get_many`."""
         return self._store.get_many(keys, room).rows
 
     def put_many(self, keys: pa.StringArray, rows: Rows, now_us: int) -> None:
-        """As `DatasetState.put_many`."""
+        """See `DatasetState.put_many`."""
         self._store.put_many(keys, rows, now_us)
 
     def expire(self, older_than_us: int) -> None:
@@ -172,7 +172,7 @@ class FolderState(DatasetState):
             self._served.add(outcome, batch)
 
     def caught_up(self) -> None:
-        """As `DatasetState.caught_up`."""
+        """See `DatasetState.caught_up`."""
         if self._served is not None:
             self._served.caught_up()
 

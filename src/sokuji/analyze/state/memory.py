@@ -120,7 +120,7 @@ class MemoryState(DatasetState):
         self._clock_us = max((put.at_us for put in self._parts.rows.values()), default=0)
 
     def get_many(self, keys: pa.StringArray, room: Rows | None = None) -> Rows:
-        """As `DatasetState.get_many`."""
+        """See `DatasetState.get_many`."""
         rows = _rows(self._parts.rows, keys, self.layout.width)
         if room is None:
             return rows
@@ -133,7 +133,7 @@ class MemoryState(DatasetState):
         return None if found is None else found.row
 
     def put_many(self, keys: pa.StringArray, rows: Rows, now_us: int) -> None:
-        """As `DatasetState.put_many`."""
+        """See `DatasetState.put_many`."""
         self._clock_us = max(self._clock_us, now_us)
         self._parts.rows.update((key, _Put(row.tobytes(), self._clock_us)) for key, row in zip(keys.to_pylist(), rows, strict=True))
 
@@ -149,7 +149,7 @@ class MemoryState(DatasetState):
             self.served.add(outcome, batch)
 
     def caught_up(self) -> None:
-        """As `DatasetState.caught_up`."""
+        """See `DatasetState.caught_up`."""
         if self.served is not None:
             self.served.caught_up()
 

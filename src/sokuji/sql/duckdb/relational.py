@@ -76,6 +76,6 @@ RELATIONAL: Mapping[str, Callable[[Sequence[tuple[Field, ...]], Sequence[str], M
 }
 """Name -> function that writes the SELECT statement, with the columns of the function's schema.
 
-Its arguments are the columns of the relations, the SELECT statements of the relations with the columns in this order, and the expressions of
-the given arguments.
+Its arguments are the columns of the relations, the SELECT statements of the relations with the columns in this order, and the expressions
+of the given arguments.
 """
