@@ -15,6 +15,7 @@ import pytest
 
 from sokuji.config import SqlSettings
 from sokuji.errors import QueryCancelledError, SqlError, UnsupportedSqlError
+from sokuji.lake.acknowledged import OnlyCommitted
 from sokuji.lake.base import Lake
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.lake.memory import MemoryLake
@@ -262,7 +263,7 @@ def test_a_run_that_was_cancelled_starts_nothing(side: Side) -> None:
         assert run.temporary_catalog is None
         assert run.temporary.catalog is run.temporary_catalog
         analysis = engine.analyzer.analyze("SELECT 1 AS x")
-        session = Session(engine.catalog, side.lake, engine.analyzer, run=run, analysis=analysis)
+        session = Session(engine.catalog, side.lake, OnlyCommitted(side.lake), engine.analyzer, run=run, analysis=analysis)
         query: Query = session.query(analysis.node.output_column_list, analysis.node.query)
         assert run.stream(query).read_all().to_pylist() == [{"x": 1}]
         assert run.explain(query)

@@ -25,6 +25,7 @@ import sys
 from pathlib import Path
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.store import SqlCatalog
+from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from sokuji.sql.shell import run_shell
 folder = Path(sys.argv[1])
