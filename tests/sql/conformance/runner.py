@@ -6,6 +6,7 @@ With a part of a file's or case's name it prints those cases in full.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -48,9 +49,7 @@ def run_file(path: Path, *, every: int = 1) -> Iterator[Outcome]:
         return
     engine = Engine("America/Los_Angeles")
     missing: dict[str, str] = {}
-    for number, block in enumerate(blocks(path)):
-        if number % every and not block.prepares:
-            continue
+    for block in _chosen(list(blocks(path)), every):
         if block.time_zone is not None:
             yield Outcome(f"{path.stem}:{block.name}", "skip: BigQuery's default time zone is UTC")
         elif block.prepares:
@@ -58,6 +57,19 @@ def run_file(path: Path, *, every: int = 1) -> Iterator[Outcome]:
         else:
             yield _run(engine, block, f"{path.stem}:{block.name}")
     engine.close()
+
+
+def _chosen(of_file: list[Block], every: int) -> list[Block]:
+    """One of `every` so many blocks that are queries, and of the tables those that another chosen block may read."""
+    chosen = [block for number, block in enumerate(of_file) if block.prepares or number % every == 0]
+    if every == 1:
+        return chosen
+    words = Counter(word for block in chosen for word in set(re.findall(r"\w+", block.statement.lower())))
+    return [block for block in chosen if not block.prepares or any(words[name] > 1 for name in _tables(block))]
+
+
+def _tables(block: Block) -> list[str]:
+    return [name.lower() for name in re.findall(r"(?i)CREATE\s+TABLE\s+`?(\w+)", block.statement)]
 
 
 def _run_case(engine: Engine, case: Case) -> Outcome:
