@@ -44,7 +44,7 @@ Indices = npt.NDArray[np.intp]
 class Poison:
     """An event on which an expression failed."""
 
-    event: int  # the row in `Outcome.events`
+    event: int  # the row in `BatchOutcome.events`
     reason: str
 
 
@@ -52,7 +52,7 @@ class Poison:
 class BatchOutcome:
     """The outcome of a batch. It is published before its state is committed."""
 
-    events: pa.RecordBatch  # of the dataset, without duplicates
+    events: pa.RecordBatch  # of the dataset, deduplicated
     places: Places  # of these events in the log; empty for history from the lake
     duplicates: int
     links: list[Link] = field(default_factory=list)

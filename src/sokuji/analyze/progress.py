@@ -56,7 +56,7 @@ class Progress:
         return kind != fcntl.F_UNLCK
 
     def close(self) -> None:
-        """Unmap the file, and leave."""
+        """Unmap the file and leave."""
         self._ends.close()
         os.close(self._held)
         os.close(self._asking)

@@ -41,7 +41,7 @@ class LinkKind(enum.StrEnum):
 
     MERGED = "merged"  # the visitor's profile was merged into the user's
     SWITCHED = "switched"  # the visitor was known as another user: later events go to the new user, the profiles stay apart
-    REFUSED = "refused"  # the visitor stays as it was, the event is the user's: `reason` says why
+    REFUSED = "refused"  # the visitor stays as it was, and the event is the user's: `reason` says why
 
 
 class Link(NamedTuple):

@@ -23,7 +23,7 @@ _SPARE_CONNECTIONS = 1024  # in addition to open streams
 
 
 def run(project: ProjectFolder) -> None:
-    """Serve actions to pages until this process is asked to end."""
+    """Serve actions to pages until this process is asked to stop."""
     descriptors.allow_all()
     config = project.config
     end_with_supervisor()

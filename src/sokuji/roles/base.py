@@ -79,10 +79,10 @@ class Role:
     reads: Callable[[ProjectFolder], object]
     """The configuration that the role reads at its start. `sokuji apply` restarts the role when this changes."""
     run: Callable[[ProjectFolder], None]
-    """Work until this process is asked to end (`service/stop.py`; a server: `web/event_loop.py`), then drain."""
+    """Work until this process is asked to stop (`service/stop.py`; for a server: `web/event_loop.py`), then drain."""
 
     def start(self, folder: Path) -> None:
-        """Run the role of the project in `folder` in this process, until it is asked to end."""
+        """Run the role of the project in `folder` in this process, until the process is asked to stop."""
         from sokuji.service import logs
 
         logs.configure(self.name)

@@ -15,7 +15,7 @@ from sokuji.service.stop import until_stopped
 
 
 def run(project: ProjectFolder) -> None:
-    """Call webhooks and functions until this process is asked to end."""
+    """Call webhooks and functions until this process is asked to stop."""
     config = project.config
     backends = Backends(config)
     deliverer = Deliverer(

@@ -1,4 +1,4 @@
-"""The lake with the log's tail: a query sees every event that was acknowledged before it started."""
+"""The lake plus the log's tail: a query sees every event that was acknowledged before it started."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ class _Piece:
     rows: Backlog
     ids: Ids
     kept: Mask  # which of the rows are in `shaped`; not those that the table had, or that are repeats
-    shaped: pa.Table  # has the columns that were known at the time
+    shaped: pa.Table  # has the columns that were known at that time
 
     def __len__(self) -> int:
         return len(self.kept)

@@ -227,5 +227,5 @@ def committed_offsets(snapshot: Snapshot, applications: Mapping[int, str]) -> di
 
 
 def open_seen(folder: Path, dataset: str, rule: RepeatRule, *, check: bool = False) -> Seen:
-    """The messages in a dataset's events table; see `Seen`."""
+    """The index of messages in a dataset's events table; see `Seen`."""
     return Seen(folder / "seen" / dataset, rule, check=check)

@@ -1,4 +1,4 @@
-"""What the lake says happened to a sample of the profiles: their events, whose each one was when it came, and who became whom."""
+"""The lake's history of a sample of the profiles: their events, whose each event was when it came, and which profiles merged."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from sokuji.types import Type, to_arrow
 
 Row = Mapping[str, Any]
 Id = tuple[str, str]
-"""A message's source and its id there. One that is sent again much later is another event."""
+"""A message's source and its id there. A message that is sent again much later is another event."""
 
 _ROW = ("visitor_id", "user_id", "source", "message_id", "type", "previous_id", "received_at", *PLACE_COLUMNS)
 _PROPERTY = "property {}"
 
 
 class Past(NamedTuple):
-    """Events of the sample's profiles and of those merged into them."""
+    """Events of the sample's profiles, and of the profiles merged into them."""
 
     events: pa.Table  # the columns of EVENT_SCHEMA and PLACE_COLUMNS, `is_bot`, and those of properties
     ids: list[Id]  # by event
-    keys: list[str]  # of the profile that each event was of when it came
-    is_sampled: npt.NDArray[np.bool_]  # by event: of a profile in the sample
-    merges: list[tuple[int, str, str]]  # (the event that merged, from, into) for those into a profile of the sample
+    keys: list[str]  # the profile that each event belonged to when it came
+    is_sampled: npt.NDArray[np.bool_]  # by event: whether its profile is in the sample
+    merges: list[tuple[int, str, str]]  # (the event that merged, from, into), for merges into a profile of the sample
 
     def properties(self, types: Mapping[str, Type]) -> dict[str, pa.Array]:
-        """Properties as the lake has them: in columns, or where it has none of that type, read from the JSON as the sink reads it.
+        """The properties as the lake has them: from columns or, if there is no column of the type, from the JSON, read as the sink does.
 
-        Never as the worker does: what is to be checked must have no part in it.
+        They are not read with the worker's code: a check must not share code with the checked part.
         """
         columns = {name: _PROPERTY.format(name) for name in types}
         found = {name: in_one_piece(self.events.column(each)) for name, each in columns.items() if each in self.events.column_names}
@@ -137,7 +137,7 @@ def _previous_id(properties: str | None) -> str | None:
 
 
 def _columns(snapshot: Snapshot, properties: Mapping[str, Type]) -> dict[str, str]:
-    """The columns of properties that the table has in their types, by the properties' names."""
+    """The property columns of the table that have the right type, by property name."""
     there = {name.lower(): (name, type_) for name, type_ in property_columns(snapshot.schema).items()}
     found = {name: there[name.lower()] for name in properties if name.lower() in there}
     return {name: column for name, (column, type_) in found.items() if type_ == to_arrow(properties[name])}
@@ -169,7 +169,7 @@ def _whose(events: pa.Table, links: pa.Table, sample: float) -> Past:
 
 
 def arrived(events: pa.Table) -> npt.NDArray[np.int64]:
-    """When each event came (us), by a clock that never goes back within a partition of the log, as those of machines do."""
+    """When each event came (us), by a clock that never goes back within a partition of the log, unlike machines' clocks."""
     partitions, offsets = (pc.fill_null(in_one_piece(events.column(name)), -1).to_numpy() for name in PLACE_COLUMNS)
     found: npt.NDArray[np.int64] = events.column("received_at").cast(pa.int64()).to_numpy().copy()
     for partition in np.unique(partitions[offsets >= 0]):
@@ -180,27 +180,27 @@ def arrived(events: pa.Table) -> npt.NDArray[np.int64]:
 
 
 class _Known:
-    """Who was known as whom when an event came, as the worker found it."""
+    """The links between visitors and users as the worker knew them when an event came."""
 
     def __init__(self, rows: list[Row], arrived: list[int], links: pa.Table) -> None:
-        """Of events that came at `arrived`."""
+        """Index the links of events that came at `arrived`."""
         self._rows = rows
         self._places = [(at, *(row[name] or 0 for name in PLACE_COLUMNS)) for at, row in zip(arrived, rows, strict=True)]
         row_of = {_named(row, row["received_at"], _visitor(row)): number for number, row in enumerate(rows)}
-        self._became: dict[str, list[int]] = {}  # by visitor, the events that said so
+        self._became: dict[str, list[int]] = {}  # by visitor, the events that made a link
         for link in links.select(["source", "message_id", "known_at", "visitor_id", "kind"]).to_pylist():
-            row = row_of.get(_named(link, link["known_at"], link["visitor_id"]))  # None: it was deleted, and what it said with it
+            row = row_of.get(_named(link, link["known_at"], link["visitor_id"]))  # None: the event was deleted, and so was its link
             if row is not None and link["kind"] != LinkKind.REFUSED:
                 self._became.setdefault(link["visitor_id"], []).append(row)
         for became in self._became.values():
             became.sort(key=self._places.__getitem__)
 
     def merged(self) -> Iterator[tuple[int, str]]:
-        """The events that merged a visitor's profile, and the visitor: the first that said who it is."""
+        """The events that merged a visitor's profile, and the visitor. The first link of a visitor merges."""
         return ((became[0], visitor) for visitor, became in self._became.items())
 
     def profile(self, row: int) -> str:
-        """The key of the profile that an event was of."""
+        """The key of the profile that an event belonged to."""
         visitor, user = _visitor(self._rows[row]), self._rows[row]["user_id"]
         if user is not None:
             return f"{USER}{user}"
@@ -213,5 +213,5 @@ def _visitor(row: Row) -> str:
 
 
 def _named(message: Row, received_at: Any, visitor: str) -> tuple[Any, ...]:
-    """What tells the event of a link."""
+    """The key of the event that made a link."""
     return message["source"], message["message_id"], received_at, visitor

@@ -1,4 +1,4 @@
-"""Compares what was served with the lake: `sokuji features verify`."""
+"""Compare the served features with the lake: `sokuji features verify`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _SERVED_PLACE = ("partition", "offset")
 
 
 class Verifier:
-    """Computes what was served anew from the events in the lake, in the order in which they arrived."""
+    """Computes the served features again, from the events in the lake, in their order of arrival."""
 
     def __init__(
         self,
@@ -62,19 +62,19 @@ class Verifier:
         self._tables, self._models, self._folder, self._served_log = tables, models, folder, served_log
 
     def verify(self, dataset: str, sample: float | None = None) -> Verification:
-        """Compare for a share of the profiles, or for all that are kept if None. The worker may be running.
+        """Compare a share of the profiles, or all that are kept if None. The worker may be running.
 
-        Profiles that were forgotten meanwhile (`analyze.profile_days`, an erasure) are computed with all that the lake has.
+        Profiles that were deleted meanwhile (`analyze.profile_days`, an erasure) are computed with all events that the lake has.
 
         Raises:
-            FeatureError: nothing that was served is kept, or less than `sample`.
+            FeatureError: no served features are kept, or fewer than `sample`.
         """
         self._acknowledged.refresh()
         folder = self._folder / dataset
         compiled = self._compile(dataset, taken(folder))
         with closing(compiled):
             kept = served.read(folder / compiled.layout().fingerprint, self._served_log, sample)
-            # After what was served: it has all strings that are named there.
+            # Opened after the served rows, so that it has all strings they name.
             vocabulary = Vocabulary.beside(folder / STRINGS_FILE)
             kernels = [Kernel(kernel.view, compiled.expressions.types, vocabulary) for kernel in compiled.kernels]
             properties, left_out = compiled.expressions.properties, excluded.read(dataset, self._bad_events, self._tables)
@@ -86,7 +86,7 @@ class Verifier:
         return compile_for(dataset, self._declared, self._tables, self._models, Vocabulary(), taken=types)
 
     def _outdated(self, dataset: str, types: Types) -> tuple[str, ...]:
-        """A sentence for each property that a state made anew would take for something else."""
+        """A sentence for each property that a rebuilt state would read with another type."""
         with closing(self._compile(dataset, {})) as anew:
             return tuple(
                 f"{dataset}: the worker takes the property {name} for {type_}, the events table for {anew.properties[name]}"
@@ -97,11 +97,11 @@ class Verifier:
     def _events(self, dataset: str) -> Snapshot:
         try:
             return self._acknowledged.snapshot(Ref(dataset, EVENTS))
-        except NotFoundError:  # none came yet
+        except NotFoundError:  # no event has come yet
             return Snapshot((), FIXED_SCHEMA, -1)
 
     def _links(self, dataset: str) -> pa.Table:
-        """The merge log. What the sink has not come to is read before the table, so that nothing is missed in between."""
+        """The merge log. Rows that the sink has not committed are read before the table, so that none is missed in between."""
         log = self._identities
         ends = {partition: log.end(partition) for partition in range(log.partitions)}
         waiting = backlog.read_until(log, backlog.positions(log), ends).get(dataset)
@@ -119,7 +119,7 @@ def _compare(happened: Past, kept: ServedSample, kernels: Sequence[Kernel], expr
         pa.RecordBatch.from_arrays([in_one_piece(column) for column in rows.columns], schema=EVENT_SCHEMA),
         happened.properties(expressions.properties),
     )
-    # As the sink found it, but in rows from before it looked.
+    # As the sink decided, or checked here for rows from before the sink did.
     bots = pc.coalesce(in_one_piece(happened.events.column("is_bot")), is_bot(in_one_piece(rows.column("context"))))
     counted = ~bots.to_numpy(zero_copy_only=False)
     counted[list(failed)] = False
@@ -150,9 +150,9 @@ def _compare(happened: Past, kept: ServedSample, kernels: Sequence[Kernel], expr
 
 
 def _places(happened: Past, kept: ServedSample) -> tuple[npt.NDArray[np.int64], Mask, Mask]:
-    """By event: its place in the order of arrival, whether it must have been served, and whether it is to be looked at.
+    """For each event: its place in the order of arrival, whether it must have been served, and whether to check it.
 
-    What was served has its place from then, and comes after what was not: that is history, or of a profile that was merged.
+    Served events keep their place and come after unserved ones, which are history or belong to a profile that was merged.
     """
     served = zip(*(kept.rows.column(name).to_pylist() for name in ("batch", "row")), strict=True)
     places = dict(zip(_stood(kept.rows, _SERVED_PLACE).tolist(), served, strict=True))
@@ -165,7 +165,7 @@ def _places(happened: Past, kept: ServedSample) -> tuple[npt.NDArray[np.int64], 
     )
     order = np.empty(len(keys), np.int64)
     order[np.lexsort(keys.T[::-1])] = np.arange(len(keys))
-    # An event without a place (-1) is from before places were kept, and so from before anything was served.
+    # An event without a place (-1) is older than places, and so older than everything served.
     ends, starts = (np.array([*limits, 0])[partitions] for limits in (kept.ends, kept.starts))
     was_served = np.array([at is not None for at in served_at], np.bool_)
     expected = happened.is_sampled & (offsets >= np.maximum(starts, 0)) & (offsets < ends)
@@ -173,6 +173,6 @@ def _places(happened: Past, kept: ServedSample) -> tuple[npt.NDArray[np.int64], 
 
 
 def _stood(rows: pa.Table, names: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Where in the log each row's event stood, as one number; -1 where that is not known."""
+    """Each row's place in the log as one number; -1 if unknown."""
     partitions, offsets = (pc.fill_null(in_one_piece(rows.column(name)).cast(pa.int64()), -1).to_numpy() for name in names)
     return np.where(offsets < 0, -1, partitions * (1 << 48) + offsets)

@@ -1,1 +1,1 @@
-"""The worker's state of one dataset: opened, checkpointed, rebuilt, and carried over when the declarations change."""
+"""The worker's state of one dataset: open, checkpoint and rebuild it, and carry it over when the declarations change."""

@@ -28,7 +28,7 @@ class RowLayout:
 
     @classmethod
     def of(cls, kernels: Sequence[Kernel], rules: Rules, properties: Mapping[str, Type]) -> RowLayout:
-        """The layout for these views and rules, over properties of these types."""
+        """The layout for these views and rules, with properties of these types."""
         at, views = 0, []
         for kernel in kernels:
             views.append(slice(at, at + kernel.width))
