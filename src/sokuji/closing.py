@@ -1,4 +1,4 @@
-"""A base class for everything that must be closed."""
+"""The base class of everything that must be closed."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Deduplicator:
     """The messages of a dataset that were already processed."""
 
     def __init__(self, folder: Path | None, mark: TableMark | None, rule: RepeatRule) -> None:
-        """Load the ids that the files in `folder` hold up to `mark`, an earlier result of `mark()`; without a folder nothing is kept."""
+        """Load the ids that the files in `folder` hold up to `mark`, an earlier result of `mark()`; without a folder nothing is stored."""
         self._folder, self._rule = folder, rule
         self._stretches: dict[int, list[_Stretch]] = {}  # by partition: the last two
         self._kept: list[set[str]] = [set(), set() if mark is None else set(mark.files)]  # the files of the last checkpoints

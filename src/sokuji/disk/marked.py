@@ -62,17 +62,17 @@ class MarkedFile:
 
 
 class Unkept:
-    """Takes the place of a `MarkedFile` where nothing is kept: it forgets what is appended."""
+    """A `MarkedFile` without a file, for state that is not stored: appended content is dropped."""
 
     def read(self) -> bytes:
-        """Nothing."""
+        """No content."""
         return b""
 
     def append(self, content: bytes) -> None:
-        """Forget the bytes."""
+        """Drop the bytes."""
 
     def mark(self) -> Mark:
-        """The mark of nothing."""
+        """The mark of an empty file."""
         return Mark(0, 0)
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Unkept:
 
 
 def open_marked(folder: Path | None, name: str, mark: AnyMark) -> MarkedFile | Unkept:
-    """Open the file of this name in `folder`; without a folder, something that keeps nothing. Raises like `MarkedFile`."""
+    """Open the file with this name in `folder`; without a folder, a stand-in that stores nothing. Raises like `MarkedFile`."""
     return Unkept() if folder is None else MarkedFile(folder / name, mark)
 
 

@@ -1,4 +1,4 @@
-"""SQLite files: how each connection is set up, and how damage is found and named."""
+"""SQLite files: set up connections, detect damage, and name the damaged file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 
 
 def configure(connection: sqlite3.Connection) -> None:
-    """Wait for other processes, and have what is committed on disk."""
+    """Set up a connection that waits for other processes and makes commits durable."""
     connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
@@ -21,7 +21,7 @@ def configure(connection: sqlite3.Connection) -> None:
 
 
 def check(connection: sqlite3.Connection, path: object, remedy: str) -> None:
-    """See that the file `path` is whole.
+    """Check that the file `path` is undamaged.
 
     Raises:
         DamagedFileError: it is not; `remedy` says what to do.
@@ -34,7 +34,7 @@ def check(connection: sqlite3.Connection, path: object, remedy: str) -> None:
 
 @contextmanager
 def naming_damage(path: object, remedy: str) -> Iterator[None]:
-    """Raise DamagedFileError for errors of SQLite that say that the file `path` is damaged."""
+    """Raise DamagedFileError for SQLite errors that report damage of the file `path`."""
     try:
         yield
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:

@@ -120,7 +120,7 @@ def _remove(table: Table, session: Session) -> None:
 
 
 def _settle(tables: Iterable[Table], session: Session) -> None:
-    """Bring rows that stand only in the log into the tables that are about to be dropped: they would make them anew."""
+    """Commit rows that only the log has into the tables about to be dropped: later they would create the tables again."""
     for table in tables:
         if table.kind is TableKind.EVENTS:
             # They may be of another log than the table, or too many, and cannot be committed. Dropping is the way out of that.
@@ -379,7 +379,7 @@ _ALTERATIONS = {
 
 
 def _rewrite(table: Table, read: Sequence[Column], columns: Sequence[Column], session: Session) -> None:
-    """Write all rows anew, the columns `read` as `columns`: a name that is free must not show old values later."""
+    """Rewrite all rows, with the columns `read` as `columns`: a freed name must not show old values later."""
     rows = session.rows(table, read)
     schema = pa.schema([field.with_name(column.name) for field, column in zip(rows.schema, columns, strict=True)])
     renamed = pa.RecordBatchReader.from_batches(schema, (pa.record_batch(batch.columns, schema=schema) for batch in rows))
