@@ -10,7 +10,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from sokuji.analyze.progress import Progress
 from sokuji.backends import Backends
 from sokuji.config import AnalyzeSettings, load
 from sokuji.errors import FeatureError
@@ -22,8 +21,9 @@ from sokuji.meta.objects import Ref
 from sokuji.predict.features import Lookup
 from sokuji.service.metrics import render
 from sokuji.types import BOOL, FLOAT64, STRING
-from tests.analyze.side import PARTITIONS, Side, declare, drain, engine, following, numbered, side, verifier
+from tests.analyze.side import Side, declare, drain, engine, numbered, side, verifier
 from tests.lake.platform import START_US
+from tests.predict.test_features import lookup
 
 SPEND = """
 from sokuji.features import events, property_types, view
@@ -130,17 +130,6 @@ def test_a_type_that_changes_makes_the_state_again(shop: Side) -> None:
 def test_another_type_of_a_column_is_named_until_the_state_is_made_anew(shop: Side) -> None:
     declared = declare(shop.folder, SPEND)
     keeping = AnalyzeSettings(profiles_max=10_000, served_sample=1.0)
-    progress = Progress(shop.folder / "analyze" / "progress", PARTITIONS)
-
-    def lookup() -> Lookup:
-        return Lookup(
-            "shop",
-            following(shop, declared),
-            shop.logs.identities,
-            shop.folder / "analyze",
-            is_led=progress.is_led,
-            open_reader=shop.online.read,
-        )
 
     def skus(found: Lookup) -> Any:
         return found.features("v:v1", START_US + 60_000_000)["skus"]
@@ -150,7 +139,7 @@ def test_another_type_of_a_column_is_named_until_the_state_is_made_anew(shop: Si
         assert (found.rows, found.mismatches, found.missing, found.extra) == (2, 0, 0, 0)
         return found.outdated
 
-    early = lookup()  # of a process that is up before the worker
+    early = lookup(shop, declared)  # of a process that is up before the worker
     with shop.worker(declared, settings=keeping) as worker:
         shop.track(*buys({"sku": "a"}, {"sku": 7}))
         drain(worker)
@@ -159,11 +148,11 @@ def test_another_type_of_a_column_is_named_until_the_state_is_made_anew(shop: Si
         assert outdated() == ()
         with engine(shop) as sql:
             sql.execute("ALTER TABLE shop.events ALTER COLUMN sku SET DATA TYPE FLOAT64")
-        assert skus(early) == skus(lookup()) == ["a"]
+        assert skus(early) == skus(lookup(shop, declared)) == ["a"]
         assert outdated() == ("shop: the worker takes the property sku for STRING, the events table for FLOAT64",)
     with shop.worker(declared, settings=keeping) as worker:
         drain(worker)
-        assert skus(early) == skus(lookup()) == [7.0]
+        assert skus(early) == skus(lookup(shop, declared)) == [7.0]
 
 
 def test_a_dropped_property_is_read_as_before(shop: Side) -> None:

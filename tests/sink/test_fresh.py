@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,25 +19,9 @@ from sokuji.sink.committed import Committed
 from tests.lake import sinker
 from tests.lake.duck import select
 from tests.lake.platform import START_US, Lakeside, bad_rows, lakeside
-from tests.log.opening import Opening, on_disk
-from tests.sink.test_sink import crash_before_anything_was_saved
+from tests.sink.test_sink import crash_before_anything_was_saved, events, whichever_log
 
 REF = Ref("shop", "events")
-
-
-@pytest.fixture
-def side(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lakeside]:
-    opening: Opening = request.getfixturevalue("opening") if "opening" in request.fixturenames else on_disk
-    with lakeside(tmp_path, opening=opening) as side:
-        yield side
-
-
-whichever_log = pytest.mark.usefixtures("opening")
-"""Of tests that are run on each backend of the logs."""
-
-
-def events(*numbers: int, **common: Any) -> list[Mapping[str, Any]]:
-    return [{"message_id": f"m{number}", "properties": {"number": number}, **common} for number in numbers]
 
 
 def in_files(snapshot: Snapshot) -> list[int]:

@@ -6,7 +6,7 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,9 @@ from sokuji.sink.sink import Sink
 from sokuji.types import BOOL, FLOAT64, INT64, STRING
 from tests.lake.duck import select
 from tests.lake.platform import PARTITIONS, START_US, Lakeside, bad_rows, lakeside, log_rows
-from tests.log.opening import Opening, on_disk
 
 REF = Ref("shop", "events")
 HOUR_US = 3_600_000_000
-
-
-@pytest.fixture
-def side(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lakeside]:
-    opening: Opening = request.getfixturevalue("opening") if "opening" in request.fixturenames else on_disk
-    with lakeside(tmp_path, opening=opening) as side:
-        yield side
 
 
 whichever_log = pytest.mark.usefixtures("opening")

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ import pytest
 from sokuji.errors import CorruptLogError, DamagedFileError, FormatError, LogError
 from sokuji.log.local.log import LocalLog
 from sokuji.log.local.segment import base_offsets, encode, frame_bytes, segment_path
+from tests.disk.full import files_no_larger_than
 from tests.log.rows import SCHEMA, numbers, rows
 
 
@@ -165,17 +163,6 @@ def test_a_segment_that_is_missing_in_the_middle_is_found(tmp_path: Path) -> Non
         with pytest.raises(CorruptLogError, match=f"ends before row {bases[2]}"):
             log.read(0, 0, 100)
         assert numbers(log.read(0, bases[3], 2).batch) == [bases[3], bases[3] + 1]
-
-
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """The closest thing to a full disk that a test can have: the system refuses to let a file grow."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("text_bytes", [10, 2000])

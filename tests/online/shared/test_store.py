@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +15,7 @@ from sokuji.online.shared.checkpoint import RUNS_MAX
 from sokuji.online.shared.reader import SharedReader
 from sokuji.online.shared.store import SharedStore
 from sokuji.online.shared.table import Layout, TableFile, current_table
+from tests.disk.full import files_no_larger_than
 from tests.online.rows import WIDTH, keys, put, rows, stored
 
 NAMES = [f"k{number}" for number in range(500)]
@@ -32,17 +30,6 @@ def shared_memory_of(folder: Path) -> list[Path]:
         table = current_table(folder)
         assert table is not None
     return list(table.parent.glob(f"{table.name.rpartition('-')[0]}-*"))
-
-
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """The closest thing to a full disk that a test can have: the system refuses to let a file grow."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_store_has_one_writer(tmp_path: Path) -> None:
