@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
 
+from sokuji.closing import Closing
 from sokuji.config import ACTIONS_FILE, Config
 from sokuji.dedup.rule import RepeatRule
 from sokuji.disk.private import make_private_folder
@@ -51,7 +52,7 @@ _SIDE_SEGMENT_BYTES = 8 * 1024 * 1024
 _SERVED_SEGMENTS = 16  # retention frees whole segments
 
 
-class Backends:
+class Backends(Closing):
     """A project's parts as its configuration defines them, opened on first use."""
 
     def __init__(self, config: Config) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -213,8 +212,8 @@ def test_apply_makes_it_and_the_worker_that_starts_then_runs_no_statement(tmp_pa
     for options, wanted in (["--dry-run"], []), ([], ["action_results"]):
         done = CliRunner().invoke(main, ["apply", *options, "-p", str(tmp_path)], catch_exceptions=False)
         assert done.exit_code == 0, done.output
-        with closing(Backends(load(tmp_path))) as backends:
+        with Backends(load(tmp_path)) as backends:
             known = backends.catalog.tables("main") if "main" in backends.catalog.datasets() else []
             assert [table.ref.name for table in known if table.kind is TableKind.VIEW] == wanted
-    with closing(Backends(load(tmp_path))) as backends:
+    with Backends(load(tmp_path)) as backends:
         backends.keep_results_views(tmp_path, pytest.fail)

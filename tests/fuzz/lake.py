@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from random import Random
 from typing import Any
 
@@ -26,7 +25,7 @@ _NOW_US = 1_767_225_600_000_000
 def fuzz(seed: int, seconds: float) -> int:
     """Batches of events of all types."""
     random, deadline, count = Random(seed), time.monotonic() + seconds, 0
-    with closing(Shaper()) as shaper:
+    with Shaper() as shaper:
         while time.monotonic() < deadline:
             compare(shaper, [event(random, number) for number in range(_EVENTS)])
             count += _EVENTS

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from random import Random
 from typing import Any
 
@@ -23,7 +22,7 @@ _ROWS = 50
 def fuzz(seed: int, seconds: float) -> int:
     """Objects as the log may hold them, those from before the collector replaced numbers beyond FLOAT64 too."""
     random, deadline, count = Random(seed), time.monotonic() + seconds, 0
-    with closing(Shaper()) as shaper:
+    with Shaper() as shaper:
         while time.monotonic() < deadline:
             compare(shaper, texts(random))
             count += _ROWS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from random import Random
 
 import pytest
@@ -15,5 +14,5 @@ from tests.searching import examples
 @pytest.mark.parametrize("seed", range(examples(5)))
 def test_what_was_sent_is_there(seed: int) -> None:
     random = Random(seed)
-    with closing(Shaper()) as shaper:
+    with Shaper() as shaper:
         lake.compare(shaper, [lake.event(random, number) for number in range(20)])

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from sokuji.analyze.conditions import Conditions
 from sokuji.analyze.state.layout import RowLayout
+from sokuji.closing import Closing
 from sokuji.config import ACTIONS_FILE, FEATURES_FILE
 from sokuji.errors import RuleError, SqlError
 from sokuji.events import EVENT_SCHEMA
@@ -60,7 +61,7 @@ class Declared:
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class Compiled(Closing):
     """Everything that one dataset's pipeline computes with."""
 
     dataset: str

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def run(folder: Path, *, rate: float, seconds: float | None, print_json: bool) -
     make(folder, {SETTINGS_FILE: settings, FEATURES_FILE: shop.FEATURES, ACTIONS_FILE: shop.ACTIONS})
     log = folder / "platform.log"
     console.print("Starting the platform; the first start on a machine compiles for about a minute ...")
-    with running(folder, log=log), Platform.open(folder) as platform, closing(Backends(load(folder))) as backends:
+    with running(folder, log=log), Platform.open(folder) as platform, Backends(load(folder)) as backends:
         console.print(f"It runs in [bold]{folder}[/], its collector on port {ports['track.port']}; what it logs is in {log}.")
         figures = Figures()
         with _traffic(backends, Visitors(rate, SEED), ports["track.port"], figures) as is_flowing:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from sokuji.arrays import in_one_piece
 from sokuji.bots import is_bot
+from sokuji.closing import Closing
 from sokuji.dedup.runs import Ids
 from sokuji.duckdb_text import quote_text
 from sokuji.events import EVENT_SCHEMA
@@ -37,7 +38,7 @@ _CHUNK_ROWS = 32_768
 _CHUNK_CELLS = 12_000_000  # so chunks of wide tables are shorter: each cell takes some ten bytes, several times
 
 
-class Shaper:
+class Shaper(Closing):
     """Converts log rows to lake rows, in DuckDB. For one thread."""
 
     def __init__(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import closing
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,7 +47,7 @@ class Past(NamedTuple):
         columns = {name: _PROPERTY.format(name) for name in types}
         found = {name: in_one_piece(self.events.column(each)) for name, each in columns.items() if each in self.events.column_names}
         missing = {name: to_arrow(type_) for name, type_ in types.items() if name not in found}
-        with closing(Shaper()) as shaper:
+        with Shaper() as shaper:
             return found | (shaper.reread(self.events, missing) if missing else {})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,7 +72,7 @@ class Verifier:
         self._acknowledged.refresh()
         folder = self._folder / dataset
         compiled = self._compile(dataset, taken(folder))
-        with closing(compiled):
+        with compiled:
             kept = served.read(folder / compiled.layout().fingerprint, self._served_log, sample)
             # Opened after the served rows, so that it has all strings they name.
             vocabulary = Vocabulary.beside(folder / STRINGS_FILE)
@@ -87,7 +87,7 @@ class Verifier:
 
     def _outdated(self, dataset: str, types: Types) -> tuple[str, ...]:
         """A sentence for each property that a rebuilt state would read with another type."""
-        with closing(self._compile(dataset, {})) as anew:
+        with self._compile(dataset, {}) as anew:
             return tuple(
                 f"{dataset}: the worker takes the property {name} for {type_}, the events table for {anew.properties[name]}"
                 for name, type_ in types.items()
