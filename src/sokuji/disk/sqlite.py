@@ -24,7 +24,7 @@ def check(connection: sqlite3.Connection, path: object, remedy: str) -> None:
     """Check that the file `path` is undamaged.
 
     Raises:
-        DamagedFileError: it is not; `remedy` says what to do.
+        DamagedFileError: the file is damaged; `remedy` says what to do.
     """
     with naming_damage(path, remedy):
         [(state, *_), *_] = connection.execute("PRAGMA integrity_check(1)")
