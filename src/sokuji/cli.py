@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,18 @@ class _Commands(click.Group):
         except SokujiError as error:
             click.secho(f"error: {error.pretty() if isinstance(error, SqlError) else error}", fg="red", err=True)
             sys.exit(1)
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run, and end the process. With queries that are still ending the rest of Python's exit is left out: it would complain of them."""
+        try:
+            return super().main(*args, **kwargs)
+        except SystemExit as end:
+            calls = sys.modules.get("sokuji.sql.duckdb.native_calls")  # not imported: most commands run no query
+            if calls is not None and calls.is_any_under_way():
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - in the order of use, not of the alphabet
         return list(self.commands)

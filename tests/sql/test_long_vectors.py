@@ -19,6 +19,7 @@ import pytest
 
 from sokuji.config import SqlSettings
 from sokuji.errors import QueryCancelledError, SqlError
+from sokuji.project.create import create
 from sokuji.sql.duckdb import native_calls
 from sokuji.sql.duckdb.functions import reference
 from sokuji.sql.engine import Engine
@@ -45,6 +46,8 @@ HEAVY = {
     "ARRAY_CONCAT": f"SELECT SUM(ARRAY_LENGTH(ARRAY_CONCAT(numbers, [LENGTH({WORD})], numbers))) FROM {rows(10, ARRAY)}",
     "IN UNNEST": f"SELECT COUNTIF(-LENGTH({WORD}) IN UNNEST(numbers)) FROM {rows(400, ARRAY)}",
 }
+_SEARCHES = " OR ".join(f"{number} - x IN UNNEST(numbers)" for number in range(-200, -1))
+ENDLESS_VECTOR = f"SELECT COUNTIF(LENGTH({WORD}) < 0 OR {_SEARCHES}) FROM {rows(2000, ARRAY)}"
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -206,9 +209,7 @@ sys.exit(3)
 
 @pytest.mark.parametrize("closes", [False, True])
 def test_a_process_exits_while_a_query_is_inside_of_a_vector(closes: bool, tmp_path: Path) -> None:
-    endless = " OR ".join(f"{number} - x IN UNNEST(numbers)" for number in range(-200, -1))
-    sql = f"SELECT COUNTIF(LENGTH({WORD}) < 0 OR {endless}) FROM {rows(2000, ARRAY)}"
-    source = PROCESS.format(sql=sql, closes=closes, exits_for=0)
+    source = PROCESS.format(sql=ENDLESS_VECTOR, closes=closes, exits_for=0)
     done = subprocess.run([sys.executable, "-c", source, tmp_path], capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
     assert done.stdout == "The query mine was cancelled 1\n"
     assert done.returncode == 3, done.stderr[-2000:]
@@ -220,3 +221,25 @@ def test_a_vector_that_is_done_while_the_process_exits_does_not_abort_it(tmp_pat
     done = subprocess.run([sys.executable, "-c", source, tmp_path], capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
     assert done.stdout == "The query mine was cancelled 1\n"
     assert done.returncode == 3, done.stderr[-2000:]
+
+
+CTRL_C = """
+import os, signal, sys
+from sokuji.cli import main
+from sokuji.sql.duckdb.functions import reference
+
+def late(self, query, *columns, call=reference._Evaluator.__call__):
+    result = call(self, query, *columns)
+    os.kill(os.getpid(), signal.SIGINT)
+    return result
+
+reference._Evaluator.__call__ = late
+main(["sql", "-p", sys.argv[1], sys.argv[2]])
+"""
+
+
+def test_ctrl_c_ends_the_command_at_once_and_with_nothing_but_its_own_words(tmp_path: Path) -> None:
+    create(tmp_path / "project")
+    arguments = [sys.executable, "-c", CTRL_C, str(tmp_path / "project"), ENDLESS_VECTOR]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=WAIT_SECONDS, check=False)
+    assert (done.stdout, done.stderr.strip(), done.returncode) == ("", "Aborted!", 1)

@@ -202,9 +202,14 @@ class _Thread(threading.Thread):
 _ALL: weakref.WeakSet[NativeCalls] = weakref.WeakSet()
 
 
+def is_any_under_way() -> bool:
+    """Whether any call of this process runs."""
+    return any(calls.under_way for calls in _ALL)
+
+
 def _let_threads_wait() -> None:
     """Pause threads that return from a call while the process exits: Python before 3.14 ends them, which aborts the process."""
-    if sys.version_info < (3, 14) and any(calls.under_way for calls in _ALL):
+    if sys.version_info < (3, 14) and is_any_under_way():
         with suppress(OSError, AttributeError):  # on other systems threads end without unwinding
             ctypes.CDLL("libstdc++.so.6")._ZSt13set_terminatePFvvE(ctypes.CDLL(None).pause)  # noqa: SLF001 std::set_terminate
 
