@@ -1,4 +1,4 @@
-"""GoogleSQL statements, run: analysed by ZetaSQL, queries by the backend, everything else by whoever handles that kind of statement."""
+"""Run GoogleSQL statements: ZetaSQL analyses them, a backend runs queries, and handlers run other kinds of statements."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from sokuji.sql.statements import ddl, dml, events_tables
 from sokuji.sql.statements.script import Script
 from sokuji.types import STRING, Field
 
-_ATTEMPTS = 10  # at a statement, each with what others made of its tables meanwhile
+_ATTEMPTS = 10  # attempts of a statement whose tables others change meanwhile
 _STATEMENTS = {**ddl.STATEMENTS, **dml.STATEMENTS}
 
 
 class Engine(Closing):
     """Runs GoogleSQL over a catalog and a lake. Any number of threads may use it at once.
 
-    `backend` runs the queries, and is closed with the engine.
+    `backend` runs the queries. The engine closes it.
     `acknowledged` gives the newest rows of the lake's tables; without it no log feeds them.
-    `handlers` run further kinds of statements (CREATE MODEL), `table_functions` are known by lower-case name ("ml.predict").
+    `handlers` run further kinds of statements (CREATE MODEL). `table_functions` are by lower-case name ("ml.predict").
     """
 
     def __init__(
@@ -66,20 +66,19 @@ class Engine(Closing):
 
     @functools.cached_property
     def analyzer(self) -> Analyzer:
-        """The front end, started on first use."""
+        """The analyzer, started on first use."""
         return Analyzer(self.catalog, self._table_functions, version_of=functools.partial(version_of, self.catalog, self.lake))
 
     def execute(self, sql: str, parameters: Parameters | None = None, *, query_id: str | None = None) -> Result:
-        """Run a statement, or the statements of a script one after another; the result is the last one's.
+        """Run a statement, or the statements of a script one after another. Returns the last result.
 
-        `parameters` are values for `@name` (a mapping) or `?` (a sequence). Rows come as a stream: what fails while they are read
-        is raised there.
+        `parameters` are values for `@name` (a mapping) or `?` (a sequence). Rows are a stream; reading them may raise errors.
 
         Raises:
-            SqlError: a statement is not valid, or fails; nothing of a script runs when part of it does not parse.
-            UnsupportedSqlError: it is GoogleSQL that does not run here.
-            QueryCancelledError: by `cancel`, or by the time limit, which is for all statements together.
-            NotFoundError, AlreadyExistsError: a statement that defines something names what is not there, or is.
+            SqlError: a statement is not valid, or fails. If a part of a script does not parse, nothing of it runs.
+            UnsupportedSqlError: the statement is valid GoogleSQL that is not supported.
+            QueryCancelledError: `cancel` was called, or the time limit is reached, which is for all statements together.
+            NotFoundError, AlreadyExistsError: a statement defines an object, and names one that is missing, or already exists.
         """
         last = Result((), message="The script ran")
         for result in self.execute_script(sql, parameters, query_id=query_id):
@@ -87,9 +86,9 @@ class Engine(Closing):
         return last
 
     def execute_script(self, sql: str, parameters: Parameters | None = None, *, query_id: str | None = None) -> Iterator[Result]:
-        """As `execute`, but with every statement's result; each must be read, as far as it is wanted, before the next is asked for.
+        """Like `execute`, but yields every statement's result. Each must be read, as far as it is needed, before the next is requested.
 
-        The results of a script with procedural statements are held in memory.
+        The results of a script with procedural statements are kept in memory.
         """
         bound = bind(parameters)
         name = query_id or uuid.uuid4().hex
@@ -102,7 +101,7 @@ class Engine(Closing):
                 statements, procedure = self.analyzer.until(run.stop).split(sql), None
             except ProceduralError as error:
                 statements, procedure = [], error.tree
-            functions: dict[str, SqlFunction] = {}  # of CREATE TEMP FUNCTION, which live as long as the script
+            functions: dict[str, SqlFunction] = {}  # of CREATE TEMP FUNCTION; they exist as long as the script
             if procedure is not None:
                 yield from self._procedural(sql, procedure, bound, run, functions)
                 self._finish(name)
@@ -158,7 +157,7 @@ class Engine(Closing):
         functions: dict[str, SqlFunction],
         variables: Mapping[str, Variable] | None,
     ) -> Result:
-        """Analyse and run a statement. Nothing is done yet when it raises ConflictError."""
+        """Analyse and run a statement. If it raises ConflictError, nothing is done yet."""
         self._acknowledged.refresh()
         analyzer = self.analyzer.until(run.stop)
         scope = Scope(tuple(functions.values()), variables or {}, run.temporary_catalog)
@@ -179,7 +178,7 @@ class Engine(Closing):
         if kind == "resolved_assert_stmt_node":
             return _assert(node, session)
         if kind == "resolved_create_view_stmt_node" and scope != Scope():
-            analyzer.analyze(statement)  # without it: the view will outlive it
+            analyzer.analyze(statement)  # without the scope, because the view will outlive it
         if kind == "resolved_create_function_stmt_node":
             return self._create_function(statement, node, session, functions, analyzer)
         if kind in self._handlers and getattr(node, "object_type", "MODEL") == "MODEL":
@@ -200,7 +199,7 @@ class Engine(Closing):
         if session.analysis.calls:
             raise UnsupportedSqlError(f"Function {name}: a body that calls a table function is not supported")
         if node.parent.create_scope != enums.ResolvedCreateStatementEnums.CREATE_TEMP:
-            analyzer.analyze(statement)  # without what the script defines: it will outlive that
+            analyzer.analyze(statement)  # without the script's definitions, because the function will outlive them
             return ddl.create_function(node, session)
         if name in temporary and node.parent.create_mode != enums.ResolvedCreateStatementEnums.CREATE_OR_REPLACE:
             raise AlreadyExistsError(f"Already Exists: Function {name}")
@@ -215,7 +214,7 @@ class Engine(Closing):
             run.close()
 
     def cancel(self, query_id: str) -> bool:
-        """Stop the query that was started under this id; False if none is running."""
+        """Stop the query that was started with this id. Returns False if none is running."""
         with self._lock:
             run = self._running.get(query_id)
         if run is None:
@@ -224,12 +223,12 @@ class Engine(Closing):
         return True
 
     def running(self) -> list[str]:
-        """The ids of the queries that run, or whose rows are still being read."""
+        """The ids of queries that run, or whose rows are still being read."""
         with self._lock:
             return list(self._running)
 
     def close(self) -> None:
-        """Cancel what runs and release everything."""
+        """Cancel running queries and close everything."""
         for query_id in self.running():
             self.cancel(query_id)
         self._backend.close()
@@ -250,9 +249,9 @@ def _assert(node: Any, session: Session) -> Result:
 
 
 def _until_read(result: Result, finish: Callable[[], None]) -> Result:
-    """The same result, with `finish` called once its rows are read, or are given up.
+    """The same result. `finish` is called once its rows are read, or are abandoned.
 
-    The first two batches are read at once, so that what fails early fails in `execute`, and small results hold nothing open.
+    The first two batches are read immediately, so that early errors are raised in `execute`, and small results hold no resources.
     """
     if not result.schema:
         finish()
