@@ -1,4 +1,4 @@
-"""Statements that define: CREATE and DROP of schemas, tables, views and functions, TRUNCATE, ALTER TABLE."""
+"""Statements that define objects: CREATE and DROP of schemas, tables, views and functions, TRUNCATE, ALTER TABLE."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _CREATE = enums.ResolvedCreateStatementEnums
 
 
 def check_name(node: Any) -> None:
-    """Refuse to create what cannot have its name, before anything is made of it, or would take the place of a table of the sink's.
+    """Refuse to create an object with an impossible name, or with the name of a table of the sink, before anything is created.
 
     Raises:
-        SokujiError: it has such a name.
+        SokujiError: the object has such a name.
     """
     created = _create(node)
     if _is_temporary(created):
@@ -111,7 +111,7 @@ def _noun(table: Table) -> str:
 
 
 def _remove(table: Table, session: Session) -> None:
-    # The name first: a crash between the two leaves files that nobody sees, never a table without files.
+    # Drop the name first: a crash between the two leaves files that nobody sees, never a table without files.
     home = session.home(table.ref)
     home.catalog.drop_table(table.ref)
     if table.kind is not TableKind.VIEW:
@@ -123,7 +123,7 @@ def _settle(tables: Iterable[Table], session: Session) -> None:
     """Commit rows that only the log has into the tables about to be dropped: later they would create the tables again."""
     for table in tables:
         if table.kind is TableKind.EVENTS:
-            # They may be of another log than the table, or too many, and cannot be committed. Dropping is the way out of that.
+            # The rows may be of another log than the table, or too many, and cannot be committed. Dropping the table solves this.
             with suppress(LakeError):
                 session.acknowledged.settle(table.ref)
 
@@ -178,7 +178,7 @@ def _make(node: Any, columns: tuple[Column, ...], session: Session, query: Calla
 
 
 def _write(table: Table, rows: _Checked, session: Session, known: Table | None) -> None:
-    """Rows first, the name last: nobody sees a table that is half there."""
+    """Write rows first and the name last, so that nobody sees an incomplete table."""
     catalog, lake, acknowledged = session.home(table.ref)
     if known is not None and known.kind is TableKind.TABLE:
         lake.replace(table.ref, rows.reader)
@@ -212,7 +212,7 @@ def _temporary(created: Any) -> Ref:
 
 
 def create_view(node: Any, session: Session) -> Result:
-    """CREATE VIEW: the query is stored as it was written, the columns as they are now."""
+    """CREATE VIEW: the query is stored as it was written, with its current columns."""
     base = node.parent
     created = _create(node)
     wanted = ref(created.name_path)
@@ -223,7 +223,7 @@ def create_view(node: Any, session: Session) -> Result:
     if known is not None and (created.create_mode != _CREATE.CREATE_OR_REPLACE or known.kind is not TableKind.VIEW):
         raise AlreadyExistsError(f"Already Exists: {_noun(known).title()} {wanted}")
     columns = tuple(Column(column.name, from_type(column.column.type)) for column in base.output_column_list)
-    # The analysed text has private names in it; what stands at the same place in the script is what was written.
+    # The analysed text has private names. The same part of the script has the original text.
     start = session.analysis.source.text.rindex(base.sql)
     query = session.analysis.source.original(start, start + len(base.sql))
     view = Table(
@@ -240,7 +240,7 @@ def create_view(node: Any, session: Session) -> Result:
 
 
 def create_function(node: Any, session: Session) -> Result:
-    """CREATE FUNCTION dataset.name: the body is stored as it was written; what it calls and reads is looked up at each use."""
+    """CREATE FUNCTION dataset.name: the body is stored as it was written. The functions and tables in it are looked up at each use."""
     created = _create(node)
     wanted = ref(created.name_path, "Function")
     known = any(function.ref == wanted for function in session.catalog.functions(wanted.dataset))
@@ -311,7 +311,7 @@ def _alter(node: Any, session: Session, changes: Sequence[Any]) -> Result:
 
 
 def _apply(alteration: Callable[[Table, Any, Session], None], altered: Ref, change: Any, session: Session) -> None:
-    """Make one change to the table as it is, however often others change it meanwhile: those before it in the statement are made."""
+    """Apply one change to the current table, even if others keep changing it. Earlier changes of the statement are already applied."""
     for attempt in range(_ATTEMPTS):
         session.check()
         session.renew()
@@ -331,7 +331,7 @@ def _add_column(table: Table, change: Any, session: Session) -> None:
             return
         raise AlreadyExistsError(f"Column already exists: {definition.name} in {table.ref}")
     schema = session.newest(table).schema
-    # Once, an added column was in the catalog only.
+    # In tables of earlier releases, an added column may be in the catalog only.
     added = [column for column in (*table.columns, *_columns([definition], session)) if column.name not in schema.names]
     catalog, lake, acknowledged = session.home(table.ref)
     lake.add_columns(table.ref, defined(_no_rows(added).schema, added), expected=schema)
@@ -389,7 +389,7 @@ def _rewrite(table: Table, read: Sequence[Column], columns: Sequence[Column], se
 
 
 def _create(node: Any) -> Any:
-    """The part that all CREATE statements share."""
+    """The common part of all CREATE statements."""
     while "name_path" not in node.DESCRIPTOR.fields_by_name:
         node = node.parent
     return node
@@ -437,7 +437,7 @@ def _texts(expressions: Sequence[Any], session: Session) -> list[str]:
 
 
 class _Checked:
-    """A stream of rows for new columns: counted as they pass, and refused where a NOT NULL column is NULL."""
+    """A stream of rows for new columns: it counts the rows, and refuses NULL in a NOT NULL column."""
 
     def __init__(self, rows: pa.RecordBatchReader, columns: Sequence[Column]) -> None:
         self.count = 0
