@@ -35,7 +35,7 @@ class Attempts:
         self._words[_WORKING] = batch + 1
 
     def done(self, batch: int) -> None:
-        """Record that the batch is processed, or given up."""
+        """Record that the batch is processed, or abandoned."""
         self._words[_WORKING] = 0
         if self._words[_SUSPECT] == batch + 1:
             self._words[_SUSPECT] = self._words[_DEATHS] = 0

@@ -72,8 +72,8 @@ def is_current(snapshot: Snapshot, known: Table) -> bool:
 def follow(catalog: Catalog, acknowledged: Acknowledged, ref: Ref) -> Table:
     """Update the catalog's definition of a table to the columns of its newest version, and return the definition.
 
-    Every change of columns in the lake is followed by this call. If the process is killed in between, whoever finds the difference calls
-    it.
+    Every change of columns in the lake is followed by this call. If the process is killed in between, the process that finds the
+    difference makes the call.
 
     Raises:
         NotFoundError: there is no such table.

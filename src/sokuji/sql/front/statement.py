@@ -12,7 +12,7 @@ _TAB = 8  # ZetaSQL advances the column at a tab to the next multiple of this
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One statement of a script, or a part of a statement as a statement of its own.
+    """One statement of a script, or a part of a statement that is analysed separately.
 
     `pieces` says where the text comes from, as pairs (offset in `text`, offset in `script`) in characters, ascending: from a pair's first
     offset on, the text is that of the script from the second offset on. `tables` are the paths that the text names.
