@@ -281,12 +281,12 @@ def models(project: Path) -> None:
 
     shown = Table("model", "type", "version", "aliases", "serving", "trained")
     with Platform.open(project) as platform:
-        for model in platform.engine.catalog.models():
-            aliases = platform.models.aliases(model.ref)
-            for version in platform.models.versions(model.ref):
+        for ref in platform.engine.catalog.reserved():
+            aliases = platform.models.aliases(ref)
+            for version in platform.models.versions(ref):
                 names = ", ".join(name for name, number in aliases.items() if number == version.version)
                 trained = datetime.fromtimestamp(version.created_at_us / 1e6, UTC).isoformat(sep=" ", timespec="seconds")
-                shown.add_row(str(model.ref), version.signature.model_type, str(version.version), names, version.serving, trained)
+                shown.add_row(str(ref), version.signature.model_type, str(version.version), names, version.serving, trained)
         for orphan in platform.models.orphans():
             what = "not known to the database; `sokuji adopt` registers it" if orphan.version is not None else "no model that can be read"
             click.echo(f"{orphan.folder}: {what}", err=True)

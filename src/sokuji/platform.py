@@ -179,6 +179,7 @@ class Platform(Closing):
             backends.tables,
             backends.make_sql(),
             acknowledged=backends.acknowledged,
+            models=backends.models,
             handlers=statement_handlers(backends.catalog, backends.models),
             table_functions=table_functions(backends.models),
         )

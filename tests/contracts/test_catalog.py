@@ -22,7 +22,7 @@ from sokuji.meta.applied import AppliedFiles
 from sokuji.meta.base import Catalog
 from sokuji.meta.changes import Changes
 from sokuji.meta.memory import MemoryCatalog
-from sokuji.meta.objects import Argument, Column, Function, ModelSignature, Ref, Table, TableKind
+from sokuji.meta.objects import Argument, Column, Function, Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog, sqlite_url
 from sokuji.models.local import LocalModelStore
 
@@ -40,14 +40,7 @@ ORDERS = Table(
     created_at_us=1_700_000_000_000_000,
 )
 VIEW = Table(ref=Ref("shop", "big"), kind=TableKind.VIEW, columns=(Column("id", t.INT64),), query="SELECT id FROM shop.orders")
-MODEL = ModelSignature(
-    ref=Ref("shop", "churn"),
-    model_type="LOGISTIC_REG",
-    inputs=(t.Field("recency", t.FLOAT64),),
-    labels=(t.Field("churned", t.BOOL),),
-    outputs=(t.Field("predicted_churned", t.BOOL),),
-)
-
+MODEL = Ref("shop", "churn")
 
 FUNCTION = Function(
     ref=Ref("shop", "in_euro"),
@@ -85,7 +78,7 @@ def catalog(open_catalog: OpenCatalog) -> Catalog:
 
 def test_a_new_catalog_is_empty(open_catalog: OpenCatalog) -> None:
     catalog = open_catalog()
-    assert (catalog.datasets(), catalog.tables(), catalog.models(), catalog.functions(), catalog.version()) == ([], [], [], [], 0)
+    assert (catalog.datasets(), catalog.tables(), catalog.reserved(), catalog.functions(), catalog.version()) == ([], [], [], [], 0)
 
 
 def test_any_number_open_a_new_catalog_at_the_same_moment(database_url: str, tmp_path: Path) -> None:
@@ -141,7 +134,7 @@ def test_tables_and_views_are_listed_by_name_of_one_dataset_or_of_all(catalog: C
     other = replace(ORDERS, ref=Ref("a", "z"))
     for table in (ORDERS, VIEW, other):
         catalog.put_table(table)
-    catalog.put_model(MODEL)
+    catalog.reserve(MODEL, "model")
     assert catalog.tables("shop") == [VIEW, ORDERS]
     assert catalog.tables() == [other, VIEW, ORDERS]
     assert catalog.tables("nowhere") == []
@@ -179,13 +172,13 @@ def test_closing_twice(catalog: Catalog) -> None:
 
 def test_what_is_not_there_is_named(catalog: Catalog) -> None:
     missing = Ref("shop", "none")
-    for action in (catalog.table, catalog.drop_table, catalog.drop_model, catalog.function, catalog.drop_function):
+    for action in (catalog.table, catalog.drop_table, catalog.release, catalog.function, catalog.drop_function):
         with pytest.raises(NotFoundError, match=r"shop\.none"):
             action(missing)
     with pytest.raises(NotFoundError, match="dataset nowhere"):
         catalog.put_table(replace(ORDERS, ref=Ref("nowhere", "orders")))
     with pytest.raises(NotFoundError, match="dataset nowhere"):
-        catalog.put_model(replace(MODEL, ref=Ref("nowhere", "m")))
+        catalog.reserve(Ref("nowhere", "m"), "model")
     with pytest.raises(NotFoundError, match="dataset nowhere"):
         catalog.put_function(replace(FUNCTION, ref=Ref("nowhere", "f")))
     with pytest.raises(NotFoundError, match="dataset nowhere"):
@@ -199,27 +192,31 @@ def test_a_dropped_table_is_gone(catalog: Catalog) -> None:
     catalog.put_table(ORDERS)
 
 
-def test_models_are_put_replaced_and_dropped(catalog: Catalog) -> None:
-    catalog.put_model(MODEL)
-    assert catalog.models() == catalog.models("shop") == [MODEL]
-    changed = replace(MODEL, model_type="KMEANS", labels=())
-    catalog.put_model(changed)
-    assert catalog.models() == [changed]
-    catalog.drop_model(MODEL.ref)
-    assert catalog.models() == []
+def test_names_are_reserved_and_released(catalog: Catalog) -> None:
+    catalog.create_dataset("a")
+    for ref in (MODEL, Ref("a", "z"), MODEL):
+        catalog.reserve(ref, "model")
+    assert (catalog.reserved(), catalog.reserved("shop"), catalog.reserved("nowhere")) == ([Ref("a", "z"), MODEL], [MODEL], [])
+    with pytest.raises(AlreadyExistsError, match=r"shop\.churn already exists: it is a model"):
+        catalog.reserve(MODEL, "index")
+    with pytest.raises(SokujiError, match="is not allowed"):
+        catalog.reserve(Ref("shop", "a/b"), "model")
+    catalog.release(MODEL)
+    assert catalog.reserved() == [Ref("a", "z")]
+    catalog.put_table(replace(ORDERS, ref=MODEL))
 
 
 def test_tables_and_models_share_one_namespace(catalog: Catalog) -> None:
     catalog.put_table(ORDERS)
-    catalog.put_model(MODEL)
+    catalog.reserve(MODEL, "model")
     with pytest.raises(AlreadyExistsError, match=r"shop\.orders .* table"):
-        catalog.put_model(replace(MODEL, ref=ORDERS.ref))
+        catalog.reserve(ORDERS.ref, "model")
     with pytest.raises(AlreadyExistsError, match=r"shop\.churn .* model"):
-        catalog.put_table(replace(ORDERS, ref=MODEL.ref), replace=True)
+        catalog.put_table(replace(ORDERS, ref=MODEL), replace=True)
     with pytest.raises(NotFoundError):
-        catalog.drop_table(MODEL.ref)
+        catalog.drop_table(MODEL)
     with pytest.raises(NotFoundError):
-        catalog.drop_model(ORDERS.ref)
+        catalog.release(ORDERS.ref)
 
 
 def test_a_function_comes_back_as_it_was_put(catalog: Catalog) -> None:
@@ -254,12 +251,12 @@ def test_functions_have_a_namespace_of_their_own(catalog: Catalog) -> None:
 
 def test_a_dataset_is_dropped_when_it_is_empty(catalog: Catalog) -> None:
     catalog.put_table(ORDERS)
-    catalog.put_model(MODEL)
+    catalog.reserve(MODEL, "model")
     catalog.put_function(FUNCTION)
     with pytest.raises(SokujiError, match="churn, in_euro, orders"):
         catalog.drop_dataset("shop")
     catalog.drop_table(ORDERS.ref)
-    catalog.drop_model(MODEL.ref)
+    catalog.release(MODEL)
     catalog.drop_function(FUNCTION.ref)
     catalog.drop_dataset("shop")
     assert catalog.datasets() == []
@@ -271,8 +268,8 @@ def test_every_change_raises_the_version_and_a_refused_one_does_not(catalog: Cat
         lambda: catalog.create_dataset("other"),
         lambda: catalog.put_table(ORDERS),
         lambda: catalog.put_table(ORDERS, replace=True),
-        lambda: catalog.put_model(MODEL),
-        lambda: catalog.drop_model(MODEL.ref),
+        lambda: catalog.reserve(MODEL, "model"),
+        lambda: catalog.release(MODEL),
         lambda: catalog.drop_table(ORDERS.ref),
         lambda: catalog.put_function(FUNCTION),
         lambda: catalog.put_function(FUNCTION, replace=True),

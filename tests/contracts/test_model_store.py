@@ -7,6 +7,7 @@ import os
 import random
 import re
 import signal
+import sqlite3
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ import msgspec
 import pytest
 
 from sokuji import types as t
-from sokuji.disk.stored import write_record
+from sokuji.disk.stored import sealed, write_record
 from sokuji.errors import AlreadyExistsError, DamagedFileError, FormatError, ModelError, NotFoundError
 from sokuji.meta.memory import MemoryCatalog
 from sokuji.meta.objects import ModelSignature, Ref, Table, TableKind
@@ -28,6 +29,7 @@ from sokuji.models.base import CHALLENGER, CHAMPION, PREVIOUS, ModelStore, Model
 from sokuji.models.folder import check, read
 from sokuji.models.local import LocalModelStore
 from sokuji.models.memory import MemoryModelStore
+from sokuji.sql.front.lookup import find_model
 
 CHURN = Ref("shop", "churn model")
 OTHER = Ref("shop", "other")
@@ -162,19 +164,39 @@ def test_sql_sees_the_champion(open_store: OpenStore) -> None:
         version = version_of(CHURN, store.stage(CHURN))
         versions.append(store.register(replace(version, signature=replace(version.signature, inputs=columns))))
 
-    def seen() -> list[ModelSignature]:
-        with_another_connection = open_store().catalog.models()
-        assert with_another_connection == store.catalog.models()
+    def seen() -> ModelSignature | None:
+        with_another_connection = find_model(open_store(), ("shop", "churn model"))
+        assert with_another_connection == find_model(store, ("project.shop", "churn model"))
         return with_another_connection
 
-    assert seen() == [versions[1].signature]
+    assert seen() == versions[1].signature
     for number in (1, 2, 1, 1):
         store.set_alias(CHURN, CHAMPION, number)
-        assert seen() == [versions[number - 1].signature] == [store.get(CHURN).signature]
+        assert seen() == versions[number - 1].signature
     store.set_alias(CHURN, CHALLENGER, 2)
-    assert seen() == [versions[0].signature]
+    assert seen() == versions[0].signature
     store.delete(CHURN)
-    assert seen() == []
+    assert seen() is None
+
+
+def test_a_models_name_is_kept_from_tables_for_as_long_as_it_has_versions(open_store: OpenStore) -> None:
+    store = open_store()
+    register(store)
+    register(store)
+    assert open_store().catalog.reserved() == [CHURN]
+    with pytest.raises(AlreadyExistsError, match="it is a model"):
+        store.catalog.put_table(Table(CHURN, TableKind.TABLE, ()), replace=True)
+    store.delete(CHURN)
+    assert open_store().catalog.reserved() == []
+    store.catalog.put_table(Table(CHURN, TableKind.TABLE, ()))
+
+
+def test_a_versions_files_are_fetched_whole_from_every_opening_of_the_store(open_store: OpenStore) -> None:
+    first, second = register(open_store(), content="first"), register(open_store(), content="second")
+    store = open_store()
+    folders = [store.fetch(version) for version in (first, second, store.get(CHURN))]
+    assert [(folder / "deeper" / "more").read_text() for folder in folders] == ["first", "second", "second"]
+    assert folders[1] == folders[2]  # what was loaded from it stays right
 
 
 def test_a_table_keeps_its_name(open_store: OpenStore) -> None:
@@ -213,7 +235,7 @@ def test_models_outlive_their_database(open_local: OpenLocal, tmp_path: Path) ->
 
     assert (lost.versions(CHURN), lost.versions(OTHER), lost.orphans()) == ([first, second], [other], [])
     assert lost.aliases(CHURN) == {CHAMPION: 2, PREVIOUS: 1}
-    assert [signature.ref for signature in lost.catalog.models()] == [CHURN, OTHER]
+    assert lost.catalog.reserved() == [CHURN, OTHER]
     assert lost.adopt() == []
     lost.catalog.close()
 
@@ -250,6 +272,31 @@ def test_a_version_registered_by_an_earlier_release_is_made_adoptable(open_local
     lost = opened_at(tmp_path, f"sqlite:///{tmp_path}/new.db")
     assert lost.adopt() == [registered]
     lost.catalog.close()
+
+
+def test_a_database_of_format_2_which_kept_signatures_with_the_names_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "meta.db"
+    with closing(opened_at(tmp_path, f"sqlite:///{path}")) as store:
+        champion = register(store)
+        register(store)
+        store.set_alias(CHURN, CHAMPION, 1)
+        store.catalog.close()
+    with closing(sqlite3.connect(path)) as database, database:
+        signature = sealed(msgspec.json.encode(champion.signature))
+        assert database.execute("UPDATE objects SET definition = ? WHERE kind = 'model'", [signature]).rowcount == 1
+        database.execute("UPDATE format SET format = 2")
+    with closing(opened_at(tmp_path, f"sqlite:///{path}")) as store:
+        assert store.catalog.reserved() == [CHURN]
+        assert find_model(store, CHURN) == champion.signature
+        with pytest.raises(AlreadyExistsError, match="it is a model"):
+            store.catalog.put_table(Table(CHURN, TableKind.TABLE, ()))
+        third = register(store)
+        assert (store.versions(CHURN)[0], store.get(CHURN), store.aliases(CHURN)[PREVIOUS]) == (champion, third, 1)
+        store.delete(CHURN)
+        assert store.catalog.reserved() == []
+        store.catalog.close()
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT format FROM format").fetchall() == [(3,)]
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "deeper/more", "version.json"])

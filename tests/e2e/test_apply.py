@@ -129,7 +129,7 @@ def test_what_changed_is_taken_up_and_the_rest_goes_on(shop: Shop) -> None:
     (shop.folder / "models" / "size.sql").unlink()
     assert shop.apply() == {"changed": ["models/other.sql", "models/size.sql"], "running": True, "restarted": [], "dry_run": False}
     with sokuji.open(shop.folder) as platform:
-        assert [len(platform.models.versions(model.ref)) for model in platform.engine.catalog.models()] == [1, 1]
+        assert [len(platform.models.versions(model)) for model in platform.engine.catalog.reserved()] == [1, 1]
 
 
 def test_a_mistake_is_told_and_changes_nothing(shop: Shop) -> None:

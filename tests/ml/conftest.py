@@ -34,6 +34,7 @@ class Workbench:
             self.catalog,
             self.lake,
             DuckDb([folder / "lake"], folder / "temporary"),
+            models=self.store,
             handlers=statement_handlers(self.catalog, self.store, progress=self._progress),
             table_functions=table_functions(self.store),
         )

@@ -390,7 +390,7 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing_behind(data: Workb
         data.sql(f"CREATE MODEL d.never OPTIONS({options}) AS {query}")
     assert [word for word in words if word not in str(raised.value)] == []
     assert data.store.versions(Ref("d", "never")) == []
-    assert Ref("d", "never") not in [model.ref for model in data.catalog.models("d")]
+    assert Ref("d", "never") not in data.catalog.reserved("d")
 
 
 def test_a_model_needs_a_dataset_and_a_name_no_table_has(data: Workbench) -> None:

@@ -76,7 +76,7 @@ def test_a_model_dropped_while_its_files_are_read_is_not_damaged(
         if then:
             workbench.sql(then)
 
-    meanwhile(monkeypatch, base, "_load", drop)
+    meanwhile(monkeypatch, base, "load", drop)
     if then:
         assert workbench.sql(f"SELECT COUNT(*) FROM {call}").rows()[0][0] in {1, 2}
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from sokuji.closing import Closing
-from sokuji.meta.objects import Function, ModelSignature, Ref, Table
+from sokuji.meta.objects import Function, Ref, Table
 
 
 class Catalog(Closing):
@@ -50,16 +50,21 @@ class Catalog(Closing):
         """Drop a table or view. Raises NotFoundError."""
 
     @abstractmethod
-    def models(self, dataset: str | None = None) -> list[ModelSignature]:
-        """The signatures of the models' current versions, sorted by name."""
+    def reserved(self, dataset: str | None = None) -> list[Ref]:
+        """The names that others have reserved, sorted: those of the models."""
 
     @abstractmethod
-    def put_model(self, signature: ModelSignature) -> None:
-        """Add or replace a signature. Raises AlreadyExistsError if a table has the name; NotFoundError for the dataset."""
+    def reserve(self, ref: Ref, kind: str) -> None:
+        """Keep a name from tables, for a `kind` of thing that another store has. The same again changes nothing.
+
+        Raises:
+            AlreadyExistsError: a table has the name, or it is reserved for another kind.
+            NotFoundError: there is no such dataset.
+        """
 
     @abstractmethod
-    def drop_model(self, ref: Ref) -> None:
-        """Drop a model's signature. Raises NotFoundError."""
+    def release(self, ref: Ref) -> None:
+        """Give a reserved name back. Raises NotFoundError."""
 
     @abstractmethod
     def functions(self, dataset: str | None = None) -> list[Function]:

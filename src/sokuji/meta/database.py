@@ -16,18 +16,18 @@ from sokuji.disk.sqlite import check, configure, is_damage, naming_damage
 from sokuji.disk.stored import check_format, sealed, unsealed
 from sokuji.errors import DamagedFileError
 from sokuji.meta.base import Catalog
-from sokuji.meta.objects import ModelSignature, Ref
+from sokuji.meta.objects import Ref
 
 Definition = TypeVar("Definition")
 
 _CREATING = 0x736F6B75  # the id of this module's lock in PostgreSQL: any number that nobody else uses
-_FORMAT = 2  # 1 had no checksums, and no format
+_FORMAT = 3  # 2 kept signatures of models with the names of tables; 1 had no checksums, and no format
 _FORMATS = sa.Table("format", MetaData(), Column("id", BigInteger, primary_key=True), Column("format", BigInteger, nullable=False))
 _REMEDY = "restore it from a copy"
 
 
 class DatabaseCatalog(Catalog):
-    """A catalog in a database that also holds tables of others, so that these and a model's signature can change in one transaction."""
+    """A catalog in a database that also holds tables of others, so that these and a reserved name can change in one transaction."""
 
     database: Engine
 
@@ -36,12 +36,12 @@ class DatabaseCatalog(Catalog):
         """A transaction that raises the version first, so that writers wait for each other."""
 
     @abstractmethod
-    def put_signature(self, connection: Connection, signature: ModelSignature) -> None:
-        """Store a signature like `Catalog.put_model`, within a transaction of `change`."""
+    def reserve_in(self, connection: Connection, ref: Ref, kind: str) -> None:
+        """Like `Catalog.reserve`, within a transaction of `change`."""
 
     @abstractmethod
-    def drop_signature(self, connection: Connection, ref: Ref) -> bool:
-        """Remove a model's signature within a transaction of `change`; False if there is none."""
+    def release_in(self, connection: Connection, ref: Ref) -> bool:
+        """Give a reserved name back within a transaction of `change`; False if it is not reserved."""
 
 
 def open_database(url: str | sa.URL) -> Engine:

@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from sokuji.errors import AlreadyExistsError, ConflictError, NotFoundError, SokujiError
 from sokuji.meta.base import Catalog
-from sokuji.meta.objects import Function, ModelSignature, Ref, Table, check_dataset_name, check_name
+from sokuji.meta.objects import Function, Ref, Table, check_dataset_name, check_name
 
-Definition = TypeVar("Definition", Table, ModelSignature, Function)
+Definition = TypeVar("Definition", Table, Function)
 
 
 class MemoryCatalog(Catalog):
@@ -21,7 +21,7 @@ class MemoryCatalog(Catalog):
         self._lock, self._version = threading.RLock(), 0
         self._datasets: set[str] = set()
         self._tables: dict[Ref, Table] = {}
-        self._models: dict[Ref, ModelSignature] = {}
+        self._reserved: dict[Ref, str] = {}  # with the kind of thing
         self._functions: dict[Ref, Function] = {}
 
     @contextmanager
@@ -59,7 +59,7 @@ class MemoryCatalog(Catalog):
         """See `Catalog.drop_dataset`."""
         with self._change():
             self._check_dataset(name)
-            inside = sorted(ref.name for refs in (self._tables, self._models, self._functions) for ref in refs if ref.dataset == name)
+            inside = sorted(ref.name for refs in (self._tables, self._reserved, self._functions) for ref in refs if ref.dataset == name)
             if inside:
                 raise SokujiError(f"dataset {name} is not empty; drop what is in it first: {', '.join(inside)}")
             self._datasets.remove(name)
@@ -82,7 +82,7 @@ class MemoryCatalog(Catalog):
             if expected is not None and stored != expected:
                 raise ConflictError(f"the definition of {table.ref} was changed by someone else meanwhile; run the statement again")
             self._check_dataset(table.ref.dataset)
-            kind = "model" if table.ref in self._models else None if stored is None or replace else stored.kind
+            kind = self._reserved.get(table.ref) or (None if stored is None or replace else stored.kind)
             if kind is not None:
                 raise AlreadyExistsError(f"{table.ref} already exists: it is a {kind}")
             self._tables[table.ref] = table
@@ -92,24 +92,26 @@ class MemoryCatalog(Catalog):
         with self._change():
             del self._tables[_known(self._tables, ref, "table").ref]
 
-    def models(self, dataset: str | None = None) -> list[ModelSignature]:
-        """See `Catalog.models`."""
+    def reserved(self, dataset: str | None = None) -> list[Ref]:
+        """See `Catalog.reserved`."""
         with self._lock:
-            return _sorted(self._models.values(), dataset)
+            return sorted(ref for ref in self._reserved if dataset is None or ref.dataset == dataset)
 
-    def put_model(self, signature: ModelSignature) -> None:
-        """See `Catalog.put_model`."""
-        check_name(signature.ref)
+    def reserve(self, ref: Ref, kind: str) -> None:
+        """See `Catalog.reserve`."""
+        check_name(ref)
         with self._change():
-            self._check_dataset(signature.ref.dataset)
-            if signature.ref in self._tables:
-                raise AlreadyExistsError(f"{signature.ref} already exists: it is a {self._tables[signature.ref].kind}")
-            self._models[signature.ref] = signature
+            self._check_dataset(ref.dataset)
+            taken = self._tables[ref].kind if ref in self._tables else self._reserved.get(ref, kind)
+            if taken != kind:
+                raise AlreadyExistsError(f"{ref} already exists: it is a {taken}")
+            self._reserved[ref] = kind
 
-    def drop_model(self, ref: Ref) -> None:
-        """See `Catalog.drop_model`."""
+    def release(self, ref: Ref) -> None:
+        """See `Catalog.release`."""
         with self._change():
-            del self._models[_known(self._models, ref, "model").ref]
+            if self._reserved.pop(ref, None) is None:
+                raise NotFoundError(f"the name {ref} is not reserved")
 
     def functions(self, dataset: str | None = None) -> list[Function]:
         """See `Catalog.functions`."""

@@ -7,28 +7,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Column, Connection, LargeBinary, MetaData, String
 
 from sokuji.errors import AlreadyExistsError, ConflictError, NotFoundError, SokujiError
 from sokuji.meta.changes import Changes, check
 from sokuji.meta.database import DatabaseCatalog, create_tables, encoded, loaded, open_database
-from sokuji.meta.objects import Function, ModelSignature, Ref, Table, check_dataset_name, check_name
-
-_MODEL = "model"
+from sokuji.meta.objects import Function, Ref, Table, TableKind, check_dataset_name, check_name
 
 _METADATA = MetaData()
 # One row. Every writer updates it first, so its lock also makes writers wait for each other.
 _VERSION = sa.Table("catalog_version", _METADATA, Column("id", BigInteger, primary_key=True), Column("version", BigInteger, nullable=False))
 _DATASETS = sa.Table("datasets", _METADATA, Column("name", String, primary_key=True))
-# Tables, views and models in one table, as they share one namespace.
+# Tables, views and reserved names in one table, as they share one namespace.
 _OBJECTS = sa.Table(
     "objects",
     _METADATA,
     Column("dataset", String, sa.ForeignKey("datasets.name"), primary_key=True),
     Column("name", String, primary_key=True),
-    Column("kind", String, nullable=False),  # a TableKind, or "model"
-    Column("definition", LargeBinary, nullable=False),  # the Table or ModelSignature as JSON
+    Column("kind", String, nullable=False),  # a TableKind, or what the name is reserved for
+    Column("definition", LargeBinary, nullable=False),  # the Table or _Reserved as JSON
 )
 _FUNCTIONS = sa.Table(
     "functions",
@@ -37,7 +36,16 @@ _FUNCTIONS = sa.Table(
     Column("name", String, primary_key=True),
     Column("definition", LargeBinary, nullable=False),  # the Function as JSON
 )
-Definition = TypeVar("Definition", Table, ModelSignature, Function)
+_IS_TABLE = _OBJECTS.c.kind.in_(list(TableKind))
+
+
+class _Reserved(msgspec.Struct):
+    """A name that is not a table's. Until format 2 there was a model's signature, which has the name in it as well."""
+
+    ref: Ref
+
+
+Definition = TypeVar("Definition", Table, Function, _Reserved)
 
 
 class SqlCatalog(DatabaseCatalog):
@@ -121,11 +129,11 @@ class SqlCatalog(DatabaseCatalog):
 
     def tables(self, dataset: str | None = None) -> list[Table]:
         """See `Catalog.tables`."""
-        return self._definitions(Table, _OBJECTS, dataset, _OBJECTS.c.kind != _MODEL)
+        return self._definitions(Table, _OBJECTS, dataset, _IS_TABLE)
 
     def table(self, ref: Ref) -> Table:
         """See `Catalog.table`."""
-        definition = self._definition(Table, _OBJECTS, ref, _OBJECTS.c.kind != _MODEL)
+        definition = self._definition(Table, _OBJECTS, ref, _IS_TABLE)
         if definition is None:
             raise NotFoundError(f"table {ref} was not found")
         return definition
@@ -140,31 +148,31 @@ class SqlCatalog(DatabaseCatalog):
     def drop_table(self, ref: Ref) -> None:
         """See `Catalog.drop_table`."""
         with self.change() as connection:
-            if not connection.execute(_OBJECTS.delete().where(_is(_OBJECTS, ref), _OBJECTS.c.kind != _MODEL)).rowcount:
+            if not connection.execute(_OBJECTS.delete().where(_is(_OBJECTS, ref), _IS_TABLE)).rowcount:
                 raise NotFoundError(f"table {ref} was not found")
 
-    def models(self, dataset: str | None = None) -> list[ModelSignature]:
-        """See `Catalog.models`."""
-        return self._definitions(ModelSignature, _OBJECTS, dataset, _OBJECTS.c.kind == _MODEL)
+    def reserved(self, dataset: str | None = None) -> list[Ref]:
+        """See `Catalog.reserved`."""
+        return [found.ref for found in self._definitions(_Reserved, _OBJECTS, dataset, ~_IS_TABLE)]
 
-    def put_model(self, signature: ModelSignature) -> None:
-        """See `Catalog.put_model`."""
+    def reserve(self, ref: Ref, kind: str) -> None:
+        """See `Catalog.reserve`."""
         with self.change() as connection:
-            self.put_signature(connection, signature)
+            self.reserve_in(connection, ref, kind)
 
-    def drop_model(self, ref: Ref) -> None:
-        """See `Catalog.drop_model`."""
+    def release(self, ref: Ref) -> None:
+        """See `Catalog.release`."""
         with self.change() as connection:
-            if not self.drop_signature(connection, ref):
-                raise NotFoundError(f"model {ref} was not found")
+            if not self.release_in(connection, ref):
+                raise NotFoundError(f"the name {ref} is not reserved")
 
-    def put_signature(self, connection: Connection, signature: ModelSignature) -> None:
-        """See `DatabaseCatalog.put_signature`."""
-        _put(connection, signature.ref, _MODEL, signature, replace=True)
+    def reserve_in(self, connection: Connection, ref: Ref, kind: str) -> None:
+        """See `DatabaseCatalog.reserve_in`."""
+        _put(connection, ref, kind, _Reserved(ref), replace=True)
 
-    def drop_signature(self, connection: Connection, ref: Ref) -> bool:
-        """See `DatabaseCatalog.drop_signature`."""
-        return bool(connection.execute(_OBJECTS.delete().where(_is(_OBJECTS, ref), _OBJECTS.c.kind == _MODEL)).rowcount)
+    def release_in(self, connection: Connection, ref: Ref) -> bool:
+        """See `DatabaseCatalog.release_in`."""
+        return bool(connection.execute(_OBJECTS.delete().where(_is(_OBJECTS, ref), ~_IS_TABLE)).rowcount)
 
     def functions(self, dataset: str | None = None) -> list[Function]:
         """See `Catalog.functions`."""
@@ -229,15 +237,15 @@ def _check_dataset(connection: Connection, name: str) -> None:
 
 
 def _stored(connection: Connection, ref: Ref) -> Table | None:
-    definition = connection.scalar(sa.select(_OBJECTS.c.definition).where(_is(_OBJECTS, ref), _OBJECTS.c.kind != _MODEL))
+    definition = connection.scalar(sa.select(_OBJECTS.c.definition).where(_is(_OBJECTS, ref), _IS_TABLE))
     return None if definition is None else loaded(connection, definition, Table)
 
 
-def _put(connection: Connection, ref: Ref, kind: str, definition: Table | ModelSignature, *, replace: bool) -> None:
+def _put(connection: Connection, ref: Ref, kind: str, definition: Table | _Reserved, *, replace: bool) -> None:
     check_name(ref)
     _check_dataset(connection, ref.dataset)
     stored = connection.scalar(sa.select(_OBJECTS.c.kind).where(_is(_OBJECTS, ref)))
-    if stored is not None and (not replace or (stored == _MODEL) != (kind == _MODEL)):
+    if stored is not None and not (replace and (stored == kind or {stored, kind} <= set(TableKind))):
         raise AlreadyExistsError(f"{ref} already exists: it is a {stored}")
     values = {"kind": kind, "definition": encoded(definition)}
     if stored is None:

@@ -71,7 +71,7 @@ class CreateModel:
         task = _task(queries.run_query(statement.output_column_list, statement.query), model_type, options, at)
         if options.get("warm_start"):
             with at("warm_start"), nullcontext() if before is None else kept(self._store, before):
-                task = replace(task, start=_start(ref, task, before))
+                task = replace(task, start=load(self._store.fetch(_fitting(ref, task, before))).trained)
 
         def follow(iteration: Iteration) -> None:
             queries.check()
@@ -92,7 +92,7 @@ class CreateModel:
             raise NotFoundError(f"Not found: Dataset {ref.dataset}")
         if any(table.ref == ref for table in self._catalog.tables(ref.dataset)):
             raise AlreadyExistsError(f"Already Exists: {ref} is a table; models and tables share one namespace")
-        exists = any(model.ref == ref for model in self._catalog.models(ref.dataset))
+        exists = ref in self._catalog.reserved(ref.dataset)
         if exists and mode == ResolvedCreateStatementEnums.CREATE_DEFAULT:
             raise AlreadyExistsError(f"Already Exists: Model {ref}; CREATE OR REPLACE MODEL makes a new version of it")
         return exists
@@ -127,7 +127,7 @@ class DropModel:
     def __call__(self, statement: Any, sql: str, queries: Queries) -> Result:  # noqa: ARG002 the common signature of handlers
         """See `StatementHandler`."""
         ref = to_ref(statement.name_path)
-        if not any(model.ref == ref for model in self._catalog.models(ref.dataset)):
+        if ref not in self._catalog.reserved(ref.dataset):
             if statement.is_if_exists:
                 return Result((), message=f"Model {ref} does not exist; nothing was done.")
             raise NotFoundError(f"Not found: Model {ref}")
@@ -197,7 +197,7 @@ def _task(result: Result, model_type: str, options: dict[str, Any], at: At) -> T
     return TrainingTask(model_type, options, features, labels, parts.training, parts.evaluation)
 
 
-def _start(ref: Ref, task: TrainingTask, before: ModelVersion | None) -> Trained:
+def _fitting(ref: Ref, task: TrainingTask, before: ModelVersion | None) -> ModelVersion:
     """The model that WARM_START continues from: the champion, which must have been trained on the same columns."""
     if before is None:
         raise SqlError(f"option WARM_START goes on from a model that is there, and {ref} is not; leave it out")
@@ -208,7 +208,7 @@ def _start(ref: Ref, task: TrainingTask, before: ModelVersion | None) -> Trained
     clusters = before.options.get("num_clusters")
     if clusters != task.options.get("num_clusters"):
         raise SqlError(f"option NUM_CLUSTERS is {task.options['num_clusters']}, and {ref}, which WARM_START goes on from, has {clusters}")
-    return load(before).trained
+    return before
 
 
 def _column(fields: dict[str, Field], option: str, name: str, kinds: frozenset[Kind] = frozenset(Kind)) -> Field:

@@ -13,6 +13,7 @@ from sokuji.closing import Closing
 from sokuji.errors import ModelError
 from sokuji.meta.objects import ModelSignature, Ref
 
+MODEL = "model"  # the kind of thing that the catalog reserves a name for
 CHAMPION = "champion"  # the version that SQL and serving use when none is named
 CHALLENGER = "challenger"
 PREVIOUS = "previous"  # the champion before the current one
@@ -26,7 +27,7 @@ class ModelVersion:
 
     signature: ModelSignature
     version: int  # 1, 2, ... per model
-    folder: Path
+    folder: Path  # where the store keeps it; `ModelStore.fetch` says where it can be read
     created_at_us: int
     sql: str  # the statement that created it
     options: Mapping[str, Any]  # every option with its effective value
@@ -56,7 +57,7 @@ def check_model_name(ref: Ref) -> None:
 class ModelStore(Closing):
     """Versions by model. Registration is atomic: after a crash, the version exists completely or not at all.
 
-    SQL sees the champion: the catalog has its signature. Every change of the champion changes both in one transaction.
+    SQL sees the champion, and asks this store for its signature. The catalog keeps a model's name from tables.
     """
 
     @abstractmethod
@@ -82,6 +83,10 @@ class ModelStore(Closing):
     @abstractmethod
     def versions(self, ref: Ref) -> list[ModelVersion]:
         """All versions, oldest first; empty for an unknown model."""
+
+    @abstractmethod
+    def fetch(self, version: ModelVersion) -> Path:
+        """A folder on this machine with the version's files, which are read from there and nowhere else. Raises ModelError."""
 
     def has(self, version: ModelVersion) -> bool:
         """Whether a version still exists. It does not if its model was dropped, even if a new model has its name and number."""

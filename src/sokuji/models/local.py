@@ -27,7 +27,7 @@ from sokuji.errors import AlreadyExistsError, ModelError, NotFoundError
 from sokuji.meta.database import DatabaseCatalog, create_tables, in_two_places
 from sokuji.meta.objects import ModelSignature, Ref
 from sokuji.models import folder as describing
-from sokuji.models.base import CHAMPION, PREVIOUS, ModelStore, ModelVersion, Orphan, check_model_name
+from sokuji.models.base import CHAMPION, MODEL, PREVIOUS, ModelStore, ModelVersion, Orphan, check_model_name
 
 _STAGING = ".staging"
 _FORMAT = 1
@@ -110,7 +110,8 @@ class LocalModelStore(ModelStore):
             folder = self._root / ref.dataset / ref.name / f"{number}-{staged.name}"
             registered = replace(version, version=number, folder=folder)
             connection.execute(_VERSIONS.insert().values(self._row(registered)))
-            self._crown(connection, registered)
+            self.catalog.reserve_in(connection, ref, MODEL)
+            _crown(connection, ref, number)
             describing.write(staged, registered)
             _sync(staged)
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -121,19 +122,11 @@ class LocalModelStore(ModelStore):
         self._unlock(staged)
         return registered
 
-    def _crown(self, connection: Connection, version: ModelVersion) -> None:
-        """Make a version the champion, also for SQL."""
-        ref = version.signature.ref
-        champion = _aliases(connection, ref).get(CHAMPION)
-        if champion is not None and champion != version.version:
-            _point(connection, ref, PREVIOUS, champion)
-        _point(connection, ref, CHAMPION, version.version)
-        self.catalog.put_signature(connection, version.signature)
-
     def get(self, ref: Ref, version: int | str = CHAMPION) -> ModelVersion:
         """See `ModelStore.get`."""
         with self.catalog.database.connect() as connection:
-            number = version if isinstance(version, int) else _aliases(connection, ref).get(version)
+            named = sa.select(_ALIASES.c.version).where(_of(_ALIASES, ref), _ALIASES.c.alias == version).scalar_subquery()
+            number = version if isinstance(version, int) else named
             row = connection.execute(sa.select(_VERSIONS).where(_of(_VERSIONS, ref), _VERSIONS.c.version == number)).mappings().first()
         if row is None:
             raise NotFoundError(f"Not found: Model {ref} {'version' if isinstance(version, int) else 'alias'} {version!r}")
@@ -145,14 +138,17 @@ class LocalModelStore(ModelStore):
             rows = connection.execute(sa.select(_VERSIONS).where(_of(_VERSIONS, ref)).order_by(_VERSIONS.c.version)).mappings()
             return [self._version(row) for row in rows]
 
+    def fetch(self, version: ModelVersion) -> Path:
+        """See `ModelStore.fetch`: it is on this machine."""
+        return version.folder
+
     def set_alias(self, ref: Ref, alias: str, version: int) -> None:
         """See `ModelStore.set_alias`."""
         with self.catalog.change() as connection:
-            row = connection.execute(sa.select(_VERSIONS).where(_of(_VERSIONS, ref), _VERSIONS.c.version == version)).mappings().first()
-            if row is None:
+            if connection.scalar(sa.select(_VERSIONS.c.version).where(_of(_VERSIONS, ref), _VERSIONS.c.version == version)) is None:
                 raise NotFoundError(f"Not found: Model {ref} version {version}")
             if alias == CHAMPION:
-                self._crown(connection, self._version(row))
+                _crown(connection, ref, version)
             else:
                 _point(connection, ref, alias, version)
 
@@ -165,8 +161,8 @@ class LocalModelStore(ModelStore):
         """See `ModelStore.delete`."""
         with self.catalog.change() as connection:
             deleted = list(connection.scalars(sa.select(_VERSIONS.c.folder).where(_of(_VERSIONS, ref))))
-            was_known = self.catalog.drop_signature(connection, ref)
-            if not deleted and not was_known:
+            was_reserved = self.catalog.release_in(connection, ref)
+            if not deleted and not was_reserved:
                 raise NotFoundError(f"Not found: Model {ref}")
             for table in (_VERSIONS, _ALIASES):
                 connection.execute(table.delete().where(_of(table, ref)))
@@ -207,8 +203,9 @@ class LocalModelStore(ModelStore):
                 taken = set(connection.scalars(sa.select(_VERSIONS.c.version).where(_of(_VERSIONS, ref))))
                 registered = replace(version, version=max(taken) + 1 if version.version in taken else version.version)
                 connection.execute(_VERSIONS.insert().values(self._row(registered)))
+                self.catalog.reserve_in(connection, ref, MODEL)
                 if ref not in led:
-                    self._crown(connection, registered)
+                    _crown(connection, ref, registered.version)
                 adopted.append(registered)
         return adopted
 
@@ -293,3 +290,11 @@ def _aliases(connection: Connection, ref: Ref) -> dict[str, int]:
 def _point(connection: Connection, ref: Ref, alias: str, version: int) -> None:
     connection.execute(_ALIASES.delete().where(_of(_ALIASES, ref), _ALIASES.c.alias == alias))
     connection.execute(_ALIASES.insert().values(dataset=ref.dataset, name=ref.name, alias=alias, version=version))
+
+
+def _crown(connection: Connection, ref: Ref, version: int) -> None:
+    """Make a version the champion."""
+    champion = _aliases(connection, ref).get(CHAMPION)
+    if champion is not None and champion != version:
+        _point(connection, ref, PREVIOUS, champion)
+    _point(connection, ref, CHAMPION, version)

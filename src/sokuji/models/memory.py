@@ -11,7 +11,7 @@ from pathlib import Path
 from sokuji.errors import AlreadyExistsError, ModelError, NotFoundError
 from sokuji.meta.base import Catalog
 from sokuji.meta.objects import Ref
-from sokuji.models.base import CHAMPION, PREVIOUS, ModelStore, ModelVersion, Orphan, check_model_name
+from sokuji.models.base import CHAMPION, MODEL, PREVIOUS, ModelStore, ModelVersion, Orphan, check_model_name
 
 
 class MemoryModelStore(ModelStore):
@@ -45,14 +45,14 @@ class MemoryModelStore(ModelStore):
             if is_new and known:
                 raise AlreadyExistsError(f"Already Exists: Model {ref}")
             registered = replace(version, version=known[-1].version + 1 if known else 1)
+            self.catalog.reserve(ref, MODEL)  # which may be refused
             self._crown(registered)
             self._versions[ref] = [*known, registered]
             self._staged.remove(version.folder)
         return registered
 
     def _crown(self, version: ModelVersion) -> None:
-        """Make a version the champion, for SQL first, which may refuse it."""
-        self.catalog.put_model(version.signature)
+        """Make a version the champion."""
         aliases = self._aliases.setdefault(version.signature.ref, {})
         champion = aliases.get(CHAMPION)
         if champion is not None and champion != version.version:
@@ -76,6 +76,10 @@ class MemoryModelStore(ModelStore):
         with self._lock:
             return list(self._versions.get(ref, []))
 
+    def fetch(self, version: ModelVersion) -> Path:
+        """See `ModelStore.fetch`: it is on this machine."""
+        return version.folder
+
     def set_alias(self, ref: Ref, alias: str, version: int) -> None:
         """See `ModelStore.set_alias`."""
         with self._lock:
@@ -93,7 +97,9 @@ class MemoryModelStore(ModelStore):
     def delete(self, ref: Ref) -> None:
         """See `ModelStore.delete`."""
         with self._lock:
-            self.catalog.drop_model(ref)
+            if ref not in self._versions:
+                raise NotFoundError(f"Not found: Model {ref}")
+            self.catalog.release(ref)
             self._aliases.pop(ref, None)
             for version in self._versions.pop(ref, []):
                 shutil.rmtree(version.folder)

@@ -18,6 +18,7 @@ from sokuji.lake.acknowledged import Acknowledged, OnlyCommitted
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog
 from sokuji.meta.objects import Ref
+from sokuji.models.base import ModelStore
 from sokuji.sql.base import Backend, QueryRun
 from sokuji.sql.definitions import check_current, version_of
 from sokuji.sql.extension import AnyTableFunction, StatementHandler
@@ -43,7 +44,7 @@ class Engine(Closing):
     """Runs GoogleSQL over a catalog and a lake. Any number of threads may use it at once.
 
     `backend` runs the queries. The engine closes it.
-    `acknowledged` gives the newest rows of the lake's tables; without it no log feeds them.
+    `acknowledged` gives the newest rows of the lake's tables; without it no log feeds them. `models` are those that statements may name.
     `handlers` run further kinds of statements (CREATE MODEL). `table_functions` are by lower-case name ("ml.predict").
     """
 
@@ -54,11 +55,12 @@ class Engine(Closing):
         backend: Backend,
         *,
         acknowledged: Acknowledged | None = None,
+        models: ModelStore | None = None,
         handlers: Mapping[str, StatementHandler] | None = None,
         table_functions: Mapping[str, AnyTableFunction] | None = None,
     ) -> None:
         self.catalog, self.lake, self._backend = catalog, lake, backend
-        self._acknowledged = acknowledged or OnlyCommitted(lake)
+        self._acknowledged, self._models = acknowledged or OnlyCommitted(lake), models
         self._handlers = handlers or {}
         self._table_functions: Mapping[str, AnyTableFunction] = table_functions or {}
         self._running: dict[str, QueryRun] = {}
@@ -67,7 +69,8 @@ class Engine(Closing):
     @functools.cached_property
     def analyzer(self) -> Analyzer:
         """The analyzer, started on first use."""
-        return Analyzer(self.catalog, self._table_functions, version_of=functools.partial(version_of, self.catalog, self.lake))
+        versions = functools.partial(version_of, self.catalog, self.lake)
+        return Analyzer(self.catalog, self._table_functions, models=self._models, version_of=versions)
 
     def execute(self, sql: str, parameters: Parameters | None = None, *, query_id: str | None = None) -> Result:
         """Run a statement, or the statements of a script one after another. Returns the last result.

@@ -167,7 +167,7 @@ class NameCompleter(Completer):
             if columns < _COLUMNS_MAX:
                 yield from (column.name for column in table.columns)
                 columns += len(table.columns)
-        yield from (str(model.ref) for model in catalog.models())
+        yield from (str(model) for model in catalog.reserved())
         yield from (f"{function.ref}(" for function in catalog.functions())
         yield from _KEYWORDS.split()
         yield from (f"{name.upper()}(" for name in self._engine.analyzer.functions())

@@ -15,6 +15,8 @@ from sokuji.errors import ModelError, SqlError, UnsupportedSqlError
 from sokuji.lake.delta.tables import DeltaLake
 from sokuji.meta.objects import ModelSignature, Ref
 from sokuji.meta.store import SqlCatalog
+from sokuji.models.base import ModelStore, ModelVersion
+from sokuji.models.memory import MemoryModelStore
 from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from sokuji.sql.extension import TableCall, TableFunction
@@ -65,6 +67,11 @@ class Centroids:
         return pa.table({"centroid_id": ids, "standardize": standardize, "threshold": thresholds}).to_reader()
 
 
+def register(models: ModelStore) -> None:
+    """Make the model that these tests call."""
+    models.register(ModelVersion(MODEL, 0, models.stage(MODEL.ref), created_at_us=0, sql="", options={}, serving="onnx"))
+
+
 @pytest.fixture
 def predict() -> Predict:
     return Predict()
@@ -76,10 +83,11 @@ def engine(tmp_path: Path, predict: Predict) -> Iterator[Engine]:
     functions: dict[str, TableFunction] = {"ml.predict": predict, "ml.centroids": Centroids()}
     with (
         SqlCatalog(f"sqlite:///{tmp_path}/catalog.db") as catalog,
-        Engine(catalog, DeltaLake(lake), DuckDb([lake], tmp_path / "spill"), table_functions=functions) as engine,
+        MemoryModelStore(tmp_path / "models", catalog) as models,
+        Engine(catalog, DeltaLake(lake), DuckDb([lake], tmp_path / "spill"), models=models, table_functions=functions) as engine,
     ):
         catalog.create_dataset("shop")
-        catalog.put_model(MODEL)
+        register(models)
         engine.execute("CREATE TABLE shop.t AS SELECT x, x * 10 AS y FROM UNNEST([1, 2, 3]) AS x")
         yield engine
 
@@ -202,15 +210,17 @@ def test_a_result_larger_than_memory_goes_to_disk(tmp_path: Path, predict: Predi
     lake = tmp_path / "lake"
     with (
         SqlCatalog(f"sqlite:///{tmp_path}/catalog.db") as catalog,
+        MemoryModelStore(tmp_path / "models", catalog) as models,
         Engine(
             catalog,
             DeltaLake(lake),
             DuckDb([lake], tmp_path / "spill", SqlSettings(memory_limit_mib=100)),
+            models=models,
             table_functions={"ml.predict": predict},
         ) as engine,
     ):
         catalog.create_dataset("shop")
-        catalog.put_model(MODEL)
+        register(models)
         engine.execute("CREATE TABLE shop.t AS SELECT x, REPEAT(CAST(x AS STRING), 50) AS s FROM UNNEST(GENERATE_ARRAY(1, 1000)) AS x")
         pairs = "SELECT x, s || y AS s FROM shop.t, (SELECT s AS y FROM shop.t)"
         [(count, length)] = rows(engine, f"SELECT COUNT(*), SUM(LENGTH(s)) FROM ML.PREDICT(MODEL shop.m, ({pairs}))")

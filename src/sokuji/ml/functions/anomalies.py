@@ -13,7 +13,7 @@ from sokuji.errors import ModelError
 from sokuji.ml import parallel
 from sokuji.ml.base import DISTANCES
 from sokuji.ml.estimators.kmeans import KMeans
-from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, ModelRows, arrow_schema, beside, fraction, load, restored
+from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, ModelRows, arrow_schema, beside, fraction, restored
 from sokuji.ml.options import KMEANS
 from sokuji.ml.scores import Ints
 from sokuji.ml.serving.artefact import readable
@@ -72,12 +72,13 @@ class DetectAnomalies(ModelFunction):
         given = call.input or ()
         view = ModelRows(self.name, version, given, version.signature.inputs)
         schema = arrow_schema(self.columns(version, call))
-        check(version.folder, _FILE)
-        with readable(version.folder):
-            distances_seen = np.load(version.folder / _FILE)
+        folder = self.folder(version)
+        check(folder, _FILE)
+        with readable(folder):
+            distances_seen = np.load(folder / _FILE)
         cut = np.quantile(distances_seen, 1 - self._contamination(call), method="inverted_cdf")
         for batch in restored(rows or (), given):
-            distances, clusters = normalized_distances(load(version), view.select(batch))
+            distances, clusters = normalized_distances(self.model(version), view.select(batch))
             columns = [pa.array(distances > cut), pa.array(distances), pa.array(clusters + 1)]
             yield pa.RecordBatch.from_arrays([*columns, *batch.columns], schema=schema)
 

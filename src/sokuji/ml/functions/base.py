@@ -25,13 +25,9 @@ BATCH_ROWS = 32_768
 _NUMERIC = frozenset({Kind.INT64, Kind.FLOAT64, Kind.NUMERIC, Kind.BIGNUMERIC})
 
 
-def load(version: ModelVersion) -> Predictor:
-    """Load a model that computes on all cores. The models used last stay in memory."""
-    return _load(version.folder)
-
-
 @lru_cache(maxsize=32)
-def _load(folder: Path) -> Predictor:
+def load(folder: Path) -> Predictor:
+    """Load the model of a folder from `ModelStore.fetch`. It computes on all cores. The models used last stay in memory."""
     # A folder never changes after its registration, so a loaded model stays valid.
     return Predictor(folder, threads=os.cpu_count() or 1)
 
@@ -71,6 +67,14 @@ class ModelFunction(ABC):
     @abstractmethod
     def batches(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
         """The result, in the Arrow types of `columns`."""
+
+    def folder(self, version: ModelVersion) -> Path:
+        """Where the version's files are read."""
+        return self._store.fetch(version)
+
+    def model(self, version: ModelVersion) -> Predictor:
+        """The version, ready to compute."""
+        return load(self.folder(version))
 
     def schema(self, call: TableCall) -> tuple[Field, ...]:
         """See `TableFunction`."""

@@ -13,7 +13,7 @@ from sokuji.ml.base import Iteration, Trained
 from sokuji.ml.estimators.importance import importances
 from sokuji.ml.estimators.kmeans import centroids
 from sokuji.ml.estimators.linear import weights
-from sokuji.ml.functions.base import ModelFunction, load, table_batch
+from sokuji.ml.functions.base import ModelFunction, table_batch
 from sokuji.ml.options import GLM, KMEANS, TREES
 from sokuji.ml.values import FeatureValue
 from sokuji.models.base import ModelVersion
@@ -37,11 +37,11 @@ class _Description(ModelFunction):
         """The rows of the result. A row may be longer than `fields`; extra values are left out."""
 
     def columns(self, version: ModelVersion, call: TableCall) -> tuple[Field, ...]:  # noqa: ARG002 a description has no input to look at
-        return self.fields(load(version).trained)
+        return self.fields(self.model(version).trained)
 
     def batches(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:  # noqa: ARG002
         columns = self.columns(version, call)
-        found = list(self.rows(load(version).trained, call.settings))
+        found = list(self.rows(self.model(version).trained, call.settings))
         yield table_batch(columns, [[row[position] for row in found] for position in range(len(columns))])
 
 

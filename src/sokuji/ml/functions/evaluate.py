@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from sokuji.errors import SqlError
 from sokuji.ml.evaluation import LabelledPredictions, cluster_scores, metric_names, outcome, scores
-from sokuji.ml.functions.base import ModelFunction, ModelRows, load, restored, table_batch
+from sokuji.ml.functions.base import ModelFunction, ModelRows, restored, table_batch
 from sokuji.ml.functions.predict import threshold
 from sokuji.ml.options import CLASSIFIERS, KMEANS
 from sokuji.ml.scores import Floats, confusion_matrix, predicted_classes, roc_curve
@@ -40,10 +40,10 @@ class _Evaluation(ModelFunction):
 
     def outcome(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> LabelledPredictions:
         if rows is None:
-            return LabelledPredictions.load(version.folder)
+            return LabelledPredictions.load(self.folder(version))
         (label,) = version.signature.labels
         batches = self.selected(version, call, rows)
-        return outcome(load(version), label, ((batch.drop_columns([label.name]), batch[label.name]) for batch in batches))
+        return outcome(self.model(version), label, ((batch.drop_columns([label.name]), batch[label.name]) for batch in batches))
 
 
 class Evaluate(_Evaluation):
@@ -63,13 +63,13 @@ class Evaluate(_Evaluation):
 
     def _scores(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> dict[str, Any]:
         model_type = version.signature.model_type
-        cut = threshold(self.name, call, len(load(version).trained.classes))
+        cut = threshold(self.name, call, len(self.model(version).trained.classes))
         if model_type in CLASSIFIERS:
             return scores(model_type, self.outcome(version, call, rows), threshold=cut)
         if rows is None:
             return dict(version.metrics)
         if model_type == KMEANS:
-            return cluster_scores(load(version), self.selected(version, call, rows))
+            return cluster_scores(self.model(version), self.selected(version, call, rows))
         return scores(model_type, self.outcome(version, call, rows))
 
 
@@ -83,10 +83,10 @@ class ConfusionMatrix(_Evaluation):
     def columns(self, version: ModelVersion, call: TableCall) -> tuple[Field, ...]:
         self.check_rows(version, call)
         (label,) = version.signature.labels
-        return Field("expected_label", label.type), *(Field(name, INT64) for name in column_names(load(version).trained.classes))
+        return Field("expected_label", label.type), *(Field(name, INT64) for name in column_names(self.model(version).trained.classes))
 
     def batches(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
-        classes = load(version).trained.classes
+        classes = self.model(version).trained.classes
         cut = threshold(self.name, call, len(classes))
         found = self.outcome(version, call, rows)
         counts = confusion_matrix(found.actual, predicted_classes(found.predicted, cut), len(classes))
@@ -122,8 +122,9 @@ class RocCurve(_Evaluation):
 
     def batches(self, version: ModelVersion, call: TableCall, rows: pa.RecordBatchReader | None) -> Iterable[pa.RecordBatch]:
         thresholds = self._thresholds(call)
-        if len(load(version).trained.classes) != 2:
-            raise SqlError(f"{self.name} is for models with two classes; {version.signature.ref} has {len(load(version).trained.classes)}")
+        classes = self.model(version).trained.classes
+        if len(classes) != 2:
+            raise SqlError(f"{self.name} is for models with two classes; {version.signature.ref} has {len(classes)}")
         found = self.outcome(version, call, rows)
         curve = roc_curve(found.actual, found.predicted[:, 1], thresholds)
         hits, alarms = curve.true_positives.tolist(), curve.false_positives.tolist()

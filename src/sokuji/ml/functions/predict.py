@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from sokuji.errors import SqlError
 from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES
-from sokuji.ml.functions.base import ModelFunction, ModelRows, arrow_schema, beside, fraction, load, restored
+from sokuji.ml.functions.base import ModelFunction, ModelRows, arrow_schema, beside, fraction, restored
 from sokuji.ml.options import CLASSIFIERS, KMEANS
 from sokuji.ml.scores import predicted_classes
 from sokuji.ml.serving.predictor import Predictor
@@ -66,7 +66,7 @@ class Predict(ModelFunction):
         given = call.input or ()
         view = ModelRows(self.name, version, given, version.signature.inputs)
         schema = arrow_schema(self.columns(version, call))
-        predictor = load(version)
+        predictor = self.model(version)
         cut = threshold(self.name, call, len(predictor.trained.classes))
         for batch in restored(rows or (), given):
             columns = _columns(version, predictor, view.select(batch), cut)

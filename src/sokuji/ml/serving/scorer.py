@@ -40,7 +40,7 @@ class Scorer:
                 )
         self._schema = pa.schema([pa.field(field.name, to_arrow(field.type)) for field in found.signature.inputs])
         try:
-            self._predictor = Predictor(found.folder)
+            self._predictor = Predictor(models.fetch(found))
         except ModelError as error:
             if models.has(found):
                 raise

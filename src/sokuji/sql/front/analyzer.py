@@ -16,6 +16,7 @@ from zetasql.wasi._pb2.zetasql.public import options_pb2
 from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.meta.base import Catalog
 from sokuji.meta.objects import ModelSignature, Table, TableKind
+from sokuji.models.base import ModelStore
 from sokuji.sql.extension import AnyTableFunction
 from sokuji.sql.front import wasm
 from sokuji.sql.front.lookup import Names, Path, find_functions, find_model, find_tables, to_catalog
@@ -125,10 +126,11 @@ class Analyzer:
         functions: Mapping[str, AnyTableFunction] | None = None,
         zetasql: ZetaSql | None = None,
         *,
+        models: ModelStore | None = None,
         version_of: VersionOf | None = None,
     ) -> None:
-        """Create an analyzer. Without `version_of`, tables that are read as of a time have their current columns."""
-        self._catalog, self._version_of = catalog, version_of
+        """Create an analyzer. Without `models`, statements can name none. Without `version_of`, old versions have the current columns."""
+        self._catalog, self._models, self._version_of = catalog, models, version_of
         self._functions = functions or {}
         self._zetasql = zetasql or wasm.zetasql()
         self._options = analyzer_options(self._zetasql)
@@ -360,7 +362,8 @@ class _Resolver:
         return self._analyzer.constant(statement, self._bound, self._scope.variables)
 
     def model(self, path: Path) -> ModelSignature | None:
-        return find_model(self._analyzer._catalog, path)  # noqa: SLF001
+        models = self._analyzer._models  # noqa: SLF001
+        return None if models is None else find_model(models, path)
 
     def table(self, path: Path) -> Table | None:
         table = find_tables(self._analyzer._catalog, [path]).get(path)  # noqa: SLF001

@@ -16,6 +16,7 @@ from zetasql.wasi._pb2.zetasql.public import function_pb2, simple_table_pb2
 from sokuji.errors import NotFoundError, SqlError
 from sokuji.meta.base import Catalog
 from sokuji.meta.objects import Column, ModelSignature, Ref, Table, TableKind
+from sokuji.models.base import ModelStore
 from sokuji.sql.front.protos import to_type
 from sokuji.sql.front.sql_functions import LIBRARY, SqlFunction
 from sokuji.types import INT64, STRING, TIMESTAMP, Field, Type
@@ -160,10 +161,12 @@ def _information_schema(parts: list[str]) -> Table | None:
     return Table(Ref(f"{scope}.{INFORMATION_SCHEMA}", view), TableKind.VIEW, tuple(Column(name, type_) for name, type_ in columns))
 
 
-def find_model(catalog: Catalog, path: Path) -> ModelSignature | None:
-    """The model that a path names, or None."""
-    wanted = ref(path)
-    return next((model for model in catalog.models(wanted.dataset) if model.ref == wanted), None)
+def find_model(models: ModelStore, path: Path) -> ModelSignature | None:
+    """The signature of the model that a path names: its champion's. None if there is no such model."""
+    try:
+        return models.get(ref(path)).signature
+    except NotFoundError:
+        return None
 
 
 def find_functions(catalog: Catalog, paths: Iterable[Path]) -> tuple[SqlFunction, ...]:

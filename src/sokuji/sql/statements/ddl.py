@@ -77,7 +77,7 @@ def drop(node: Any, session: Session) -> Result:
 def _drop_schema(node: Any, session: Session) -> Result:
     name = dataset(node.name_path)
     if node.drop_mode == enums.ResolvedDropStmtEnums.CASCADE and name in session.catalog.datasets():
-        models = [str(model.ref) for model in session.catalog.models(name)]
+        models = [str(model) for model in session.catalog.reserved(name)]
         if models:
             raise SqlError(f"DROP SCHEMA {name} CASCADE does not drop models; DROP MODEL {', '.join(models)} first")
         _settle(session.catalog.tables(name), session)
