@@ -103,7 +103,7 @@ class Backends(Closing):
 
     @functools.cached_property
     def catalog(self) -> SqlCatalog:
-        """Datasets, tables, views and model signatures."""
+        """Datasets, tables, views, functions, and the names of models."""
         from sokuji.meta.store import SqlCatalog
 
         return SqlCatalog(self.database_url, self.catalog_changes)

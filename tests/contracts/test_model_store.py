@@ -23,12 +23,13 @@ from sokuji import types as t
 from sokuji.disk.stored import sealed, write_record
 from sokuji.errors import AlreadyExistsError, DamagedFileError, FormatError, ModelError, NotFoundError
 from sokuji.meta.memory import MemoryCatalog
-from sokuji.meta.objects import ModelSignature, Ref, Table, TableKind
+from sokuji.meta.objects import Ref, Table, TableKind
 from sokuji.meta.store import SqlCatalog
-from sokuji.models.base import CHALLENGER, CHAMPION, PREVIOUS, ModelStore, ModelVersion
+from sokuji.models.base import ModelStore
 from sokuji.models.folder import check, read
 from sokuji.models.local import LocalModelStore
 from sokuji.models.memory import MemoryModelStore
+from sokuji.models.versions import CHALLENGER, CHAMPION, PREVIOUS, ModelSignature, ModelVersion
 from sokuji.sql.front.lookup import find_model
 
 CHURN = Ref("shop", "churn model")

@@ -1,4 +1,4 @@
-"""The named objects of the catalog (tables, views, functions and models), and the rules for their names."""
+"""The named objects of the catalog (tables, views and functions), and the rules for all names, those of models included."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sokuji.errors import SokujiError
-from sokuji.types import Field, Type
+from sokuji.types import Type
 
 # BigQuery's rule (letters, marks, numbers, connectors, dashes, spaces), within the limits of a file name.
 _NAME = re.compile(r"\w[\w\- ]*")
@@ -84,17 +84,6 @@ class Table:
     options: Mapping[str, object] = field(default_factory=dict)  # OPTIONS(...) as given, JSON values
     created_at_us: int = 0
     query_names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSignature:
-    """The description of a model that SQL needs to analyze a statement that names the model."""
-
-    ref: Ref
-    model_type: str  # as BigQuery writes it: "KMEANS", "LOGISTIC_REG", ...
-    inputs: tuple[Field, ...]  # the columns that ML.PREDICT needs
-    labels: tuple[Field, ...]  # the label columns, empty for unsupervised models
-    outputs: tuple[Field, ...]  # the columns that ML.PREDICT adds before its input's columns
 
 
 @dataclass(frozen=True, slots=True)

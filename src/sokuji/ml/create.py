@@ -16,7 +16,7 @@ from zetasql.wasi._pb2.zetasql.resolved_ast.resolved_ast_enums_pb2 import Resolv
 from sokuji.clock import Clock, now_us
 from sokuji.errors import AlreadyExistsError, NotFoundError, SqlError, UnsupportedSqlError
 from sokuji.meta.base import Catalog
-from sokuji.meta.objects import ModelSignature, Ref
+from sokuji.meta.objects import Ref
 from sokuji.ml import evaluation
 from sokuji.ml.base import Iteration, Trained, TrainingTask
 from sokuji.ml.columns.inputs import read_labels
@@ -29,7 +29,8 @@ from sokuji.ml.serving.artefact import save
 from sokuji.ml.serving.predictor import Predictor
 from sokuji.ml.split import Split, split
 from sokuji.ml.train import train
-from sokuji.models.base import ModelStore, ModelVersion
+from sokuji.models.base import ModelStore
+from sokuji.models.versions import ModelSignature, ModelVersion
 from sokuji.sql.extension import Queries
 from sokuji.sql.front.lookup import ref as to_ref
 from sokuji.sql.result import Result

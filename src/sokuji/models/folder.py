@@ -15,7 +15,7 @@ import msgspec
 
 from sokuji.disk.stored import read_record, write_record
 from sokuji.errors import DamagedFileError, FormatError, ModelError
-from sokuji.models.base import ModelVersion
+from sokuji.models.versions import ModelVersion
 
 FILE = "version.json"
 _FORMAT = 2  # 1 was the row alone

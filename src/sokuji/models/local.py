@@ -25,9 +25,10 @@ from sokuji.disk.files import sync_file, sync_folder
 from sokuji.disk.stored import claim
 from sokuji.errors import AlreadyExistsError, ModelError, NotFoundError
 from sokuji.meta.database import DatabaseCatalog, create_tables, in_two_places
-from sokuji.meta.objects import ModelSignature, Ref
+from sokuji.meta.objects import Ref
 from sokuji.models import folder as describing
-from sokuji.models.base import CHAMPION, MODEL, PREVIOUS, ModelStore, ModelVersion, Orphan, check_model_name
+from sokuji.models.base import ModelStore
+from sokuji.models.versions import CHAMPION, MODEL, PREVIOUS, ModelSignature, ModelVersion, Orphan, check_model_name
 
 _STAGING = ".staging"
 _FORMAT = 1

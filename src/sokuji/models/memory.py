@@ -11,7 +11,8 @@ from pathlib import Path
 from sokuji.errors import AlreadyExistsError, ModelError, NotFoundError
 from sokuji.meta.base import Catalog
 from sokuji.meta.objects import Ref
-from sokuji.models.base import CHAMPION, MODEL, PREVIOUS, ModelStore, ModelVersion, Orphan, check_model_name
+from sokuji.models.base import ModelStore
+from sokuji.models.versions import CHAMPION, MODEL, PREVIOUS, ModelVersion, Orphan, check_model_name
 
 
 class MemoryModelStore(ModelStore):

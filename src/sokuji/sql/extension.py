@@ -13,7 +13,7 @@ import pyarrow as pa
 from google.protobuf.message import Message
 
 from sokuji.errors import SqlError
-from sokuji.meta.objects import ModelSignature
+from sokuji.models.versions import ModelSignature
 from sokuji.sql.result import Result
 from sokuji.types import Field, Type
 

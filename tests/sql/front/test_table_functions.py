@@ -13,10 +13,11 @@ import pytest
 from sokuji.config import SqlSettings
 from sokuji.errors import ModelError, SqlError, UnsupportedSqlError
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.meta.objects import ModelSignature, Ref
+from sokuji.meta.objects import Ref
 from sokuji.meta.store import SqlCatalog
-from sokuji.models.base import ModelStore, ModelVersion
+from sokuji.models.base import ModelStore
 from sokuji.models.memory import MemoryModelStore
+from sokuji.models.versions import ModelSignature, ModelVersion
 from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from sokuji.sql.extension import TableCall, TableFunction

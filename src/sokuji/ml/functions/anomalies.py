@@ -19,8 +19,8 @@ from sokuji.ml.scores import Ints
 from sokuji.ml.serving.artefact import readable
 from sokuji.ml.serving.predictor import Predictor
 from sokuji.ml.values import Floats
-from sokuji.models.base import ModelVersion
 from sokuji.models.folder import check
+from sokuji.models.versions import ModelVersion
 from sokuji.sql.extension import TableCall
 from sokuji.types import BOOL, FLOAT64, INT64, Field
 

@@ -16,7 +16,8 @@ import pyarrow as pa
 from sokuji.errors import ConflictError, ModelError, SqlError
 from sokuji.ml.options import MODEL_TYPES, did_you_mean
 from sokuji.ml.serving.predictor import Predictor
-from sokuji.models.base import CHAMPION, ModelStore, ModelVersion
+from sokuji.models.base import ModelStore
+from sokuji.models.versions import CHAMPION, ModelVersion
 from sokuji.sql.extension import TableCall
 from sokuji.types import Field, Kind, to_arrow
 

@@ -16,7 +16,7 @@ from sokuji.ml.estimators.linear import weights
 from sokuji.ml.functions.base import ModelFunction, table_batch
 from sokuji.ml.options import GLM, KMEANS, TREES
 from sokuji.ml.values import FeatureValue
-from sokuji.models.base import ModelVersion
+from sokuji.models.versions import ModelVersion
 from sokuji.sql.extension import TableCall
 from sokuji.types import FLOAT64, INT64, STRING, Field, Type, array, struct
 

@@ -16,7 +16,7 @@ from sokuji.ml.functions.base import ModelFunction, ModelRows, restored, table_b
 from sokuji.ml.functions.predict import threshold
 from sokuji.ml.options import CLASSIFIERS, KMEANS
 from sokuji.ml.scores import Floats, confusion_matrix, predicted_classes, roc_curve
-from sokuji.models.base import ModelVersion
+from sokuji.models.versions import ModelVersion
 from sokuji.sql.extension import TableCall
 from sokuji.types import FLOAT64, INT64, Field
 

@@ -15,7 +15,7 @@ from sokuji.ml.options import CLASSIFIERS, KMEANS
 from sokuji.ml.scores import predicted_classes
 from sokuji.ml.serving.predictor import Predictor
 from sokuji.ml.values import Floats
-from sokuji.models.base import ModelVersion
+from sokuji.models.versions import ModelVersion
 from sokuji.sql.extension import TableCall
 from sokuji.types import FLOAT64, INT64, Field, array, struct, to_arrow
 

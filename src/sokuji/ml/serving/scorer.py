@@ -12,7 +12,8 @@ from sokuji.meta.objects import Ref
 from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES
 from sokuji.ml.serving.predictor import Predictor
 from sokuji.ml.values import Floats
-from sokuji.models.base import CHAMPION, ModelStore
+from sokuji.models.base import ModelStore
+from sokuji.models.versions import CHAMPION
 from sokuji.types import to_arrow
 
 

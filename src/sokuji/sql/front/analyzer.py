@@ -15,8 +15,9 @@ from zetasql.wasi._pb2.zetasql.public import options_pb2
 
 from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.meta.base import Catalog
-from sokuji.meta.objects import ModelSignature, Table, TableKind
+from sokuji.meta.objects import Table, TableKind
 from sokuji.models.base import ModelStore
+from sokuji.models.versions import ModelSignature
 from sokuji.sql.extension import AnyTableFunction
 from sokuji.sql.front import wasm
 from sokuji.sql.front.lookup import Names, Path, find_functions, find_model, find_tables, to_catalog

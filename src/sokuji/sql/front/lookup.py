@@ -15,8 +15,9 @@ from zetasql.wasi._pb2.zetasql.public import function_pb2, simple_table_pb2
 
 from sokuji.errors import NotFoundError, SqlError
 from sokuji.meta.base import Catalog
-from sokuji.meta.objects import Column, ModelSignature, Ref, Table, TableKind
+from sokuji.meta.objects import Column, Ref, Table, TableKind
 from sokuji.models.base import ModelStore
+from sokuji.models.versions import ModelSignature
 from sokuji.sql.front.protos import to_type
 from sokuji.sql.front.sql_functions import LIBRARY, SqlFunction
 from sokuji.types import INT64, STRING, TIMESTAMP, Field, Type

@@ -18,7 +18,7 @@ import pyarrow as pa
 from google.protobuf.message import Message
 
 from sokuji.errors import ConflictError, SqlError, UnsupportedSqlError
-from sokuji.meta.objects import ModelSignature
+from sokuji.models.versions import ModelSignature
 from sokuji.sql.extension import AnyTableFunction, RelationalFunction, TableCall
 from sokuji.sql.front.lookup import Path, PrivateFunction
 from sokuji.sql.front.protos import children, nodes, span
