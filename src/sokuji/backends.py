@@ -198,7 +198,7 @@ class Backends(Closing):
                 results[dataset] = make(dataset)
             except (FeatureError, RuleError, SqlError, ModelError) as error:
                 errors.append(error)
-                _LOG.error("%s: the declarations do not fit its events; no event of it is worked on: %s", dataset, error)
+                _LOG.error("%s: the declarations do not fit its events; its events are not processed: %s", dataset, error)
         if errors and not results:
             raise errors[0]
         return results

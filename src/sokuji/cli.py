@@ -106,10 +106,10 @@ def up(folder: Path) -> None:
 @main.command()
 @click.option("--dry-run", is_flag=True, help="Check, and say what would change; change nothing.")
 @click.option("--json", "json_", is_flag=True, help="Print what changed as one line of JSON.")
-@click.option("--rebuild", is_flag=True, help="Make all features anew from the lake, as after a DELETE or ALTER TABLE of events.")
+@click.option("--rebuild", is_flag=True, help="Rebuild all features from the lake, for example after a DELETE or ALTER TABLE of events.")
 @PROJECT
 def apply(*, dry_run: bool, json_: bool, rebuild: bool, project: Path) -> None:
-    """Make the platform match the project's files: check them, run the models that changed, start the roles anew that read others."""
+    """Make the platform match the project's files: check them, train the models that changed, restart the roles whose files changed."""
     from sokuji.platform import Platform
     from sokuji.roles.up import changed_roles, is_running, rebuilt, reload
 
@@ -139,7 +139,7 @@ def apply(*, dry_run: bool, json_: bool, rebuild: bool, project: Path) -> None:
     if json_:
         click.echo(json.dumps({"changed": list(changes), "running": up, "restarted": restarted, "dry_run": dry_run}))
     elif restarted:
-        click.echo(f"{'would start' if dry_run else 'started'} anew: {', '.join(restarted)}")
+        click.echo(f"{'would restart' if dry_run else 'restarted'}: {', '.join(restarted)}")
     else:
         click.echo("the platform runs as the files say" if up else "the platform does not run; `sokuji up` starts it as the files say")
 
@@ -248,7 +248,7 @@ def verify(*, sample: float | None, json_: bool, project: Path) -> None:
         for example in verification.examples:
             click.echo(f"  {example}")
         for sentence in verification.outdated:
-            click.echo(f"  {sentence}; `sokuji apply --rebuild` makes the features anew")
+            click.echo(f"  {sentence}; `sokuji apply --rebuild` rebuilds the features")
         if not verification.rows:
             click.echo("what is served is kept for a sample of the visitors, at each checkpoint: analyze.served_sample in sokuji.toml")
     if verification.mismatches or verification.missing or verification.extra or verification.outdated:

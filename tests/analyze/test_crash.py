@@ -80,7 +80,7 @@ def test_killed_at_any_moment_it_agrees_with_the_log_afterwards(tmp_path: Path) 
             process.communicate()
         stop.set()
         thread.join()
-    # Opened anew, as a process that starts does: what the last one wrote and did not publish counts.
+    # Opened again, as a process that starts does: what the last one wrote and did not publish counts.
     with side(tmp_path, SHARED) as opened:
         with opened.worker(declared) as worker:
             while worker.run_once() or worker.is_replaying:

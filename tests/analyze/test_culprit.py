@@ -73,7 +73,7 @@ def _features(worker: Any) -> dict[str, tuple[int, float]]:
 
 
 def _check(shop: Side, declared: Any, reason: str) -> None:
-    """Everyone leaves the culprit out: the state, the decisions, a state made anew from the lake, `verify` and training."""
+    """Everyone leaves the culprit out: the state, the decisions, a state rebuilt from the lake, `verify` and training."""
     [bad] = read_all(shop.logs.bad_events)
     assert (bad["message_id"], bad["code"], bad["reason"], bad["dataset"]) == ("m4", "stopped_worker", reason, "shop")
     assert sorted(row["properties"]["trigger_id"] for row in shop.decisions() if row["event_name"] == "action_decided") == [

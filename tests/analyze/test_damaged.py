@@ -64,7 +64,7 @@ def _tear(content: bytes) -> bytes:
     ("name", "damage"),
     [("strings.jsonl", _flip), ("strings.jsonl", _tear), ("identities.jsonl", _flip), ("0-0.ids", _tear), ("0-0.ids", _flip)],
 )
-def test_the_state_is_made_anew(shop: Side, name: str, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture) -> None:
+def test_the_state_is_rebuilt(shop: Side, name: str, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture) -> None:
     declared = declare(shop.folder, FEATURES, ACTIONS)
     with shop.worker(declared) as worker:
         found = lookup(shop, declared)
@@ -150,7 +150,7 @@ def _stopped() -> threading.Event:
     return stop
 
 
-def test_a_state_from_before_the_log_begins_is_made_anew(
+def test_a_state_from_before_the_log_begins_is_rebuilt(
     shop: Side, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     declared = declare(shop.folder, FEATURES, ACTIONS)
@@ -166,7 +166,7 @@ def test_a_state_from_before_the_log_begins_is_made_anew(
     (shop.folder / "copy").rename(shop.folder / "analyze" / "shop")
     monkeypatch.setattr(shop.logs.events, "start", lambda partition: 2 if partition == 0 else 0)
     with shop.worker(declared):
-        assert "made the state anew" in caplog.text
+        assert "rebuilt the state" in caplog.text
         assert lookup(shop, declared).features("v:a", START_US) == EXPECTED["v:a"]
 
 

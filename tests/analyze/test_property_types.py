@@ -127,7 +127,7 @@ def test_a_type_that_changes_makes_the_state_again(shop: Side) -> None:
     assert served(shop, SPEND + "property_types(sku='FLOAT64')\n")[-1] == (0.0, [8.0, 7.0])
 
 
-def test_another_type_of_a_column_is_named_until_the_state_is_made_anew(shop: Side) -> None:
+def test_another_type_of_a_column_is_named_until_the_state_is_rebuilt(shop: Side) -> None:
     declared = declare(shop.folder, SPEND)
     keeping = AnalyzeSettings(profiles_max=10_000, served_sample=1.0)
 

@@ -97,7 +97,7 @@ def test_all_agree(tmp_path: Path, put_back_us: int) -> None:
         assert verified.json() == {"rows": verified.rows, "features": verified.features, "mismatches": 0, "missing": 0, "extra": 0}
         assert verified.rows >= len(STREAM), verified
         shutil.rmtree(tmp_path / "analyze")
-        with shop.worker(declared) as worker:  # made anew from the lake
+        with shop.worker(declared) as worker:  # rebuilt from the lake
             drain(worker)
             worker.checkpoint(wait=True)
             _check_the_state(shop)
@@ -105,7 +105,7 @@ def test_all_agree(tmp_path: Path, put_back_us: int) -> None:
             assert {key: found.features(key, START_US)["n"] for key in _counts()} == _counts()
 
 
-def test_what_a_deleted_event_said_is_not_known_to_a_state_that_is_made_anew(tmp_path: Path) -> None:
+def test_what_a_deleted_event_said_is_not_known_to_a_state_that_is_rebuilt(tmp_path: Path) -> None:
     """Of a visitor's two users the first is deleted: the visitor becomes the second's."""
     with side(tmp_path) as shop:
         declared, settings = declare(tmp_path, FEATURES), structs.replace(SETTINGS, served_sample=1.0)

@@ -73,7 +73,7 @@ def test_the_hop_is_a_twelfth_rounded_down_to_a_round_unit(length: str, hop: str
         (lambda: BUYS.last(2, "x") + 1, "last_n is not a number to compute with; make it a feature"),
         (lambda: BUYS.count() + "1", "features are computed from features and numbers"),  # type: ignore[operator]
         (lambda: sessions.number().over("7d"), r"has no window; use sessions.count\(\).over\(\"7d\"\)"),
-        (lambda: sessions.events().over("7d"), r"session_events is of one session: use over\(\"session\"\)"),
+        (lambda: sessions.events().over("7d"), r"session_events needs one session: use over\(\"session\"\)"),
         (lambda: sessions.count().over("session"), "a session has no sessions to count"),
         (lambda: events(""), r"events\(\) takes names of events"),
         (lambda: view("v", entity="visitor", x=BUYS), r"feature 'x' is events without a function; write x=events\(\"buy\"\).count\(\)"),  # type: ignore[arg-type]

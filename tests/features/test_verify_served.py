@@ -136,7 +136,7 @@ class Shop:
         return verifier.verify("shop", sample)
 
     def change_served(self, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
-        """Write the served log anew with other rows."""
+        """Write the served log again with other rows."""
         [folder] = (self.side.folder / "analyze" / "shop").glob(f"*/{SERVED_LOG}")
         with LocalLog(folder.parent, SERVED_SCHEMA, name=SERVED_LOG, partitions=1) as log:
             rows = log.read(0, 0, 1_000_000).batch.to_pylist()
@@ -340,7 +340,7 @@ def test_a_sample_has_its_share_and_is_always_the_same() -> None:
     assert sampled(keys, 1.0).all()
 
 
-def test_deleted_rows_are_a_difference_until_the_state_is_made_anew(shop: Shop) -> None:
+def test_deleted_rows_are_a_difference_until_the_state_is_rebuilt(shop: Shop) -> None:
     story = Story(11)
     shop.work()
     story.go_on(shop, 120)

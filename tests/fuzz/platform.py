@@ -269,7 +269,7 @@ def fuzz(seed: int, seconds: float) -> int:
 
 
 def _delete(folder: Path, sender: Sender) -> None:
-    """Delete some messages, make the state anew, and send on; what was deleted comes again, too."""
+    """Delete some messages, rebuild the state, and send on; what was deleted comes again, too."""
     deleted = sender.delete()
     oracle.sql(folder, f"DELETE FROM main.events WHERE message_id IN ({', '.join(map(repr, sorted(deleted)))})")
     command = [sys.executable, "-m", "sokuji", "apply", "-p", str(folder), "--rebuild"]

@@ -120,7 +120,7 @@ def test_a_column_is_as_the_sink_decided(side: Lakeside) -> None:
     assert side.fresh.snapshot(REF).schema.field(len(FIXED_SCHEMA)) == committed.field(len(FIXED_SCHEMA))
 
 
-def test_after_a_drop_columns_start_anew(side: Lakeside) -> None:
+def test_after_a_drop_columns_start_again(side: Lakeside) -> None:
     side.track({"message_id": "m1", "properties": {"a": 1}})
     side.drain()
     side.track({"message_id": "m2", "properties": {"b": 1}})

@@ -94,7 +94,7 @@ def test_longer_spellings_of_a_model_type() -> None:
         ({"model_type": "boosted_tree_regressor", "max_tree_depth": 2**31}, ["MAX_TREE_DEPTH is 2147483648", "from 1 to 1000"]),
         ({"model_type": "boosted_tree_regressor", "l1_reg": 1e300}, ["L1_REG is 1e+300", "to 1e+38"]),
         ({"model_type": "boosted_tree_regressor", "tree_method": "exact", "colsample_bynode": 0.5}, ["COLSAMPLE_BYNODE", "'HIST'"]),
-        ({"model_type": "boosted_tree_regressor", "dropout": 0.5}, ["DROPOUT has an effect with BOOSTER_TYPE 'DART' only", "'GBTREE'"]),
+        ({"model_type": "boosted_tree_regressor", "dropout": 0.5}, ["DROPOUT needs BOOSTER_TYPE 'DART'", "'GBTREE'"]),
         ({"model_type": "boosted_tree_regressor", "dart_normalize_type": "forest"}, ["DART_NORMALIZE_TYPE", "'DART'"]),
         ({"model_type": "linear_reg", "learn_rate": 0.5}, ["LEARN_RATE has an effect", "'CONSTANT'"]),
         (

@@ -211,7 +211,7 @@ def test_without_the_workers_state_it_cannot_be_told(shop: Side, recheck: Ask, t
         state.reasons(questions(*decided(shop)), START_US)
 
 
-def test_a_state_made_anew_with_other_types_is_followed(shop: Side, recheck: Ask, tmp_path: Path) -> None:
+def test_a_state_rebuilt_with_other_types_is_followed(shop: Side, recheck: Ask, tmp_path: Path) -> None:
     declared = declare(tmp_path, FEATURES, ACTIONS.replace("last_item = 'tea'", "last_item IS NULL"))
     early = recheck(declared)  # of a process that is up before the worker
     shop.track(event("cart", 2), event("view", 3))

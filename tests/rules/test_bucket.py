@@ -57,7 +57,7 @@ def test_a_changed_weight_moves_only_whom_it_must() -> None:
 
 
 def test_assignments_are_fixed_for_ever() -> None:
-    """Another release that dealt arms anew would spoil every running experiment."""
+    """Another release that dealt arms again would spoil every running experiment."""
     declared = control_arm(arms(a=1, b=1), 0.2)
     assert bucket_id("visitor:ann") == 5_849_513_158_422_729_356
     assert "".join(choose(declared, "rule", bucket).name[0] for bucket in BUCKETS[:40]) == "cbababbaabbaccabbaacacbacbcbbbcbbcaababa"

@@ -80,7 +80,7 @@ MISUSES: dict[str, tuple[Callable[[], object], str]] = {
     "cap": (lambda: rule("a", do=POPUP, at_most="once a day"), "at_most='once a day'; expected '1 per 24h' (units s, m, h, d, w)"),
     "cap of 0": (lambda: rule("a", do=POPUP, at_most="0 per 24h"), "expected '1 per 24h'"),
     "cap's window": (lambda: rule("a", do=POPUP, at_most="1 per day"), "units s, m, h, d, w"),
-    "large cap": (lambda: rule("a", do=POPUP, at_most="33 per 7d"), "counts up to 32; use a shorter window or '33 ever'"),
+    "large cap": (lambda: rule("a", do=POPUP, at_most="33 per 7d"), "can be at most 32; use a shorter window or '33 ever'"),
     "duration": (lambda: rule("a", do=POPUP, expires="half an hour"), "expires='half an hour': expected a duration such as '45s'"),
     "priority": (lambda: rule("a", do=POPUP, priority="high"), "priority='high': expected a whole number"),  # type: ignore[arg-type]
     "during": (lambda: rule("a", do=POPUP, during="10:00-22:00"), "expected schedule(hours='10:00-22:00')"),  # type: ignore[arg-type]

@@ -151,7 +151,7 @@ def test_a_timer_fires_unless_what_it_waits_for_came_in_time() -> None:
     assert len(decided([cart, *at(30 * MINUTE_US, name="buy")], waits)) == 1, "due at T, it fires before an event received at T"
 
 
-def test_a_new_trigger_starts_the_timer_anew() -> None:
+def test_a_new_trigger_starts_the_timer_again() -> None:
     waits = rule("t", on="cart", after="30m", unless="buy", do=POPUP)
     [fired] = decided([*at(0, 20 * MINUTE_US, name="cart"), *at(49 * MINUTE_US, 51 * MINUTE_US)], waits)
     assert (fired.trigger_id, fired.at_us) == ("m1", START_US + 50 * MINUTE_US)
@@ -221,7 +221,7 @@ def test_huge_numbers_and_long_texts_survive_or_are_left_out_of_a_timer() -> Non
     event = Event("cart", START_US, properties={"n": 10**30, "long": "x" * 200})
     [found] = decided([event, *at(6 * SECOND_US)], waits)
     assert found.action == {"kind": "popup", "title": f"{10**30} long"}
-    # The timer that was armed before is gone: a new trigger starts the time anew, and this one cannot be kept.
+    # The timer that was armed before is gone: a new trigger starts the time again, and this one cannot be kept.
     huge = Event("cart", START_US + 1, number="m" * 400)
     none = Worker(Rules(Actions(Project(), (waits,)))).decide([event, huge, *at(6 * SECOND_US)])
     assert [(each.reason, each.trigger_id) for each in none] == [("does_not_fit", huge.message_id)]

@@ -271,7 +271,7 @@ def test_ids_learnt_again_tell_what_was_taken_from_what_was_a_repeat(tmp_path: P
 
 
 @whichever_log
-def test_a_dropped_table_begins_anew(side: Lakeside) -> None:
+def test_a_dropped_table_begins_again(side: Lakeside) -> None:
     side.track(*events(1, 2))
     with side.sink() as sink:
         sink.drain()

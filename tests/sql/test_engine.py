@@ -169,7 +169,7 @@ def test_a_view_has_its_columns_by_name_whatever_was_done_to_its_table(engine: E
 def test_views_in_a_circle_are_refused(engine: Engine) -> None:
     engine.execute("CREATE VIEW shop.a AS SELECT 1 AS x; CREATE VIEW shop.b AS SELECT x FROM shop.a")
     engine.execute("CREATE OR REPLACE VIEW shop.a AS SELECT x FROM shop.b")
-    with pytest.raises(SqlError, match=r"shop\.a is defined by itself: shop\.a -> shop\.b -> shop\.a"):
+    with pytest.raises(SqlError, match=r"shop\.a refers to itself: shop\.a -> shop\.b -> shop\.a"):
         rows(engine, "SELECT x FROM shop.a")
 
 

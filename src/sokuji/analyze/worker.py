@@ -248,7 +248,7 @@ class Worker(Closing):
         rows = bad_rows(batch.rows, [Poison(found.culprit, found.reason)], STOPPED_WORKER)
         self._bad_events.append(rows)
         [row] = rows.select(["dataset", "source", "message_id"]).to_pylist()
-        _LOG.error("an event has killed the worker, and nothing is computed of it any more: %s", found.reason, extra=row)
+        _LOG.error("an event has killed the worker, so it is no longer processed: %s", found.reason, extra=row)
 
     def close(self) -> None:
         """Close the stages. Work since the last checkpoint is repeated later."""

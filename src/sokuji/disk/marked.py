@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 from sokuji.disk.files import make_folder
 from sokuji.errors import DamagedFileError
 
-REMEDY = "restore it from a copy, or start the worker: it makes its state anew from the lake and the log"
+REMEDY = "restore it from a copy, or start the worker: it rebuilds its state from the lake and the log"
 _READ_BYTES = 1 << 20
 
 

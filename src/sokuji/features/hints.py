@@ -60,7 +60,7 @@ def hint(error: BaseException | None) -> str | None:
         case AttributeError(obj=Sessions()):
             suggestion = f"of sessions there are {', '.join(f'{each}()' for each in _OF_SESSIONS)}"
         case NameError(name=str(name)) if name not in _VOCABULARY:
-            suggestion = f'what is said of an event is text: write "{name}", in quotes'
+            suggestion = f'the name of an event is text: write "{name}", in quotes'
         case NameError() | ImportError():
             suggestion = f"write from sokuji.features import {', '.join(_VOCABULARY)}"
         case TypeError():
@@ -70,9 +70,9 @@ def hint(error: BaseException | None) -> str | None:
 
 def _of_events(name: str) -> str:
     if name in _OF_AGGREGATIONS:
-        return f'first say what of the events: events("buy").count().{_OF_AGGREGATIONS[name]}'
+        return f'first choose an aggregation of the events: events("buy").count().{_OF_AGGREGATIONS[name]}'
     near = _OTHER_NAMES.get(name) or next(iter(difflib.get_close_matches(name, _CALLS, 1)), None)
-    return f"of events there are {', '.join(_CALLS)}" if near is None else f'write events("buy").{_CALLS[near]}'
+    return f"the aggregations of events are {', '.join(_CALLS)}" if near is None else f'write events("buy").{_CALLS[near]}'
 
 
 def _of_aggregation(name: str) -> str:
@@ -91,7 +91,7 @@ _TYPE_ERRORS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     (r"\bEvents\.(\w+)\(\)", lambda match: f'write events("buy").{_CALLS.get(match[1], match[1] + "(...)")}'),
     (r"\bAggregation\.(\w+)\(\)", lambda match: f"write {_OF_AGGREGATIONS.get(match[1], match[1] + '(...)')}"),
     (r"'Sessions' object is not callable", lambda _: "write sessions.count(), without brackets after sessions"),
-    (r"'Events' object is not subscriptable", lambda _: 'a window is of a function: events("buy").count().over("1h")'),
+    (r"'Events' object is not subscriptable", lambda _: 'a window belongs to an aggregation: events("buy").count().over("1h")'),
     (r"'Aggregation' object is not iterable", lambda _: 'compute with + - * /: a["1h"] + b["1h"]'),
     (r"not supported between", lambda _: 'features are not compared here; rules compare them: rule(..., when="buys_7d > 3")'),
 )

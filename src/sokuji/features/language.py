@@ -65,7 +65,7 @@ class Aggregation(Expression):
             raise FeatureError(f'over() needs a window: {self.aggregate.function}(...).over("1h")')
         chosen = tuple(window(text) for text in windows)
         if self.aggregate.function in _OF_ONE_SESSION and not {each.kind for each in chosen} <= _SESSIONS:
-            raise FeatureError(f'{self.aggregate.function} is of one session: use over("session") or over("previous session")')
+            raise FeatureError(f'{self.aggregate.function} needs one session: use over("session") or over("previous session")')
         if self.aggregate.function is AggregateFunction.SESSION_NUMBER:
             raise FeatureError('number() counts all sessions so far and has no window; use sessions.count().over("7d")')
         if self.aggregate.function is AggregateFunction.SESSION_COUNT and {each.kind for each in chosen} & _SESSIONS:

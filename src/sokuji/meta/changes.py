@@ -64,6 +64,6 @@ def check(database: str, seen: int, known: int) -> None:
     if seen < known:
         raise DamagedFileError(
             database,
-            f"it has seen {seen:,} of the {known:,} changes that were made, like one that was lost and made anew, or an older copy",
+            f"it has seen {seen:,} of the {known:,} changes that were made, like one that was lost and created again, or an older copy",
             "restore a newer copy, or go on with this one: `sokuji adopt` registers the tables and models that it does not know",
         )

@@ -201,14 +201,14 @@ def _task(result: Result, model_type: str, options: dict[str, Any], at: At) -> T
 def _fitting(ref: Ref, task: TrainingTask, before: ModelVersion | None) -> ModelVersion:
     """The model that WARM_START continues from: the champion, which must have been trained on the same columns."""
     if before is None:
-        raise SqlError(f"option WARM_START goes on from a model that is there, and {ref} is not; leave it out")
+        raise SqlError(f"option WARM_START continues from an existing model, and {ref} does not exist; leave it out")
     was = before.signature
     if (was.model_type, was.inputs, was.labels) != (task.model_type, task.features, task.labels):
         listed = ", ".join(f"{field.name} {field.type}" for field in (*was.inputs, *was.labels))
         raise SqlError(f"option WARM_START needs the model type and the columns {ref} was trained on: {was.model_type} of {listed}")
     clusters = before.options.get("num_clusters")
     if clusters != task.options.get("num_clusters"):
-        raise SqlError(f"option NUM_CLUSTERS is {task.options['num_clusters']}, and {ref}, which WARM_START goes on from, has {clusters}")
+        raise SqlError(f"option NUM_CLUSTERS is {task.options['num_clusters']}, and {ref}, the model of WARM_START, has {clusters}")
     return before
 
 
@@ -218,7 +218,7 @@ def _column(fields: dict[str, Field], option: str, name: str, kinds: frozenset[K
         raise SqlError(f"option {option} is {name!r}, which is not a column of the training query; they are: {listed}")
     field = fields[name.lower()]
     if field.type.kind not in kinds:
-        raise SqlError(f"option {option} is {name!r}, which is {field.type}, and must name a column of {_listed(kinds)}")
+        raise SqlError(f"option {option} is {name!r}, which is {field.type}; expected a column of {_listed(kinds)}")
     return field
 
 

@@ -274,10 +274,10 @@ def _check_effects(given: set[str], values: Mapping[str, Any], at: At) -> None:
         if name in given and other in values and values[other] not in needed:
             with at(name):
                 wanted = " or ".join(repr(value) for value in needed)
-                raise SqlError(f"option {name.upper()} has an effect with {other.upper()} {wanted} only, and that is {values[other]!r}")
+                raise SqlError(f"option {name.upper()} needs {other.upper()} {wanted}, not {values[other]!r}")
     for name in given.intersection(_OF_ITERATIONS) if values.get("optimize_strategy") == "NORMAL_EQUATION" else ():
         with at(name):
-            raise SqlError(f"option {name.upper()} has an effect with OPTIMIZE_STRATEGY 'BATCH_GRADIENT_DESCENT' only")
+            raise SqlError(f"option {name.upper()} needs OPTIMIZE_STRATEGY 'BATCH_GRADIENT_DESCENT'")
     if values.get("tree_method") == "EXACT" and values["colsample_bynode"] < 1:
         with at("colsample_bynode"):
             raise SqlError("option COLSAMPLE_BYNODE needs TREE_METHOD 'HIST' or 'APPROX': 'EXACT' cannot choose columns for each node")
@@ -298,7 +298,7 @@ def _model_type(given: Mapping[str, Any]) -> str:
 
 
 def _value(option: Option, value: Any) -> Any:
-    message = f"option {option.name} is {value!r}, and must be {option.rule.expected}"
+    message = f"option {option.name} is {value!r}; expected {option.rule.expected}"
     try:
         checked = option.rule.check(value)
     except (ValueError, TypeError, AttributeError, OverflowError) as error:

@@ -59,7 +59,7 @@ def _train_kmeans(task: TrainingTask, progress: Progress) -> Trained:
     if options["kmeans_init_method"] == "CUSTOM":
         chosen = np.asarray(pc.fill_null(rows[options["kmeans_init_col"]], False), dtype=bool)
         if options["num_clusters"] is None and not 2 <= chosen.sum() <= 100:
-            raise ModelError(f"kmeans_init_col is TRUE in {chosen.sum()} rows, and must be in as many as there are clusters, from 2 to 100")
+            raise ModelError(f"kmeans_init_col is TRUE in {chosen.sum()} rows; expected as many as there are clusters, from 2 to 100")
     if options["num_clusters"] is None:
         options["num_clusters"] = kmeans.default_clusters(rows.num_rows) if chosen is None else int(chosen.sum())
     items, columns = preprocessing.read(task.features, rows)
@@ -84,7 +84,7 @@ def _train_linear(task: TrainingTask, progress: Progress) -> Trained:
     start = None
     if task.start is not None:
         if task.start.classes != data.classes:
-            raise ModelError(f"the label's values are {data.classes}, and the model WARM_START goes on from has {task.start.classes}")
+            raise ModelError(f"the label's values are {data.classes}, and the model of WARM_START has {task.start.classes}")
         before = _estimator(task.start, Linear)
         start = Linear(*carry_weights(task.start.preprocessing, data.preprocessing, before.weights, before.intercept), logistic)
     estimator, history = linear.fit(training, evaluation, options, logistic=logistic, progress=progress, start=start)
@@ -185,7 +185,7 @@ def _check_sum(training: Labelled, label: str, *, classify: bool) -> None:
         what = "" if classify else f"the label {label!r} reaches {reached:.3g}, times which "
         raise ModelError(
             f"{what}the weights of all rows add up to {reached * weights:.3g}, whose square XGBoost cannot hold; divide them to below "
-            f"{_LARGEST_LABEL_OF_TREES:g} in all (a row has weight 1 if nothing is said)"
+            f"{_LARGEST_LABEL_OF_TREES:g} in all (a row without a weight has weight 1)"
         )
 
 

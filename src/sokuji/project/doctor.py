@@ -82,7 +82,7 @@ def _disk(data: Path) -> Finding:
 def _privacy(data: Path) -> Iterator[Finding]:
     if data.exists():
         fix = "" if is_private(data) else f"chmod -R go= {shlex.quote(str(data))}"
-        yield Finding("privacy", f"{data} has mode {data.stat().st_mode & 0o777:o}; what is stored is of persons", fix)
+        yield Finding("privacy", f"{data} has mode {data.stat().st_mode & 0o777:o}; it stores personal data", fix)
 
 
 def _ports(config: Config, is_running: bool) -> Iterator[Finding]:

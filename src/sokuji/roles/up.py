@@ -110,9 +110,9 @@ def _wait_for_status(folder: Path, is_wanted: Callable[[dict[str, Any]], bool]) 
         if status is not None and is_wanted(status):
             return status
         if not is_running(folder):
-            raise SokujiError(f"the platform on {folder} has ended; its log says why")
+            raise SokujiError(f"the platform on {folder} has ended; see its log for the reason")
         if time.monotonic() > deadline:
-            raise SokujiError(f"the platform on {folder} was not ready after {START_SECONDS:.0f} s; its log says why")
+            raise SokujiError(f"the platform on {folder} was not ready after {START_SECONDS:.0f} s; see its log for the reason")
         time.sleep(0.05)
 
 
@@ -122,7 +122,7 @@ def _read_status(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except msgspec.MsgspecError as error:
-        raise DamagedFileError(path, str(error), "stop `sokuji up` and start it again, which writes it anew") from error
+        raise DamagedFileError(path, str(error), "restart `sokuji up`, which writes this file again") from error
 
 
 def _versions(folder: Path) -> dict[str, str]:

@@ -56,7 +56,7 @@ def cap(text: object, where: str) -> Cap:
         return TotalCap(count)
     if count > CAP_COUNT_MAX:
         raise RuleError(
-            f"{where}: at_most={text!r}; a cap in a window counts up to {CAP_COUNT_MAX}; use a shorter window or '{count} ever'"
+            f"{where}: at_most={text!r}; a cap within a window can be at most {CAP_COUNT_MAX}; use a shorter window or '{count} ever'"
         )
     if is_session:
         return SessionCap(count)

@@ -106,7 +106,7 @@ class Supervisor:
         try:
             roles = reload()
         except SokujiError as error:
-            _LOG.error("all stays as it is: %s", error)
+            _LOG.error("nothing was changed: %s", error)
             return False
         kept = {process.role.name: process for process in self._processes if process.role in roles}
         for process in self._processes:

@@ -19,7 +19,7 @@ from sokuji.meta.objects import Ref
 from sokuji.sink.backlog import CONSUMER, Backlog, Offsets
 
 _FORMAT = 1
-_REMEDY = "the sink goes on from the offsets of its consumer, and takes the tables to be complete up to there"
+_REMEDY = "the sink continues from the offsets of its consumer and assumes that the tables are complete up to these"
 _LOG = logging.getLogger(__name__)
 
 

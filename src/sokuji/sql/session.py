@@ -185,7 +185,7 @@ class Session:
             if then.get(column.name) != column.type:
                 raise SqlError(
                     f"{table.ref} had no column {column.name} of type {column.type} at {at.isoformat()}; the body of a function reads "
-                    "old versions with the columns of now, so read them in the statement that calls it"
+                    "old versions with today's columns, so read them in the statement that calls it"
                 )
         return snapshot
 
@@ -223,7 +223,7 @@ class Session:
 
     def _view(self, view: Table, columns: Sequence[Column]) -> ViewRows:
         if view.ref in self._within or view.query is None:
-            raise SqlError(f"The view {view.ref} is defined by itself: {' -> '.join(map(str, (*self._within, view.ref)))}")
+            raise SqlError(f"The view {view.ref} refers to itself: {' -> '.join(map(str, (*self._within, view.ref)))}")
         try:
             analysis = self._analyzer.analyze(view.query)
         except QueryCancelledError:

@@ -312,7 +312,7 @@ class Track:
             return segment_answers.rudder_config(source.name)
         if path in PARSERS or path in PIXELS:
             raise InvalidRequestError(405, "method_not_allowed", f"{path} takes {'POST' if path in PARSERS else 'GET'}")
-        raise InvalidRequestError(404, "not_found", f"{path or '/'} is not an address of the collector")
+        raise InvalidRequestError(404, "not_found", f"{path or '/'} is not a path of the collector")
 
 
 def _is_light(text: bytes) -> bool:

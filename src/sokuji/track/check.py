@@ -73,7 +73,7 @@ def _check_ids(event: WireEvent) -> Refusal | None:
     ids = {"anonymousId": event.anonymous_id, "userId": event.user_id, "previousId": previous_id, "groupId": group_id}
     for name, value in ids.items():
         if value is not None and _is_illegal(value):
-            return Refusal("illegal_id", f"{name} is {_shown(value)}, which is what a client sends that has none; leave it out instead")
+            return Refusal("illegal_id", f"{name} is {_shown(value)}, which clients send when they have no id; leave it out instead")
     if event.anonymous_id is None and event.user_id is None:
         return Refusal("missing_id", "neither anonymousId nor userId is there; an event needs one of them")
     if event.type == EventType.GROUP and not event.group_id:

@@ -87,11 +87,11 @@ class Verifier:
 
     def _outdated(self, dataset: str, types: Types) -> tuple[str, ...]:
         """A sentence for each property that a rebuilt state would read with another type."""
-        with self._compile(dataset, {}) as anew:
+        with self._compile(dataset, {}) as current:
             return tuple(
-                f"{dataset}: the worker takes the property {name} for {type_}, the events table for {anew.properties[name]}"
+                f"{dataset}: the worker takes the property {name} for {type_}, the events table for {current.properties[name]}"
                 for name, type_ in types.items()
-                if anew.properties.get(name, type_) != type_
+                if current.properties.get(name, type_) != type_
             )
 
     def _events(self, dataset: str) -> Snapshot:

@@ -187,7 +187,7 @@ def test_what_the_lake_has_and_no_worker_had_is_decided(shop: Side, tmp_path: Pa
 
 
 @pytest.mark.parametrize("is_in_place", [False, True])
-def test_what_was_prepared_and_is_damaged_is_made_anew(
+def test_what_was_prepared_and_is_damaged_is_rebuilt(
     shop: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_in_place: bool
 ) -> None:
     clock = Clock(shop)

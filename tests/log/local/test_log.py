@@ -274,7 +274,7 @@ def test_a_log_without_its_description_says_so(tmp_path: Path) -> None:
         open_log(tmp_path)
 
 
-def test_a_log_whose_making_was_interrupted_is_made_anew(tmp_path: Path) -> None:
+def test_a_log_whose_making_was_interrupted_is_rebuilt(tmp_path: Path) -> None:
     (tmp_path / "events" / "0").mkdir(parents=True)
     (tmp_path / "events" / "ends").write_bytes(b"")
     with open_log(tmp_path) as log:

@@ -82,7 +82,7 @@ def test_names_of_temporary_tables(engine: Engine) -> None:
     assert results(engine, "CREATE TEMP TABLE _SESSION.t AS SELECT 3 AS x; SELECT x FROM t") == [3]
     with pytest.raises(SqlError, match=r"Use CREATE TEMP TABLE for _SESSION\.t"):
         results(engine, "CREATE TABLE _SESSION.t AS SELECT 1 AS x")
-    with pytest.raises(SqlError, match="_SESSION stands for the dataset of temporary tables"):
+    with pytest.raises(SqlError, match="_SESSION is the name of the dataset of temporary tables"):
         results(engine, "CREATE SCHEMA _SESSION")
     with pytest.raises(SqlError, match="a temporary table has no dataset"):
         results(engine, "CREATE TEMP TABLE shop.t AS SELECT 1 AS x")

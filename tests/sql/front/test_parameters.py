@@ -124,7 +124,7 @@ def test_the_type_holds_all_values(engine: Engine, value: Any, type_: str, expec
         ({"a": 1, "A": 2}, r"@p has two fields of one name.*: a, A"),
         (dt.time(1, tzinfo=dt.UTC), r"@p: 01:00:00\+00:00 has a zone, which TIME has not"),
         (dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=9))), r"@p: 0001-01-01 .* is before the year 1"),
-        ("\ud800", r"@p is no valid Unicode"),
+        ("\ud800", r"@p is not valid Unicode"),
         (dt.timedelta(1), r"@p: timedelta has no GoogleSQL type"),
         (np.timedelta64(5, "ns"), r"@p: timedelta64 has no GoogleSQL type"),
         ({1, 2}, r"@p: set has no GoogleSQL type"),

@@ -108,7 +108,7 @@ class Act:
         if method == "OPTIONS":
             return
         if path not in {_TOKEN, _PULL, _STREAM, _TAG, _HEALTH, _READY} and not _ELIGIBLE.fullmatch(path):
-            raise InvalidRequestError(404, "not_found", f"{path or '/'} is not an address of the api role")
+            raise InvalidRequestError(404, "not_found", f"{path or '/'} is not a path of the api role")
         expected = "POST" if path == _TOKEN else "GET"
         if method != expected and not (method == "HEAD" and expected == "GET" and path != _STREAM):
             raise InvalidRequestError(405, "method_not_allowed", f"{path} takes {expected}")

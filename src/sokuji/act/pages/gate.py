@@ -112,7 +112,7 @@ class Eligibility:
                 if not self._is_failing:  # once, however many pages ask meanwhile
                     logger.warning("it cannot be told whether decisions still hold: %s", error)
                 self._is_failing = True
-                raise InvalidRequestError(503, "unavailable", "it cannot be told whether this may be shown; come again") from error
+                raise InvalidRequestError(503, "unavailable", "whether this may be shown is unknown now; retry later") from error
             self._is_failing = False
             return answers
 

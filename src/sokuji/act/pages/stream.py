@@ -86,7 +86,7 @@ class Streams:
         if len(of_address) >= max(1, self._settings.streams // 2):
             raise InvalidRequestError(429, "too_many_streams", f"{len(of_address)} streams are open for this address already")
         if self._closing or not self._room(len(of_address)):
-            raise InvalidRequestError(503, "unavailable", f"{self.count} streams are open; pull with GET /v1/actions, or come again")
+            raise InvalidRequestError(503, "unavailable", f"{self.count} streams are open; pull with GET /v1/actions, or retry later")
         client = Client(grant, address)
         self.count += 1
         self._by_address.setdefault(address, {})[client] = None

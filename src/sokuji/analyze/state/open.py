@@ -86,7 +86,7 @@ class Opener:
             # The rules' memory exists only in the rows. This code must not decide to lose it.
             if not error.path.is_relative_to(self._folder / dataset) or error.path.parent.name == ROWS:
                 raise
-            _LOG.warning("made the state anew from the lake and the log: %s", error, extra={"dataset": dataset})
+            _LOG.warning("rebuilt the state from the lake and the log: %s", error, extra={"dataset": dataset})
             self._set_aside(dataset, error.path)
             return self._open(dataset)
 
@@ -107,7 +107,7 @@ class Opener:
             state = undo.enter_context(self._states.open(path, compiled.kernels, layout, vocabulary))
             if not state.is_new and prepared is None and self._is_left_behind(path, state.position()):
                 undo.close()
-                _LOG.warning("made the state anew: the log no longer has what came since", extra={"dataset": dataset})
+                _LOG.warning("rebuilt the state: the log no longer has the events since the checkpoint", extra={"dataset": dataset})
                 self._set_aside(dataset, path)
                 return self._open(dataset)
             compiled.scores.use(state.versions)
@@ -226,7 +226,7 @@ class Opener:
         try:
             return Prepared.find(folder)
         except DamagedFileError as error:
-            _LOG.warning("what was prepared is made anew: %s", error, extra={"dataset": dataset})
+            _LOG.warning("the prepared state is rebuilt: %s", error, extra={"dataset": dataset})
             shutil.rmtree(folder)
             return None
 

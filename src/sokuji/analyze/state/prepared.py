@@ -31,7 +31,7 @@ from sokuji.features.kernel.strings import STRINGS_FILE
 FILE = "prepared.arrow"
 LINKS_FILE = "links.arrow"
 _FORMAT = 3
-_REMEDY = "restore it from a copy, or delete its folder: the worker makes its state anew from the lake and the log"
+_REMEDY = "restore it from a copy, or delete its folder: the worker rebuilds its state from the lake and the log"
 _META = b"prepared"
 _PENDING_MAX = 1_000_000
 

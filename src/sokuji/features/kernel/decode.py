@@ -49,7 +49,7 @@ def _check(view: ViewSpec, feature: Feature, aggregate: Aggregate, types: Mappin
             continue
         if types[sql] != STRING:
             fix = f"IF({sql}, 1, 0)" if types[sql] == BOOL else f"CAST({sql} AS STRING)"
-            raise FeatureError(f"{where}: features are of numbers and strings, and {sql!r} is {types[sql]}; write {fix!r}")
+            raise FeatureError(f"{where}: a feature needs numbers or strings, and {sql!r} is {types[sql]}; write {fix!r}")
         if sql == aggregate.value and aggregate.function in NUMERIC:
             raise FeatureError(f"{where}: {aggregate.function} is of numbers, and {sql!r} is STRING; write 'SAFE_CAST({sql} AS FLOAT64)'")
     type_ = result_type(feature.expression, types)

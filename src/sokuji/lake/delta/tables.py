@@ -60,7 +60,7 @@ class DeltaLake(Lake):
         self._root = Path(root)
         if (found := _NOT_DELTAS.search(str(self._root.absolute()))) is not None:
             raise LakeError(
-                f"the lake cannot be in {str(self._root)!r}, which has {found.group()!r} in it: Delta takes a backslash for a slash, '%' "
+                f"the lake cannot be in {str(self._root)!r}, which has {found.group()!r} in it: Delta reads a backslash as a slash, '%' "
                 "and two digits for a character, and no control characters; rename the folder"
             )
         claim(self._root / ".format.json", format=_FORMAT)

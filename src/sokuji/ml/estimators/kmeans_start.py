@@ -45,7 +45,7 @@ def first_centroids(design: Design, scores: Design, options: Mapping[str, Any], 
         raise ModelError(f"num_clusters is {count}, and there are only {len(design)} rows; lower num_clusters or give more rows")
     if chosen is not None:
         if chosen.sum() != count:
-            raise ModelError(f"kmeans_init_col is TRUE in {chosen.sum()} rows, and must be in exactly num_clusters ({count})")
+            raise ModelError(f"kmeans_init_col is TRUE in {chosen.sum()} rows; expected exactly num_clusters ({count})")
         rows = design.take(np.flatnonzero(chosen)).dense()
         return np.asarray(rows[np.lexsort(rows.T[::-1])])
     lots = _Lots.of(scores)

@@ -45,7 +45,7 @@ def kept(store: ModelStore, version: ModelVersion) -> Iterator[None]:
     except ModelError as error:
         if store.has(version):
             raise
-        raise ConflictError(f"model {version.signature.ref} was dropped by someone else meanwhile; run the statement again") from error
+        raise ConflictError(f"model {version.signature.ref} was dropped by another statement; run this statement again") from error
 
 
 class ModelFunction(ABC):
@@ -107,7 +107,7 @@ class ModelFunction(ABC):
             raise SqlError(f"{self.name} was given an argument it does not take: {call.arguments[self.takes_arguments]!r}")
         asked = call.settings.get("version", CHAMPION)
         if isinstance(asked, bool) or not isinstance(asked, int | str):
-            raise SqlError(f"{self.name}: version is {asked!r}, and must be a number such as 2 or an alias such as 'previous'")
+            raise SqlError(f"{self.name}: version is {asked!r}; expected a number such as 2 or an alias such as 'previous'")
         version = self._store.get(call.model.ref, asked)
         if version.signature.model_type not in self.types:
             raise SqlError(f"{self.name} is for {', '.join(sorted(self.types))} models; {call.model.ref} is {version.signature.model_type}")
@@ -124,7 +124,7 @@ class ModelFunction(ABC):
 def fraction(function: str, name: str, value: Any, largest: float, example: str = "") -> float:
     """The setting `name`, a number from 0 to `largest`. Raises SqlError."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not 0 <= value <= largest:
-        raise SqlError(f"{function}: {name} is {value!r}, and must be a number from 0 to {largest:g}{example}")
+        raise SqlError(f"{function}: {name} is {value!r}; expected a number from 0 to {largest:g}{example}")
     return float(value)
 
 

@@ -145,7 +145,7 @@ def _clusters(iteration: Iteration) -> list[dict[str, Any]]:
 def _standardize(function: str, settings: Mapping[str, Any]) -> bool:
     value = settings.get("standardize", False)
     if not isinstance(value, bool):
-        raise SqlError(f"{function}: standardize is {value!r}, and must be TRUE or FALSE")
+        raise SqlError(f"{function}: standardize is {value!r}; expected TRUE or FALSE")
     return value
 
 

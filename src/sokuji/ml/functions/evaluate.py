@@ -144,5 +144,5 @@ class RocCurve(_Evaluation):
             return None
         (values,) = call.arguments
         if not isinstance(values, list | tuple) or not all(isinstance(value, int | float | Decimal) for value in values):
-            raise SqlError(f"{self.name}: thresholds are {values!r}, and must be an array of numbers such as GENERATE_ARRAY(0.1, 0.9, 0.1)")
+            raise SqlError(f"{self.name}: thresholds are {values!r}; expected an array of numbers such as GENERATE_ARRAY(0.1, 0.9, 0.1)")
         return np.array(values, dtype=np.float64)

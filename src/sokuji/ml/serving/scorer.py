@@ -36,7 +36,7 @@ class Scorer:
         for field in found.signature.inputs:
             if field.name not in features:
                 raise ModelError(
-                    f"model {ref} needs {field.name} {field.type}, which is no feature: a model can be scored in the stream when its "
+                    f"model {ref} needs {field.name} {field.type}, which is not a feature: a model can be scored in the stream when its "
                     f"columns are features ({', '.join(sorted(features))})"
                 )
         self._schema = pa.schema([pa.field(field.name, to_arrow(field.type)) for field in found.signature.inputs])
@@ -45,7 +45,7 @@ class Scorer:
         except ModelError as error:
             if models.has(found):
                 raise
-            raise NotFoundError(f"Not found: Model {ref}: it was dropped meanwhile") from error
+            raise NotFoundError(f"Not found: Model {ref}: it was dropped a moment ago") from error
 
     @property
     def inputs(self) -> list[str]:

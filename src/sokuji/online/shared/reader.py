@@ -29,7 +29,7 @@ class _Mapped:
             self.bytes = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
         self.path, self.words = path, self.bytes.cast("Q")
         if self.words[table.FORMAT] != table.MAGIC:
-            raise OnlineStoreError(f"{path} is not a table of this version of sokuji; start the writer anew")
+            raise OnlineStoreError(f"{path} is not a table of this version of sokuji; restart the writer")
         self.layout = Layout(self.words[table.WIDTH], self.words[table.SLOTS])
         self.salt = bytes(self.bytes[8 * table.SALT : 8 * table.SALT_END])
 
@@ -103,7 +103,7 @@ class SharedReader(OnlineReader):
             deadline = deadline or now + _PATIENCE_SECONDS
             if now > deadline:
                 raise OnlineStoreError(
-                    f"the row of {key!r} cannot be read: the writer of {self._folder} stopped while changing rows; start the writer anew"
+                    f"the row of {key!r} cannot be read: the writer of {self._folder} stopped while changing rows; restart the writer"
                 )
             time.sleep(0)  # the writer may wait for this very processor
 

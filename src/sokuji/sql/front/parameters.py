@@ -250,7 +250,7 @@ def _integer_type(name: str, value: int) -> Type:
 def _decimal_type(name: str, value: decimal.Decimal) -> Type:
     if value.is_finite() and value == _EXACT.quantize(value, _NUMERIC_STEP) and abs(value) < 10**29:
         return NUMERIC
-    raise SqlError(f"Query parameter {name}: {value} is no NUMERIC (29 digits before the point, 9 after it); round it, or pass a float")
+    raise SqlError(f"Query parameter {name}: {value} is not a NUMERIC (29 digits before the point, 9 after it); round it, or pass a float")
 
 
 _NUMERIC_STEP = decimal.Decimal("1e-9")
@@ -301,7 +301,7 @@ def _text(name: str, value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise SqlError(f"Query parameter {name} is no valid Unicode: {error.reason} at character {error.start}") from error
+        raise SqlError(f"Query parameter {name} is not valid Unicode: {error.reason} at character {error.start}") from error
     return str(value)
 
 

@@ -380,7 +380,7 @@ class _Scope:
         unrepeatable = _UNREPEATABLE.search(str(node))
         if unrepeatable is not None:
             raise SqlError(
-                f"{unrepeatable[1].upper()}() gives something else each time, but an event worked on again must come to the same: "
+                f"{unrepeatable[1].upper()}() gives another result each time, but a replayed event must have the same result: "
                 f"take a time from the event, received_at or _date, or chance from its id, FARM_FINGERPRINT(message_id): {text}"
             )
         return output_schema(node.output_column_list)[0].type

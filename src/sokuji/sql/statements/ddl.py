@@ -55,7 +55,7 @@ def create_schema(node: Any, session: Session) -> Result:
         raise UnsupportedSqlError("CREATE OR REPLACE SCHEMA is not supported; DROP SCHEMA first")
     name = dataset(created.name_path)
     if name == SESSION:
-        raise SqlError(f"{SESSION} stands for the dataset of temporary tables; choose another name")
+        raise SqlError(f"{SESSION} is the name of the dataset of temporary tables; choose another name")
     if name.upper() == INFORMATION_SCHEMA:
         raise SqlError(f"{name} is what describes all datasets; choose another name")
     session.catalog.create_dataset(name, if_not_exists=created.create_mode == _CREATE.CREATE_IF_NOT_EXISTS)
@@ -189,7 +189,7 @@ def _write(table: Table, rows: _Checked, session: Session, known: Table | None) 
         lake.create(table.ref, rows.reader.schema)
     except AlreadyExistsError as error:
         raise AlreadyExistsError(
-            f"{error}, and the catalog does not know it: it is being made by someone else just now, or whoever made or dropped it was "
+            f"{error}, and the catalog does not know it: another process is creating it now, or a process that changed it was "
             "killed; `sokuji adopt` registers what is left, with its rows"
         ) from error
     try:

@@ -65,7 +65,7 @@ def _target(node: Any, session: Session) -> Table:
     if table.kind is TableKind.VIEW:
         raise SqlError(f"{table.ref} is a view; change the rows of the tables it reads")
     if table.kind is TableKind.EVENTS and not isinstance(node, resolved_ast_pb2.ResolvedDeleteStmtProto):
-        raise UnsupportedSqlError(f"{table.ref} is fed from the log; its rows cannot be changed by statements, but for DELETE")
+        raise UnsupportedSqlError(f"{table.ref} is fed from the log; DELETE is the only statement that changes its rows")
     return table
 
 

@@ -22,7 +22,7 @@ from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session
 from sokuji.types import to_arrow
 
-REBUILD = "what a worker made of it before stays until `sokuji apply --rebuild`"
+REBUILD = "features computed before this change stay until `sokuji apply --rebuild`"
 
 _EXISTS = re.compile(r"Column already exists: (\w+)")
 _ATTEMPTS = 5  # attempts of a DELETE whose files a compaction replaces meanwhile
