@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from sokuji.analyze.attempts import Attempts
+from sokuji.analyze.crashes import Crashes
 from sokuji.analyze.search import KILLED, Search
 from sokuji.events import TIMESTAMP
 from sokuji.features.training.offline import OfflineFeatures
@@ -161,20 +161,20 @@ def test_what_happens_without_any_event_is_no_events_fault() -> None:
 
 
 def test_deaths_are_counted_by_batch_and_in_a_row(tmp_path: Path) -> None:
-    def start() -> Attempts:
-        return Attempts(tmp_path / "attempts")
+    def start() -> Crashes:
+        return Crashes(tmp_path / "attempts")
 
-    attempts = start()
-    attempts.begin(4)
-    attempts = start()
-    assert (attempts.deaths(4), attempts.deaths(5)) == (1, 0)
-    attempts.begin(3)
-    attempts.done(3)
-    attempts.begin(4)
-    attempts = start()
-    assert attempts.deaths(4) == 2
-    attempts = start()
-    assert attempts.deaths(4) == 2, "a start without work is no death"
-    attempts.begin(4)
-    attempts.done(4)
+    crashes = start()
+    crashes.begin(4)
+    crashes = start()
+    assert (crashes.deaths(4), crashes.deaths(5)) == (1, 0)
+    crashes.begin(3)
+    crashes.done(3)
+    crashes.begin(4)
+    crashes = start()
+    assert crashes.deaths(4) == 2
+    crashes = start()
+    assert crashes.deaths(4) == 2, "a start without work is no death"
+    crashes.begin(4)
+    crashes.done(4)
     assert start().deaths(4) == 0

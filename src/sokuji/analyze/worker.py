@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from sokuji.analyze import search
-from sokuji.analyze.attempts import Attempts
 from sokuji.analyze.batches import CONSUMER, NEXT_CONSUMER, Batch, Batches, Logs
+from sokuji.analyze.crashes import Crashes
 from sokuji.analyze.outbox import Outbox
 from sokuji.analyze.pipeline import BatchOutcome, Poison
 from sokuji.analyze.progress import Progress
@@ -64,7 +64,7 @@ class Worker(Closing):
         self._bad_events = Outbox(logs.bad_events, start.published[logs.bad_events.name], (*message, "code"))
         self._publisher = ThreadPoolExecutor(2, thread_name_prefix="publish")
         self._checkpoint_at = time.monotonic() + settings.checkpoint_seconds
-        self._attempts = Attempts(progress.path.with_name("attempts"))
+        self._crashes = Crashes(progress.path.with_name("attempts"))
         self._now_us = 0  # the time of the last batch
         progress.begin({partition: logs.events.end(partition) for partition in range(logs.events.partitions)})
         if not self._batches.is_replaying:
@@ -122,15 +122,15 @@ class Worker(Closing):
         was_replaying = self._batches.is_replaying
         batch = self._batches.next()
         self._now_us = batch.now_us
-        self._attempts.begin(batch.number)
-        if self._attempts.deaths(batch.number):
+        self._crashes.begin(batch.number)
+        if self._crashes.deaths(batch.number):
             self._batches.settle()  # so that the worker dies of the same batch again
         outcomes = self._outcomes(batch)
         self._batches.settle()
         self._publish(*_published(batch, outcomes))
         for dataset, outcome in outcomes.items():
             self.stages[dataset].commit(outcome, batch)
-        self._attempts.done(batch.number)
+        self._crashes.done(batch.number)
         self._progress.publish(batch.ends)
         if was_replaying and not self._batches.is_replaying:
             for outbox in (self._decisions, self._identities, self._bad_events):
@@ -211,7 +211,7 @@ class Worker(Closing):
 
     def _kills(self) -> bool:
         """Whether the next batch has killed the worker too often to be chance."""
-        return self._batches.is_replaying and self._attempts.deaths(self._batches.number) >= DEATHS
+        return self._batches.is_replaying and self._crashes.deaths(self._batches.number) >= DEATHS
 
     def _search(self) -> None:
         """Do one step of the search for the event that kills the worker. The state is unusable afterwards."""
@@ -230,7 +230,7 @@ class Worker(Closing):
         search.save(path, found)
         if found.is_over:
             self._exclude(batch, found)
-            self._attempts.done(number)
+            self._crashes.done(number)
             path.unlink()
 
     def _try(self, batch: Batch) -> str | None:
@@ -253,7 +253,7 @@ class Worker(Closing):
     def close(self) -> None:
         """Close the stages. Work since the last checkpoint is repeated later."""
         self._progress.leave()
-        self._attempts.close()
+        self._crashes.close()
         self._batches.close()
         self._publisher.shutdown()
         for stage in self.stages.values():

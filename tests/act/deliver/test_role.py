@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 
 from sokuji.act.deliver.functions import Perform
-from sokuji.act.deliver.outcome import Breaker, pause_seconds
 from sokuji.act.deliver.perform import performer
+from sokuji.act.deliver.retry import Breaker, pause_seconds
 from sokuji.act.deliver.role import CONSUMER
 from sokuji.act.fate import DELIVERED, Fate, to_events
 from sokuji.clock import now_us

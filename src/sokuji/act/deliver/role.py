@@ -18,8 +18,9 @@ import pyarrow as pa
 from sokuji.act.decision import CALL, WEBHOOK, MalformedDecisionError, Recorded, decisions, iso
 from sokuji.act.deliver.address import RefusedAddressError, parse
 from sokuji.act.deliver.functions import Functions, Perform
-from sokuji.act.deliver.outcome import Breaker, DeliveryOutcome, pause_seconds, pause_seconds_max
+from sokuji.act.deliver.outcome import DeliveryOutcome
 from sokuji.act.deliver.queue import Delivery, Queue
+from sokuji.act.deliver.retry import Breaker, pause_seconds, pause_seconds_max
 from sokuji.act.deliver.webhook import Webhooks
 from sokuji.act.fate import DELIVERED, FAILED, Fate, recorded, to_events
 from sokuji.act.follow import PARTITION

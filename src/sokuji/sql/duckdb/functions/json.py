@@ -22,9 +22,6 @@ def _scalar(call: SqlCall) -> str:
 
     def body(value: str) -> str:
         exact = evaluate(dataclasses.replace(call, arguments=(value, call.arguments[1]), constants=(None, path)))
-        # DuckDB folds constants even in branches that are not taken, so text that is not JSON must not get there.
-        valid = f"CASE WHEN json_valid({value}) THEN {value} END"
-        text = f"json_extract_string({valid}, '{path}')"
         # TRY is needed because DuckDB folds constants in every branch, even those that are not taken.
         text = f"TRY(json_extract_string({value}, '{path}'))"
         found = (

@@ -12,7 +12,7 @@ _WORKING, _SUSPECT, _DEATHS = range(_WORDS)
 """The batch in progress and the batch that the worker last died of, both counted from 1, and the number of deaths in a row."""
 
 
-class Attempts:
+class Crashes:
     """Records the begin and the end of each batch, in a few nanoseconds."""
 
     def __init__(self, path: Path) -> None:
