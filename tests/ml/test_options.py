@@ -96,7 +96,7 @@ def test_longer_spellings_of_a_model_type() -> None:
         ({"model_type": "boosted_tree_regressor", "tree_method": "exact", "colsample_bynode": 0.5}, ["COLSAMPLE_BYNODE", "'HIST'"]),
         ({"model_type": "boosted_tree_regressor", "dropout": 0.5}, ["DROPOUT needs BOOSTER_TYPE 'DART'", "'GBTREE'"]),
         ({"model_type": "boosted_tree_regressor", "dart_normalize_type": "forest"}, ["DART_NORMALIZE_TYPE", "'DART'"]),
-        ({"model_type": "linear_reg", "learn_rate": 0.5}, ["LEARN_RATE has an effect", "'CONSTANT'"]),
+        ({"model_type": "linear_reg", "learn_rate": 0.5}, ["LEARN_RATE needs LEARN_RATE_STRATEGY", "'CONSTANT'"]),
         (
             {"model_type": "linear_reg", "learn_rate_strategy": "constant", "ls_init_learn_rate": 0.5},
             ["LS_INIT_LEARN_RATE", "'LINE_SEARCH'"],
