@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from sokuji.analyze.state import served
 from sokuji.analyze.state.folder import FolderStates
 from sokuji.analyze.state.served import SERVED_LOG, SERVED_SCHEMA
 from sokuji.config import AnalyzeSettings
 from sokuji.dedup.rule import RepeatRule
 from sokuji.errors import DamagedFileError, OnlineStoreError
+from sokuji.log.base import Log
 from sokuji.online.shared.store import SharedStore
 from tests.analyze.state.streaming import COUNTING, STREAM, Streaming, expected, place
 from tests.log.opening import on_disk
@@ -26,7 +28,11 @@ ROUNDS = examples(4)
 
 def folder_states() -> FolderStates:
     settings = AnalyzeSettings(profiles_max=1_000, served_sample=1.0)
-    return FolderStates(SharedStore, lambda folder: on_disk(folder, SERVED_SCHEMA, SERVED_LOG, 1), settings, RepeatRule(1_000_000, 1))
+    return FolderStates(SharedStore, open_log, settings, RepeatRule(1_000_000, 1))
+
+
+def open_log(folder: Path) -> Log:
+    return on_disk(folder, SERVED_SCHEMA, SERVED_LOG, 1)
 
 
 @pytest.fixture
@@ -55,7 +61,10 @@ def test_a_checkpoint_whose_rows_were_not_saved_has_not_been(streaming: Streamin
     assert [stream.state.identity.profile(visitor) for visitor in "ab"] == ["v:a", "v:b"]
     assert [outcome.duplicates for outcome in stream.work(3, COUNT)] == [1, 0, 0, 0, 0]
     assert stream.features() == expected(COUNT)
+    stream.save(COUNT)
     stream.close()
+    kept = served.read(streaming.path, open_log, 1.0)
+    assert kept.rows.column("offset").to_pylist() == [0, 1, 2, 4, 5, 6, 7], "each once, though most are served a second time"
 
 
 def _fail(*_: object, **__: object) -> None:
