@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -48,4 +48,4 @@ def profiles(happened: pa.Table, vocabulary: Vocabulary) -> Profiles:
     evaluated = pa.record_batch({BUY: buys, PAGE: ~buys, "revenue": revenue, **texts})
     kernel.update(rows, visitors.indices.to_numpy(), times, kernel.columns(evaluated), want_values=False)
     vocabulary.flush()
-    return Profiles(kernel, visitors.dictionary, rows, int(times[-1]))
+    return Profiles(kernel, cast("pa.StringArray", visitors.dictionary), rows, int(times[-1]))

@@ -166,7 +166,8 @@ def _peer(files: list[str], labels: pa.Table, arguments: argparse.Namespace, fol
     with duckdb.connect(config=config) as connection:
         connection.execute("SET TimeZone = 'UTC'; SET preserve_insertion_order = false")
         connection.register("labels", labels)
-        return connection.sql(_BY_HAND.format(files=files)).to_arrow_table()
+        found: pa.Table = connection.sql(_BY_HAND.format(files=files)).to_arrow_table()
+        return found
 
 
 def _agree(ours: pa.Table, peer: pa.Table) -> float:

@@ -38,12 +38,12 @@ def test_numbers_beyond_float64_are_null_and_nothing_else_changes(count: int) ->
         rows = [f'{{"id":"3e985-1e999","n":[{number} ],"s":"{number}"}}' for number in part]
         kept = ["null" if json_oracle.meaning(number) is None else number for number in part]
         expected = [f'{{"id":"3e985-1e999","n":[{left} ],"s":"{number}"}}' for number, left in zip(part, kept, strict=True)]
-        assert readable(pa.array([None, *rows, None, "{}"]).slice(1)).to_pylist() == [*expected, None, "{}"]
-        assert readable_values(pa.array([*part, None, '"1e999"'])).to_pylist() == [*kept, None, '"1e999"']
+        assert readable(pa.array([None, *rows, None, "{}"], pa.string()).slice(1)).to_pylist() == [*expected, None, "{}"]
+        assert readable_values(pa.array([*part, None, '"1e999"'], pa.string())).to_pylist() == [*kept, None, '"1e999"']
 
 
 def test_what_has_no_such_number_is_not_copied() -> None:
-    rows = pa.array(['{"id":"123e4567-e89b-12d3-a456-426614174000","n":1e5}', None] * 2000)
+    rows = pa.array(['{"id":"123e4567-e89b-12d3-a456-426614174000","n":1e5}', None] * 2000, pa.string())
     assert readable(rows) is rows
     assert readable_values(rows) is rows
     assert readable(rows.slice(0, 0)).to_pylist() == []
@@ -52,7 +52,7 @@ def test_what_has_no_such_number_is_not_copied() -> None:
 @pytest.mark.parametrize("size", range(65_500, 65_560, 3))
 def test_a_number_across_two_blocks_is_found(size: int) -> None:
     rows = [f'{{"x":"{"x" * size}"}}', '{"n":[1e+999,2]}', '{"n":' + "9" * 309 + "}"]
-    assert readable(pa.array(rows)).to_pylist() == [rows[0], '{"n":[null,2]}', '{"n":null}']
+    assert readable(pa.array(rows, pa.string())).to_pylist() == [rows[0], '{"n":[null,2]}', '{"n":null}']
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"a":1}x', "NaN", '"\\ud800"'])

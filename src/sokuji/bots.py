@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, overload
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,6 +16,10 @@ PATTERN = (
 )
 
 
-def is_bot(context: pa.Array) -> pa.BooleanArray:
-    """For each context (JSON text, or NULL), whether its user agent is a known program's; never NULL."""
+@overload
+def is_bot(context: pa.Array) -> pa.BooleanArray: ...
+@overload
+def is_bot(context: pa.ChunkedArray) -> pa.ChunkedArray: ...
+def is_bot(context: pa.Array | pa.ChunkedArray) -> Any:
+    """For each context (JSON text, or NULL), whether its user agent is a known program's; never NULL. Chunks give chunks."""
     return pc.fill_null(pc.match_substring_regex(context, PATTERN), False)

@@ -92,7 +92,8 @@ def readable(texts: pa.StringArray) -> pa.StringArray:
     mask = np.zeros(len(texts), np.bool_)
     mask[rows] = True
     fixed = [None if text is None else without_overflow(text.encode()).decode() for text in texts.take(pa.array(rows)).to_pylist()]
-    return pc.replace_with_mask(texts, pa.array(mask), pa.array(fixed, texts.type))
+    replaced: pa.StringArray = pc.replace_with_mask(texts, pa.array(mask), pa.array(fixed, texts.type))
+    return replaced
 
 
 def readable_values(texts: pa.StringArray) -> pa.StringArray:

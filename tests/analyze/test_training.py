@@ -90,7 +90,7 @@ def test_labels_have_what_the_worker_served_then(shop: Side, tmp_path: Path) -> 
         offline = OfflineFeatures(tmp_path, engine.execute, shop.lake, tmp_path / "analyze")
         made = offline.training(labels(asked), view="shopper", dataset="shop")
         assert made.drop_columns(["entity_id", "time"]).to_pylist() == served
-        assert made.schema.metadata[LEFT_OUT] == b"2"
+        assert (made.schema.metadata or {})[LEFT_OUT] == b"2"
         made = offline.training(labels([(name, at) for name in ("ann", "bob", "cid")]), view="person", dataset="shop")
         assert made.drop_columns(["entity_id", "time"]).to_pylist() == people
 

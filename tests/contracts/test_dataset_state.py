@@ -160,7 +160,7 @@ def test_a_state_that_was_opened_again_goes_on_exactly(open_stream: OpenStream, 
         lost = stream.work(last, min(COUNT, last + 1))
         stream, at = open_stream(), last
         assert shown(lost) == shown(wanted[last : last + 1]), "and once more after the next opening"
-    keys = pa.array(KEYS)
+    keys = pa.array(KEYS, pa.string())
     np.testing.assert_array_equal(stream.state.get_many(keys), never_closed.state.get_many(keys))
     assert stream.state.timers.keys() == never_closed.state.timers.keys()
     never_closed.close()
@@ -210,7 +210,7 @@ def test_rows_not_seen_for_long_expire_with_the_next_checkpoint(open_stream: Ope
 def test_rows_are_read_into_the_room_that_is_given(open_stream: OpenStream) -> None:
     stream = open_stream()
     stream.work(0, 3)
-    keys = pa.array(["v:b", "v:nobody", "v:a"])
+    keys = pa.array(["v:b", "v:nobody", "v:a"], pa.string())
     room = np.full((5, stream.state.layout.width), 7, np.uint8)
     rows = stream.state.get_many(keys, room)
     np.testing.assert_array_equal(rows, stream.state.get_many(keys))
@@ -249,7 +249,7 @@ def test_what_rules_remember_is_read_without_the_rest(states: States, streaming:
     stream = streaming.open()
     stream.work(0, 6)
     stream.save(6)
-    width, keys = stream.state.layout.width, pa.array([*KEYS, "v:nobody"])
+    width, keys = stream.state.layout.width, pa.array([*KEYS, "v:nobody"], pa.string())
     rows = stream.state.get_many(keys)
     stream.work(6, COUNT)
     stream.close()
@@ -286,7 +286,7 @@ def test_a_reader_sees_rows_as_last_put_and_the_rest_as_at_the_last_checkpoint(
         stream.work(4, 6)
         stream.save(6)
         stream.work(6, COUNT)
-        rows = stream.state.get_many(pa.array(KEYS))
+        rows = stream.state.get_many(pa.array(KEYS, pa.string()))
         assert [reader.get(key) for key in KEYS] == [row.tobytes() for row in rows]
         assert reader.get("v:nobody") is None
         assert reader.position() == place(6)

@@ -178,7 +178,8 @@ def test_rows_are_put_into_room_that_is_given(store: OnlineStore) -> None:
 
 
 def test_keys_and_rows_of_another_shape_are_refused(store: OnlineStore) -> None:
-    for wrong in (pa.array(["a", None]), pa.array([1]), ["a"], pa.chunked_array([["a"]]), pa.array(["a"], pa.large_string())):
+    no_keys: list[Any] = [pa.array(["a", None]), pa.array([1]), ["a"], pa.chunked_array([["a"]]), pa.array(["a"], pa.large_string())]
+    for wrong in no_keys:
         with pytest.raises(OnlineStoreError, match="StringArray without nulls"):
             store.get_many(wrong)
         with pytest.raises(OnlineStoreError, match="StringArray without nulls"):

@@ -332,7 +332,7 @@ def test_decisions_are_no_events_of_their_visitor(shop: Shop) -> None:
 
 
 def test_a_sample_has_its_share_and_is_always_the_same() -> None:
-    keys = pa.array([f"v:{number}" for number in range(20_000)])
+    keys = pa.array([f"v:{number}" for number in range(20_000)], pa.string())
     small, large = sampled(keys, 0.01), sampled(keys, 0.02)
     assert 100 < small.sum() < 300
     assert not (small & ~large).any()

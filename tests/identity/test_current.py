@@ -77,7 +77,7 @@ def resolved(folder: Path, events: pa.RecordBatch, size: int, log: Log) -> tuple
     keys, links = [], []
     for start in range(0, events.num_rows, size):
         batch = events.slice(start, size)
-        result = identity.resolve(batch.column("visitor_id"), batch.column("user_id"))
+        result = identity.resolve(batch.column("visitor_id").cast(pa.string()), batch.column("user_id").cast(pa.string()))
         keys += [result.keys[profile] for profile in result.profiles]
         links += [link._replace(event=start + link.event) for link in result.links]
         if result.links:
@@ -93,7 +93,7 @@ def trained(events: pa.RecordBatch, links: Sequence[Link], entity: Entity) -> li
     received = events.column("received_at").cast(pa.int64()).to_numpy()
     rows = [(link.kind, link.visitor_id, link.user_id, int(received[link.event]), link.event) for link in links]
     told = pa.Table.from_pylist([dict(zip(NO_MERGES.column_names, row, strict=True)) for row in rows], schema=NO_MERGES.schema)
-    merges = MergeLog(told, pa.array(USERS if entity is Entity.USER else VISITORS), entity)
+    merges = MergeLog(told, pa.array(USERS if entity is Entity.USER else VISITORS, pa.string()), entity)
     places = np.arange(events.num_rows)
     whose = merges.whose_events(events.column("visitor_id"), events.column("user_id"), received, places, received)
     alone = [visitor for visitor in VISITORS if visitor not in {link.visitor_id for link in links if link.kind is not LinkKind.REFUSED}]

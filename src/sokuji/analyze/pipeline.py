@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -116,7 +117,7 @@ class Pipeline:
             row = np.zeros((1, kernel.width), np.uint8)
             kernel.update(row, np.zeros(1, np.int32), np.zeros(1, np.int64), kernel.columns(evaluated))
             kernel.merge(row, np.zeros_like(row))
-        self._state.get_many(pa.array([""]))
+        self._state.get_many(pa.array([""], pa.string()))
 
     def _room_for(self, profiles: int) -> Rows:
         """Memory for rows, reused by every batch: a batch stores its rows before the next batch reads any."""
@@ -129,8 +130,8 @@ class Pipeline:
         self._compiled.close()
 
     def _resolve(self, events: pa.RecordBatch) -> Resolution:
-        contexts = events.column("context")
-        return self._state.identity.resolve(visitors(events), events.column("user_id"), lambda row: _is_unproven(contexts[row].as_py()))
+        contexts, users = events.column("context"), cast("pa.StringArray", events.column("user_id"))
+        return self._state.identity.resolve(visitors(events), users, lambda row: _is_unproven(contexts[row].as_py()))
 
     def _take_in(self, outcome: BatchOutcome, rows: Rows, resolution: Resolution, now_us: int, *, want_features: bool) -> None:
         events, keys, segment = outcome.events, ProfileKeys(outcome.keys), rows[:, self.layout.rules]

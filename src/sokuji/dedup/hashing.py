@@ -6,6 +6,8 @@ withstand an attacker who searches for collisions. Collisions would only make th
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -17,7 +19,7 @@ Words = npt.NDArray[np.uint64]
 
 def hash_messages(messages: pa.RecordBatch) -> Words:
     """A hash of `source` and `message_id` for each message, shape [n, 2]."""
-    return hash_pairs(messages.column("source"), messages.column("message_id"))
+    return hash_pairs(cast("pa.StringArray", messages.column("source")), cast("pa.StringArray", messages.column("message_id")))
 
 
 def hash_pairs(first: pa.StringArray, second: pa.StringArray) -> Words:

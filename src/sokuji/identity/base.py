@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -72,12 +72,15 @@ def is_counted(events: pa.RecordBatch | pa.Table) -> npt.NDArray[np.bool_]:
 
 def visitors(events: pa.RecordBatch) -> pa.StringArray:
     """The visitor of each event; NULL if there is none. An alias event says that the visitor with the previous id is its user."""
-    own = events.column("visitor_id")
+    own = cast("pa.StringArray", events.column("visitor_id"))
     aliases = pc.equal(events.column("type"), EventType.ALIAS)
     if not pc.any(aliases).as_py():
         return own
     previous = [previous_id(text) for text in events.column("properties").filter(aliases).to_pylist()]
-    return pc.coalesce(pc.replace_with_mask(pa.nulls(len(own), pa.string()), aliases, pa.array(previous, pa.string())), own)
+    found: pa.StringArray = pc.coalesce(
+        pc.replace_with_mask(pa.nulls(len(own), pa.string()), aliases, pa.array(previous, pa.string())), own
+    )
+    return found
 
 
 def previous_id(properties: str | None) -> str | None:

@@ -13,6 +13,7 @@ All other types are stored unchanged, also inside ARRAY and STRUCT. The catalog 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -71,7 +72,8 @@ def finite(column: pa.Array) -> pa.Array:
     """The column with NULL for numbers that are infinite because they were beyond FLOAT64."""
     if column.type != pa.float64() or pc.all(is_finite := pc.is_finite(column)).as_py() is not False:
         return column
-    return pc.if_else(is_finite, column, None)
+    kept: pa.Array = pc.if_else(is_finite, column, None)
+    return kept
 
 
 def _stored(array: pa.Array, type_: pa.DataType) -> pa.Array:
@@ -81,11 +83,13 @@ def _stored(array: pa.Array, type_: pa.DataType) -> pa.Array:
         if array.offset:
             array = pa.concat_arrays([array])  # the offsets of a slice cannot be combined with its NULLs
         # flatten() would drop values behind a NULL list, and the offsets would no longer match.
-        values = _stored(array.values, type_.value_type)
-        return type(array).from_arrays(array.offsets, values, mask=array.is_null() if array.null_count else None).cast(type_)
+        lists = cast("pa.ListArray", array)
+        values = _stored(lists.values, type_.value_type)
+        return type(lists).from_arrays(lists.offsets, values, mask=array.is_null() if array.null_count else None).cast(type_)
     if pa.types.is_struct(array.type):
-        children = [_stored(pc.struct_field(array, index), field.type) for index, field in enumerate(type_)]
-        return pa.StructArray.from_arrays(children, fields=list(type_), mask=array.is_null())
+        fields = list(cast("pa.StructType", type_))
+        children = [_stored(pc.struct_field(array, index), field.type) for index, field in enumerate(fields)]
+        return pa.StructArray.from_arrays(children, fields=fields, mask=array.is_null())
     if pa.types.is_time(array.type):
         return array.cast(pa.time64("us")).cast(pa.int64())
     if pa.types.is_interval(array.type):
@@ -108,11 +112,12 @@ def restored(column: pa.Array, type_: Type) -> pa.Array:
     if type_.element is not None:
         if column.offset:
             column = pa.concat_arrays([column])  # the offsets of a slice cannot be combined with its NULLs
-        items = restored(column.values, type_.element)
-        return pa.ListArray.from_arrays(column.offsets, items, type=target, mask=column.is_null() if column.null_count else None)
+        lists = cast("pa.ListArray", column)
+        items = restored(lists.values, type_.element)
+        return pa.ListArray.from_arrays(lists.offsets, items, type=target, mask=column.is_null() if column.null_count else None)
     if type_.fields:
         children = [restored(pc.struct_field(column, place), field.type) for place, field in enumerate(type_.fields)]
-        return pa.StructArray.from_arrays(children, fields=list(target), mask=column.is_null())
+        return pa.StructArray.from_arrays(children, fields=list(cast("pa.StructType", target)), mask=column.is_null())
     if pa.types.is_interval(target):
         return pa.array([None if value is None else tuple(value.values()) for value in column.to_pylist()], target)
     return column.cast(target)

@@ -189,7 +189,7 @@ def _check_sum(training: Labelled, label: str, *, classify: bool) -> None:
         )
 
 
-def _classes(labels: pa.ChunkedArray, name: str) -> tuple[Any, ...]:
+def _classes(labels: pa.ChunkedArray | pa.Array, name: str) -> tuple[Any, ...]:
     classes = tuple(sorted(pc.unique(labels).to_pylist()))
     if pa.types.is_floating(labels.type) and len(classes) > _FLOAT_CLASSES:
         raise ModelError(

@@ -8,6 +8,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from typing import cast
 
 import duckdb
 import pyarrow as pa
@@ -82,7 +83,8 @@ class Shaper(Closing):
     def _query(self, query: str, chunk: pa.Table) -> pa.Table:
         self._duck.register("chunk", chunk)
         try:
-            return self._duck.sql(query).to_arrow_table()
+            found: pa.Table = self._duck.sql(query).to_arrow_table()
+            return found
         finally:
             self._duck.unregister("chunk")
 
@@ -233,7 +235,8 @@ def _fixed(chunk: pa.Table) -> list[pa.Array]:
         has_place = name in chunk.schema.names
         columns[name] = _one(chunk.column(name), pa.int64()) if has_place else pa.nulls(chunk.num_rows, pa.int64())
     columns["is_bot"] = is_bot(columns["context"])
-    columns["keys"] = pa.StructArray.from_arrays([columns["visitor_id"], columns["user_id"]], fields=list(FIXED_SCHEMA.field("keys").type))
+    ids = list(cast("pa.StructType", FIXED_SCHEMA.field("keys").type))
+    columns["keys"] = pa.StructArray.from_arrays([columns["visitor_id"], columns["user_id"]], fields=ids)
     columns[TIME_COLUMN] = columns["event_time"]
     return [columns[name] for name in FIXED_SCHEMA.names]
 

@@ -54,7 +54,7 @@ def columns_of(schema: pa.Schema, known: Table) -> tuple[Column, ...]:
     if known.kind is TableKind.EVENTS:
         return table_definition(known.ref, schema, None).columns
     try:
-        return tuple(_column(field.metadata[_COLUMN]) if _is_defined(field) else _guessed(field, known) for field in schema)
+        return tuple(_guessed(field, known) if (told := _definition(field)) is None else _column(told) for field in schema)
     except msgspec.MsgspecError as error:
         folder = f"{known.ref.dataset}/{known.ref.name}/{LOG_FOLDER}"
         raise LakeError(
@@ -66,7 +66,7 @@ def is_current(snapshot: Snapshot, known: Table) -> bool:
     """Whether the catalog's columns of a table match its newest version in the lake."""
     if known.kind is TableKind.EVENTS:  # the catalog and the lake can each have columns that the other does not have yet
         return set(known.columns) <= set(table_definition(known.ref, snapshot.schema, known, snapshot.kept).columns)
-    return not any(_is_defined(field) for field in snapshot.schema) or columns_of(snapshot.schema, known) == known.columns
+    return all(_definition(field) is None for field in snapshot.schema) or columns_of(snapshot.schema, known) == known.columns
 
 
 def follow(catalog: Catalog, acknowledged: Acknowledged, ref: Ref) -> Table:
@@ -142,7 +142,7 @@ def adopt(catalog: Catalog, lake: Lake, stored: Iterable[Ref]) -> Iterator[Adopt
             table = replace(table, columns=columns_of(snapshot.schema, table))
             catalog.create_dataset(ref.dataset, if_not_exists=True)
             catalog.put_table(table)
-            yield Adopted(table, tuple(field.name for field in snapshot.schema if not _is_defined(field)))
+            yield Adopted(table, tuple(field.name for field in snapshot.schema if _definition(field) is None))
 
 
 def version_of(catalog: Catalog, lake: Lake, table: Table, at: dt.datetime) -> Table:
@@ -178,8 +178,8 @@ def _column(stored: bytes) -> Column:
     return msgspec.json.decode(stored, type=Column)
 
 
-def _is_defined(field: pa.Field) -> bool:
-    return field.metadata is not None and _COLUMN in field.metadata
+def _definition(field: pa.Field) -> bytes | None:
+    return (field.metadata or {}).get(_COLUMN)
 
 
 def _guessed(field: pa.Field, known: Table) -> Column:

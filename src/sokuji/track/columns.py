@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -213,7 +214,8 @@ class _Columns:
         historical = requests.historical[owners]
         if self.historical is not None:
             historical |= self.historical
-        event_time, rules = _event_times(self._time, received, requests.corrections[owners], historical)
+        times = cast("pa.Array", self._time)  # not None: the columns are made again once odd times are refused or normalized
+        event_time, rules = _event_times(times, received, requests.corrections[owners], historical)
         sources = pa.array(requests.sources[owners])
         context, properties = self._json.arrays()
         columns = {
@@ -225,7 +227,7 @@ class _Columns:
             "visitor_id": self._visitor_id,
             "user_id": self._user_id,
             "event_time": _timestamps(event_time),
-            "original_time": self._time,
+            "original_time": times,
             "sent_at": requests.sent.take(pa.array(owners)),
             "received_at": _timestamps(received),
             "time_rule": _RULES.take(pa.array(rules)),
@@ -301,7 +303,7 @@ def _event_times(
 def _sent_times(texts: list[str | None]) -> pa.Array:
     """The times when requests were sent. A `sentAt` that is not a time becomes null: it only helps to correct the clock."""
     times = _times(texts)
-    return _times([normal_timestamp(text) if text else None for text in texts]) if times is None else times
+    return cast("pa.Array", _times([normal_timestamp(text) if text else None for text in texts])) if times is None else times
 
 
 def _times(texts: list[str | None]) -> pa.Array | None:

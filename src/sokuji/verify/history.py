@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,8 +71,8 @@ def read(  # noqa: PLR0917 - all that is known of a dataset
         properties: those whose columns are wanted, where the table has them in these types.
         excluded: events that nothing is computed of.
     """
-    visitors, persons = _people(lake, snapshot)
-    visitors, persons = _sampled_ids(VISITOR, visitors, sample), _sampled_ids(USER, persons, sample)
+    all_visitors, all_persons = _people(lake, snapshot)
+    visitors, persons = _sampled_ids(VISITOR, all_visitors, sample), _sampled_ids(USER, all_persons, sample)
     of_persons = pc.and_(pc.is_in(links.column("user_id"), persons), pc.not_equal(links.column("kind"), LinkKind.REFUSED))
     visitors = pc.unique(pa.chunked_array([visitors, *links.column("visitor_id").filter(of_persons).chunks], pa.string()))
     links = links.filter(pc.is_in(links.column("visitor_id"), visitors))
@@ -103,7 +103,8 @@ def _people(lake: Lake, snapshot: Snapshot) -> tuple[pa.ChunkedArray, pa.Chunked
 
 
 def _id(rows: pa.RecordBatch, name: str) -> pa.StringArray:
-    return pc.struct_field(rows.column("keys"), name)
+    ids: pa.StringArray = pc.struct_field(rows.column("keys"), name)
+    return ids
 
 
 def _are_in(rows: pa.RecordBatch, messages: Collection[Id]) -> pa.BooleanArray:
@@ -111,7 +112,7 @@ def _are_in(rows: pa.RecordBatch, messages: Collection[Id]) -> pa.BooleanArray:
     found = pc.is_in(rows.column("message_id"), pa.array([id_ for _, id_ in messages], pa.string())).to_numpy(zero_copy_only=False).copy()
     for row in np.flatnonzero(found).tolist():
         found[row] = (rows.column("source")[row].as_py(), rows.column("message_id")[row].as_py()) in messages
-    return pa.array(found)
+    return pa.array(found, pa.bool_())
 
 
 def _as_events(dataset: str, rows: pa.RecordBatch, columns: Mapping[str, str], schema: pa.Schema) -> pa.RecordBatch:
@@ -143,7 +144,7 @@ def _columns(snapshot: Snapshot, properties: Mapping[str, Type]) -> dict[str, st
 
 
 def _sampled_ids(prefix: str, ids: pa.ChunkedArray, sample: float) -> pa.Array:
-    distinct = pc.unique(ids).drop_null()
+    distinct: pa.Array = pc.unique(ids).drop_null()
     keys = pc.binary_join_element_wise(prefix, distinct, "")
     return distinct.filter(pa.array(sampled(keys, sample)))
 
@@ -181,7 +182,7 @@ def arrived(events: pa.Table) -> npt.NDArray[np.int64]:
 class _Known:
     """The links between visitors and users as the worker knew them when an event came."""
 
-    def __init__(self, rows: list[Row], arrived: list[int], links: pa.Table) -> None:
+    def __init__(self, rows: Sequence[Row], arrived: list[int], links: pa.Table) -> None:
         """Index the links of events that came at `arrived`."""
         self._rows = rows
         self._places = [(at, *(row[name] or 0 for name in PLACE_COLUMNS)) for at, row in zip(arrived, rows, strict=True)]

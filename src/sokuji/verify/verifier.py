@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -127,7 +128,7 @@ def _compare(happened: Past, kept: ServedSample, kernels: Sequence[Kernel], expr
     stood = _stood(happened.events, PLACE_COLUMNS)
     merges = [Merge(int(order[row]), source, target) for row, source, target in happened.merges if is_there[row]]
     width = sum(kernel.columns_count for kernel in kernels)
-    numbers = in_one_piece(kept.rows.column("numbers")).flatten().to_numpy().reshape(kept.rows.num_rows, width)
+    numbers = cast("pa.ListArray", in_one_piece(kept.rows.column("numbers"))).flatten().to_numpy().reshape(kept.rows.num_rows, width)
     found, at = [], 0
     for kernel in kernels:
         is_ours = np.array([kernel.view.entity is not Entity.USER or key.startswith(USER) for key in happened.keys], np.bool_)

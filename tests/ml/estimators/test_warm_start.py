@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,7 +28,7 @@ def rows(seed: int, count: int = 400, shift: float = 0.0) -> pa.Table:
     return pa.table({"x": x, "y": y, "kind": kind, "label": label, "sign": label > 0})
 
 
-def going_on(model_type: str, first: pa.Table, then: pa.Table, label: str | None, **options: object) -> TrainingTask:
+def going_on(model_type: str, first: pa.Table, then: pa.Table, label: str | None, **options: Any) -> TrainingTask:
     """A task that goes on from a model of `first`, with `then` and these options."""
     start = trained_on(model_type, first, label=label)
     task = task_of(model_type, then, label=label, warm_start=True, **options)

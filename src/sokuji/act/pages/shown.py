@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -123,7 +123,7 @@ def _first(log: Log, partition: int, time_us: int) -> int:
         except OffsetTrimmedError as error:
             low = error.start
             continue
-        if read.batch.num_rows and read.batch.column("received_at")[0].value < time_us:
+        if read.batch.num_rows and cast("pa.TimestampScalar", read.batch.column("received_at")[0]).value < time_us:
             low = read.next_offset
         else:
             high = middle

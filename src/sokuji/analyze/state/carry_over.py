@@ -79,7 +79,7 @@ class Carrier:
         self._remembered, self._stored, self._rules = remembered, stored, rules
         self.position: Position = remembered.position
 
-    def bring(self, keys: pa.Array, segment: Rows) -> None:
+    def bring(self, keys: pa.StringArray, segment: Rows) -> None:
         """Give profiles that the rules do not know yet their earlier memory, without timers."""
         unknown = ~segment.any(axis=1)
         if unknown.any():
@@ -97,7 +97,7 @@ class Carrier:
         for key, due_us in zip(keys.to_pylist(), self._rules.next_due(segment).tolist(), strict=True):
             state.timers.set(key, due_us)
 
-    def _rows(self, keys: pa.Array) -> Rows:
+    def _rows(self, keys: pa.StringArray) -> Rows:
         return self._remembered.get_many(keys)[:, self._stored.start : self._stored.stop]
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -374,7 +375,7 @@ def _take_in(
     """
     for start in range(0, rows.num_rows, HISTORY_ROWS):
         part = rows.slice(start, HISTORY_ROWS)
-        now_us = part.column("received_at")[-1].value
+        now_us = cast("pa.TimestampScalar", part.column("received_at")[-1]).value
         past = part.set_column(part.schema.get_field_index("historical"), part.schema.field("historical"), pa.array([True] * part.num_rows))
         where = None if places is None else places.take(np.arange(start, start + part.num_rows))
         outcome = stage.pipeline.work(past, where, now_us, want_features=False)

@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pyarrow as pa
@@ -63,7 +64,8 @@ class KeyCollector:
 
     def distinct(self) -> pa.Array:
         """The collected keys, each once."""
-        return pc.unique(pa.concat_arrays(self._parts))
+        found: pa.Array = pc.unique(pa.concat_arrays(self._parts))
+        return found
 
 
 class Prepared:
@@ -106,11 +108,11 @@ class Prepared:
         temporary.rename(self.folder / name)
         sync_folder(self.folder)
 
-    def profiles(self) -> Iterator[pa.Array]:
+    def profiles(self) -> Iterator[pa.StringArray]:
         """The keys of the profiles, piece by piece."""
         with ipc.open_file(_opened(self.folder / FILE)[0]) as reader:
             for number in range(reader.num_record_batches):
-                yield reader.get_batch(number).column("key")
+                yield cast("pa.StringArray", reader.get_batch(number).column("key"))
 
     def links(self) -> list[pa.RecordBatch]:
         """The links of visitors to users; empty if an older release prepared the state."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -145,7 +145,7 @@ def read(folder: Path, open_log: OpenLog, sample: float | None) -> ServedSample:
     # Rows before the last mark with another sample may be incomplete.
     first = max((place + 1 for place, mark in enumerate(marks) if mark["sample"] != kept), default=0)
     rows = found.filter(pc.invert(is_mark))
-    chosen = sampled(rows.column("key").combine_chunks(), kept if sample is None else sample)
+    chosen = sampled(cast("pa.StringArray", rows.column("key").combine_chunks()), kept if sample is None else sample)
     return ServedSample(rows.filter(pa.array(chosen)), kept if sample is None else sample, marks[first]["ends"], marks[-1]["ends"])
 
 

@@ -30,7 +30,11 @@ class EventColumns(NamedTuple):
 
 
 def event_columns(
-    batch: Any, filters: Sequence[str], columns: Sequence[KernelColumn], types: Mapping[str, Type], vocabulary: Vocabulary
+    batch: pa.RecordBatch | pa.Table,
+    filters: Sequence[str],
+    columns: Sequence[KernelColumn],
+    types: Mapping[str, Type],
+    vocabulary: Vocabulary,
 ) -> EventColumns:
     """The columns of a batch or table that has one column per expression, named by the expression's text."""
     events = batch.num_rows

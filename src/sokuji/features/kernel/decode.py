@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -91,7 +91,7 @@ def decode(
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
 
 
-def _aggregate(aggregate: Aggregate, numbers: Floats, type_: Any, strings: Strings) -> pa.Array:
+def _aggregate(aggregate: Aggregate, numbers: Floats, type_: pa.DataType, strings: Strings) -> pa.Array:
     if not pa.types.is_list(type_):
         column = _plain(numbers[:, 0], type_, strings)
         return column if aggregate.default is None else column.fill_null(pa.scalar(aggregate.default, type_))
@@ -102,10 +102,10 @@ def _aggregate(aggregate: Aggregate, numbers: Floats, type_: Any, strings: Strin
         return pa.ListArray.from_arrays(offsets, _plain(keys[there], type_.value_type, strings), type=type_)
     item = type_.value_type
     pairs = [_plain(keys[there], item.field(0).type, strings), _plain(numbers[:, aggregate.n :][there], item.field(1).type, strings)]
-    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(pairs, fields=list(item)), type=type_)
+    return pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(pairs, fields=list(cast("pa.StructType", item))), type=type_)
 
 
-def _plain(numbers: Floats, type_: Any, strings: Strings) -> pa.Array:
+def _plain(numbers: Floats, type_: pa.DataType, strings: Strings) -> pa.Array:
     if pa.types.is_string(type_):
         return strings.decode(numbers)
     return pa.array(np.ascontiguousarray(numbers), pa.float64(), from_pandas=True).cast(type_)

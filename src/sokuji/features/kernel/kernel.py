@@ -66,7 +66,7 @@ class Kernel:
         self.columns_count = int(self._settings["columns"])  # the kernel's result columns, before they are converted to features
         self.fields = tuple(Field(feature.name, decode.result_type(feature.expression, types)) for feature in view.features)
 
-    def columns(self, evaluated: pa.RecordBatch) -> EventColumns:
+    def columns(self, evaluated: pa.RecordBatch | pa.Table) -> EventColumns:
         """The columns that the kernel reads. `evaluated` has one column for each of `view.expressions`, named by its text."""
         return event_columns(evaluated, self.layout.filters, self.layout.columns, self._types, self._vocabulary)
 

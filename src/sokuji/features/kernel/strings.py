@@ -11,7 +11,7 @@ import logging
 import os
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +90,7 @@ class Strings:
         if highest >= len(self._texts):
             raise FeatureError(f"string {highest + 1} is unknown: {self._path} has {len(self._texts)}; it must be copied with the state")
         texts = self._texts.take(pa.array(places, pa.int64(), mask=null))
-        return pa.concat_arrays(texts.chunks) if texts.num_chunks else pa.array([], pa.string())
+        return cast("pa.StringArray", pa.concat_arrays(texts.chunks)) if texts.num_chunks else pa.array([], pa.string())
 
 
 class Vocabulary(Strings, Closing):

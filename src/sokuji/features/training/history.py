@@ -7,7 +7,7 @@ import queue
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -68,6 +68,10 @@ class Taken(NamedTuple):
     rows: Places
     failed: int
     reason: str
+
+
+_RELEASED = pa.record_batch({})
+"""In the place of a batch that is no longer needed."""
 
 
 class _Part(NamedTuple):
@@ -153,8 +157,8 @@ class History:
         with ThreadPoolExecutor(workers) as pool:
             for part in _ahead(pool, lambda rows: self._read(rows, merges, kernel.view, texts), self._pieces(until), workers * _AHEAD):
                 for text in texts:  # in the order of the pieces, so that strings get the same ids each time
-                    vocabulary.encode(part.said.column(text).dictionary)
-                parts.append((part._replace(said=None), pool.submit(kernel.columns, part.said)))
+                    vocabulary.encode(cast("pa.DictionaryArray", part.said.column(text)).dictionary)
+                parts.append((part._replace(said=_RELEASED), pool.submit(kernel.columns, part.said)))
             reasons = [reason for part, _ in parts for reason in part.reasons]
             return Taken(*_joined(kernel, parts), len(reasons), next(iter(reasons), ""))
 

@@ -20,6 +20,7 @@ from sokuji.features.spec import Entity
 from sokuji.features.training.point_in_time import Links, Places
 from sokuji.identity.base import LinkKind
 
+_Ids = pa.Array | pa.ChunkedArray
 _NEVER = np.iinfo(np.int64).max
 _STEPS = 2
 """Points per microsecond: first events and merges in the order of their places, then labels."""
@@ -85,7 +86,7 @@ class MergeLog:
         self._rows[merging] = 1 + np.arange(len(merging)) - np.searchsorted(into, into)
         self._merges = (into, self._merged_at[merging] * _STEPS, self._merged_place[merging])
 
-    def whose_events(self, visitor_ids: pa.Array, user_ids: pa.Array, received: Ints, places: Ints, visible: Ints) -> Whose:
+    def whose_events(self, visitor_ids: _Ids, user_ids: _Ids, received: Ints, places: Ints, visible: Ints) -> Whose:
         """Find the profiles of events.
 
         `received`, `places` and `visible` are each event's arrival, its place, and when it begins to count.
@@ -139,10 +140,11 @@ class MergeLog:
 
 def _linked(log: pa.Table, name: str, ids: pa.Array, other: str) -> pa.StringArray:
     """The values in the column `other` of the rows with one of these ids."""
-    return pc.unique(log.filter(pc.is_in(log.column(name), ids)).column(other).combine_chunks())
+    linked: pa.StringArray = pc.unique(log.filter(pc.is_in(log.column(name), ids)).column(other).combine_chunks())
+    return linked
 
 
-def _codes(ids: pa.Array | pa.ChunkedArray, among: pa.Array) -> Places:
+def _codes(ids: _Ids, among: pa.Array) -> Places:
     """The index of each id; -1 if it is not there."""
     codes: Places = pc.fill_null(pc.index_in(ids, value_set=among), -1).to_numpy(zero_copy_only=False).astype(np.int32)
     return codes

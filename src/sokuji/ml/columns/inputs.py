@@ -115,7 +115,8 @@ def read_strings(item: Input, rows: pa.RecordBatch | pa.Table) -> pa.Array:
     text = pc.cast(column, pa.string())
     if pa.types.is_timestamp(column.type) or pa.types.is_time(column.type):
         text = pc.replace_substring_regex(text, r"\.0+$", "")  # as GoogleSQL formats these types
-    return pc.fill_null(text, NULL_CATEGORY)
+    filled: pa.Array = pc.fill_null(text, NULL_CATEGORY)
+    return filled
 
 
 def read_labels(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:

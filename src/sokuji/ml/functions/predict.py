@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -101,6 +101,7 @@ def _classes(probabilities: Floats, classes: tuple[Any, ...], cut: float, output
 
 def _lists(values: list[pa.Array], length: int, output: Field) -> pa.Array:
     """Arrays of `length` structs each. `values` has one flat array per field."""
-    type_ = to_arrow(output.type)
+    type_ = cast("pa.ListType", to_arrow(output.type))
+    fields = list(cast("pa.StructType", type_.value_type))
     offsets = np.arange(0, len(values[0]) + 1, length, dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(values, fields=list(type_.value_type)), type=type_)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(values, fields=fields), type=type_)

@@ -121,8 +121,8 @@ def check_golden(folder: Path, predict: Callable[[Mapping[str, Any]], Mapping[st
     with readable(folder), pa.OSFile(str(folder / _GOLDEN_FILE)) as file:
         golden = pa.ipc.open_file(file).read_all().combine_chunks()
     outputs = [name for name in golden.schema.names if name.startswith(_OUTPUT)]
-    columns = {name: golden[name].combine_chunks() for name in golden.schema.names if name not in outputs}
-    columns = {name: column if pa.types.is_string(column.type) else column.to_numpy() for name, column in columns.items()}
+    arrays = {name: golden[name].combine_chunks() for name in golden.schema.names if name not in outputs}
+    columns = {name: column if pa.types.is_string(column.type) else column.to_numpy() for name, column in arrays.items()}
     expected = {name: np.array(golden[name].to_pylist(), dtype=np.float64) for name in outputs}
     apart = difference(expected, predict(columns))
     if apart > TOLERANCE:

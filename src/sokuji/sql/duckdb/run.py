@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import duckdb
 import pyarrow as pa
@@ -343,17 +343,18 @@ def _expire(run: weakref.ref[DuckDbQueries], limit: float) -> None:
         alive.cancel(f"The query ran into its time limit of {limit:g} s ([sql] timeout_seconds)")
 
 
-def restore(column: Any, type_: Type) -> pa.Array:
+def restore(column: pa.Array, type_: Type) -> pa.Array:
     """A column from DuckDB in exactly the Arrow type of `type_`. STRUCT fields are matched by position."""
     target = to_arrow(type_)
     if column.type == target:
         return column
     if type_.fields:
-        children = [restore(child, field.type) for child, field in zip(column.flatten(), type_.fields, strict=True)]
+        children = [restore(child, field.type) for child, field in zip(cast("pa.StructArray", column).flatten(), type_.fields, strict=True)]
         fields = [pa.field(name, child.type) for name, child in zip(field_names(type_), children, strict=True)]
         return pa.StructArray.from_arrays(children, fields=fields, mask=column.is_null())
     if type_.element is not None:
+        items = restore(cast("pa.ListArray", column).flatten(), type_.element)
         lengths = pc.fill_null(pc.list_value_length(column), 0)
         offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths).cast(pa.int32())])
-        return pa.ListArray.from_arrays(offsets, restore(column.flatten(), type_.element), type=target, mask=column.is_null())
+        return pa.ListArray.from_arrays(offsets, items, type=target, mask=column.is_null())
     return column.cast(target)

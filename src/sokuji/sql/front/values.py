@@ -10,7 +10,7 @@ import datetime as dt
 import decimal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 from zetasql.wasi._pb2.zetasql.local_service import local_service_pb2 as service
@@ -75,7 +75,7 @@ def to_arrow(values: Sequence[Any], type_: Type) -> pa.Array:
             for position, field in enumerate(type_.fields)
         ]
         mask = pa.array([value is None for value in values], pa.bool_())
-        return pa.StructArray.from_arrays(columns, fields=list(target), mask=mask)
+        return pa.StructArray.from_arrays(columns, fields=list(cast("pa.StructType", target)), mask=mask)
     if type_.kind in _INTEGERS:
         return pa.array(values, _INTEGERS[type_.kind]).cast(target)
     return pa.array(values, target)

@@ -185,7 +185,8 @@ def _unescaped(texts: pa.StringArray, escaped: npt.NDArray[np.bool_]) -> pa.Stri
         return texts
     mask = pa.array(escaped)
     quoted = pc.binary_join_element_wise('"', texts.filter(mask), '"', "").to_pylist()
-    return pc.replace_with_mask(texts, mask, pa.array(_TEXTS.decode(f"[{','.join(quoted)}]"), pa.string()))
+    decoded: pa.StringArray = pc.replace_with_mask(texts, mask, pa.array(_TEXTS.decode(f"[{','.join(quoted)}]"), pa.string()))
+    return decoded
 
 
 def _take_long_numbers(text: json_scan.Bytes, part: _Part, values: npt.NDArray[np.float64], there: npt.NDArray[np.bool_]) -> None:
