@@ -206,7 +206,7 @@ def row(event: dict[str, Any], **envelope: Any) -> dict[str, Any]:
         ({"type": "track", "anonymousId": "v"}, "missing_event", "event is missing; a track call needs the event's name in it"),
         ({"type": "purchase", "anonymousId": "v"}, "unknown_type", "type is 'purchase'; expected one of track, page, screen"),
         ({"type": "page"}, "missing_id", "neither anonymousId nor userId is there"),
-        ({"type": "page", "userId": "undefined"}, "illegal_id", "userId is 'undefined', which is what a client sends that has none"),
+        ({"type": "page", "userId": "undefined"}, "illegal_id", "userId is 'undefined', which clients send when they have no id"),
         ({"type": "page", "userId": "[object Object]", "anonymousId": "v"}, "illegal_id", "userId is '[object Object]'"),
         ({"type": "page", "userId": "null"}, "illegal_id", "userId is 'null'"),
         ({"type": "page", "anonymousId": " \t"}, "illegal_id", "anonymousId is ' \\t'"),

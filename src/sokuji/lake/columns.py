@@ -41,4 +41,4 @@ def check_columns(ref: Ref, columns: pa.Schema, kept: Mapping[str, Kept], schema
 
 def changed(ref: Ref) -> ConflictError:
     """The error if a result was computed from outdated data."""
-    return ConflictError(f"table {ref} was changed by another statement; run this statement again")
+    return ConflictError(f"table {ref} was changed by another statement; run the statement again")

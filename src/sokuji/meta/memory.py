@@ -80,7 +80,7 @@ class MemoryCatalog(Catalog):
         with self._change():
             stored = self._tables.get(table.ref)
             if expected is not None and stored != expected:
-                raise ConflictError(f"the definition of {table.ref} was changed by another statement; run this statement again")
+                raise ConflictError(f"the definition of {table.ref} was changed by another statement; run the statement again")
             self._check_dataset(table.ref.dataset)
             kind = self._reserved.get(table.ref) or (None if stored is None or replace else stored.kind)
             if kind is not None:

@@ -142,7 +142,7 @@ class SqlCatalog(DatabaseCatalog):
         """See `Catalog.put_table`."""
         with self.change() as connection:
             if expected is not None and _stored(connection, table.ref) != expected:
-                raise ConflictError(f"the definition of {table.ref} was changed by another statement; run this statement again")
+                raise ConflictError(f"the definition of {table.ref} was changed by another statement; run the statement again")
             _put(connection, table.ref, table.kind, table, replace=replace)
 
     def drop_table(self, ref: Ref) -> None:

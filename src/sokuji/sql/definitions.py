@@ -113,7 +113,7 @@ def check_current(catalog: Catalog, acknowledged: Acknowledged, tables: Iterable
 
 def changed(ref: Ref) -> ConflictError:
     """The error that makes the engine analyse a statement again."""
-    return ConflictError(f"the columns of {ref} were changed by another statement; run this statement again")
+    return ConflictError(f"the columns of {ref} were changed by another statement; run the statement again")
 
 
 class Adopted(NamedTuple):

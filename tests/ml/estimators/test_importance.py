@@ -26,7 +26,7 @@ def test_importance_is_that_of_the_trees(workbench: Workbench, options: str, enc
     workbench.sql(f"CREATE MODEL {name} OPTIONS({given}) AS SELECT * FROM {name}_rows")
     found = {feature: values for feature, *values in workbench.sql(f"SELECT * FROM ML.FEATURE_IMPORTANCE(MODEL {name})").rows()}
 
-    estimator = load(workbench.store.get(Ref(*name.split(".")))).trained.estimator
+    estimator = load(workbench.store.fetch(workbench.store.get(Ref(*name.split("."))))).trained.estimator
     assert isinstance(estimator, Trees)
     booster = xgboost.Booster(model_file=bytearray(estimator.model))
     columns = ["u", "v", "constant", *(["kind"] if encoding == "label_encoding" else ["kind"] * 4)]

@@ -176,7 +176,7 @@ def test_a_feature_of_a_hundred_thousand_categories_is_clustered() -> None:
     ("options", "message"),
     [
         ({"num_clusters": 7}, "num_clusters is 7, and there are only 3 rows"),
-        ({"num_clusters": 3, "kmeans_init_method": "CUSTOM", "kmeans_init_col": "first"}, r"TRUE in 2 rows, .* num_clusters \(3\)"),
+        ({"num_clusters": 3, "kmeans_init_method": "CUSTOM", "kmeans_init_col": "first"}, r"TRUE in 2 rows; .* num_clusters \(3\)"),
     ],
 )
 def test_clusters_that_cannot_be_started_are_refused(options: dict[str, Any], message: str) -> None:

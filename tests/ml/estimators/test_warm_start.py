@@ -109,7 +109,7 @@ def test_what_cannot_go_on_is_refused(options: str, query: str, words: list[str]
 
 
 def test_there_must_be_a_model_to_go_on_from(workbench: Workbench) -> None:
-    with pytest.raises(SqlError, match=r"d\.nothing is not; leave it out \[at 1:"):
+    with pytest.raises(SqlError, match=r"d\.nothing does not exist; leave it out \[at 1:"):
         workbench.sql("CREATE OR REPLACE MODEL d.nothing OPTIONS(model_type='kmeans', warm_start=TRUE) AS SELECT 1 AS x")
 
 

@@ -182,5 +182,5 @@ def test_refused_events_can_be_cleared_and_the_merge_log_cannot(platform: Platfo
     assert (result.rows_affected, result.message) == (1, "Deleted 1 row from main.bad_events")
     with pytest.raises(SqlError, match="who was known as whom"):
         platform.sql("DELETE FROM main.identities WHERE TRUE")
-    with pytest.raises(SqlError, match="but for DELETE"):
+    with pytest.raises(SqlError, match="DELETE is the only statement"):
         platform.sql("UPDATE main.events SET event_name = 'x' WHERE TRUE")

@@ -45,7 +45,7 @@ def kept(store: ModelStore, version: ModelVersion) -> Iterator[None]:
     except ModelError as error:
         if store.has(version):
             raise
-        raise ConflictError(f"model {version.signature.ref} was dropped by another statement; run this statement again") from error
+        raise ConflictError(f"model {version.signature.ref} was dropped by another statement; run the statement again") from error
 
 
 class ModelFunction(ABC):

@@ -51,7 +51,7 @@ class ResolvedCall:
             raise TypeError(f"{self.name} is a query itself, and has no rows of its own")
         result = self.function.run(self.call, argument)
         if [(field.name, field.type) for field in result.schema] != [(each.name, to_arrow(each.type)) for each in self.private.output]:
-            raise ConflictError(f"the model that {self.name} names was replaced by another statement; run this statement again")
+            raise ConflictError(f"the model that {self.name} names was replaced by another statement; run the statement again")
         return result
 
 
