@@ -109,6 +109,11 @@ def to_arrow(type_: Type) -> pa.DataType:
     return _ARROW[type_.kind]
 
 
+def arrow_schema(fields: Iterable[Field]) -> pa.Schema:
+    """The Arrow schema of `fields`."""
+    return pa.schema([pa.field(field.name, to_arrow(field.type)) for field in fields])
+
+
 def field_names(type_: Type) -> tuple[str, ...]:
     """The field names of a STRUCT in Arrow and in engines, where names must be unique, ignoring case.
 

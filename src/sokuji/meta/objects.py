@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sokuji.errors import SokujiError
-from sokuji.types import Type
+from sokuji.types import Field, Type
 
 # BigQuery's rule (letters, marks, numbers, connectors, dashes, spaces), within the limits of a file name.
 _NAME = re.compile(r"\w[\w\- ]*")
@@ -65,6 +65,11 @@ class Column:
     type: Type
     not_null: bool = False
     description: str = ""
+
+    @property
+    def field(self) -> Field:
+        """The column's name and type alone."""
+        return Field(self.name, self.type)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple, TypeVar
 import pyarrow as pa
 
 from sokuji.closing import Closing
-from sokuji.lake.acknowledged import Acknowledged
+from sokuji.lake.acknowledged import Acknowledged, OnlyCommitted
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog
+from sokuji.meta.memory import MemoryCatalog
+from sokuji.sql.front.lookup import SESSION
 from sokuji.sql.query import Query, StatementNames, StoredRows
 from sokuji.sql.stop import Stop
 
@@ -28,6 +30,13 @@ class Home(NamedTuple):
     catalog: Catalog
     lake: Lake
     acknowledged: Acknowledged
+
+
+def temporary_home(lake: Lake) -> Home:
+    """A home for temporary tables in `lake`, with an empty catalog in memory."""
+    home = Home(MemoryCatalog(), lake, OnlyCommitted(lake))
+    home.catalog.create_dataset(SESSION)
+    return home
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,17 @@ A backend knows neither the catalog nor views, wildcards or models: it asks what
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
+from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_pb2
 
 from sokuji.lake.base import Lake, Snapshot
 from sokuji.meta.objects import Column
 from sokuji.sql.front.parameters import Parameter
+from sokuji.sql.front.protos import UNUSED_ID, from_type, type_of
 from sokuji.sql.front.table_functions import ResolvedCall
 from sokuji.sql.front.variables import Variable
 from sokuji.types import Field
@@ -75,3 +77,30 @@ class StatementNames(Protocol):
 
     def call(self, scan: Any) -> ResolvedCall:
         """The table function that a `ResolvedTVFScanProto` calls."""
+
+
+def single_row() -> Any:
+    """The scan of one row without columns."""
+    scan = resolved_ast_pb2.AnyResolvedScanProto()
+    scan.resolved_single_row_scan_node.SetInParent()
+    return scan
+
+
+def computed(rows: Any, columns: Sequence[Any], expressions: Iterable[Any], names: StatementNames) -> Query:
+    """The query for these columns of a scan, followed by expressions over the scan."""
+    scan = resolved_ast_pb2.AnyResolvedScanProto()
+    project = scan.resolved_project_scan_node
+    project.input_scan.CopyFrom(rows)
+    project.parent.column_list.extend(columns)
+    for place, expression in enumerate(expressions, start=1):
+        item = project.expr_list.add(expr=expression)
+        item.column.column_id, item.column.name, item.column.table_name = UNUSED_ID + place, f"value_{place}", "$query"
+        item.column.type.CopyFrom(type_of(expression))
+        project.parent.column_list.append(item.column)
+    return of_columns(scan, project.parent.column_list, names)
+
+
+def of_columns(scan: Any, columns: Sequence[Any], names: StatementNames) -> Query:
+    """The query for these columns of a scan, named `o1`, `o2`, ..."""
+    outputs = [resolved_ast_pb2.ResolvedOutputColumnProto(name=f"o{place}", column=column) for place, column in enumerate(columns, start=1)]
+    return Query(outputs, scan, tuple(Field(output.name, from_type(output.column.type)) for output in outputs), names)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pyarrow as pa
-from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_pb2
 
 from sokuji.errors import QueryCancelledError, SqlError, UnsupportedSqlError
 from sokuji.lake.acknowledged import Acknowledged
@@ -20,10 +19,10 @@ from sokuji.sql.definitions import changed, columns_of, follow, is_current, memb
 from sokuji.sql.front.analyzer import Analysis, Analyzer
 from sokuji.sql.front.lookup import INFORMATION_SCHEMA, SESSION, TABLE_SUFFIX, members, ref
 from sokuji.sql.front.parameters import Parameter
-from sokuji.sql.front.protos import from_type, from_value, leaf, nodes, span, type_of
+from sokuji.sql.front.protos import from_type, from_value, leaf, nodes, span
 from sokuji.sql.front.table_functions import ResolvedCall
 from sokuji.sql.front.variables import Variable
-from sokuji.sql.query import Query, StoredRows, SuffixedRows, TableRows, ViewRows
+from sokuji.sql.query import Query, StoredRows, SuffixedRows, TableRows, ViewRows, computed, single_row
 from sokuji.sql.result import Result
 from sokuji.sql.statements.information_schema import rows
 from sokuji.types import FLOAT64, INT64, NUMERIC, Field
@@ -31,7 +30,6 @@ from sokuji.types import FLOAT64, INT64, NUMERIC, Field
 T = TypeVar("T")
 
 _COERCED = {INT64: (NUMERIC, FLOAT64), NUMERIC: (FLOAT64,)}
-_UNUSED_ID = 1_000_000_000  # larger than any column id of an analysed statement
 _REMEDY = "make it again with CREATE OR REPLACE VIEW"
 
 
@@ -75,16 +73,7 @@ class Session:
 
     def _evaluate(self, expression: Any) -> Any:
         """The value of a resolved expression over no columns."""
-        column = resolved_ast_pb2.ResolvedComputedColumnProto(expr=expression)
-        column.column.column_id, column.column.name, column.column.table_name = _UNUSED_ID, "value", "$query"
-        column.column.type.CopyFrom(type_of(expression))
-        scan = resolved_ast_pb2.AnyResolvedScanProto()
-        project = scan.resolved_project_scan_node
-        project.parent.column_list.append(column.column)
-        project.expr_list.append(column)
-        project.input_scan.resolved_single_row_scan_node.SetInParent()
-        output = resolved_ast_pb2.ResolvedOutputColumnProto(name="value", column=column.column)
-        rows: pa.Table = self.run.stream(self.query([output], scan)).read_all()
+        rows: pa.Table = self.run.stream(computed(single_row(), (), [expression], self)).read_all()
         return rows.column(0)[0].as_py()
 
     def changes(self, node: Any, table: Table) -> RowChanges:

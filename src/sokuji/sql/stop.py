@@ -57,6 +57,11 @@ class Stop:
                 self._interrupts.remove(interrupt)
 
 
+def out_of_time(limit_seconds: float) -> str:
+    """The reason to end a query at its time limit."""
+    return f"The query ran into its time limit of {limit_seconds:g} s ([sql] timeout_seconds)"
+
+
 def find(number: int | None) -> Stop:
     """The stop of the query with this number; one that never stops if there is none."""
     return (None if number is None else _ALL.get(number)) or NEVER

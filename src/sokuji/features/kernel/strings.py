@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sokuji.arrays import in_one_piece
 from sokuji.closing import Closing
 from sokuji.disk.marked import REMEDY, AnyMark, Mark, check
 from sokuji.errors import DamagedFileError, FeatureError
@@ -90,7 +91,7 @@ class Strings:
         if highest >= len(self._texts):
             raise FeatureError(f"string {highest + 1} is unknown: {self._path} has {len(self._texts)}; it must be copied with the state")
         texts = self._texts.take(pa.array(places, pa.int64(), mask=null))
-        return cast("pa.StringArray", pa.concat_arrays(texts.chunks)) if texts.num_chunks else pa.array([], pa.string())
+        return cast("pa.StringArray", in_one_piece(texts))
 
 
 class Vocabulary(Strings, Closing):

@@ -13,7 +13,7 @@ from sokuji.errors import ModelError
 from sokuji.ml import parallel
 from sokuji.ml.base import DISTANCES
 from sokuji.ml.estimators.kmeans import KMeans
-from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, ModelRows, arrow_schema, beside, fraction, restored
+from sokuji.ml.functions.base import BATCH_ROWS, ModelFunction, ModelRows, beside, fraction, restored
 from sokuji.ml.options import KMEANS
 from sokuji.ml.scores import Ints
 from sokuji.ml.serving.artefact import readable
@@ -22,7 +22,7 @@ from sokuji.ml.values import Floats
 from sokuji.models.folder import check
 from sokuji.models.versions import ModelVersion
 from sokuji.sql.extension import TableCall
-from sokuji.types import BOOL, FLOAT64, INT64, Field
+from sokuji.types import BOOL, FLOAT64, INT64, Field, arrow_schema
 
 _FILE = "distances.npy"
 _OUTPUTS = (Field("is_anomaly", BOOL), Field("normalized_distance", FLOAT64), Field("CENTROID_ID", INT64))

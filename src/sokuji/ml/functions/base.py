@@ -19,7 +19,7 @@ from sokuji.ml.serving.predictor import Predictor
 from sokuji.models.base import ModelStore
 from sokuji.models.versions import CHAMPION, ModelVersion
 from sokuji.sql.extension import TableCall
-from sokuji.types import Field, Kind, to_arrow
+from sokuji.types import Field, Kind, arrow_schema, to_arrow
 
 BATCH_ROWS = 32_768
 
@@ -126,11 +126,6 @@ def fraction(function: str, name: str, value: Any, largest: float, example: str 
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not 0 <= value <= largest:
         raise SqlError(f"{function}: {name} is {value!r}; expected a number from 0 to {largest:g}{example}")
     return float(value)
-
-
-def arrow_schema(fields: Iterable[Field]) -> pa.Schema:
-    """The Arrow schema of `fields`."""
-    return pa.schema([pa.field(field.name, to_arrow(field.type)) for field in fields])
 
 
 def table_batch(fields: Iterable[Field], columns: Iterable[Iterable[Any]]) -> pa.RecordBatch:

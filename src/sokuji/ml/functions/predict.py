@@ -10,14 +10,14 @@ import pyarrow as pa
 
 from sokuji.errors import SqlError
 from sokuji.ml.base import DISTANCES, PREDICTION, PROBABILITIES
-from sokuji.ml.functions.base import ModelFunction, ModelRows, arrow_schema, beside, fraction, restored
+from sokuji.ml.functions.base import ModelFunction, ModelRows, beside, fraction, restored
 from sokuji.ml.options import CLASSIFIERS, KMEANS
 from sokuji.ml.scores import predicted_classes
 from sokuji.ml.serving.predictor import Predictor
 from sokuji.ml.values import Floats
 from sokuji.models.versions import ModelVersion
 from sokuji.sql.extension import TableCall
-from sokuji.types import FLOAT64, INT64, Field, array, struct, to_arrow
+from sokuji.types import FLOAT64, INT64, Field, array, arrow_schema, struct, to_arrow
 
 NEAREST_MAX = 5
 DEFAULT_THRESHOLD = 0.5

@@ -14,7 +14,7 @@ from sokuji.ml.serving.predictor import Predictor
 from sokuji.ml.values import Floats
 from sokuji.models.base import ModelStore
 from sokuji.models.versions import CHAMPION
-from sokuji.types import to_arrow
+from sokuji.types import arrow_schema
 
 
 class Scorer:
@@ -39,7 +39,7 @@ class Scorer:
                     f"model {ref} needs {field.name} {field.type}, which is not a feature: a model can be scored in the stream when its "
                     f"columns are features ({', '.join(sorted(features))})"
                 )
-        self._schema = pa.schema([pa.field(field.name, to_arrow(field.type)) for field in found.signature.inputs])
+        self._schema = arrow_schema(found.signature.inputs)
         try:
             self._predictor = Predictor(models.fetch(found))
         except ModelError as error:

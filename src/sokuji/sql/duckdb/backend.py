@@ -48,7 +48,7 @@ class DuckDbRun(DuckDbQueries, QueryRun):
         if isinstance(query, Query):
             return self.select(query_text(self, query), query.schema)
         rows = relation(query.snapshot, query.columns, self, of_events=query.of_events)
-        return self.select(f"FROM {rows}", [Field(column.name, column.type) for column in query.columns])
+        return self.select(f"FROM {rows}", [column.field for column in query.columns])
 
     def change(self, node: Any, target: StoredRows, names: StatementNames) -> RowChanges:
         """See `QueryRun.change`."""

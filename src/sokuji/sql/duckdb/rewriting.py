@@ -20,7 +20,7 @@ from sokuji.sql.duckdb.names import DuckDbNames
 from sokuji.sql.duckdb.relations import Numbered
 from sokuji.sql.duckdb.run import DuckDbQueries
 from sokuji.sql.query import StatementNames, StoredRows
-from sokuji.types import INT64, Field, to_arrow
+from sokuji.types import INT64, Field, arrow_schema
 
 _Emit = Callable[[Emitter, Any, Sequence[Column], Column], str]
 
@@ -50,7 +50,7 @@ def changes_of(run: DuckDbQueries, node: Any, target: StoredRows, names: Stateme
     [count], [standing] = _numbers(f"SELECT count(*) FROM {stored}", run), _numbers(f"SELECT count(row_) FROM {stored}", run)
     changed = _numbers(f"SELECT DISTINCT {rows.file('row_')} FROM {stored} WHERE row_ IS NOT NULL ORDER BY 1", run)
     written = [column for column in columns if column.name in snapshot.schema.names]
-    fields = [Field(column.name, column.type) for column in written]
+    fields = [column.field for column in written]
     parts = []
     if new_rows:
         new = ", ".join(field.name for field in values)
@@ -60,8 +60,7 @@ def changes_of(run: DuckDbQueries, node: Any, target: StoredRows, names: Stateme
         source = rows.relation([*written, rows.column], run, changed)
         stay = f"SELECT {kept} FROM {source} AS t ANTI JOIN {stored} AS changes_ ON t.{quote(rows.column.name)} = changes_.row_"
         parts.append(run.select(stay, fields))
-    schema = pa.schema([(field.name, to_arrow(field.type)) for field in fields])
-    reader = pa.RecordBatchReader.from_batches(schema, itertools.chain.from_iterable(parts))
+    reader = pa.RecordBatchReader.from_batches(arrow_schema(fields), itertools.chain.from_iterable(parts))
     return RowChanges(count, [snapshot.files[place] for place in changed], reader)
 
 
@@ -69,7 +68,7 @@ def _inserted(run: DuckDbQueries, node: Any, columns: Sequence[Column], names: D
     query = changes.inserted(emitter(names, names.parameters), node, columns)
     stored = run.store(run.select(query, _places(columns)))
     [count] = _numbers(f"SELECT count(*) FROM {stored}", run)
-    return RowChanges(count, (), run.select(f"FROM {stored}", [Field(column.name, column.type) for column in columns]))
+    return RowChanges(count, (), run.select(f"FROM {stored}", [column.field for column in columns]))
 
 
 def _places(columns: Sequence[Column]) -> list[Field]:

@@ -25,8 +25,8 @@ from sokuji.sql.duckdb.errors import translate
 from sokuji.sql.duckdb.functions.reference import FUNCTION_NAME, QUERY_VARIABLE, register
 from sokuji.sql.duckdb.native_calls import NativeCalls
 from sokuji.sql.duckdb.temporary import TemporaryTables
-from sokuji.sql.stop import Stop
-from sokuji.types import Field, Type, field_names, to_arrow
+from sokuji.sql.stop import Stop, out_of_time
+from sokuji.types import Field, Type, arrow_schema, field_names, to_arrow
 
 _BATCH_ROWS = 65_536
 _INSIST_SECONDS = 0.2
@@ -221,7 +221,7 @@ class DuckDbQueries:
         Raises:
             SqlError: the query fails immediately; the stream raises later errors.
         """
-        target = pa.schema([pa.field(field.name, to_arrow(field.type)) for field in schema])
+        target = arrow_schema(schema)
         return pa.RecordBatchReader.from_batches(target, self._batches(self.aside(lambda: self._open(sql)), target, schema))
 
     def _open(self, sql: str) -> _Rows:
@@ -340,7 +340,7 @@ class _Rows:
 def _expire(run: weakref.ref[DuckDbQueries], limit: float) -> None:
     alive = run()
     if alive is not None:
-        alive.cancel(f"The query ran into its time limit of {limit:g} s ([sql] timeout_seconds)")
+        alive.cancel(out_of_time(limit))
 
 
 def restore(column: pa.Array, type_: Type) -> pa.Array:

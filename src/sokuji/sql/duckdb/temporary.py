@@ -5,11 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from sokuji.lake.acknowledged import OnlyCommitted
 from sokuji.lake.delta.tables import DeltaLake
-from sokuji.meta.memory import MemoryCatalog
-from sokuji.sql.base import Home
-from sokuji.sql.front.lookup import SESSION
+from sokuji.sql.base import temporary_home
 
 
 class TemporaryTables:
@@ -17,9 +14,7 @@ class TemporaryTables:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        lake = DeltaLake(folder)
-        self.home = Home(MemoryCatalog(), lake, OnlyCommitted(lake))
-        self.home.catalog.create_dataset(SESSION)
+        self.home = temporary_home(DeltaLake(folder))
 
     def close(self) -> None:
         """Delete the tables."""

@@ -38,6 +38,9 @@ _KINDS = {
 }
 _NUMBERS = {kind: number for number, kind in _KINDS.items()}
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+UNUSED_ID = 1_000_000_000
+"""Larger than any column id of an analysed statement."""
+
 _DIGITS = decimal.Context(prec=38)  # Python's own rounds NUMERIC to 28
 
 

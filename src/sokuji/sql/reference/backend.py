@@ -10,17 +10,14 @@ from typing import Any
 import pyarrow as pa
 
 from sokuji.config import SqlSettings
-from sokuji.lake.acknowledged import OnlyCommitted
 from sokuji.lake.base import Lake
 from sokuji.meta.base import Catalog
-from sokuji.meta.memory import MemoryCatalog
-from sokuji.sql.base import Backend, Home, QueryRun, RowChanges
-from sokuji.sql.front.lookup import SESSION
+from sokuji.sql.base import Backend, Home, QueryRun, RowChanges, temporary_home
 from sokuji.sql.query import Query, StatementNames, StoredRows
 from sokuji.sql.reference.changes import changes_of
 from sokuji.sql.reference.evaluation import Evaluation
 from sokuji.sql.reference.rows import stored_reader
-from sokuji.sql.stop import Stop
+from sokuji.sql.stop import Stop, out_of_time
 
 
 class Reference(Backend):
@@ -51,16 +48,13 @@ class ReferenceRun(QueryRun):
         self._make_lake, self._closed = make_lake, closed
         self.stop = Stop(settings.memory_limit_mib)
         limit = settings.timeout_seconds
-        self._timer = threading.Timer(limit, self.stop.now, [f"The query ran into its time limit of {limit:g} s ([sql] timeout_seconds)"])
+        self._timer = threading.Timer(limit, self.stop.now, [out_of_time(limit)])
         self._timer.daemon = True
         self._timer.start()
 
     @functools.cached_property
     def _home(self) -> Home:
-        lake = self._make_lake()
-        home = Home(MemoryCatalog(), lake, OnlyCommitted(lake))
-        home.catalog.create_dataset(SESSION)
-        return home
+        return temporary_home(self._make_lake())
 
     @property
     def temporary(self) -> Home:

@@ -12,16 +12,15 @@ from zetasql.wasi._pb2.zetasql.resolved_ast import resolved_ast_pb2
 from sokuji.errors import SqlError, UnsupportedSqlError
 from sokuji.meta.objects import Column
 from sokuji.sql.base import RowChanges
-from sokuji.sql.front.protos import from_type, leaf, to_type, type_of
+from sokuji.sql.front.protos import UNUSED_ID, leaf, to_type
 from sokuji.sql.front.table_functions import ResolvedCall
-from sokuji.sql.query import Query, StatementNames, StoredRows, TableRows
+from sokuji.sql.query import StatementNames, StoredRows, TableRows, computed, of_columns, single_row
 from sokuji.sql.reference.evaluation import Evaluation
 from sokuji.sql.reference.rows import ValueRows, of_stored, storable
 from sokuji.sql.stop import Stop
 from sokuji.types import INT64, Field
 
 _ROW = "row_"
-_UNUSED_ID = 1_000_000_000  # larger than any column id of an analysed statement
 
 
 def changes_of(node: Any, target: StoredRows, names: StatementNames, stop: Stop) -> RowChanges:
@@ -41,14 +40,12 @@ def _inserted(node: Any, names: StatementNames, stop: Stop) -> list[dict[str, An
         raise UnsupportedSqlError("INSERT OR IGNORE, OR REPLACE and OR UPDATE are not supported")
     into = [column.name.lower() for column in node.insert_column_list]
     if node.HasField("query"):
-        found = Evaluation(names, stop).rows(_query(node.query, node.query_output_column_list, names))
+        found = Evaluation(names, stop).rows(of_columns(node.query, node.query_output_column_list, names))
         return [dict(zip(into, row, strict=True)) for row in found.rows]
     rows = []
     for written in node.row_list:
         given = {name: value.value for name, value in zip(into, written.value_list, strict=True) if not _is_default(value.value)}
-        scan = resolved_ast_pb2.AnyResolvedScanProto()
-        scan.resolved_single_row_scan_node.SetInParent()
-        [row] = Evaluation(names, stop).rows(_computed(scan, (), given.values(), names)).rows
+        [row] = Evaluation(names, stop).rows(computed(single_row(), (), given.values(), names)).rows
         rows.append(dict(zip(given, row, strict=True)))
     return rows
 
@@ -65,7 +62,7 @@ def _changed(node: Any, target: StoredRows, names: StatementNames, stop: Stop) -
     scan, row = _target(node.table_scan)
     if node.DESCRIPTOR.name == "ResolvedUpdateStmtProto" and node.HasField("from_scan"):
         scan = _joined(scan, node.from_scan)
-    found = Evaluation(numbered, stop).rows(_computed(_filtered(scan, node.where_expr), [row], new.values(), numbered))
+    found = Evaluation(numbered, stop).rows(computed(_filtered(scan, node.where_expr), [row], new.values(), numbered))
     changed = {number: dict(zip(new, values, strict=True)) for number, *values in found.rows}
     if len(changed) < len(found.rows):
         raise SqlError("UPDATE/MERGE must match at most one source row for each target row")
@@ -121,7 +118,7 @@ def _target(table_scan: Any) -> tuple[Any, Any]:
     scan = resolved_ast_pb2.AnyResolvedScanProto()
     scan.resolved_table_scan_node.CopyFrom(table_scan)
     row = scan.resolved_table_scan_node.parent.column_list.add(
-        column_id=_UNUSED_ID, name=_ROW, table_name=table_scan.table.name, type=to_type(INT64)
+        column_id=UNUSED_ID, name=_ROW, table_name=table_scan.table.name, type=to_type(INT64)
     )
     return scan, row
 
@@ -148,25 +145,6 @@ def _filtered(rows: Any, condition: Any) -> Any:
     return scan
 
 
-def _computed(rows: Any, columns: Sequence[Any], expressions: Any, names: StatementNames) -> Query:
-    """The query for these columns of a scan, followed by expressions over the scan."""
-    scan = resolved_ast_pb2.AnyResolvedScanProto()
-    project = scan.resolved_project_scan_node
-    project.input_scan.CopyFrom(rows)
-    project.parent.column_list.extend(columns)
-    for place, expression in enumerate(expressions, start=1):
-        item = project.expr_list.add(expr=expression)
-        item.column.column_id, item.column.name, item.column.table_name = _UNUSED_ID + place, f"value_{place}", "$query"
-        item.column.type.CopyFrom(type_of(expression))
-        project.parent.column_list.append(item.column)
-    return _query(scan, project.parent.column_list, names)
-
-
-def _query(scan: Any, columns: Sequence[Any], names: StatementNames) -> Query:
-    outputs = [resolved_ast_pb2.ResolvedOutputColumnProto(name=f"o{place}", column=column) for place, column in enumerate(columns, start=1)]
-    return Query(outputs, scan, tuple(Field(output.name, from_type(output.column.type)) for output in outputs), names)
-
-
 def _complete(row: Mapping[str, Any], columns: Sequence[Column]) -> tuple[Any, ...]:
     """A row in the order of the table's columns, as it is stored."""
     for column in columns:
@@ -176,4 +154,4 @@ def _complete(row: Mapping[str, Any], columns: Sequence[Column]) -> tuple[Any, .
 
 
 def _rows(rows: list[tuple[Any, ...]], columns: Sequence[Column]) -> ValueRows:
-    return ValueRows(tuple(Field(column.name, column.type) for column in columns), rows)
+    return ValueRows(tuple(column.field for column in columns), rows)

@@ -12,7 +12,7 @@ from sokuji.errors import SqlError
 from sokuji.lake.stored import finite, restored
 from sokuji.sql.front import values
 from sokuji.sql.query import StoredRows
-from sokuji.types import Field, Kind, Type, to_arrow
+from sokuji.types import Field, Kind, Type, arrow_schema, to_arrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class ValueRows:
     def reader(self) -> pa.RecordBatchReader:
         """The same rows as a stream of Arrow batches."""
         columns = [values.to_arrow([row[place] for row in self.rows], field.type) for place, field in enumerate(self.fields)]
-        schema = arrow_schema_of(self.fields)
+        schema = arrow_schema(self.fields)
         return pa.RecordBatchReader.from_batches(schema, [pa.record_batch(columns, schema=schema)])
 
 
@@ -37,7 +37,7 @@ def of_arrow(table: pa.Table, fields: Sequence[Field]) -> ValueRows:
 
 def of_stored(table: StoredRows) -> ValueRows:
     """The rows of a table."""
-    fields = tuple(Field(column.name, column.type) for column in table.columns)
+    fields = tuple(column.field for column in table.columns)
     if not fields:
         # A batch without columns does not have a number of rows.
         return ValueRows((), [()] * table.lake.scan(table.snapshot, table.snapshot.schema.names[:1]).read_all().num_rows)
@@ -46,7 +46,7 @@ def of_stored(table: StoredRows) -> ValueRows:
 
 def stored_reader(table: StoredRows) -> pa.RecordBatchReader:
     """The rows of a table that has columns, in the catalog's types, whatever types the files have."""
-    schema = arrow_schema_of([Field(column.name, column.type) for column in table.columns])
+    schema = arrow_schema(column.field for column in table.columns)
     names = table.snapshot.schema.names
     found = table.lake.scan(table.snapshot, [name for name in schema.names if name in names] or names[:1])
 
@@ -61,11 +61,6 @@ def stored_reader(table: StoredRows) -> pa.RecordBatchReader:
             yield pa.record_batch(columns, schema=schema)
 
     return pa.RecordBatchReader.from_batches(schema, batches())
-
-
-def arrow_schema_of(fields: Sequence[Field]) -> pa.Schema:
-    """The Arrow schema of rows with these columns."""
-    return pa.schema([pa.field(field.name, to_arrow(field.type)) for field in fields])
 
 
 def storable(value: Any, type_: Type) -> Any:

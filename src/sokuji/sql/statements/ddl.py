@@ -23,7 +23,7 @@ from sokuji.sql.front.sql_functions import from_statement
 from sokuji.sql.result import Result, rows_said
 from sokuji.sql.session import Session
 from sokuji.sql.statements import events_tables
-from sokuji.types import to_arrow
+from sokuji.types import arrow_schema
 
 _ATTEMPTS = 100
 _SET_OPTIONS = "resolved_set_options_action_node"
@@ -454,7 +454,7 @@ class _Checked:
 
 
 def _no_rows(columns: Sequence[Column]) -> pa.RecordBatchReader:
-    return pa.schema([pa.field(column.name, to_arrow(column.type)) for column in columns]).empty_table().to_reader()
+    return arrow_schema(column.field for column in columns).empty_table().to_reader()
 
 
 STATEMENTS: Mapping[str, Callable[[Any, Session], Result]] = {

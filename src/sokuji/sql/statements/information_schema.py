@@ -11,7 +11,7 @@ import pyarrow as pa
 from sokuji.meta.base import Catalog
 from sokuji.meta.objects import Table, TableKind
 from sokuji.sql.front.lookup import INFORMATION_SCHEMA
-from sokuji.types import to_arrow
+from sokuji.types import arrow_schema
 
 _PROJECT = "sokuji"  # the value of the catalog columns: BigQuery's project; there is only one here
 
@@ -19,7 +19,7 @@ _PROJECT = "sokuji"  # the value of the catalog columns: BigQuery's project; the
 def rows(catalog: Catalog, view: Table) -> pa.Table:
     """The rows of one of the views. With a dataset in front of INFORMATION_SCHEMA, only the rows of this dataset."""
     dataset = view.ref.dataset.removesuffix(INFORMATION_SCHEMA).removesuffix(".") or None
-    schema = pa.schema([pa.field(column.name, to_arrow(column.type)) for column in view.columns])
+    schema = arrow_schema(column.field for column in view.columns)
     found = _VIEWS[view.ref.name](catalog, dataset)
     return pa.Table.from_pylist([dict(zip(schema.names, row, strict=True)) for row in found], schema=schema)
 

@@ -18,13 +18,12 @@ from sokuji.sql.duckdb.emit import literals
 from sokuji.sql.duckdb.emit.emitter import Emitter, select, type_of, unwrap
 from sokuji.sql.duckdb.emit.output import storable
 from sokuji.sql.duckdb.emit.scans import table_scan
-from sokuji.sql.front.protos import to_type
+from sokuji.sql.front.protos import UNUSED_ID, to_type
 from sokuji.types import Type, field_names
 
 UPDATED, DELETED, INSERTED = range(3)
 
 _ROW, _SOURCE_ROW = "row_", "source_row_"
-_UNUSED_ID = 1_000_000_000  # larger than any column id of an analysed statement
 _TOO_MANY = "UPDATE/MERGE must match at most one source row for each target row"
 
 
@@ -72,9 +71,9 @@ class ChangedTable:
         whole.CopyFrom(scan)
         known = {column.name.lower(): column.column_id for column in scan.parent.column_list}
         wanted = [*columns, row]
-        ids = [known.get(column.name.lower(), _UNUSED_ID + place) for place, column in enumerate(wanted)]
+        ids = [known.get(column.name.lower(), UNUSED_ID + place) for place, column in enumerate(wanted)]
         for id_, column in zip(ids, wanted, strict=True):
-            if id_ >= _UNUSED_ID:
+            if id_ >= UNUSED_ID:
                 whole.parent.column_list.add(column_id=id_, name=column.name, type=to_type(column.type))
         self.columns, self.ids, self._row = columns, ids[:-1], f"c{ids[-1]}"
         self.rows = select(["*", f"{self._row} AS {_ROW}"], f"FROM ({table_scan(emitter, whole)}) AS t")
