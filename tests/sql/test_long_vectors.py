@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from sokuji.sql.duckdb.functions import reference
 from sokuji.sql.engine import Engine
 from sokuji.sql.stop import find
 from tests.sql.test_limits import database, limited
+from tests.waiting import until
 
 WAIT_SECONDS = 120.0
 WORD = "NORMALIZE(CAST(x AS STRING))"
@@ -50,13 +50,6 @@ _SEARCHES = " OR ".join(f"{number} - x IN UNNEST(numbers)" for number in range(-
 ENDLESS_VECTOR = f"SELECT COUNTIF(LENGTH({WORD}) < 0 OR {_SEARCHES}) FROM {rows(2000, ARRAY)}"
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.005)
-
-
 @pytest.fixture
 def go_on() -> threading.Event:
     """What functions in Python wait for beside the end of their query."""
@@ -75,7 +68,7 @@ def entered(monkeypatch: pytest.MonkeyPatch, go_on: threading.Event) -> threadin
         if "normalize" in self._definition.name:
             stop = find(query[0].as_py())
             event.set()
-            until(lambda: stop.reason is not None and go_on.is_set())
+            until(lambda: stop.reason is not None and go_on.is_set(), WAIT_SECONDS)
         return result
 
     monkeypatch.setattr(reference._Evaluator, "__call__", late)
@@ -97,7 +90,7 @@ def test_cancel_does_not_wait_for_the_vector(sql: str, engine: Engine, entered: 
             query.result(WAIT_SECONDS)
         assert left(engine) == 1, "it is inside of the function still"
     assert engine.running() == []
-    until(lambda: left(engine) == 0)
+    until(lambda: left(engine) == 0, WAIT_SECONDS)
     assert database(engine).calls.under_way == 0
 
 
@@ -112,7 +105,7 @@ def test_the_time_limit_does_not_wait_either_and_others_are_answered_meanwhile(t
         assert engine.execute("SELECT x FROM shop.t").rows() == [(7,)]
         assert left(engine) == 1
         go_on.set()
-        until(lambda: left(engine) == 0)
+        until(lambda: left(engine) == 0, WAIT_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +122,7 @@ def test_statements_that_write_leave_too_and_write_nothing(statement: str, engin
     assert left(engine) > 0
     assert [table.ref.name for table in engine.catalog.tables("shop")] == ["there"]
     assert engine.execute("SELECT COUNT(*) FROM shop.there").rows() == [(0,)]
-    until(lambda: left(engine) == 0)
+    until(lambda: left(engine) == 0, WAIT_SECONDS)
 
 
 def test_a_sort_within_an_aggregate_ends_or_is_left(engine: Engine) -> None:
@@ -137,12 +130,12 @@ def test_a_sort_within_an_aggregate_ends_or_is_left(engine: Engine) -> None:
     sql = f"SELECT ARRAY_LENGTH(ARRAY_AGG(x ORDER BY MOD(x * 7919, 1000003) DESC)) FROM {numbers}"
     with ThreadPoolExecutor(1) as pool:
         query = pool.submit(lambda: engine.execute(sql, query_id="mine").rows())
-        until(lambda: "mine" in engine.running())
+        until(lambda: "mine" in engine.running(), WAIT_SECONDS)
         time.sleep(0.5)
         engine.cancel("mine")
         with pytest.raises(QueryCancelledError):
             query.result(WAIT_SECONDS)
-    until(lambda: left(engine) == 0)
+    until(lambda: left(engine) == 0, WAIT_SECONDS)
 
 
 def test_no_query_starts_while_many_are_inside_of_vectors(
@@ -157,7 +150,7 @@ def test_no_query_starts_while_many_are_inside_of_vectors(
             query.result(WAIT_SECONDS)
     with pytest.raises(SqlError, match="1 queries that were cancelled"):
         engine.execute("SELECT 1")
-    until(lambda: left(engine) == 0)
+    until(lambda: left(engine) == 0, WAIT_SECONDS)
     assert engine.execute("SELECT 1").rows() == [(1,)]
 
 
@@ -171,7 +164,7 @@ def test_a_closed_engine_releases_its_folder_and_what_the_vector_needs_when_that
         calls = database(engine).calls
         assert calls.left == 1
         assert list((tmp_path / "spill").iterdir()) == []
-        until(lambda: calls.under_way == 0)
+        until(lambda: calls.under_way == 0, WAIT_SECONDS)
 
 
 PROCESS = """

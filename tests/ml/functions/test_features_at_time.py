@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sokuji.errors import SqlError, UnsupportedSqlError
-from sokuji.lake.delta.tables import DeltaLake
-from sokuji.meta.store import SqlCatalog
 from sokuji.ml.functions.features_at_time import FUNCTIONS
-from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from tests.searching import examples
+from tests.sql.opening import opened
 
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 
@@ -89,28 +86,16 @@ FEATURES = st.lists(
 ASKED = st.lists(st.builds(Asked, st.sampled_from(["a", "b", "c", None]), st.none() | st.integers(-1, 21)), max_size=6)
 
 
-@contextmanager
-def started(folder: Path) -> Iterator[Engine]:
-    """An engine with these functions, on a catalog and a lake of its own, with the dataset `shop`."""
-    lake = folder / "lake"
-    with (
-        SqlCatalog(f"sqlite:///{folder}/catalog.db") as catalog,
-        Engine(catalog, DeltaLake(lake), DuckDb([lake], folder / "spill"), table_functions=FUNCTIONS) as engine,
-    ):
-        catalog.create_dataset("shop")
-        yield engine
-
-
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Engine]:
-    with started(tmp_path) as engine:
+    with opened(tmp_path, FUNCTIONS) as engine:
         yield engine
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """One engine for all examples."""
-    with started(tmp_path_factory.mktemp("features")) as engine:
+    with opened(tmp_path_factory.mktemp("features"), FUNCTIONS) as engine:
         yield engine
 
 

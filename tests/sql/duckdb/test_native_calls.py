@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -15,15 +14,9 @@ from sokuji.errors import QueryCancelledError, SqlError
 from sokuji.sql.duckdb import native_calls
 from sokuji.sql.duckdb.native_calls import LEFT_MAX, NativeCalls
 from sokuji.sql.stop import Stop
+from tests.waiting import until
 
 WAIT_SECONDS = 60.0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT_SECONDS
-    while not condition():
-        assert time.monotonic() < end, "it does not happen"
-        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -62,7 +55,7 @@ def test_calls_one_after_another_share_a_thread_that_ends_when_there_are_no_more
     threads = {calls.run(threading.current_thread, Stop()) for _ in range(20)}
     assert len(threads) == 1
     assert threading.current_thread() not in threads
-    until(lambda: not any(thread.is_alive() for thread in threads))
+    until(lambda: not any(thread.is_alive() for thread in threads), WAIT_SECONDS)
     assert calls.run(lambda: 7, Stop()) == 7
 
 
@@ -75,14 +68,14 @@ def test_the_caller_leaves_when_the_query_is_to_end(go_on: threading.Event) -> N
 
     with ThreadPoolExecutor(1) as pool:
         query = pool.submit(calls.run, work, stop)
-        until(lambda: calls.under_way == 1)
+        until(lambda: calls.under_way == 1, WAIT_SECONDS)
         stop.now("enough")
         with pytest.raises(QueryCancelledError, match="enough"):
             query.result(WAIT_SECONDS)
     assert (calls.under_way, calls.left, ended.is_set()) == (1, 1, False)
     assert calls.run(lambda: 7, Stop()) == 7, "others go on"
     go_on.set()
-    until(lambda: calls.under_way == 0)
+    until(lambda: calls.under_way == 0, WAIT_SECONDS)
     assert (calls.left, ended.is_set()) == (0, True)
 
 
@@ -91,12 +84,12 @@ def test_a_call_that_ends_in_time_says_itself_how(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(native_calls, "GRACE_SECONDS", WAIT_SECONDS)
 
     def interrupted() -> None:
-        until(lambda: stop.reason is not None)
+        until(lambda: stop.reason is not None, WAIT_SECONDS)
         raise SqlError("interrupted")
 
     with ThreadPoolExecutor(1) as pool:
         query = pool.submit(calls.run, interrupted, stop)
-        until(lambda: calls.under_way == 1)
+        until(lambda: calls.under_way == 1, WAIT_SECONDS)
         stop.now("enough")
         with pytest.raises(SqlError, match="interrupted"):
             query.result(WAIT_SECONDS)
@@ -107,7 +100,7 @@ def test_ctrl_c_leaves_a_call(go_on: threading.Event) -> None:
     calls = NativeCalls()
 
     def press() -> None:
-        until(lambda: calls.under_way == 1)
+        until(lambda: calls.under_way == 1, WAIT_SECONDS)
         os.kill(os.getpid(), signal.SIGINT)
 
     presser = threading.Thread(target=press)
@@ -122,12 +115,12 @@ def test_no_query_starts_while_too_many_were_left(go_on: threading.Event) -> Non
     calls = NativeCalls()
     for number in range(LEFT_MAX):
         calls.check()
-        calls.finish(lambda: until(go_on.is_set))
+        calls.finish(lambda: until(go_on.is_set, WAIT_SECONDS))
         assert calls.left == number + 1
     with pytest.raises(SqlError, match=f"{LEFT_MAX} queries that were cancelled"):
         calls.check()
     go_on.set()
-    until(lambda: calls.left == 0)
+    until(lambda: calls.left == 0, WAIT_SECONDS)
     calls.check()
 
 
@@ -136,7 +129,7 @@ def test_what_calls_need_is_released_after_the_last_of_them(go_on: threading.Eve
     calls.close(released.set)
     assert released.is_set()
     released.clear()
-    calls.finish(lambda: until(go_on.is_set))
+    calls.finish(lambda: until(go_on.is_set, WAIT_SECONDS))
     calls.close(released.set)
     assert not released.is_set()
     go_on.set()

@@ -13,14 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sokuji
-from sokuji.lake.delta.tables import DeltaLake
 from sokuji.lake.events import EVENTS
 from sokuji.meta.objects import Ref
-from sokuji.meta.store import SqlCatalog
 from sokuji.platform import Platform
-from sokuji.sql.duckdb.backend import DuckDb
 from sokuji.sql.engine import Engine
 from tests.searching import examples
+from tests.sql.opening import opened
 
 T = Ref("shop", "t")
 
@@ -30,13 +28,7 @@ Row = tuple[int | None, int | None, str | None]
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    folder = tmp_path_factory.mktemp("shop")
-    lake = folder / "lake"
-    with (
-        SqlCatalog(f"sqlite:///{folder}/catalog.db") as catalog,
-        Engine(catalog, DeltaLake(lake), DuckDb([lake], folder / "spill")) as engine,
-    ):
-        catalog.create_dataset("shop")
+    with opened(tmp_path_factory.mktemp("shop")) as engine:
         yield engine
 
 
